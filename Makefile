@@ -1,0 +1,65 @@
+# Parley. `make demo` shows it, `make test` proves it.
+GO ?= go
+BIN := bin/parley
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -buildid= -X main.version=$(VERSION)
+
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.1.4
+
+.PHONY: build demo test race lint vuln natlab fuzz soak bench proto deps clean help
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## the one binary, bin/parley
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/parley
+
+demo: build ## a rendezvous and two nodes on this machine; ONCE=1 ends by itself
+	$(GO) run ./cmd/demo -parley $(BIN) $(if $(ONCE),-once)
+
+test: deps lint race ## everything that CI runs
+	$(GO) test ./cmd/... ./node/natlab/...
+
+race: ## the packages' tests under the race detector
+	$(GO) test -race ./protocol/... ./store/... ./rendezvous/... $$($(GO) list ./node/... | grep -v natlab)
+
+lint: vuln ## formatting, vet, staticcheck, known vulnerabilities
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "run gofmt -w on these"; exit 1; }
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+
+vuln: # GOVULNDB=file:///dir uses a local copy of the database
+	@out=$$($(GO) run $(GOVULNCHECK) $(if $(GOVULNDB),-db $(GOVULNDB)) ./... 2>&1); code=$$?; \
+	if [ $$code -ne 0 ] && echo "$$out" | grep -q 'fetching vulnerabilities\|dial tcp\|no such host'; then \
+		echo "SKIPPED govulncheck: its database cannot be reached from here"; \
+	else echo "$$out"; exit $$code; fi
+
+natlab: build ## laptops behind real NATs, out of network namespaces (root)
+	PARLEY_NATLAB=require $(GO) test -count=1 -v -run 'NAT' ./cmd/parley ./node/natlab
+
+FUZZTIME ?= 30s
+fuzz: ## every fuzz target for FUZZTIME each
+	@for pkg in $$($(GO) list ./...); do \
+		for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+			echo "$$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+		done; \
+	done
+
+soak: build ## SIGKILL at random moments during 10,000 messages
+	PARLEY_SOAK=10000 $(GO) test -count=1 -v -timeout 3h -run 'Kill' ./cmd/parley
+
+bench: ## a table of what things cost here
+	$(GO) test -run '^$$' -bench . -benchtime 2s ./protocol/... ./store/... ./node/... | grep -v '^ok\|^PASS\|no test files'
+
+proto: ## regenerate protocol/wire (needs protoc and protoc-gen-go)
+	$(GO) generate ./protocol/wire
+
+deps: ## what the tests behind NATs need; root on Debian installs it
+	@command -v ip >/dev/null && command -v nft >/dev/null && command -v conntrack >/dev/null || \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && apt-get install -y -qq iproute2 nftables conntrack; \
+	else echo "tests behind NATs will be skipped: they need root, iproute2, nftables and conntrack"; fi
+
+clean:
+	rm -rf bin dist
