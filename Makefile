@@ -36,7 +36,7 @@ vuln: # GOVULNDB=file:///dir uses a local copy of the database
 	else echo "$$out"; exit $$code; fi
 
 natlab: build ## laptops behind real NATs, out of network namespaces (root)
-	PARLEY_NATLAB=require $(GO) test -count=1 -v -run 'NAT' ./cmd/parley ./node/natlab
+	PARLEY_NATLAB=require $(GO) test -count=1 -v -run 'NAT' ./cmd/e2e ./node/natlab
 
 FUZZTIME ?= 30s
 fuzz: ## every fuzz target for FUZZTIME each
@@ -47,7 +47,7 @@ fuzz: ## every fuzz target for FUZZTIME each
 	done
 
 soak: build ## SIGKILL at random moments during 10,000 messages
-	PARLEY_SOAK=10000 $(GO) test -count=1 -v -timeout 3h -run 'Kill' ./cmd/parley
+	PARLEY_SOAK=10000 $(GO) test -count=1 -v -timeout 3h -run Kill ./cmd/e2e
 
 bench: ## a table of what things cost here
 	$(GO) test -run '^$$' -bench . -benchtime 2s ./protocol/... ./store/... ./node/... | grep -v '^ok\|^PASS\|no test files'
