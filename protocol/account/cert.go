@@ -1,0 +1,200 @@
+// Package account holds what makes a device part of an account: device
+// certificates, the signed chain of statements they live in, and the safety
+// number two people compare.
+//
+// It only checks and builds bytes: it must not fetch, store or trust anything
+// but the signatures, and it never reads a clock.
+package account
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/key"
+)
+
+var (
+	// ErrMalformed is returned for bytes that are not the canonical encoding
+	// of a valid certificate or chain.
+	ErrMalformed = errors.New("malformed")
+	// ErrExpired is returned for a certificate past its NotAfter.
+	ErrExpired = errors.New("certificate expired")
+	// ErrUnknownDevice is returned for a device the account does not certify,
+	// or no longer does.
+	ErrUnknownDevice = errors.New("device not certified")
+)
+
+// Labels of what is signed and hashed here (SPEC "Device certificate").
+const (
+	labelDevice = "device"
+	labelCert   = "cert"
+)
+
+const (
+	certFixed   = 2 + 32 + 32 + 32 + 1 + 2 + 2 + 8 + 8 + 1 + key.SignatureSize // without peer id and name
+	certVersion = 1
+)
+
+// Cert is a device certificate: the account says which keys a device has.
+// Times are whole seconds. Only NewCert and ParseCert make valid ones.
+type Cert struct {
+	Version            uint16
+	Account            protocol.AccountID
+	Signing            key.DevicePublic
+	Identity           key.IdentityPublic
+	PeerID             []byte // libp2p peer ID of an Ed25519 key, 38 bytes
+	MinProto, MaxProto uint16
+	Created, NotAfter  time.Time
+	Name               string // the device's name, at most protocol.MaxDisplay bytes of UTF-8
+
+	sig [key.SignatureSize]byte
+}
+
+// NewCert returns c signed by the account's key. It sets Version, and cuts the
+// times to seconds.
+func NewCert(aik key.AccountPrivate, c Cert) (Cert, error) {
+	c.Version = certVersion
+	c.PeerID = bytes.Clone(c.PeerID)
+	c.Created, c.NotAfter = seconds(c.Created), seconds(c.NotAfter)
+	if err := c.check(); err != nil {
+		return Cert{}, fmt.Errorf("make certificate: %w", err)
+	}
+	sig, err := aik.Sign(labelCert, c.body())
+	if err != nil {
+		return Cert{}, fmt.Errorf("make certificate: %w", err)
+	}
+	c.sig = [key.SignatureSize]byte(sig)
+	return c, nil
+}
+
+// check holds for every certificate that can be encoded.
+func (c Cert) check() error {
+	if c.Version != certVersion {
+		return fmt.Errorf("%w: certificate version %d", ErrMalformed, c.Version)
+	}
+	if _, err := key.ParseDevicePublic(c.Signing.Bytes()); err != nil {
+		return fmt.Errorf("%w: certificate: %v", ErrMalformed, err)
+	}
+	if c.Identity == (key.IdentityPublic{}) {
+		return fmt.Errorf("%w: certificate without identity key", ErrMalformed)
+	}
+	if _, err := key.ParsePeerID(c.PeerID); err != nil {
+		return fmt.Errorf("%w: certificate: %v", ErrMalformed, err)
+	}
+	if c.MinProto == 0 || c.MinProto > c.MaxProto {
+		return fmt.Errorf("%w: certificate for protocol versions %d to %d", ErrMalformed, c.MinProto, c.MaxProto)
+	}
+	if !validTime(c.Created) || !validTime(c.NotAfter) || !c.NotAfter.After(c.Created) {
+		return fmt.Errorf("%w: times of certificate", ErrMalformed)
+	}
+	if !validName(c.Name) {
+		return fmt.Errorf("%w: device name", ErrMalformed)
+	}
+	return nil
+}
+
+func validName(name string) bool {
+	if len(name) > protocol.MaxDisplay || !utf8.ValidString(name) {
+		return false
+	}
+	for _, r := range name {
+		if !unicode.IsPrint(r) {
+			return false
+		}
+	}
+	return true
+}
+
+// maxUnix is the last second a time may name: the end of the year 9999.
+const maxUnix = 253402300799
+
+func validTime(t time.Time) bool { return t.Unix() >= 0 && t.Unix() <= maxUnix }
+
+func seconds(t time.Time) time.Time { return time.Unix(t.Unix(), 0).UTC() }
+
+// DeviceID names the device by its keys (SPEC "Device certificate").
+func (c Cert) DeviceID() protocol.DeviceID {
+	return key.Hash(labelDevice, c.Account[:], c.Signing.Bytes(), c.Identity.Bytes())
+}
+
+// body is the certificate without its signature.
+func (c Cert) body() []byte {
+	b := make([]byte, 0, certFixed+len(c.PeerID)+len(c.Name))
+	b = binary.BigEndian.AppendUint16(b, c.Version)
+	b = append(b, c.Account[:]...)
+	b = append(b, c.Signing.Bytes()...)
+	b = append(b, c.Identity.Bytes()...)
+	b = append(b, byte(len(c.PeerID)))
+	b = append(b, c.PeerID...)
+	b = binary.BigEndian.AppendUint16(b, c.MinProto)
+	b = binary.BigEndian.AppendUint16(b, c.MaxProto)
+	b = binary.BigEndian.AppendUint64(b, uint64(c.Created.Unix()))
+	b = binary.BigEndian.AppendUint64(b, uint64(c.NotAfter.Unix()))
+	b = append(b, byte(len(c.Name)))
+	return append(b, c.Name...)
+}
+
+// Marshal returns the encoded certificate, at most protocol.MaxCert bytes. The
+// caller owns it.
+func (c Cert) Marshal() []byte { return append(c.body(), c.sig[:]...) }
+
+// ParseCert reads an encoded certificate. It checks the form only; see Verify
+// and Chain.Check for whether to believe it.
+func ParseCert(b []byte) (Cert, error) {
+	if len(b) < certFixed || len(b) > protocol.MaxCert {
+		return Cert{}, fmt.Errorf("%w: certificate of %d bytes", ErrMalformed, len(b))
+	}
+	r := reader{rest: b}
+	var c Cert
+	c.Version = r.uint16()
+	copy(c.Account[:], r.take(32))
+	signing, err1 := key.ParseDevicePublic(r.take(32))
+	identity, err2 := key.ParseIdentityPublic(r.take(32))
+	c.Signing, c.Identity = signing, identity
+	c.PeerID = bytes.Clone(r.take(int(r.byte())))
+	c.MinProto, c.MaxProto = r.uint16(), r.uint16()
+	c.Created, c.NotAfter = r.time(), r.time()
+	c.Name = string(r.take(int(r.byte())))
+	copy(c.sig[:], r.take(key.SignatureSize))
+	if err := errors.Join(r.end(), err1, err2); err != nil {
+		return Cert{}, fmt.Errorf("%w: certificate: %v", ErrMalformed, err)
+	}
+	if err := c.check(); err != nil {
+		return Cert{}, err
+	}
+	return c, nil
+}
+
+// Verify checks that aik signed the certificate and that it is valid at now.
+func (c Cert) Verify(aik key.AccountPublic, now time.Time) error {
+	if err := c.verifySignature(aik); err != nil {
+		return err
+	}
+	return c.checkTime(now)
+}
+
+func (c Cert) verifySignature(aik key.AccountPublic) error {
+	if err := aik.Verify(labelCert, c.sig[:], c.body()); err != nil {
+		return fmt.Errorf("device certificate: %w", err)
+	}
+	return nil
+}
+
+func (c Cert) checkTime(now time.Time) error {
+	if now.After(c.NotAfter) {
+		return ErrExpired
+	}
+	return nil
+}
+
+// clone returns c with a PeerID of its own.
+func (c Cert) clone() Cert {
+	c.PeerID = bytes.Clone(c.PeerID)
+	return c
+}
