@@ -1,0 +1,251 @@
+package embedded
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"time"
+
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/store"
+)
+
+// Register implements store.Accounts.
+func (s *Store) Register(ctx context.Context, p store.RegisterParams) error {
+	return s.kv.Update(ctx, func(tx store.Tx) error {
+		holder, taken, err := accountOfName(tx, p.Name)
+		if err != nil {
+			return err
+		}
+		if taken && holder == p.Account {
+			return nil // a retry
+		}
+		if taken {
+			return protocol.Refuse(protocol.NameTaken, "%s", p.Name)
+		}
+		old, exists, err := get[accountRow](tx, accountKey(p.Account))
+		if err != nil {
+			return err
+		}
+		if exists {
+			return protocol.Refuse(protocol.AccountExists, "as %s", old.Name)
+		}
+		account := accountRow{
+			ID: p.Account, Name: p.Name, Created: p.Now,
+			Chain: p.Chain, ChainSeq: p.ChainSeq, ChainHead: p.ChainHead,
+		}
+		if p.Invite != nil {
+			if account.InvitedBy, err = useInvite(tx, *p.Invite, p.Now); err != nil {
+				return err
+			}
+		}
+		if err := putDevices(tx, p.Account, p.Devices, p.Now); err != nil {
+			return err
+		}
+		return errors.Join(
+			tx.Set(nameKey(p.Name), p.Account[:]),
+			put(tx, accountKey(p.Account), account))
+	})
+}
+
+func accountOfName(tx store.Tx, name string) (id protocol.AccountID, ok bool, err error) {
+	value, err := tx.Get(nameKey(name))
+	if errors.Is(err, store.ErrNotFound) {
+		return id, false, nil
+	}
+	if err != nil {
+		return id, false, err
+	}
+	id, err = protocol.FromBytes[protocol.AccountID](value)
+	return id, err == nil, err
+}
+
+// SetChain implements store.Accounts.
+func (s *Store) SetChain(ctx context.Context, p store.ChainParams) error {
+	return s.kv.Update(ctx, func(tx store.Tx) error {
+		account, ok, err := get[accountRow](tx, accountKey(p.Account))
+		switch {
+		case err != nil:
+			return err
+		case !ok:
+			return protocol.Refuse(protocol.UnknownAccount, "%s", p.Account)
+		case p.ChainSeq == account.ChainSeq && p.ChainHead == account.ChainHead:
+			return nil // a retry
+		case p.ChainSeq <= account.ChainSeq:
+			return protocol.Refuse(protocol.BadRequest, "the chain is at %d and does not become %d", account.ChainSeq, p.ChainSeq)
+		}
+		account.Chain, account.ChainSeq, account.ChainHead = p.Chain, p.ChainSeq, p.ChainHead
+		if err := put(tx, accountKey(p.Account), account); err != nil {
+			return err
+		}
+		for _, id := range p.Revoked {
+			if err := revokeDevice(tx, p.Account, id, p.Now); err != nil {
+				return err
+			}
+		}
+		return putDevices(tx, p.Account, p.Devices, p.Now)
+	})
+}
+
+func putDevices(tx store.Tx, account protocol.AccountID, devices []store.NewDevice, now time.Time) error {
+	for _, d := range devices {
+		if err := putDevice(tx, account, d, now); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// putDevice adds a device, or renews the certificate of one that is the same.
+func putDevice(tx store.Tx, account protocol.AccountID, d store.NewDevice, now time.Time) error {
+	old, known, err := get[deviceRow](tx, deviceKey(d.ID))
+	switch {
+	case err != nil:
+		return err
+	case known && old.Account != account:
+		return protocol.Refuse(protocol.DeviceExists, "device %s", d.ID)
+	case known && old.Revoked:
+		return protocol.Refuse(protocol.Revoked, "device %s", d.ID)
+	case known && !bytes.Equal(old.PeerID, d.PeerID):
+		return protocol.Refuse(protocol.DeviceExists, "device %s has another peer id", d.ID)
+	case known:
+		old.Cert = d.Cert
+		return put(tx, deviceKey(d.ID), old)
+	}
+	switch _, err := tx.Get(peerKey(d.PeerID)); {
+	case err == nil:
+		return protocol.Refuse(protocol.DeviceExists, "the peer id of device %s belongs to another", d.ID)
+	case !errors.Is(err, store.ErrNotFound):
+		return err
+	}
+	added := deviceRow{ID: d.ID, Account: account, PeerID: d.PeerID, Cert: d.Cert, Created: now}
+	return errors.Join(
+		put(tx, deviceKey(d.ID), added),
+		tx.Set(ownedKey(account, d.ID), nil),
+		tx.Set(peerKey(d.PeerID), d.ID[:]))
+}
+
+// revokeDevice marks a device for ever, also one that was never seen.
+func revokeDevice(tx store.Tx, account protocol.AccountID, id protocol.DeviceID, now time.Time) error {
+	d, known, err := get[deviceRow](tx, deviceKey(id))
+	switch {
+	case err != nil:
+		return err
+	case known && d.Account != account:
+		return protocol.Refuse(protocol.DeviceExists, "device %s", id)
+	case known && d.Revoked:
+		return nil
+	case !known:
+		d = deviceRow{ID: id, Account: account, Created: now}
+	}
+	d.Revoked = true
+	return errors.Join(put(tx, deviceKey(id), d), tx.Set(ownedKey(account, id), nil))
+}
+
+// Account implements store.Accounts.
+func (s *Store) Account(ctx context.Context, id protocol.AccountID) (a store.Account, err error) {
+	err = s.kv.View(ctx, func(tx store.Tx) error {
+		a, err = accountOf(tx, id)
+		return err
+	})
+	return a, err
+}
+
+// AccountByName implements store.Accounts.
+func (s *Store) AccountByName(ctx context.Context, name string) (a store.Account, err error) {
+	err = s.kv.View(ctx, func(tx store.Tx) error {
+		id, ok, err := accountOfName(tx, name)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return protocol.Refuse(protocol.UnknownAccount, "%s", name)
+		}
+		a, err = accountOf(tx, id)
+		return err
+	})
+	return a, err
+}
+
+func accountOf(tx store.Tx, id protocol.AccountID) (store.Account, error) {
+	row, ok, err := get[accountRow](tx, accountKey(id))
+	if err != nil {
+		return store.Account{}, err
+	}
+	if !ok {
+		return store.Account{}, protocol.Refuse(protocol.UnknownAccount, "%s", id)
+	}
+	return store.Account(row), nil
+}
+
+// Device implements store.Accounts.
+func (s *Store) Device(ctx context.Context, id protocol.DeviceID) (d store.Device, err error) {
+	err = s.kv.View(ctx, func(tx store.Tx) error {
+		d, err = deviceOf(tx, id)
+		return err
+	})
+	return d, err
+}
+
+// DeviceByPeer implements store.Accounts.
+func (s *Store) DeviceByPeer(ctx context.Context, peerID []byte) (d store.Device, err error) {
+	err = s.kv.View(ctx, func(tx store.Tx) error {
+		value, err := tx.Get(peerKey(peerID))
+		if errors.Is(err, store.ErrNotFound) {
+			return protocol.Refuse(protocol.UnknownDevice, "no device has this peer id")
+		}
+		if err != nil {
+			return err
+		}
+		id, err := protocol.FromBytes[protocol.DeviceID](value)
+		if err != nil {
+			return err
+		}
+		d, err = deviceOf(tx, id)
+		return err
+	})
+	return d, err
+}
+
+func deviceOf(tx store.Tx, id protocol.DeviceID) (store.Device, error) {
+	row, ok, err := get[deviceRow](tx, deviceKey(id))
+	if err != nil {
+		return store.Device{}, err
+	}
+	if !ok {
+		return store.Device{}, protocol.Refuse(protocol.UnknownDevice, "%s", id)
+	}
+	return store.Device(row), nil
+}
+
+// Devices implements store.Accounts.
+func (s *Store) Devices(ctx context.Context, account protocol.AccountID) (devices []store.Device, err error) {
+	err = s.kv.View(ctx, func(tx store.Tx) error {
+		return scanPrefix(tx, ownedPrefix(account), func(pair store.Pair) (bool, error) {
+			r := store.ReadKey(pair.Key)
+			r.Bytes(len(account))
+			d, err := deviceOf(tx, protocol.DeviceID(r.Bytes(len(protocol.DeviceID{}))))
+			devices = append(devices, d)
+			return true, err
+		})
+	})
+	return devices, err
+}
+
+// CheckStore implements store.StoreIDs.
+func (s *Store) CheckStore(ctx context.Context, device protocol.DeviceID, storeID [16]byte, counter uint64) error {
+	return s.kv.Update(ctx, func(tx store.Tx) error {
+		old, known, err := get[storeRow](tx, storeKey(device))
+		switch {
+		case err != nil:
+			return err
+		case known && old.id != storeID:
+			return protocol.Refuse(protocol.DeviceCloned, "another store uses the keys of this device")
+		case known && counter < old.counter:
+			return protocol.Refuse(protocol.StoreRolledBack, "counter %d after %d", counter, old.counter)
+		case known && counter == old.counter:
+			return nil
+		}
+		return put(tx, storeKey(device), storeRow{storeID, counter})
+	})
+}
