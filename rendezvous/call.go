@@ -1,0 +1,192 @@
+package rendezvous
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/wire"
+	"github.com/parley-chat/parley/store"
+)
+
+const (
+	maxStrangerFrame = 16 << 10 // a registration; bytes
+	callUnit         = 64 << 10 // a call counts once, and once more per so many bytes
+)
+
+// handleCall is one stream: one request, one answer.
+func (s *Server) handleCall(stream network.Stream) {
+	ctx, cancel := context.WithTimeout(s.ctx, s.cfg.Limits.CallDeadline)
+	defer cancel()
+	deadline, _ := ctx.Deadline()
+	stream.SetDeadline(deadline)
+
+	if !s.enter() {
+		s.answer(stream, nil, s.drainingRefusal())
+		return
+	}
+	defer s.leave()
+
+	resp := &wire.Response{}
+	err := s.call(ctx, stream, resp)
+	if errors.Is(err, errUnreadable) {
+		stream.Reset() // gone, or too slow
+		return
+	}
+	s.answer(stream, resp, err)
+}
+
+// call reads the request, finds out who asks, and fills in the result.
+func (s *Server) call(ctx context.Context, stream network.Stream, resp *wire.Response) error {
+	from, member, err := s.device(ctx, stream.Conn())
+	if err != nil {
+		return err
+	}
+	limit := protocol.MaxFrame
+	if !member {
+		limit = maxStrangerFrame
+	}
+	req := &wire.Request{}
+	size, err := readFrame(stream, limit, req)
+	if err != nil {
+		return err
+	}
+	bucket := s.rates.strangers.get(site(stream.Conn()))
+	if member {
+		bucket = s.rates.calls.get(from.ID)
+	}
+	if err := take(s.now(), 1+size/callUnit, "calls", bucket); err != nil {
+		return err
+	}
+	if r := req.GetRegister(); r != nil {
+		return s.register(ctx, []byte(stream.Conn().RemotePeer()), r, resp)
+	}
+	if !member {
+		return protocol.Refuse(protocol.NotMember, "register first")
+	}
+	return s.memberCall(ctx, from, req, resp)
+}
+
+// device finds out who is at the other end: the connection's key is the login.
+// Revoked devices are refused everything.
+func (s *Server) device(ctx context.Context, c network.Conn) (d store.Device, member bool, err error) {
+	d, err = s.store.DeviceByPeer(ctx, []byte(c.RemotePeer()))
+	if protocol.CodeOf(err) == protocol.UnknownDevice {
+		return store.Device{}, false, nil
+	}
+	if err != nil {
+		return store.Device{}, false, fmt.Errorf("find device of peer: %w", err)
+	}
+	if d.Revoked {
+		return store.Device{}, false, protocol.Refuse(protocol.Revoked, "this device was revoked")
+	}
+	return d, true, nil
+}
+
+// memberCall is every call there is, but Register.
+func (s *Server) memberCall(ctx context.Context, from store.Device, req *wire.Request, resp *wire.Response) error {
+	switch c := req.Call.(type) {
+	case *wire.Request_Lookup:
+		return s.lookup(ctx, from, c.Lookup, resp)
+	case *wire.Request_UploadPrekeys:
+		return s.uploadPrekeys(ctx, from, c.UploadPrekeys, resp)
+	case *wire.Request_SetContacts:
+		return s.setContacts(ctx, from, c.SetContacts, resp)
+	case *wire.Request_Put:
+		return s.put(ctx, from, c.Put, resp)
+	case *wire.Request_Fetch:
+		return s.fetch(ctx, from, c.Fetch, resp)
+	case *wire.Request_Ack:
+		return s.ack(ctx, from, c.Ack, resp)
+	case *wire.Request_Where:
+		return s.where(ctx, from, c.Where, resp)
+	case *wire.Request_CreateInvite:
+		return s.createInvite(ctx, from, c.CreateInvite, resp)
+	default:
+		return protocol.Refuse(protocol.BadRequest, "no call that is known here")
+	}
+}
+
+// answer sends resp, or the refusal that err stands for, and ends the stream.
+func (s *Server) answer(stream network.Stream, resp *wire.Response, err error) {
+	if err != nil {
+		e := s.refusal(err)
+		resp = &wire.Response{Code: uint32(e.Code), Detail: e.Detail, RetryAfterMs: millis(e.RetryAfter)}
+	}
+	if err := wire.WriteMsg(stream, resp); err != nil {
+		stream.Reset() // the peer is gone or does not read
+		return
+	}
+	stream.Close()
+}
+
+// millis rounds up, so that advice to wait is never advice not to.
+func millis(d time.Duration) uint64 {
+	return uint64((max(d, 0) + time.Millisecond - 1) / time.Millisecond)
+}
+
+// refusal is the one place where an error becomes a code: refusals pass, the
+// store's troubles are "unavailable", and everything else is our fault and is
+// told to the log only.
+func (s *Server) refusal(err error) *protocol.Error {
+	if e, ok := errors.AsType[*protocol.Error](err); ok {
+		return e
+	}
+	e := &protocol.Error{Code: protocol.Unavailable, RetryAfter: 5 * time.Second}
+	switch {
+	case errors.Is(err, store.ErrFull):
+		e.Detail, e.RetryAfter = "the rendezvous's disk is full", time.Minute
+	case errors.Is(err, store.ErrFailed), errors.Is(err, store.ErrDamaged), errors.Is(err, store.ErrReadOnly):
+		e.Detail, e.RetryAfter = "the rendezvous's store is out of order", time.Minute
+	case errors.Is(err, store.ErrClosed):
+		return s.drainingRefusal()
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		e.Detail = "the rendezvous is busy"
+	default:
+		e = protocol.Refuse(protocol.Internal, "the rendezvous failed")
+	}
+	s.troubles.Do(func() { // a full disk fails every call: say it once a second
+		s.log.LogAttrs(context.Background(), slog.LevelError, "cannot serve", slog.String("code", e.Code.String()), slog.Any("err", err))
+	})
+	return e
+}
+
+// errUnreadable is a stream that did not bring a whole frame.
+var errUnreadable = errors.New("no whole frame")
+
+// readFrame reads one frame of at most limit bytes into m and returns its
+// size. A longer one is refused before anything is allocated for it, and while
+// a frame is read its bytes are booked with libp2p's resource manager.
+func readFrame(stream network.Stream, limit int, m proto.Message) (int, error) {
+	var head [4]byte
+	if _, err := io.ReadFull(stream, head[:]); err != nil {
+		return 0, fmt.Errorf("%w: %w", errUnreadable, err)
+	}
+	size := binary.BigEndian.Uint32(head[:])
+	if size > uint32(limit) {
+		return 0, protocol.Refuse(protocol.TooLarge, "frame of %d bytes, at most %d", size, limit)
+	}
+	if err := stream.Scope().ReserveMemory(int(size), network.ReservationPriorityMedium); err != nil {
+		e := protocol.Refuse(protocol.Unavailable, "out of memory for calls")
+		e.RetryAfter = 5 * time.Second
+		return 0, e
+	}
+	defer stream.Scope().ReleaseMemory(int(size))
+	err := wire.ReadMsg(io.MultiReader(bytes.NewReader(head[:]), stream), m)
+	if errors.Is(err, proto.Error) {
+		return 0, protocol.Refuse(protocol.BadRequest, "malformed frame")
+	}
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", errUnreadable, err)
+	}
+	return int(size), nil
+}

@@ -1,0 +1,187 @@
+package rendezvous
+
+import (
+	"bytes"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/wire"
+	"github.com/parley-chat/parley/store"
+)
+
+// link is a device's standing stream. One goroutine reads beats, another one
+// writes hints. What is to be written is not queued but merged, so a slow
+// reader costs no memory and misses nothing but intermediate states.
+type link struct {
+	device  protocol.DeviceID
+	account protocol.AccountID
+	stream  network.Stream
+	wake    chan struct{} // capacity 1: the writer has something to do
+
+	mu      sync.Mutex      // guards what follows
+	news    news            // not yet written
+	goodbye *protocol.Error // written last
+	ended   bool            // the reader is gone
+	addrs   [][]byte        // where the device says it can be reached
+}
+
+// news is what a hint can tell.
+type news struct {
+	beaten   bool
+	beat     uint64
+	mail     bool
+	prekeys  *wire.PrekeyCounts
+	presence map[protocol.AccountID]bool // at most one entry per contact
+}
+
+func newLink(stream network.Stream, d store.Device) *link {
+	return &link{device: d.ID, account: d.Account, stream: stream, wake: make(chan struct{}, 1)}
+}
+
+func (l *link) answerBeat(seq uint64) {
+	l.tell(func(n *news) { n.beaten, n.beat = true, seq })
+}
+
+func (l *link) tellMail() {
+	l.tell(func(n *news) { n.mail = true })
+}
+
+func (l *link) tellPrekeys(c *wire.PrekeyCounts) {
+	l.tell(func(n *news) { n.prekeys = c })
+}
+
+func (l *link) tellPresence(account protocol.AccountID, online bool) {
+	l.tell(func(n *news) {
+		if n.presence == nil {
+			n.presence = map[protocol.AccountID]bool{}
+		}
+		n.presence[account] = online
+	})
+}
+
+func (l *link) tell(change func(*news)) {
+	l.mu.Lock()
+	change(&l.news)
+	l.mu.Unlock()
+	l.rouse()
+}
+
+// bye tells the device why the link ends, and ends it. The first reason stays.
+func (l *link) bye(e *protocol.Error) {
+	l.mu.Lock()
+	if l.goodbye == nil {
+		l.goodbye = e
+	}
+	l.mu.Unlock()
+	l.rouse()
+}
+
+// end tells the writer that the reader is gone.
+func (l *link) end() {
+	l.mu.Lock()
+	l.ended = true
+	l.mu.Unlock()
+	l.rouse()
+}
+
+func (l *link) rouse() {
+	select {
+	case l.wake <- struct{}{}:
+	default: // it is awake already
+	}
+}
+
+// write sends the welcome and then hints, until goodbye or the reader's end.
+// Each frame gets timeout; a device that does not read is cut off.
+func (l *link) write(welcome *wire.Welcome, timeout time.Duration) {
+	l.stream.SetWriteDeadline(time.Now().Add(timeout))
+	if wire.WriteMsg(l.stream, welcome) != nil {
+		l.stream.Reset() // ends the reader
+		return
+	}
+	for range l.wake {
+		hint, last := l.take()
+		if hint != nil {
+			l.stream.SetWriteDeadline(time.Now().Add(timeout))
+			if wire.WriteMsg(l.stream, hint) != nil {
+				l.stream.Reset()
+				return
+			}
+		}
+		if last {
+			l.stream.Close() // ends the reader; what was written still arrives
+			return
+		}
+	}
+}
+
+// take returns what is to be written now, nil for nothing, and whether it is
+// the last.
+func (l *link) take() (hint *wire.Hint, last bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.goodbye != nil {
+		bye := &wire.Hint{Bye: uint32(l.goodbye.Code), RetryAfterMs: millis(l.goodbye.RetryAfter)}
+		return bye, true
+	}
+	if l.ended {
+		return nil, true
+	}
+	n := l.news
+	l.news = news{}
+	if !n.beaten && !n.mail && n.prekeys == nil && len(n.presence) == 0 {
+		return nil, false
+	}
+	hint = &wire.Hint{Beat: n.beat, Mail: n.mail, Prekeys: n.prekeys}
+	for id, online := range n.presence {
+		hint.Presence = append(hint.Presence, &wire.Presence{Account: id[:], Online: online})
+	}
+	return hint, false
+}
+
+// setAddrs takes over the addresses of a beat. LAN addresses are kept: they go
+// to accepted contacts only, and two nodes in one house need them.
+func (l *link) setAddrs(beat *wire.Beat) error {
+	if !beat.GetAddrsChanged() {
+		return nil
+	}
+	if len(beat.GetAddrs()) > protocol.MaxAddrs {
+		return protocol.Refuse(protocol.TooLarge, "more than %d addresses", protocol.MaxAddrs)
+	}
+	var addrs [][]byte
+	for _, b := range beat.GetAddrs() {
+		m, err := ma.NewMultiaddrBytes(b)
+		if err != nil || len(b) > protocol.MaxAddr {
+			return protocol.Refuse(protocol.BadRequest, "malformed address")
+		}
+		if direct(m) {
+			addrs = append(addrs, bytes.Clone(b))
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.addrs = addrs
+	return nil
+}
+
+// direct tells whether an address is worth telling contacts: it begins with an
+// IP address and is no circuit. Names would let a device make its contacts ask
+// any DNS server, and circuits are made by those who dial.
+func direct(m ma.Multiaddr) bool {
+	if len(m) == 0 || m[0].Protocol().Code != ma.P_IP4 && m[0].Protocol().Code != ma.P_IP6 {
+		return false
+	}
+	_, err := m.ValueForProtocol(ma.P_CIRCUIT)
+	return err != nil
+}
+
+// places returns the addresses last announced; they are not to be changed.
+func (l *link) places() [][]byte {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.addrs
+}

@@ -1,0 +1,183 @@
+package rendezvous
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"golang.org/x/time/rate"
+
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/wire"
+	"github.com/parley-chat/parley/store"
+)
+
+const (
+	maxBeatFrame  = 8 << 10 // a beat with all its addresses; bytes
+	linkTag       = "link"  // protects the connection from being trimmed
+	beatsBurst    = 20
+	beatsInterval = 500 * time.Millisecond
+)
+
+// handleLink runs a link from its first beat to its end.
+func (s *Server) handleLink(stream network.Stream) {
+	defer stream.Close()
+	if !s.enter() {
+		s.refuseLink(stream, s.drainingRefusal())
+		return
+	}
+	defer s.leave()
+
+	ctx, cancel := context.WithTimeout(s.ctx, s.cfg.Limits.CallDeadline)
+	defer cancel()
+	deadline, _ := ctx.Deadline()
+	stream.SetDeadline(deadline)
+
+	beat := &wire.Beat{}
+	d, err := s.firstBeat(ctx, stream, beat)
+	if errors.Is(err, errUnreadable) {
+		stream.Reset()
+		return
+	}
+	if err != nil {
+		s.refuseLink(stream, err)
+		return
+	}
+	l := newLink(stream, d)
+	welcome, err := s.joinLink(ctx, l, beat)
+	defer s.leaveLink(l)
+	if err != nil {
+		s.refuseLink(stream, err)
+		return
+	}
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		l.write(welcome, s.cfg.Limits.WriteTimeout)
+	}()
+	l.readBeats(s)
+	<-written
+}
+
+// refuseLink answers the first beat with a refusal.
+func (s *Server) refuseLink(stream network.Stream, err error) {
+	e := s.refusal(err)
+	w := &wire.Welcome{Code: uint32(e.Code), Detail: e.Detail, RetryAfterMs: millis(e.RetryAfter)}
+	stream.SetWriteDeadline(time.Now().Add(s.cfg.Limits.WriteTimeout))
+	if wire.WriteMsg(stream, w) != nil {
+		stream.Reset()
+	}
+}
+
+// firstBeat reads the beat that says hello, and checks who says it.
+func (s *Server) firstBeat(ctx context.Context, stream network.Stream, beat *wire.Beat) (store.Device, error) {
+	d, member, err := s.device(ctx, stream.Conn())
+	if err != nil {
+		return store.Device{}, err
+	}
+	if _, err := readFrame(stream, maxBeatFrame, beat); err != nil {
+		return store.Device{}, err
+	}
+	if !member {
+		return store.Device{}, protocol.Refuse(protocol.NotMember, "register first")
+	}
+	if err := take(s.now(), 1, "links", s.rates.links.get(d.ID)); err != nil {
+		return store.Device{}, err
+	}
+	hello := beat.GetHello()
+	if hello == nil || len(hello.GetStoreId()) != 16 {
+		return store.Device{}, protocol.Refuse(protocol.BadRequest, "the first beat says hello and names the store")
+	}
+	own := uint32(protocol.Version)
+	if hello.GetMinVersion() > own || hello.GetMaxVersion() < own {
+		return store.Device{}, protocol.Refuse(protocol.UnsupportedVersion, "this rendezvous speaks version %d", own)
+	}
+	if err := s.store.CheckStore(ctx, d.ID, [16]byte(hello.GetStoreId()), hello.GetStoreCtr()); err != nil {
+		return store.Device{}, fmt.Errorf("check store of device: %w", err)
+	}
+	return d, nil
+}
+
+// joinLink puts the link online and makes the welcome. It reads what the
+// welcome says after the link is online, so that no hint falls in between.
+func (s *Server) joinLink(ctx context.Context, l *link, first *wire.Beat) (*wire.Welcome, error) {
+	if err := l.setAddrs(first); err != nil {
+		return nil, err
+	}
+	old, online, err := s.presence.join(l, func() ([]protocol.AccountID, error) {
+		return s.store.Watchers(ctx, l.account)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("put link online: %w", err)
+	}
+	if old != nil {
+		old.bye(protocol.Refuse(protocol.Replaced, "a newer connection took over"))
+	}
+	s.host.ConnManager().Protect(l.stream.Conn().RemotePeer(), linkTag)
+	if s.isDraining() { // drain may have said its goodbyes before this link was there
+		return nil, s.drainingRefusal()
+	}
+	l.answerBeat(first.GetSeq())
+	return s.welcome(ctx, l, online)
+}
+
+func (s *Server) welcome(ctx context.Context, l *link, online []protocol.AccountID) (*wire.Welcome, error) {
+	counts, err := s.prekeyCounts(ctx, l.device)
+	if err != nil {
+		return nil, err
+	}
+	digest, err := s.store.ContactsDigest(ctx, l.account)
+	if err != nil {
+		return nil, fmt.Errorf("read contacts: %w", err)
+	}
+	waiting, err := s.store.MailboxUsage(ctx, l.device)
+	if err != nil {
+		return nil, fmt.Errorf("read mailbox: %w", err)
+	}
+	w := &wire.Welcome{
+		Version:        uint32(protocol.Version),
+		NowMs:          uint64(s.now().UnixMilli()),
+		Limits:         s.cfg.Limits.wire(),
+		Prekeys:        counts,
+		ContactsDigest: digest[:],
+		Mail:           waiting.Count > 0,
+	}
+	for _, id := range online {
+		w.Presence = append(w.Presence, &wire.Presence{Account: id[:], Online: true})
+	}
+	return w, nil
+}
+
+func (s *Server) leaveLink(l *link) {
+	if s.presence.leave(l) {
+		s.host.ConnManager().Unprotect(l.stream.Conn().RemotePeer(), linkTag)
+	}
+}
+
+// readBeats reads until the device goes, falls silent, misbehaves, or the
+// writer has said goodbye and closed the stream.
+func (l *link) readBeats(s *Server) {
+	defer l.end()
+	pace := rate.NewLimiter(rate.Every(beatsInterval), beatsBurst)
+	for {
+		l.stream.SetReadDeadline(time.Now().Add(s.cfg.Limits.BeatDeadline))
+		beat := &wire.Beat{}
+		_, err := readFrame(l.stream, maxBeatFrame, beat)
+		if err == nil {
+			err = take(s.now(), 1, "beats", pace)
+		}
+		if err == nil {
+			err = l.setAddrs(beat)
+		}
+		if errors.Is(err, errUnreadable) {
+			return
+		}
+		if err != nil {
+			l.bye(s.refusal(err))
+			return
+		}
+		l.answerBeat(beat.GetSeq())
+	}
+}

@@ -1,0 +1,138 @@
+package rendezvous
+
+import (
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	manet "github.com/multiformats/go-multiaddr/net"
+	"golang.org/x/time/rate"
+
+	"github.com/parley-chat/parley/protocol"
+)
+
+// buckets keeps one value per key for keys that come from the network, so it
+// is bounded: when the young generation is full it becomes the old one, and
+// the old one is forgotten. A key in use stays; one that has been idle while
+// cap others came starts afresh.
+type buckets[K comparable, V any] struct {
+	cap  int
+	make func() V
+
+	mu         sync.Mutex
+	young, old map[K]V
+}
+
+func newBuckets[K comparable, V any](cap int, make func() V) *buckets[K, V] {
+	return &buckets[K, V]{cap: cap, make: make, young: map[K]V{}}
+}
+
+// get returns the value of key, made now if there is none.
+func (b *buckets[K, V]) get(key K) V {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if v, ok := b.young[key]; ok {
+		return v
+	}
+	v, ok := b.old[key]
+	if !ok {
+		v = b.make()
+	}
+	if len(b.young) >= b.cap {
+		b.young, b.old = map[K]V{}, b.young
+	}
+	b.young[key] = v
+	return v
+}
+
+// limiters are token buckets, one per key.
+type limiters[K comparable] = buckets[K, *rate.Limiter]
+
+// newLimiters allows, per key, burst at once and n in each period.
+func newLimiters[K comparable](n int, period time.Duration, burst int) *limiters[K] {
+	const keys = 16384
+	every := rate.Every(period / time.Duration(n))
+	return newBuckets[K](keys, func() *rate.Limiter { return rate.NewLimiter(every, burst) })
+}
+
+// take takes n tokens out of every bucket, or none at all and refuses with the
+// time after which it would work.
+func take(now time.Time, n int, what string, from ...*rate.Limiter) error {
+	taken := make([]*rate.Reservation, 0, len(from))
+	for _, l := range from {
+		r := l.ReserveN(now, min(n, l.Burst()))
+		taken = append(taken, r)
+		wait := r.DelayFrom(now)
+		if wait == 0 {
+			continue
+		}
+		for _, r := range taken {
+			r.CancelAt(now)
+		}
+		e := protocol.Refuse(protocol.RateLimited, "too many %s", what)
+		e.RetryAfter = wait
+		return e
+	}
+	return nil
+}
+
+// rates are the limits on what one peer may ask for.
+type rates struct {
+	calls     *limiters[protocol.DeviceID]
+	links     *limiters[protocol.DeviceID]
+	uploads   *limiters[protocol.DeviceID]
+	strangers *limiters[netip.Prefix] // calls of peers that are not registered
+
+	requestsHour *limiters[protocol.AccountID] // contact requests sent
+	requestsDay  *limiters[protocol.AccountID]
+	invites      *limiters[protocol.AccountID]
+
+	// One-time prekeys are scarce, and whoever drains a device's stock weakens
+	// the openings of others: each claimer gets few, and each device gives a
+	// bounded number to all. See claim.
+	claims       *buckets[claimPair, *claimBucket]
+	claimsTarget *limiters[protocol.DeviceID]
+}
+
+func newRates(l Limits) *rates {
+	return &rates{
+		calls:        newLimiters[protocol.DeviceID](l.Calls, time.Second, 5*l.Calls),
+		links:        newLimiters[protocol.DeviceID](60, time.Minute, 30),
+		uploads:      newLimiters[protocol.DeviceID](60, time.Hour, 30),
+		strangers:    newLimiters[netip.Prefix](l.Strangers, time.Minute, l.Strangers),
+		requestsHour: newLimiters[protocol.AccountID](10, time.Hour, 10),
+		requestsDay:  newLimiters[protocol.AccountID](30, 24*time.Hour, 30),
+		invites:      newLimiters[protocol.AccountID](10, 24*time.Hour, 10),
+		claims:       newBuckets[claimPair](16384, newClaimBucket),
+		claimsTarget: newLimiters[protocol.DeviceID](60, time.Hour, 60),
+	}
+}
+
+// site is what counts as one address: an IPv4 address or an IPv6 /56, which is
+// what one household or office gets.
+func site(c network.Conn) netip.Prefix {
+	ip, err := manet.ToIP(c.RemoteMultiaddr())
+	if err != nil {
+		return netip.Prefix{} // a relayed connection; all of them together
+	}
+	return siteOf(ip)
+}
+
+func siteOf(ip net.IP) netip.Prefix {
+	addr, ok := netip.AddrFromSlice(ip)
+	if !ok {
+		return netip.Prefix{}
+	}
+	addr = addr.Unmap()
+	bits := 32
+	if addr.Is6() {
+		bits = 56
+	}
+	p, err := addr.WithZone("").Prefix(bits)
+	if err != nil {
+		return netip.Prefix{}
+	}
+	return p
+}

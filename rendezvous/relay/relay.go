@@ -1,0 +1,108 @@
+// Package relay lets two members of a rendezvous reach each other through it
+// when neither can be reached directly: circuit relay v2 with our limits and a
+// gate. It must not know how membership is stored, so that it can run alone.
+// What passes through is sealed between the two ends; the relay sees bytes.
+package relay
+
+import (
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
+	relayv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
+	ma "github.com/multiformats/go-multiaddr"
+)
+
+// BufferSize is the bytes of buffer per circuit and direction. The library's
+// 2 KiB cost more than half of the throughput; 64 KiB is where it levels off.
+const BufferSize = 64 << 10
+
+// Gate says who may use the relay. It is asked once per reservation and once
+// per circuit, from many goroutines, and must answer quickly. When it cannot
+// tell, it answers no.
+type Gate interface {
+	// Member tells whether p is a registered device that has not been revoked.
+	Member(p peer.ID) bool
+
+	// MayConnect tells whether src and dst are members and dst has accepted src.
+	MayConnect(src, dst peer.ID) bool
+}
+
+// Limits bound what the relay gives away. All must be set.
+type Limits struct {
+	Bytes        int64         // per circuit and direction
+	Duration     time.Duration // per circuit
+	Reservations int           // in all
+	PerAddress   int           // reservations from one IP address; an office is one address
+	Circuits     int           // open circuits of one peer, at either end
+}
+
+// Relay is a running relay service.
+type Relay struct {
+	service *relayv2.Relay
+	use     *use
+}
+
+// New starts the relay service on h. Close it before h.
+//
+// Circuits are limited, if generously, rather than unlimited: both ends then
+// know that the connection is relayed and look for a better one.
+func New(h host.Host, g Gate, l Limits) (*Relay, error) {
+	resources := relayv2.DefaultResources()
+	resources.Limit = &relayv2.RelayLimit{Duration: l.Duration, Data: l.Bytes}
+	resources.MaxReservations = l.Reservations
+	resources.MaxReservationsPerIP = l.PerAddress
+	resources.MaxReservationsPerASN = l.Reservations
+	resources.MaxCircuits = l.Circuits
+	resources.BufferSize = BufferSize
+
+	u := &use{}
+	service, err := relayv2.New(h,
+		relayv2.WithResources(resources),
+		relayv2.WithACL(acl{g}),
+		relayv2.WithMetricsTracer(u),
+		relayv2.WithReservationAddressFilter(anyAddress))
+	if err != nil {
+		return nil, fmt.Errorf("start relay: %w", err)
+	}
+	return &Relay{service: service, use: u}, nil
+}
+
+// Close refuses new reservations and circuits. Open circuits end with the host.
+func (r *Relay) Close() error { return r.service.Close() }
+
+// Reservations and Circuits tell how many there are now.
+func (r *Relay) Reservations() int { return int(r.use.reservations.Load()) }
+func (r *Relay) Circuits() int     { return int(r.use.circuits.Load()) }
+
+// anyAddress puts private addresses of the relay into reservations too: a
+// group may have nothing but its LAN.
+func anyAddress(ma.Multiaddr) bool { return true }
+
+// acl puts a Gate where the library asks for an ACLFilter.
+type acl struct{ gate Gate }
+
+func (a acl) AllowReserve(p peer.ID, _ ma.Multiaddr) bool { return a.gate.Member(p) }
+
+func (a acl) AllowConnect(src peer.ID, _ ma.Multiaddr, dst peer.ID) bool {
+	return a.gate.MayConnect(src, dst)
+}
+
+// use counts what is in use; the library tells a MetricsTracer.
+type use struct{ reservations, circuits atomic.Int64 }
+
+func (u *use) ReservationAllowed(renewal bool) {
+	if !renewal {
+		u.reservations.Add(1)
+	}
+}
+func (u *use) ReservationClosed(n int)             { u.reservations.Add(int64(-n)) }
+func (u *use) ConnectionOpened()                   { u.circuits.Add(1) }
+func (u *use) ConnectionClosed(time.Duration)      { u.circuits.Add(-1) }
+func (u *use) RelayStatus(bool)                    {}
+func (u *use) ConnectionRequestHandled(pb.Status)  {}
+func (u *use) ReservationRequestHandled(pb.Status) {}
+func (u *use) BytesTransferred(int)                {}

@@ -1,0 +1,262 @@
+// Package rendezvous is the server that nodes meet at: a directory of names
+// and keys, a stock of prekeys, a mailbox for devices that are away, presence,
+// and a relay.
+//
+// It is blind: it moves envelopes without being able to open them, and must
+// not import the packages that could. It dials nobody.
+//
+// Goroutines: Run lists the long-lived ones. Each link has its libp2p handler
+// as reader and one writer, which handleLink waits for. Calls run in libp2p's
+// handlers.
+package rendezvous
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
+
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/rendezvous/relay"
+	"github.com/parley-chat/parley/store"
+)
+
+const (
+	sweepEvery   = 5 * time.Minute
+	drainTimeout = 10 * time.Second // calls in progress get so long to end
+)
+
+// Config says how to run a rendezvous. Only Dir is required.
+type Config struct {
+	Dir             string           // data directory; made private to its owner
+	Listen          []string         // multiaddrs; empty: TCP and QUIC on port 4001, IPv4 and IPv6
+	Announce        []string         // further addresses to tell: multiaddrs, or host:port
+	Open            bool             // anyone may register; otherwise an invite is needed
+	NoMemberInvites bool             // only the operator makes invites
+	Limits          Limits           // zero values are defaults
+	Now             func() time.Time // nil: time.Now
+	Log             *slog.Logger     // nil: slog.Default()
+}
+
+// Server is a rendezvous.
+type Server struct {
+	cfg      Config
+	now      func() time.Time
+	log      *slog.Logger
+	store    store.Rendezvous
+	closer   func() error // closes the store
+	host     host.Host
+	announce []ma.Multiaddr
+	relay    *relay.Relay
+	started  time.Time
+
+	rates    *rates
+	presence *presence
+	troubles rate.Sometimes
+
+	ctx  context.Context // ends when calls and links must
+	stop context.CancelFunc
+
+	mu       sync.Mutex     // guards draining against calls that begin
+	draining bool           // no calls, no links any more
+	inside   sync.WaitGroup // calls and links
+
+	closeOnce sync.Once
+	closeErr  error
+}
+
+// New opens the store and begins to listen. The server then answers; Run adds
+// what it does by itself and ends it properly. Without Run, call Close.
+func New(ctx context.Context, cfg Config) (*Server, error) {
+	if cfg.Dir == "" {
+		return nil, errors.New("no data directory given")
+	}
+	if len(cfg.Listen) == 0 {
+		cfg.Listen = defaultListen
+	}
+	cfg.Limits = cfg.Limits.withDefaults()
+	s := &Server{cfg: cfg, now: cfg.Now, log: cfg.Log, troubles: rate.Sometimes{Interval: time.Second}}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	if s.log == nil {
+		s.log = slog.Default()
+	}
+	s.started = s.now()
+	s.rates = newRates(cfg.Limits)
+	s.presence = newPresence()
+	s.ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
+	if err := s.open(ctx); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+func (s *Server) open(ctx context.Context) (err error) {
+	if s.announce, err = parseAnnounce(s.cfg.Announce); err != nil {
+		return err
+	}
+	if err := prepareDir(s.cfg.Dir); err != nil {
+		return err
+	}
+	if s.store, s.closer, err = openStore(ctx, filepath.Join(s.cfg.Dir, "store"), s.log); err != nil {
+		return fmt.Errorf("open store: %w", err)
+	}
+	if s.host, err = newHost(s.cfg, s.announce); err != nil {
+		return err
+	}
+	l := s.cfg.Limits
+	s.relay, err = relay.New(s.host, gate{s}, relay.Limits{
+		Bytes:        l.RelayBytes,
+		Duration:     l.RelayDuration,
+		Reservations: l.Reservations,
+		PerAddress:   l.ConnsPerAddress,
+		Circuits:     l.Circuits,
+	})
+	if err != nil {
+		return err
+	}
+	s.host.SetStreamHandler(protocol.CallProtocol, s.handleCall)
+	s.host.SetStreamHandler(protocol.LinkProtocol, s.handleLink)
+	return nil
+}
+
+// Run serves until ctx ends, then drains: links are told when to come back,
+// calls in progress finish, new ones are refused. It returns when every
+// goroutine has ended and the store is closed, at most some seconds more than
+// drainTimeout after ctx.
+func (s *Server) Run(ctx context.Context) error {
+	s.log.Info("rendezvous runs", "peer", s.PeerID().String(), "open", s.cfg.Open)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.sweep(ctx) })
+	group.Go(func() error { return s.serveAdmin(ctx) })
+	<-ctx.Done()
+	s.drain()
+	return errors.Join(group.Wait(), s.Close())
+}
+
+// sweep drops what has expired, now and every few minutes.
+func (s *Server) sweep(ctx context.Context) error {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		dropped, err := s.store.Sweep(ctx, s.now())
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			s.log.Error("cannot sweep", "err", err) // a full disk passes; calls say the same
+		case dropped > 0:
+			s.log.Info("swept", "dropped", dropped)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// enter admits a call or a link; leave must follow.
+func (s *Server) enter() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.draining {
+		return false
+	}
+	s.inside.Add(1)
+	return true
+}
+
+func (s *Server) leave() { s.inside.Done() }
+
+func (s *Server) isDraining() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.draining
+}
+
+// drain refuses what is new, says goodbye to links and waits for calls.
+func (s *Server) drain() {
+	s.mu.Lock()
+	s.draining = true
+	s.mu.Unlock()
+	for _, l := range s.presence.links() {
+		l.bye(s.drainingRefusal())
+	}
+	ended := make(chan struct{})
+	go func() { s.inside.Wait(); close(ended) }()
+	select {
+	case <-ended:
+	case <-time.After(drainTimeout):
+		s.log.Warn("calls cut off", "after", drainTimeout)
+		s.stop()
+		s.closeHost() // breaks their streams
+		<-ended
+	}
+}
+
+// drainingRefusal tells when to come back. Everybody gets another time, so
+// that not all come back at once.
+func (s *Server) drainingRefusal() *protocol.Error {
+	e := protocol.Refuse(protocol.Draining, "the rendezvous is shutting down")
+	e.RetryAfter = time.Second + rand.N(4*time.Second)
+	return e
+}
+
+// Close ends the server at once. Run does it too.
+func (s *Server) Close() error {
+	s.closeOnce.Do(func() {
+		s.mu.Lock()
+		s.draining = true
+		s.mu.Unlock()
+		s.stop()
+		s.closeErr = s.closeHost()
+		s.inside.Wait()
+		if s.closer != nil {
+			s.closeErr = errors.Join(s.closeErr, s.closer())
+		}
+	})
+	return s.closeErr
+}
+
+func (s *Server) closeHost() (err error) {
+	if s.relay != nil {
+		err = s.relay.Close()
+	}
+	if s.host != nil {
+		err = errors.Join(err, s.host.Close())
+	}
+	return err
+}
+
+// PeerID is the rendezvous's name, the same for as long as its data directory
+// lives.
+func (s *Server) PeerID() peer.ID { return s.host.ID() }
+
+// Addrs are the addresses to reach it at: announced ones first, then public,
+// private and loopback ones.
+func (s *Server) Addrs() []ma.Multiaddr {
+	addrs := slices.Clone(s.host.Addrs()) // announced ones are first already
+	slices.SortStableFunc(addrs, func(a, b ma.Multiaddr) int { return s.rank(a) - s.rank(b) })
+	return addrs
+}
+
+// rank orders addresses by how far they reach.
+func (s *Server) rank(a ma.Multiaddr) int {
+	if slices.ContainsFunc(s.announce, a.Equal) {
+		return -1
+	}
+	return reach(a)
+}
