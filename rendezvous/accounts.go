@@ -71,6 +71,13 @@ func (s *Server) register(ctx context.Context, peerID []byte, r *wire.Register, 
 	if err := s.store.Register(ctx, p); err != nil {
 		return fmt.Errorf("register: %w", err)
 	}
+	// To the store a known account is a repetition, whatever its chain; but
+	// another device of it has not become a member by this.
+	if d, err := s.store.DeviceByPeer(ctx, peerID); protocol.CodeOf(err) == protocol.UnknownDevice || err == nil && d.Account != p.Account {
+		return protocol.Refuse(protocol.BadRequest, "the account is registered, with another device")
+	} else if err != nil {
+		return fmt.Errorf("find device of peer: %w", err)
+	}
 	resp.Result = &wire.Response_Registered{Registered: &wire.Registered{}}
 	return nil
 }

@@ -85,6 +85,16 @@ func TestRegisterRefused(t *testing.T) {
 		r.GetRegister().Name = "alice2"
 		alice.refused(protocol.AccountExists, r)
 	})
+	t.Run("another device of a known account", func(t *testing.T) {
+		d := newDevice(t, s, "alice")
+		d.aik, d.rk = alice.aik, alice.rk
+		d.certify(key.NewIdentity().Public(), d.cert.PeerID)
+		if d.owner != alice.owner {
+			t.Fatal("not the same account")
+		}
+		d.refused(protocol.BadRequest, d.registerRequest(nil))
+		d.refused(protocol.NotMember, lookupRequest("alice", nil))
+	})
 	t.Run("name", func(t *testing.T) {
 		d := newDevice(t, s, "admin")
 		d.refused(protocol.NameInvalid, d.registerRequest(nil))

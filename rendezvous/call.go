@@ -126,7 +126,22 @@ func (s *Server) answer(stream network.Stream, resp *wire.Response, err error) {
 		stream.Reset() // the peer is gone or does not read
 		return
 	}
+	if s.isDraining() {
+		hangUp(stream)
+		io.Copy(io.Discard, stream)
+	}
 	stream.Close()
+}
+
+// linger is how long a peer gets to read the last words on a stream.
+const linger = time.Second
+
+// hangUp ends our side of a stream and gives the peer some time to end its
+// own. That shows that it has read what came last: closing the connection
+// right away, as at shutdown, can take back what was written.
+func hangUp(stream network.Stream) {
+	stream.CloseWrite()
+	stream.SetReadDeadline(time.Now().Add(linger))
 }
 
 // millis rounds up, so that advice to wait is never advice not to.

@@ -4,10 +4,8 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"errors"
 	"io"
 	"log/slog"
-	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -18,6 +16,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	libp2pprotocol "github.com/libp2p/go-libp2p/core/protocol"
+	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	"google.golang.org/protobuf/proto"
 
@@ -104,8 +103,8 @@ func newPeer(t testing.TB, ts *testServer, k key.HostPrivate) host.Host {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := libp2p.New(libp2p.Identity(std), libp2p.NoListenAddrs, libp2p.Transport(tcp.NewTCPTransport),
-		libp2p.EnableRelay(), libp2p.DisableMetrics(), libp2p.ResourceManager(&network.NullResourceManager{}))
+	h, err := libp2p.New(libp2p.Identity(std), libp2p.NoListenAddrs,
+		libp2p.Transport(tcp.NewTCPTransport), libp2p.Transport(quic.NewTransport), libp2p.EnableRelay(), libp2p.DisableMetrics(), libp2p.ResourceManager(&network.NullResourceManager{}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,6 +123,7 @@ type device struct {
 	name   string
 	chain  *account.Chain
 	aik    key.AccountPrivate
+	rk     key.RecoveryPrivate
 	dsk    key.DevicePrivate
 	cert   account.Cert
 	id     protocol.DeviceID
@@ -135,7 +135,7 @@ type device struct {
 func newDevice(t testing.TB, ts *testServer, name string) *device {
 	t.Helper()
 	hostKey := key.NewHost()
-	d := &device{t: t, server: ts, name: name, aik: key.NewAccount(), dsk: key.NewDevice()}
+	d := &device{t: t, server: ts, name: name, aik: key.NewAccount(), rk: key.NewRecovery(), dsk: key.NewDevice()}
 	d.certify(key.NewIdentity().Public(), hostKey.Public().PeerID())
 	d.host = newPeer(t, ts, hostKey)
 	return d
@@ -145,7 +145,7 @@ func newDevice(t testing.TB, ts *testServer, name string) *device {
 func (d *device) certify(identity key.IdentityPublic, peerID []byte) {
 	d.t.Helper()
 	now := d.server.clock.Now()
-	chain, err := account.Create(now, d.aik, key.NewRecovery().Public())
+	chain, err := account.Create(now, d.aik, d.rk.Public())
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -318,103 +318,6 @@ func recordID(t testing.TB, record []byte) protocol.PrekeyID {
 		t.Fatal(err)
 	}
 	return r.ID()
-}
-
-// linkEnd is the device's end of a link.
-type linkEnd struct {
-	t       testing.TB
-	s       network.Stream
-	seq     uint64
-	welcome *wire.Welcome
-}
-
-func (d *device) hello() *wire.Hello {
-	return &wire.Hello{MinVersion: 1, MaxVersion: 1, StoreId: make([]byte, 16), StoreCtr: 1}
-}
-
-// dialLink opens a link and returns what it was answered, also a refusal.
-func (d *device) dialLink(first *wire.Beat) *linkEnd {
-	d.t.Helper()
-	l := &linkEnd{t: d.t, s: d.open(protocol.LinkProtocol), seq: first.GetSeq(), welcome: &wire.Welcome{}}
-	if err := wire.WriteMsg(l.s, first); err != nil {
-		d.t.Fatal(err)
-	}
-	if err := wire.ReadMsg(l.s, l.welcome); err != nil {
-		d.t.Fatalf("no welcome: %v", err)
-	}
-	return l
-}
-
-// link opens a link that has to be welcome.
-func (d *device) link(addrs ...[]byte) *linkEnd {
-	d.t.Helper()
-	l := d.dialLink(&wire.Beat{Hello: d.hello(), Seq: 1, Addrs: addrs, AddrsChanged: true})
-	if l.welcome.GetCode() != 0 {
-		d.t.Fatalf("link refused: %v %s", protocol.Code(l.welcome.GetCode()), l.welcome.GetDetail())
-	}
-	return l
-}
-
-func (l *linkEnd) beat() {
-	l.t.Helper()
-	l.seq++
-	if err := wire.WriteMsg(l.s, &wire.Beat{Seq: l.seq}); err != nil {
-		l.t.Fatal(err)
-	}
-}
-
-// await reads hints until one is what the test waits for.
-func (l *linkEnd) await(what string, want func(*wire.Hint) bool) *wire.Hint {
-	l.t.Helper()
-	l.s.SetReadDeadline(time.Now().Add(patience))
-	for {
-		h := &wire.Hint{}
-		if err := wire.ReadMsg(l.s, h); err != nil {
-			l.t.Fatalf("waiting for %s: %v", what, err)
-		}
-		if want(h) {
-			return h
-		}
-	}
-}
-
-func (l *linkEnd) awaitPresence(of *device, online bool) {
-	l.t.Helper()
-	l.await("presence", func(h *wire.Hint) bool {
-		return slices.ContainsFunc(h.GetPresence(), func(p *wire.Presence) bool {
-			return bytes.Equal(p.GetAccount(), of.owner[:]) && p.GetOnline() == online
-		})
-	})
-}
-
-// settled beats and returns everything the server had to say before it
-// answered that beat.
-func (l *linkEnd) settled() (hints []*wire.Hint) {
-	l.t.Helper()
-	l.beat()
-	l.await("answer to the beat", func(h *wire.Hint) bool {
-		hints = append(hints, h)
-		return h.GetBeat() == l.seq
-	})
-	return hints
-}
-
-// awaitEnd waits until the server has ended the stream.
-func (l *linkEnd) awaitEnd() {
-	l.t.Helper()
-	l.s.SetReadDeadline(time.Now().Add(patience))
-	for {
-		err := wire.ReadMsg(l.s, &wire.Hint{})
-		if e, ok := errors.AsType[interface {
-			error
-			Timeout() bool
-		}](err); ok && e.Timeout() {
-			l.t.Fatal("the link did not end")
-		}
-		if err != nil {
-			return
-		}
-	}
 }
 
 // eventually polls for what other goroutines bring about.

@@ -113,10 +113,22 @@ func (l *link) write(welcome *wire.Welcome, timeout time.Duration) {
 			}
 		}
 		if last {
-			l.stream.Close() // ends the reader; what was written still arrives
+			hangUp(l.stream)
 			return
 		}
 	}
+}
+
+// awaitBeat gives the device until deadline for its next beat. It returns false
+// once goodbye is said: from then on the deadline is hangUp's.
+func (l *link) awaitBeat(deadline time.Duration) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.goodbye != nil {
+		return false
+	}
+	l.stream.SetReadDeadline(time.Now().Add(deadline))
+	return true
 }
 
 // take returns what is to be written now, nil for nothing, and whether it is

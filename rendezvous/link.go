@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -58,7 +59,9 @@ func (s *Server) handleLink(stream network.Stream) {
 		l.write(welcome, s.cfg.Limits.WriteTimeout)
 	}()
 	l.readBeats(s)
+	s.leaveLink(l) // contacts learn it now, even if the writer is stuck
 	<-written
+	io.Copy(io.Discard, stream) // after goodbye, until the device hangs up: see hangUp
 }
 
 // refuseLink answers the first beat with a refusal.
@@ -156,23 +159,23 @@ func (s *Server) leaveLink(l *link) {
 	}
 }
 
-// readBeats reads until the device goes, falls silent, misbehaves, or the
-// writer has said goodbye and closed the stream.
+// readBeats reads until the device goes, falls silent, misbehaves, or has been
+// told goodbye.
 func (l *link) readBeats(s *Server) {
 	defer l.end()
 	pace := rate.NewLimiter(rate.Every(beatsInterval), beatsBurst)
-	for {
-		l.stream.SetReadDeadline(time.Now().Add(s.cfg.Limits.BeatDeadline))
+	for l.awaitBeat(s.cfg.Limits.BeatDeadline) {
 		beat := &wire.Beat{}
 		_, err := readFrame(l.stream, maxBeatFrame, beat)
+		if errors.Is(err, errUnreadable) {
+			l.stream.Reset() // ends the writer, should it be stuck
+			return
+		}
 		if err == nil {
 			err = take(s.now(), 1, "beats", pace)
 		}
 		if err == nil {
 			err = l.setAddrs(beat)
-		}
-		if errors.Is(err, errUnreadable) {
-			return
 		}
 		if err != nil {
 			l.bye(s.refusal(err))

@@ -3,6 +3,7 @@ package rendezvous
 import (
 	"bytes"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -67,7 +68,7 @@ func TestIM10_Presence(t *testing.T) {
 // A device that dies without a word, its connection still open, is noticed by
 // its missing beats. One that beats stays.
 func TestIM10_SilentDeath(t *testing.T) {
-	const deadline = 500 * time.Millisecond
+	const deadline = time.Second
 	s := startServer(t, func(c *Config) { c.Limits.BeatDeadline = deadline })
 	alice, bob := member(t, s, "alice"), member(t, s, "bob")
 	befriend(alice, bob)
@@ -181,7 +182,9 @@ func TestLinkRefused(t *testing.T) {
 		change(h)
 		return &wire.Beat{Hello: h, Seq: 1}
 	}
-	alice.dialLink(hello(func(h *wire.Hello) { h.StoreCtr = 7 }))
+	place := hello(func(h *wire.Hello) { h.StoreCtr = 7 })
+	alice.dialLink(place)
+	place.AddrsChanged, place.Addrs = true, [][]byte{{0xff}}
 	for name, c := range map[string]struct {
 		first *wire.Beat
 		code  protocol.Code
@@ -192,7 +195,7 @@ func TestLinkRefused(t *testing.T) {
 		"older version":   {hello(func(h *wire.Hello) { h.MinVersion, h.MaxVersion = 0, 0 }), protocol.UnsupportedVersion},
 		"another store":   {hello(func(h *wire.Hello) { h.StoreId, h.StoreCtr = bytes.Repeat([]byte{1}, 16), 9 }), protocol.DeviceCloned},
 		"store set back":  {hello(func(h *wire.Hello) { h.StoreCtr = 6 }), protocol.StoreRolledBack},
-		"malformed place": {&wire.Beat{Hello: alice.hello(), Seq: 1, AddrsChanged: true, Addrs: [][]byte{{0xff}}}, protocol.StoreRolledBack},
+		"malformed place": {place, protocol.BadRequest},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := alice.dialLink(c.first)
@@ -287,4 +290,47 @@ func TestHintsAreMerged(t *testing.T) {
 	if h, last := l.take(); !last || protocol.Code(h.GetBye()) != protocol.Replaced {
 		t.Errorf("goodbye %v", h)
 	}
+}
+
+// The same over QUIC, where the end of a stream is another mechanism.
+func TestLinkOverQUIC(t *testing.T) {
+	s := startServer(t, func(c *Config) { c.Listen = []string{"/ip4/127.0.0.1/udp/0/quic-v1"} })
+	alice := member(t, s, "alice")
+	first := alice.link()
+	alice.link().settled()
+	bye := first.await("goodbye", func(h *wire.Hint) bool { return h.GetBye() != 0 })
+	if protocol.Code(bye.GetBye()) != protocol.Replaced {
+		t.Errorf("goodbye %v", bye)
+	}
+	first.awaitEnd()
+	alice.refused(protocol.UnknownAccount, lookupRequest("nobody", nil))
+}
+
+// Whatever a device says of its addresses, what contacts are told is a few IP
+// addresses.
+func FuzzSetAddrs(f *testing.F) {
+	f.Add(multiaddr(f, "/ip4/198.51.100.7/udp/4001/quic-v1"), uint8(1))
+	f.Add(multiaddr(f, "/dns4/example.org/tcp/1"), uint8(2))
+	f.Add([]byte{0xff}, uint8(40))
+	f.Fuzz(func(t *testing.T, b []byte, n uint8) {
+		l := &link{}
+		before := [][]byte{{4, 127, 0, 0, 1}}
+		l.addrs = before
+		err := l.setAddrs(&wire.Beat{AddrsChanged: true, Addrs: slices.Repeat([][]byte{b}, int(n))})
+		if err != nil && !slices.EqualFunc(l.places(), before, bytes.Equal) {
+			t.Error("a refused beat changed the addresses")
+		}
+		if err != nil {
+			return
+		}
+		if len(l.places()) > protocol.MaxAddrs {
+			t.Errorf("%d addresses kept", len(l.places()))
+		}
+		for _, a := range l.places() {
+			m, err := ma.NewMultiaddrBytes(a)
+			if err != nil || len(a) > protocol.MaxAddr || !strings.HasPrefix(m.String(), "/ip") {
+				t.Errorf("kept %x", a)
+			}
+		}
+	})
 }

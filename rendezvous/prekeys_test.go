@@ -36,7 +36,7 @@ func TestOTK01_SameKeyAgainChangesNothing(t *testing.T) {
 // into the store.
 func TestOTK02_ConflictsAreNamedAndTheRestIsStored(t *testing.T) {
 	s := startServer(t, nil)
-	alice, bob := member(t, s, "alice"), member(t, s, "bob")
+	alice := member(t, s, "alice")
 	records := alice.oneTimeRecords(4)
 	signed, rsa := alice.signedRecord()
 	now := s.clock.Now()
@@ -55,17 +55,33 @@ func TestOTK02_ConflictsAreNamedAndTheRestIsStored(t *testing.T) {
 	if counts.GetOneTime() != 4 { // three stored, one from before
 		t.Errorf("%d one-time prekeys", counts.GetOneTime())
 	}
+}
 
-	// The node's repair in one round: a reset and new prekeys.
+// After a conflict one upload repairs everything: it drops the published stock
+// and brings new ids.
+func TestOTK03_RepairInOneRound(t *testing.T) {
+	s := startServer(t, nil)
+	alice, bob := member(t, s, "alice"), member(t, s, "bob")
+	old := alice.publish(5)
 	fresh := alice.oneTimeRecords(2)
-	s.clock.add(time.Second)
-	signed, rsa = alice.signedRecord()
-	counts = alice.must(uploadRequest(&wire.UploadPrekeys{Reset_: true, SignedRecord: signed, Rsa: rsa, OneTimeRecords: fresh})).GetPrekeyCounts()
+	signed, rsa := alice.signedRecord()
+	repair := &wire.UploadPrekeys{Reset_: true, SignedRecord: signed, Rsa: rsa, OneTimeRecords: fresh}
+	counts := alice.must(uploadRequest(repair)).GetPrekeyCounts()
 	if counts.GetOneTime() != 2 || len(counts.GetConflicts()) != 0 {
 		t.Errorf("after the reset: %v", counts)
 	}
 	if got := bob.claim(alice); !bytes.Equal(got.GetOneTimeRecord(), fresh[0]) {
 		t.Error("the reset left an old prekey")
+	}
+	counts = alice.must(uploadRequest(&wire.UploadPrekeys{OneTimeRecords: old})).GetPrekeyCounts()
+	if counts.GetOneTime() != 1 {
+		t.Errorf("%d one-time prekeys: dropped ones came back", counts.GetOneTime())
+	}
+	empty := &wire.UploadPrekeys{Reset_: true}
+	for range 2 { // of a stock that is empty, too
+		if counts := alice.must(uploadRequest(empty)).GetPrekeyCounts(); counts.GetOneTime() != 0 {
+			t.Errorf("after a bare reset: %v", counts)
+		}
 	}
 }
 

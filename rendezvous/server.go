@@ -47,6 +47,8 @@ type Config struct {
 	Limits          Limits           // zero values are defaults
 	Now             func() time.Time // nil: time.Now
 	Log             *slog.Logger     // nil: slog.Default()
+
+	wrap func(store.Rendezvous) store.Rendezvous // puts faults into the store; nil: none
 }
 
 // Server is a rendezvous.
@@ -112,6 +114,9 @@ func (s *Server) open(ctx context.Context) (err error) {
 	}
 	if s.store, s.closer, err = openStore(ctx, filepath.Join(s.cfg.Dir, "store"), s.log); err != nil {
 		return fmt.Errorf("open store: %w", err)
+	}
+	if s.cfg.wrap != nil {
+		s.store = s.cfg.wrap(s.store)
 	}
 	if s.host, err = newHost(s.cfg, s.announce); err != nil {
 		return err
@@ -245,18 +250,12 @@ func (s *Server) closeHost() (err error) {
 // lives.
 func (s *Server) PeerID() peer.ID { return s.host.ID() }
 
-// Addrs are the addresses to reach it at: announced ones first, then public,
-// private and loopback ones.
+// Addrs are the addresses to reach it at: announced ones first, as given, then
+// public, private and loopback ones.
 func (s *Server) Addrs() []ma.Multiaddr {
-	addrs := slices.Clone(s.host.Addrs()) // announced ones are first already
-	slices.SortStableFunc(addrs, func(a, b ma.Multiaddr) int { return s.rank(a) - s.rank(b) })
-	return addrs
-}
-
-// rank orders addresses by how far they reach.
-func (s *Server) rank(a ma.Multiaddr) int {
-	if slices.ContainsFunc(s.announce, a.Equal) {
-		return -1
-	}
-	return reach(a)
+	found := slices.DeleteFunc(slices.Clone(s.host.Addrs()), func(a ma.Multiaddr) bool {
+		return slices.ContainsFunc(s.announce, a.Equal)
+	})
+	slices.SortStableFunc(found, func(a, b ma.Multiaddr) int { return reach(a) - reach(b) })
+	return slices.Concat(s.announce, found)
 }

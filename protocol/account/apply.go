@@ -45,7 +45,7 @@ func (c *Chain) checkPlace(s statement) error {
 	if c.isClosed {
 		return fmt.Errorf("%w: statement %d after the end", ErrMalformed, s.seq)
 	}
-	if s.time.Before(c.last) || !validTime(s.time) {
+	if s.time.Before(c.last) || !key.ValidTime(s.time) {
 		return fmt.Errorf("%w: statement %d has a time before the last one", ErrMalformed, s.seq)
 	}
 	return nil
@@ -146,11 +146,11 @@ func (c *Chain) revokeDevice(s statement) error {
 	if err := c.signedByAIK(s); err != nil {
 		return err
 	}
-	r := reader{rest: s.body}
-	id := protocol.DeviceID(r.take(32))
-	reason := Reason(r.byte())
-	since := r.time()
-	if r.end() != nil || reason < Retired || reason > Compromised || !validTime(since) {
+	r := key.NewReader(s.body)
+	id := protocol.DeviceID(r.Take(32))
+	reason := Reason(r.Byte())
+	since := r.Time()
+	if r.End() != nil || reason < Retired || reason > Compromised || !key.ValidTime(since) {
 		return fmt.Errorf("%w: revocation", ErrMalformed)
 	}
 	i := slices.IndexFunc(c.devices, func(o device) bool { return o.id == id && !o.revoked })

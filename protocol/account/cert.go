@@ -61,7 +61,7 @@ type Cert struct {
 func NewCert(aik key.AccountPrivate, c Cert) (Cert, error) {
 	c.Version = certVersion
 	c.PeerID = bytes.Clone(c.PeerID)
-	c.Created, c.NotAfter = seconds(c.Created), seconds(c.NotAfter)
+	c.Created, c.NotAfter = key.Seconds(c.Created), key.Seconds(c.NotAfter)
 	if err := c.check(); err != nil {
 		return Cert{}, fmt.Errorf("make certificate: %w", err)
 	}
@@ -90,7 +90,7 @@ func (c Cert) check() error {
 	if c.MinProto == 0 || c.MinProto > c.MaxProto {
 		return fmt.Errorf("%w: certificate for protocol versions %d to %d", ErrMalformed, c.MinProto, c.MaxProto)
 	}
-	if !validTime(c.Created) || !validTime(c.NotAfter) || !c.NotAfter.After(c.Created) {
+	if !key.ValidTime(c.Created) || !key.ValidTime(c.NotAfter) || !c.NotAfter.After(c.Created) {
 		return fmt.Errorf("%w: times of certificate", ErrMalformed)
 	}
 	if !validName(c.Name) {
@@ -111,13 +111,6 @@ func validName(name string) bool {
 	return true
 }
 
-// maxUnix is the last second a time may name: the end of the year 9999.
-const maxUnix = 253402300799
-
-func validTime(t time.Time) bool { return t.Unix() >= 0 && t.Unix() <= maxUnix }
-
-func seconds(t time.Time) time.Time { return time.Unix(t.Unix(), 0).UTC() }
-
 // DeviceID names the device by its keys (SPEC "Device certificate").
 func (c Cert) DeviceID() protocol.DeviceID {
 	return key.Hash(labelDevice, c.Account[:], c.Signing.Bytes(), c.Identity.Bytes())
@@ -134,8 +127,8 @@ func (c Cert) body() []byte {
 	b = append(b, c.PeerID...)
 	b = binary.BigEndian.AppendUint16(b, c.MinProto)
 	b = binary.BigEndian.AppendUint16(b, c.MaxProto)
-	b = binary.BigEndian.AppendUint64(b, uint64(c.Created.Unix()))
-	b = binary.BigEndian.AppendUint64(b, uint64(c.NotAfter.Unix()))
+	b = key.AppendTime(b, c.Created)
+	b = key.AppendTime(b, c.NotAfter)
 	b = append(b, byte(len(c.Name)))
 	return append(b, c.Name...)
 }
@@ -150,19 +143,19 @@ func ParseCert(b []byte) (Cert, error) {
 	if len(b) < certFixed || len(b) > protocol.MaxCert {
 		return Cert{}, fmt.Errorf("%w: certificate of %d bytes", ErrMalformed, len(b))
 	}
-	r := reader{rest: b}
+	r := key.NewReader(b)
 	var c Cert
-	c.Version = r.uint16()
-	copy(c.Account[:], r.take(32))
-	signing, err1 := key.ParseDevicePublic(r.take(32))
-	identity, err2 := key.ParseIdentityPublic(r.take(32))
+	c.Version = r.Uint16()
+	copy(c.Account[:], r.Take(32))
+	signing, err1 := key.ParseDevicePublic(r.Take(32))
+	identity, err2 := key.ParseIdentityPublic(r.Take(32))
 	c.Signing, c.Identity = signing, identity
-	c.PeerID = bytes.Clone(r.take(int(r.byte())))
-	c.MinProto, c.MaxProto = r.uint16(), r.uint16()
-	c.Created, c.NotAfter = r.time(), r.time()
-	c.Name = string(r.take(int(r.byte())))
-	copy(c.sig[:], r.take(key.SignatureSize))
-	if err := errors.Join(r.end(), err1, err2); err != nil {
+	c.PeerID = bytes.Clone(r.Take(int(r.Byte())))
+	c.MinProto, c.MaxProto = r.Uint16(), r.Uint16()
+	c.Created, c.NotAfter = r.Time(), r.Time()
+	c.Name = string(r.Take(int(r.Byte())))
+	copy(c.sig[:], r.Take(key.SignatureSize))
+	if err := errors.Join(r.End(), err1, err2); err != nil {
 		return Cert{}, fmt.Errorf("%w: certificate: %v", ErrMalformed, err)
 	}
 	if err := c.check(); err != nil {

@@ -49,12 +49,8 @@ func ParseChain(b []byte) (*Chain, error) {
 		return nil, fmt.Errorf("%w: statement chain of %d bytes", ErrMalformed, len(b))
 	}
 	c := &Chain{}
-	for r := (reader{rest: b}); len(r.rest) > 0; {
-		size := r.uint32()
-		if r.err != nil || uint64(size) > uint64(len(r.rest)) {
-			return nil, fmt.Errorf("%w: statement chain %v", ErrMalformed, errShort)
-		}
-		s, err := parseStatement(r.take(int(size)))
+	for r := key.NewReader(b); r.Len() > 0; {
+		s, err := parseStatement(r.LP())
 		if err != nil {
 			return nil, err
 		}
@@ -192,7 +188,7 @@ func (c *Chain) rotate(now time.Time, o op, signer []byte, k signing, newPublic 
 // next is the statement that may follow, without body and signature. Its time
 // is now, or that of the newest statement if the clock went back.
 func (c *Chain) next(now time.Time, o op) statement {
-	s := statement{op: o, time: seconds(now)}
+	s := statement{op: o, time: key.Seconds(now)}
 	if len(c.raw) > 0 {
 		s.account, s.seq, s.prev = c.account, c.seq+1, c.head
 	}

@@ -210,7 +210,7 @@ func TestChainRefuses(t *testing.T) {
 		"revocation cut short":            {o.aik, aik, body(opRevokeDevice, revokeBody(laptop.DeviceID(), Lost, start)[:40])},
 		"revocation with more":            {o.aik, aik, body(opRevokeDevice, append(revokeBody(laptop.DeviceID(), Lost, start), 0))},
 		"revocation by the recovery key":  {o.rk, rk, body(opRevokeDevice, revokeBody(laptop.DeviceID(), Lost, start))},
-		"revocation in the year 10000":    {o.aik, aik, body(opRevokeDevice, revokeBody(laptop.DeviceID(), Lost, time.Unix(maxUnix+1, 0)))},
+		"revocation in the year 10000":    {o.aik, aik, body(opRevokeDevice, revokeBody(laptop.DeviceID(), Lost, year10000))},
 		"rotation without the new key":    {o.aik, aik, body(opRotateAIK, rotation(newAIK, make([]byte, 64)))},
 		"rotation introduced elsewhere":   {o.aik, aik, body(opRotateAIK, rotation(newAIK, introduced(func(s *statement) { s.seq-- })))},
 		"rotation introduced as recovery": {o.aik, aik, body(opRotateAIK, rotation(newAIK, introduced(func(s *statement) { s.op = opRotateRK })))},
@@ -368,43 +368,4 @@ func (o *owner) act(t testing.TB, rt *rapid.T, act int) {
 		o.rk = next
 	}
 	check(t, err)
-}
-
-func FuzzParseCert(f *testing.F) {
-	o := newOwner(f)
-	f.Add(o.cert(f, "laptop").Marshal())
-	f.Add(o.cert(f, "").Marshal())
-	f.Fuzz(func(t *testing.T, b []byte) {
-		c, err := ParseCert(b)
-		if err == nil && !bytes.Equal(c.Marshal(), b) {
-			t.Fatal("not canonical")
-		}
-	})
-}
-
-func FuzzParseChain(f *testing.F) {
-	o := newOwner(f)
-	f.Add(o.chain.Bytes())
-	cert := o.addDevice(f, "laptop")
-	next, err := o.chain.RevokeDevice(start, o.aik, cert.DeviceID(), Lost, start)
-	check(f, err)
-	f.Add(next.Bytes())
-	f.Fuzz(func(t *testing.T, b []byte) {
-		c, err := ParseChain(b)
-		if err == nil && !bytes.Equal(c.Bytes(), b) {
-			t.Fatal("not canonical")
-		}
-	})
-}
-
-// Signatures stop a fuzzer early; statements are also read alone.
-func FuzzParseStatement(f *testing.F) {
-	o := newOwner(f)
-	f.Add(o.chain.Bytes()[4:])
-	f.Fuzz(func(t *testing.T, b []byte) {
-		s, err := parseStatement(b)
-		if err == nil && !bytes.Equal(s.marshal(), b) {
-			t.Fatal("not canonical")
-		}
-	})
 }

@@ -60,7 +60,7 @@ func (s statement) unsigned() []byte {
 	b = append(b, s.prev[:]...)
 	b = append(b, byte(s.op))
 	b = key.AppendLP(b, s.body)
-	b = binary.BigEndian.AppendUint64(b, uint64(s.time.Unix()))
+	b = key.AppendTime(b, s.time)
 	return append(b, s.signer[:]...)
 }
 
@@ -69,25 +69,21 @@ func (s statement) marshal() []byte { return append(s.unsigned(), s.sig[:]...) }
 func (s statement) hash() [32]byte { return key.Hash(labelStatement, s.marshal()) }
 
 func parseStatement(b []byte) (statement, error) {
-	r := reader{rest: b}
-	version := r.uint16()
+	r := key.NewReader(b)
+	version := r.Uint16()
 	var s statement
-	copy(s.account[:], r.take(32))
-	s.seq = r.uint64()
-	copy(s.prev[:], r.take(32))
-	s.op = op(r.byte())
-	size := r.uint32()
-	if uint64(size) > uint64(len(r.rest)) {
-		return statement{}, fmt.Errorf("%w: statement %v", ErrMalformed, errShort)
-	}
-	s.body = bytes.Clone(r.take(int(size)))
-	s.time = r.time()
-	copy(s.signer[:], r.take(32))
-	copy(s.sig[:], r.take(key.SignatureSize))
-	if err := r.end(); err != nil {
+	copy(s.account[:], r.Take(32))
+	s.seq = r.Uint64()
+	copy(s.prev[:], r.Take(32))
+	s.op = op(r.Byte())
+	s.body = bytes.Clone(r.LP())
+	s.time = r.Time()
+	copy(s.signer[:], r.Take(32))
+	copy(s.sig[:], r.Take(key.SignatureSize))
+	if err := r.End(); err != nil {
 		return statement{}, fmt.Errorf("%w: statement %v", ErrMalformed, err)
 	}
-	if version != statementVersion || !validTime(s.time) {
+	if version != statementVersion || !key.ValidTime(s.time) {
 		return statement{}, fmt.Errorf("%w: statement of version %d", ErrMalformed, version)
 	}
 	return s, nil
@@ -117,6 +113,5 @@ func (s statement) introduction(newKey []byte) [][]byte {
 }
 
 func revokeBody(id protocol.DeviceID, reason Reason, since time.Time) []byte {
-	b := append(bytes.Clone(id[:]), byte(reason))
-	return binary.BigEndian.AppendUint64(b, uint64(since.Unix()))
+	return key.AppendTime(append(bytes.Clone(id[:]), byte(reason)), since)
 }

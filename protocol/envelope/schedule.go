@@ -32,8 +32,8 @@ type schedule struct {
 	precheck [precheckSize]byte
 }
 
-// newSchedule derives PRK1 and the precheck. Only a holder of one of the two
-// identity keys can.
+// newSchedule derives PRK1 and the precheck. A stranger cannot: DH1 needs the
+// initiator's identity key or the private half of the signed prekey.
 func newSchedule(t [32]byte, dh, shared []byte) (schedule, error) {
 	ikm := slices.Repeat([]byte{0xff}, 32) // keeps these inputs apart from any other use of the curve (X3DH)
 	ikm = slices.Concat(ikm, dh, shared)

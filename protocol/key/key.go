@@ -11,8 +11,6 @@
 package key
 
 import (
-	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -27,38 +25,6 @@ var (
 	// this purpose and these bytes.
 	ErrSignature = errors.New("bad signature")
 )
-
-// prefix begins every label, so that nothing signed or derived here means
-// anything in another protocol.
-const prefix = "parley/1 "
-
-// Label returns the full label of a purpose: "parley/1 " and the word.
-func Label(word string) string { return prefix + word }
-
-// AppendLP appends x to b, preceded by its length (uint32, big-endian).
-func AppendLP(b, x []byte) []byte {
-	b = binary.BigEndian.AppendUint32(b, uint32(len(x)))
-	return append(b, x...)
-}
-
-// Message is the unambiguous encoding of parts for one purpose:
-// lp(Label(word)) followed by lp of each part. It is what gets signed or hashed.
-func Message(word string, parts ...[]byte) []byte {
-	size := 4 + len(prefix) + len(word)
-	for _, p := range parts {
-		size += 4 + len(p)
-	}
-	b := AppendLP(make([]byte, 0, size), []byte(Label(word)))
-	for _, p := range parts {
-		b = AppendLP(b, p)
-	}
-	return b
-}
-
-// Hash is SHA-256 of Message(word, parts...).
-func Hash(word string, parts ...[]byte) [32]byte {
-	return sha256.Sum256(Message(word, parts...))
-}
 
 // Redacted is embedded in every type that holds a secret. It makes the type
 // print, log and marshal as "redacted" and makes == a compile error.

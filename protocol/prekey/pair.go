@@ -60,7 +60,7 @@ func newPair(r Record, dev protocol.DeviceID, dsk key.DevicePrivate) (Pair, erro
 
 // signRecord completes r with the public halves of s and signs it.
 func signRecord(r Record, s *secret, dev protocol.DeviceID, dsk key.DevicePrivate) (Pair, error) {
-	r.Created, r.Expires = time.Unix(r.Created.Unix(), 0).UTC(), time.Unix(r.Expires.Unix(), 0).UTC()
+	r.Created, r.Expires = key.Seconds(r.Created), key.Seconds(r.Expires)
 	if err := r.checkLife(); err != nil {
 		return Pair{}, err
 	}

@@ -77,7 +77,7 @@ func TestRecordRoundTrip(t *testing.T) {
 	}
 }
 
-// OTK: the id names the key and nothing else, and making the signature again
+// The id names the key and nothing else, and making the signature again
 // gives the same bytes, so a repeated upload is the same upload.
 func TestIDNamesTheKey(t *testing.T) {
 	dsk := key.NewDevice()

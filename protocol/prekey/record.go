@@ -80,8 +80,8 @@ func (r Record) body() []byte {
 	b := make([]byte, 0, SignedSize)
 	b = binary.BigEndian.AppendUint16(b, recordVersion)
 	b = append(b, byte(r.Kind))
-	b = binary.BigEndian.AppendUint64(b, uint64(r.Created.Unix()))
-	b = binary.BigEndian.AppendUint64(b, uint64(r.Expires.Unix()))
+	b = key.AppendTime(b, r.Created)
+	b = key.AppendTime(b, r.Expires)
 	b = append(b, r.X25519[:]...)
 	b = append(b, r.MLKEM[:]...)
 	if r.Kind == Signed {
@@ -103,38 +103,25 @@ func (r Record) Marshal() []byte { return append(r.body(), r.sig[:]...) }
 
 // Parse reads an encoded record. It checks the form only; see Verify.
 func Parse(b []byte) (Record, error) {
-	if len(b) != SignedSize && len(b) != OneTimeSize {
-		return Record{}, fmt.Errorf("%w: record of %d bytes", ErrMalformed, len(b))
+	in := key.NewReader(b)
+	version := in.Uint16()
+	r := Record{Kind: Kind(in.Byte()), Created: in.Time(), Expires: in.Time()}
+	copy(r.X25519[:], in.Take(len(r.X25519)))
+	copy(r.MLKEM[:], in.Take(len(r.MLKEM)))
+	if r.Kind == Signed {
+		copy(r.RSAHash[:], in.Take(len(r.RSAHash)))
 	}
-	r := Record{
-		Kind:    Kind(b[2]),
-		Created: unix(b[3:]),
-		Expires: unix(b[11:]),
-		X25519:  [32]byte(b[19:]),
-		MLKEM:   [mlkem.EncapsulationKeySize768]byte(b[51:]),
-		sig:     [key.SignatureSize]byte(b[len(b)-key.SignatureSize:]),
+	copy(r.sig[:], in.Take(len(r.sig)))
+	if err := in.End(); err != nil {
+		return Record{}, fmt.Errorf("%w: record %v", ErrMalformed, err)
 	}
-	if r.Kind == Signed && len(b) == SignedSize {
-		r.RSAHash = [32]byte(b[oneTimeBody:])
-	}
-	if binary.BigEndian.Uint16(b) != recordVersion || r.size() != len(b) {
+	if version != recordVersion || r.Kind != Signed && r.Kind != OneTime {
 		return Record{}, fmt.Errorf("%w: version or kind", ErrMalformed)
 	}
 	if err := r.checkLife(); err != nil {
 		return Record{}, err
 	}
 	return r, nil
-}
-
-// size is the encoded size of a record of this kind, 0 for no kind.
-func (r Record) size() int {
-	switch r.Kind {
-	case Signed:
-		return SignedSize
-	case OneTime:
-		return OneTimeSize
-	}
-	return 0
 }
 
 // checkLife bounds the life of a record: one that lived longer could be used
@@ -145,23 +132,10 @@ func (r Record) checkLife() error {
 		longest = SignedExpires
 	}
 	life := r.Expires.Unix() - r.Created.Unix()
-	if r.Created.Unix() < 0 || life <= 0 || life > int64(longest/time.Second) {
+	if !key.ValidTime(r.Created) || !key.ValidTime(r.Expires) || life <= 0 || life > int64(longest/time.Second) {
 		return fmt.Errorf("%w: life of %d s", ErrMalformed, life)
 	}
 	return nil
-}
-
-// maxUnix is the last second a time may name: the end of the year 9999.
-const maxUnix = 253402300799
-
-// unix reads seconds since 1970. Values over maxUnix become one that
-// checkLife refuses.
-func unix(b []byte) time.Time {
-	s := binary.BigEndian.Uint64(b)
-	if s > maxUnix {
-		return time.Unix(-1, 0).UTC()
-	}
-	return time.Unix(int64(s), 0).UTC()
 }
 
 // Verify checks that the device with this id and signing key made the record,

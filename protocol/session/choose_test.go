@@ -78,6 +78,14 @@ type side struct {
 	sessions []Info
 }
 
+// add keeps the newest protocol.MaxSessions sessions, as a device does.
+func (s *side) add(i Info) {
+	s.sessions = append(s.sessions, i)
+	if len(s.sessions) > protocol.MaxSessions {
+		s.sessions = s.sessions[1:]
+	}
+}
+
 // wire is a message of the model on its way.
 type wire struct {
 	from    int
@@ -111,7 +119,7 @@ func (m *model) open(s *side, reset bool) int {
 	m.made++
 	m.opened++
 	sum := sha256.Sum256(binary.BigEndian.AppendUint64(nil, m.made))
-	s.sessions = append(s.sessions, Info{ID: protocol.SessionID(sum[:]), Gen: NextGen(s.now, highest), Initiator: true, Reset: reset, Created: s.now})
+	s.add(Info{ID: protocol.SessionID(sum[:]), Gen: NextGen(s.now, highest), Initiator: true, Reset: reset, Created: s.now})
 	return len(s.sessions) - 1
 }
 
@@ -125,7 +133,7 @@ func (m *model) deliver(i int) {
 		to.sessions[known].Confirmed = true
 	case w.opening && !m.accepted[w.session.ID]:
 		m.accepted[w.session.ID] = true
-		to.sessions = append(to.sessions, Info{ID: w.session.ID, Gen: w.session.Gen, Confirmed: true, Reset: w.session.Reset, Created: to.now})
+		to.add(Info{ID: w.session.ID, Gen: w.session.Gen, Confirmed: true, Reset: w.session.Reset, Created: to.now})
 	default:
 		m.send(1-w.from, true) // repair
 	}

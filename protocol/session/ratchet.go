@@ -17,6 +17,9 @@ func (s State) Encrypt(now time.Time, msg []byte) (next State, env []byte, err e
 	if s.s == nil || s.s().phase == phaseFirst {
 		return s, nil, ErrNotReady
 	}
+	if len(msg) > protocol.MaxEnvelope {
+		return s, nil, ErrTooLarge
+	}
 	n := *s.s()
 	n.dropExpired(now)
 	if n.phase == phaseAnswer {

@@ -9,6 +9,13 @@ import (
 	"github.com/parley-chat/parley/protocol/envelope/envelopetest"
 )
 
+// tester is a *testing.T, a *testing.B or a *rapid.T.
+type tester interface {
+	Helper()
+	Fatal(...any)
+	Fatalf(string, ...any)
+}
+
 var start = time.Unix(1_800_000_000, 0).UTC()
 
 // pair returns two devices with a session, of which b has accepted the first
@@ -46,27 +53,27 @@ func acceptFirst(t testing.TB, d envelopetest.Device, env []byte) (State, []byte
 }
 
 // exchange sends one message from b to a and one back.
-func exchange(t testing.TB, now time.Time, a, b State) (State, State) {
+func exchange(t tester, now time.Time, a, b State) (State, State) {
 	t.Helper()
 	b, a = send(t, now, b, a)
 	return send(t, now, a, b)
 }
 
 // send sends one message from x to y.
-func send(t testing.TB, now time.Time, x, y State) (State, State) {
+func send(t tester, now time.Time, x, y State) (State, State) {
 	t.Helper()
 	x, env := encrypt(t, now, x, []byte("hello"))
 	return x, decrypt(t, now, y, env, []byte("hello"))
 }
 
-func encrypt(t testing.TB, now time.Time, s State, msg []byte) (State, []byte) {
+func encrypt(t tester, now time.Time, s State, msg []byte) (State, []byte) {
 	t.Helper()
 	next, env, err := s.Encrypt(now, msg)
 	check(t, err)
 	return next, env
 }
 
-func decrypt(t testing.TB, now time.Time, s State, env, want []byte) State {
+func decrypt(t tester, now time.Time, s State, env, want []byte) State {
 	t.Helper()
 	next, msg, err := s.Decrypt(now, message(t, env))
 	check(t, err)
@@ -77,7 +84,7 @@ func decrypt(t testing.TB, now time.Time, s State, env, want []byte) State {
 }
 
 // message is the ratchet message in an envelope.
-func message(t testing.TB, env []byte) []byte {
+func message(t tester, env []byte) []byte {
 	t.Helper()
 	_, opening, err := PeekSession(env)
 	check(t, err)
@@ -89,7 +96,7 @@ func message(t testing.TB, env []byte) []byte {
 	return rest
 }
 
-func check(t testing.TB, err error) {
+func check(t tester, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

@@ -77,16 +77,16 @@ func (s *state) counters() []*uint32 {
 	return []*uint32{&s.sendN, &s.sendPN, &s.recvN, &s.recvSerial, &s.sinceMix}
 }
 
-func (s *state) bits() (bits byte) {
-	for bit, set := range map[byte]bool{
-		bitInitiator: s.initiator, bitConfirmed: s.confirmed, bitNoOneTime: s.noOneTime, bitReset: s.reset,
-		bitOffer: s.offer != nil, bitPeerOffer: s.peerOffer != nil,
-	} {
-		if set {
-			bits |= bit
-		}
+func (s *state) bits() byte {
+	return bit(bitInitiator, s.initiator) | bit(bitConfirmed, s.confirmed) | bit(bitNoOneTime, s.noOneTime) |
+		bit(bitReset, s.reset) | bit(bitOffer, s.offer != nil) | bit(bitPeerOffer, s.peerOffer != nil)
+}
+
+func bit(b byte, set bool) byte {
+	if set {
+		return b
 	}
-	return bits
+	return 0
 }
 
 func appendUint64(b []byte, values ...uint64) []byte {
@@ -107,45 +107,59 @@ func ParseState(b []byte) (State, error) {
 		noOneTime: bits&bitNoOneTime != 0, reset: bits&bitReset != 0,
 		phase: phase(b[2]), sendFlags: b[3],
 	}
-	r := reader{rest: b[4:]}
-	copy(s.id[:], r.take(16))
-	copy(s.peer[:], r.take(32))
-	s.gen, s.created, s.received = r.uint64(), int64(r.uint64()), int64(r.uint64())
+	r := key.NewReader(b[4:])
+	copy(s.id[:], r.Take(16))
+	copy(s.peer[:], r.Take(32))
+	s.gen, s.created, s.received = r.Uint64(), int64(r.Uint64()), int64(r.Uint64())
 	for _, f := range s.secrets() {
-		copy(f[:], r.take(32))
+		copy(f[:], r.Take(32))
 	}
 	for _, f := range s.counters() {
-		*f = r.uint32()
+		*f = r.Uint32()
 	}
-	s.mixed = int64(r.uint64())
-	s.readChains(&r)
-	s.opening = r.clone(int(r.uint16()))
-	s.sendBlock = r.clone(blocksSize(s.sendFlags))
+	s.mixed = int64(r.Uint64())
+	if !s.readChains(r) {
+		return State{}, ErrMalformed
+	}
+	s.opening = optional(r, int(r.Uint16()))
+	s.sendBlock = optional(r, blocksSize(s.sendFlags))
 	if bits&bitOffer != 0 {
-		s.offer = r.clone(mlkem.SeedSize)
+		s.offer = optional(r, mlkem.SeedSize)
 	}
 	if bits&bitPeerOffer != 0 {
-		s.peerOffer = r.clone(ekSize)
+		s.peerOffer = optional(r, ekSize)
 	}
-	if r.short || len(r.rest) > 0 || !s.consistent() {
+	if r.End() != nil || !s.consistent() {
 		return State{}, ErrMalformed
 	}
 	return State{s: key.Hide(s)}, nil
 }
 
-func (s *state) readChains(r *reader) {
-	for range r.take(1)[0] {
-		s.chains = append(s.chains, [32]byte(r.take(32)))
+// readChains reads the remembered chains and the skipped keys. It is not ok if
+// there are more keys than bytes.
+func (s *state) readChains(r *key.Reader) bool {
+	for range r.Byte() {
+		s.chains = append(s.chains, [32]byte(r.Take(32)))
 	}
-	n := int(r.uint16())
-	if n == 0 || n*skippedSize > len(r.rest) {
-		r.short = r.short || n != 0
-		return
+	n := int(r.Uint16())
+	if n*skippedSize > r.Len() {
+		return false
 	}
-	s.skipped = make([]skippedKey, n)
+	if n > 0 {
+		s.skipped = make([]skippedKey, n)
+	}
 	for i := range s.skipped {
-		s.skipped[i] = skippedKey{chain: r.uint32(), n: r.uint32(), at: int64(r.uint64()), key: [32]byte(r.take(32))}
+		s.skipped[i] = skippedKey{chain: r.Uint32(), n: r.Uint32(), at: int64(r.Uint64()), key: [32]byte(r.Take(32))}
 	}
+	return true
+}
+
+// optional returns the next n bytes, nil for none.
+func optional(r *key.Reader, n int) []byte {
+	if n == 0 {
+		return nil
+	}
+	return bytes.Clone(r.Take(n))
 }
 
 // consistent refuses states that no sequence of calls can reach and that would
@@ -163,35 +177,6 @@ func (s *state) consistent() bool {
 	waiting := s.initiator && !s.confirmed
 	return (len(s.opening) > 0) == waiting && len(s.opening) <= envelope.MaxOpening
 }
-
-// reader takes fixed fields from the front of a slice. Where too few bytes are
-// left it gives zeros, and short tells.
-type reader struct {
-	rest  []byte
-	short bool
-}
-
-// take returns the next n bytes, a view into the input.
-func (r *reader) take(n int) []byte {
-	if n > len(r.rest) {
-		r.short, r.rest = true, nil
-		return make([]byte, min(n, 32))
-	}
-	b := r.rest[:n]
-	r.rest = r.rest[n:]
-	return b
-}
-
-func (r *reader) clone(n int) []byte {
-	if n == 0 {
-		return nil
-	}
-	return bytes.Clone(r.take(n))
-}
-
-func (r *reader) uint16() uint16 { return binary.BigEndian.Uint16(r.take(2)) }
-func (r *reader) uint32() uint32 { return binary.BigEndian.Uint32(r.take(4)) }
-func (r *reader) uint64() uint64 { return binary.BigEndian.Uint64(r.take(8)) }
 
 // Sweep drops the skipped keys that are too old at now; a session that is not
 // used drops none by itself. Changed tells whether there is something to store.

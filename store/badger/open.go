@@ -1,7 +1,7 @@
 // Package badger is the durable store.KV of one process, on Badger.
 //
 // What it adds to Badger: every commit is synced before it is answered, and
-// queued updates share one commit (commit.go); a nearly full disk refuses
+// updates side by side share one commit (commit.go); a nearly full disk refuses
 // writes instead of killing the process (space.go); damage is noticed
 // (verify.go, tx.go); one process holds the store (lock_unix.go).
 //
@@ -35,13 +35,14 @@ type Options struct {
 	Dir string // created if it is not there; nothing else may live in it
 
 	// MinFree is how many bytes must be free on the disk for writes that grow
-	// the store; below half of it nothing is written. Zero means 64 MiB, or an
-	// eighth of a smaller disk.
+	// the store; below half of it nothing is written. Compaction needs as much
+	// in passing. Zero means 256 MiB, or a quarter of a disk below 1 GiB.
 	MinFree int64
 
 	// Ballast is the size of a file that is given up when the disk is full,
-	// because Badger cannot even open without space for its log. Zero means
-	// four memtables, or an eighth of a smaller disk; negative means none.
+	// because Badger needs space even to open: for its log, and to compact
+	// right away. Zero means 128 MiB, or an eighth of a disk below 1 GiB;
+	// negative means none.
 	Ballast int64
 
 	Log *slog.Logger // nil means slog.Default()
@@ -67,11 +68,16 @@ type DB struct {
 	counter *counter
 	badger  *badger.DB
 
-	life    sync.RWMutex // held for reading by every call, so that Close waits
-	closed  bool         // guarded by life
-	queue   chan *call
+	life   sync.RWMutex // held for reading by every call, so that Close waits
+	closed bool         // guarded by life
+
+	turn   chan struct{} // holds a token while somebody uses the three below
+	open   *batch        // the one updates join; nil when nothing happens
+	failed error         // of the first commit that failed
+	recent recent
+
+	wake    chan struct{} // there is an open batch; holds one
 	stopped chan struct{} // closed when the committer has ended
-	failed  error         // of the first commit that failed; owned by the committer
 }
 
 var _ store.KV = (*DB)(nil)
@@ -83,13 +89,14 @@ func Open(o Options) (*DB, error) {
 		dir:     o.Dir,
 		log:     cmp.Or(o.Log, slog.Default()),
 		disk:    o.disk,
-		queue:   make(chan *call, queueLength),
+		turn:    make(chan struct{}, 1),
+		wake:    make(chan struct{}, 1),
 		stopped: make(chan struct{}),
 	}
 	if db.disk == nil {
 		db.disk = diskSpace
 	}
-	if err := db.open(o); err != nil {
+	if err := db.start(o); err != nil {
 		db.release()
 		return nil, fmt.Errorf("open store %s: %w", o.Dir, err)
 	}
@@ -97,7 +104,7 @@ func Open(o Options) (*DB, error) {
 	return db, nil
 }
 
-func (db *DB) open(o Options) error {
+func (db *DB) start(o Options) error {
 	if err := os.MkdirAll(db.dir, 0o700); err != nil {
 		return err
 	}
@@ -134,8 +141,8 @@ func badgerOptions(dir string, log *slog.Logger) badger.Options {
 		WithDetectConflicts(false).
 		WithMemTableSize(memtable).
 		WithNumMemtables(2).
-		WithNumLevelZeroTables(4).
-		WithNumLevelZeroTablesStall(12).
+		WithNumLevelZeroTables(2).
+		WithNumLevelZeroTablesStall(8).
 		WithNumCompactors(2).
 		WithValueLogFileSize(64 << 20).
 		WithValueThreshold(1 << 20).
@@ -172,7 +179,7 @@ func openError(err error) error {
 	return fmt.Errorf("%w: %v", store.ErrDamaged, err)
 }
 
-// Close implements store.KV. Queued updates are still committed.
+// Close implements store.KV. It waits for the updates that run.
 func (db *DB) Close() error {
 	db.life.Lock()
 	defer db.life.Unlock()
@@ -180,12 +187,12 @@ func (db *DB) Close() error {
 		return nil
 	}
 	db.closed = true
-	close(db.queue)
+	close(db.wake)
 	<-db.stopped
 	return db.release()
 }
 
-// release closes what open opened, as far as it got.
+// release closes what start opened, as far as it got.
 func (db *DB) release() error {
 	var errs []error
 	if db.badger != nil {

@@ -26,16 +26,15 @@ const (
 
 // planSpace fills in the defaults.
 func (db *DB) planSpace(o Options) {
-	const usual = 4 * memtable
 	_, total := db.disk(db.dir)
 	db.minFree, db.ballast = o.MinFree, o.Ballast
 	if db.minFree == 0 {
-		db.minFree = min(usual, total/8)
+		db.minFree = min(256<<20, total/4)
 	}
 	if db.ballast == 0 {
-		db.ballast = min(usual, total/8)
+		db.ballast = min(128<<20, total/8)
 	}
-	if total < 16*usual {
+	if total < 1<<30 {
 		db.log.Warn("small disk: the store may not survive it filling up", "bytes", total)
 	}
 }

@@ -40,10 +40,11 @@ func checksum(row, value []byte) uint32 {
 	return crc32.Update(crc32.Checksum(row, castagnoli), castagnoli, value)
 }
 
-// tx reads a snapshot of Badger with the writes of this transaction, and of
-// those before it in the same batch, laid over it.
+// tx reads a snapshot of Badger under the writes of its batch, which it adds
+// to.
 type tx struct {
 	snapshot *badger.Txn
+	recent   *recent // of an update, nil in a view
 	writes   writes
 	readOnly bool
 
@@ -63,13 +64,25 @@ type write struct {
 
 func (t *tx) Get(key []byte) ([]byte, error) {
 	row := rowKey(key)
-	if w, ok := t.writes.Get(row); ok {
-		if w.deleted {
-			return nil, store.ErrNotFound
-		}
-		return bytes.Clone(w.value), nil
+	if t.readOnly {
+		return readRow(t.snapshot, row)
 	}
-	return readRow(t.snapshot, row)
+	w, known := t.writes.Get(row)
+	if !known {
+		w, known = t.recent.get(row)
+	}
+	if !known {
+		value, err := readRow(t.snapshot, row)
+		if err != nil {
+			return nil, err
+		}
+		w = write{value: value}
+		t.recent.put(row, w)
+	}
+	if w.deleted {
+		return nil, store.ErrNotFound
+	}
+	return bytes.Clone(w.value), nil
 }
 
 func readRow(txn *badger.Txn, row []byte) (value []byte, err error) {
@@ -132,67 +145,4 @@ func (t *tx) Scan(start, end []byte) iter.Seq2[store.Pair, error] {
 
 func (t *tx) ScanDown(start, end []byte) iter.Seq2[store.Pair, error] {
 	return t.scan(start, end, true)
-}
-
-// scan merges the stored rows with the writes over them.
-func (t *tx) scan(start, end []byte, down bool) iter.Seq2[store.Pair, error] {
-	return func(yield func(store.Pair, error) bool) {
-		first, limit := rowKey(start), []byte{userPrefix + 1}
-		if end != nil {
-			limit = rowKey(end)
-		}
-		over, stop := pull(t.writes, first, limit, down)
-		defer stop()
-		stored, err := openCursor(t.snapshot, first, limit, down)
-		if err != nil {
-			yield(store.Pair{}, err)
-			return
-		}
-		defer stored.close()
-		merge(over, stored, down, yield)
-	}
-}
-
-type nextWrite func() (row []byte, w write, ok bool)
-
-func pull(w writes, first, limit []byte, down bool) (nextWrite, func()) {
-	switch {
-	case w.Len() == 0:
-		return func() ([]byte, write, bool) { return nil, write{}, false }, func() {}
-	case down:
-		return iter.Pull2(w.Descend(first, limit))
-	}
-	return iter.Pull2(w.Ascend(first, limit))
-}
-
-func merge(next nextWrite, stored *cursor, down bool, yield func(store.Pair, error) bool) {
-	row, w, more := next()
-	for {
-		pair, ok, err := stored.pair()
-		if err != nil {
-			yield(store.Pair{}, err)
-			return
-		}
-		if !ok && !more {
-			return
-		}
-		order := bytes.Compare(row, pair.Key)
-		if down {
-			order = -order
-		}
-		if ok && (!more || order > 0) { // the stored row comes first
-			if !yield(store.Pair{Key: pair.Key[1:], Value: pair.Value}, nil) {
-				return
-			}
-			stored.skip()
-			continue
-		}
-		if ok && order == 0 { // overwritten
-			stored.skip()
-		}
-		if !w.deleted && !yield(store.Pair{Key: bytes.Clone(row[1:]), Value: bytes.Clone(w.value)}, nil) {
-			return
-		}
-		row, w, more = next()
-	}
 }

@@ -36,7 +36,7 @@ func damaged(err *error) {
 func verifyTables(dir string) error {
 	file, err := os.Open(filepath.Join(dir, badger.ManifestFilename))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // a new store
+		return verifyNew(dir)
 	}
 	if err != nil {
 		return err
@@ -49,6 +49,17 @@ func verifyTables(dir string) error {
 	for id, t := range manifest.Tables {
 		if err := verifyTable(table.NewFilename(id, dir), t); err != nil {
 			return fmt.Errorf("table %d: %w", id, err)
+		}
+	}
+	return nil
+}
+
+// verifyNew makes sure that a store without manifest is empty: Badger would
+// delete the tables.
+func verifyNew(dir string) error {
+	for _, pattern := range []string{"*.sst", "*.mem"} {
+		if files, _ := filepath.Glob(filepath.Join(dir, pattern)); len(files) > 0 {
+			return fmt.Errorf("%w: the manifest is missing", store.ErrDamaged)
 		}
 	}
 	return nil
