@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"syscall"
+
+	"github.com/parley-chat/parley/node"
+	"github.com/parley-chat/parley/node/api"
+	"github.com/parley-chat/parley/node/vault"
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/invite"
+	"github.com/parley-chat/parley/store"
+)
+
+// Exit codes. They are part of the interface: numbers never change meaning.
+const (
+	exitOK         = 0
+	exitError      = 1
+	exitUsage      = 2
+	exitNotRunning = 3
+	exitLocked     = 4
+	exitNotFound   = 5
+	exitTimeout    = 6
+	exitQueued     = 7
+	exitUnverified = 8
+	exitConflict   = 9
+)
+
+const exitHelp = `EXIT CODES
+   0 done                       5 not found
+   1 another error              6 timeout, or the other end is offline
+   2 wrong usage or input       7 queued, not delivered (send --wait)
+   3 the node is not running    8 verification failed
+   4 wrong passphrase, or       9 conflict: name taken, directory in use
+     refused`
+
+// failure is an error for the person at the keyboard: what went wrong, what to
+// type next, and the exit code.
+type failure struct {
+	code  int
+	text  string
+	hints []string
+}
+
+func (f *failure) Error() string { return f.text }
+
+// hint adds a line that says what to do.
+func (f *failure) hint(format string, args ...any) *failure {
+	f.hints = append(f.hints, fmt.Sprintf(format, args...))
+	return f
+}
+
+func fail(code int, format string, args ...any) *failure {
+	return &failure{code: code, text: fmt.Sprintf(format, args...)}
+}
+
+func usageError(format string, args ...any) *failure { return fail(exitUsage, format, args...) }
+
+// explain finds the exit code, and hints where there are any, for an error.
+func explain(err error) *failure {
+	if f, ok := errors.AsType[*failure](err); ok {
+		return f
+	}
+	if e, ok := errors.AsType[*api.Error](err); ok {
+		f := fail(apiCodes[e.Code], "%s", e.Text)
+		if e.Hint != "" {
+			f.hint("%s", e.Hint)
+		}
+		if f.code == exitOK {
+			f.code = exitError
+		}
+		return f
+	}
+	if e, ok := errors.AsType[*protocol.Error](err); ok {
+		return explainRefusal(e)
+	}
+	if errors.Is(err, context.Canceled) {
+		return fail(exitError, "interrupted")
+	}
+	for _, known := range knownErrors {
+		if errors.Is(err, known.err) {
+			f := fail(known.code, "%v", err)
+			if known.hint != "" {
+				f.hint("%s", known.hint)
+			}
+			return f
+		}
+	}
+	return fail(exitError, "%v", err)
+}
+
+var apiCodes = map[string]int{
+	api.ErrBadInput: exitUsage, api.ErrNotFound: exitNotFound, api.ErrNotAccepted: exitLocked,
+	api.ErrConflict: exitConflict, api.ErrOffline: exitTimeout, api.ErrRefused: exitLocked,
+	api.ErrFull: exitError, api.ErrTimeout: exitTimeout, api.ErrInternal: exitError,
+}
+
+var knownErrors = []struct {
+	err  error
+	code int
+	hint string
+}{
+	{api.ErrNotRunning, exitNotRunning, "start it: parley up"},
+	{vault.ErrWrongSecret, exitLocked, "nothing was changed; try again"},
+	{vault.ErrEmpty, exitLocked, ""},
+	{vault.ErrKeyFile, exitLocked, ""},
+	{vault.ErrExposed, exitError, "your keys are in there; nobody else should look"},
+	{vault.ErrNoVault, exitNotFound, "nobody has joined from this directory: parley join INVITE"},
+	{node.ErrOffline, exitTimeout, "ask whether it runs, and whether its port is open to you"},
+	{node.ErrJoined, exitConflict, "start your node: parley up"},
+	{node.ErrNotJoined, exitNotFound, "join to the end: parley join INVITE"},
+	{vault.ErrDamaged, exitError, "restore the file \"vault\" of the data directory from a backup"},
+	{store.ErrLocked, exitConflict, "another process works in this directory: parley status, or parley down"},
+	{store.ErrFull, exitError, "make room on the disk"},
+	{store.ErrDamaged, exitError, "restore the data directory from a backup, or join again from a new one"},
+	{invite.ErrNotInvite, exitUsage, "ask for an invite: whoever runs `parley host` gets one with `parley host invite`"},
+	{invite.ErrDamaged, exitUsage, "put the link in single quotes"},
+	{invite.ErrVersion, exitUsage, ""},
+	{context.DeadlineExceeded, exitTimeout, ""},
+	{fs.ErrPermission, exitError, "check who owns the directory, or choose another with --dir"},
+	{syscall.EROFS, exitError, "choose another directory with --dir"},
+}
+
+// explainRefusal puts a refusal of the rendezvous in words.
+func explainRefusal(e *protocol.Error) *failure {
+	if r, ok := refusals[e.Code]; ok {
+		return fail(r.code, "%s", r.text).hint("%s", r.hint)
+	}
+	f := fail(exitError, "the rendezvous refused: %v", e)
+	if e.RetryAfter > 0 {
+		f.hint("try again in %v", e.RetryAfter)
+	}
+	return f
+}
+
+var refusals = map[protocol.Code]struct {
+	code       int
+	text, hint string
+}{
+	protocol.InviteInvalid:      {exitLocked, "the rendezvous does not know this invite", "check that you copied all of it, or ask for a new one"},
+	protocol.InviteExpired:      {exitLocked, "this invite has expired", "ask for a new one: parley invite, or parley host invite"},
+	protocol.InviteUsed:         {exitLocked, "this invite has been used up", "ask for a new one: parley invite, or parley host invite"},
+	protocol.NameTaken:          {exitConflict, "this name is taken", "run the same command with another --name"},
+	protocol.NameInvalid:        {exitUsage, "the rendezvous does not allow this name", "3 to 32 of a-z, 0-9 and _; some words are reserved"},
+	protocol.AccountExists:      {exitConflict, "this account is registered under another name", "use the name you took first"},
+	protocol.DeviceExists:       {exitConflict, "this device is registered with other keys", "join from a new directory: --dir"},
+	protocol.UnsupportedVersion: {exitError, "this program and the rendezvous have no protocol version in common", "update Parley"},
+	protocol.Unavailable:        {exitTimeout, "the rendezvous cannot do this now", "try again later"},
+	protocol.Draining:           {exitTimeout, "the rendezvous is being restarted", "try again in a minute"},
+	protocol.RateLimited:        {exitTimeout, "too many attempts", "try again in a minute"},
+}

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// duration is the value of a flag such as --ttl 7d: what time.ParseDuration
+// takes, or days.
+type duration time.Duration
+
+func (d *duration) Set(text string) error {
+	if days, ok := strings.CutSuffix(text, "d"); ok {
+		n, err := strconv.ParseUint(days, 10, 16)
+		if err != nil {
+			return fmt.Errorf("%q is no number of days", text)
+		}
+		*d = duration(time.Duration(n) * 24 * time.Hour)
+		return nil
+	}
+	parsed, err := time.ParseDuration(text)
+	if err != nil || parsed <= 0 {
+		return fmt.Errorf("%q is no time such as 90m, 24h or 7d", text)
+	}
+	*d = duration(parsed)
+	return nil
+}
+
+func (d *duration) String() string {
+	if d == nil || *d == 0 {
+		return ""
+	}
+	if t := time.Duration(*d); t%(24*time.Hour) == 0 {
+		return fmt.Sprintf("%dd", t/(24*time.Hour))
+	}
+	return time.Duration(*d).String()
+}
+
+// waiting is the value of a flag that may stand alone: --wait or --wait=10s.
+type waiting struct{ duration }
+
+const defaultWait = 30 * time.Second
+
+func (w *waiting) IsBoolFlag() bool { return true }
+
+func (w *waiting) Set(text string) error {
+	switch text {
+	case "true":
+		w.duration = duration(defaultWait)
+		return nil
+	case "false":
+		w.duration = 0
+		return nil
+	}
+	return w.duration.Set(text)
+}

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/parley-chat/parley/node/vault"
+	"github.com/parley-chat/parley/rendezvous"
+	"github.com/parley-chat/parley/store"
+)
+
+// hostKey is in the data directory of every rendezvous that has ever started.
+const hostKey = "identity.key"
+
+func (p *program) hostCommands() []*cli.Command {
+	return []*cli.Command{{
+		Name: "host", Category: "Rendezvous",
+		Usage:       "be the rendezvous of a group: names, keys, a mailbox for those who are away",
+		Description: "Runs until Ctrl-C. It sees who writes to whom and when, but can neither read nor forge what.\nThe computers of the group must be able to reach it: from the internet, open port 4001 for TCP and UDP\nand name it with --announce.",
+		Flags: []cli.Flag{
+			&cli.StringSliceFlag{Name: "listen", Usage: "listen at this `MULTIADDR`", DefaultText: "port 4001, TCP and UDP, all addresses", EnvVars: []string{"PARLEY_HOST_LISTEN"}},
+			&cli.StringSliceFlag{Name: "announce", Usage: "an address to put into invites: `HOST:PORT` or a multiaddr", EnvVars: []string{"PARLEY_HOST_ANNOUNCE"}},
+			&cli.BoolFlag{Name: "open", Usage: "let in everybody, without an invite", EnvVars: []string{"PARLEY_HOST_OPEN"}},
+			&cli.BoolFlag{Name: "qr", Usage: "print the invite's QR code even if this is no terminal"},
+			&cli.BoolFlag{Name: "verbose", Usage: "log more"},
+		},
+		Action: with(0, 0, p.host),
+		Subcommands: []*cli.Command{
+			{
+				Name: "invite", Usage: "print a new invite of the rendezvous that runs here",
+				Flags:  inviteFlags("20"),
+				Action: with(0, 0, p.hostInvite),
+			},
+			{Name: "status", Usage: "how the rendezvous that runs here is doing", Action: with(0, 0, p.hostStatus)},
+		},
+	}}
+}
+
+func (p *program) host(c *cli.Context) error {
+	dir, err := dataDir(c)
+	if err != nil {
+		return err
+	}
+	if _, _, err := vault.Kind(dir); err == nil {
+		return fail(exitConflict, "%s belongs to a node", dir).hint("choose another directory for the rendezvous: --dir")
+	}
+	_, err = os.Stat(filepath.Join(dir, hostKey))
+	first := errors.Is(err, fs.ErrNotExist)
+
+	server, err := rendezvous.New(c.Context, rendezvous.Config{
+		Dir: dir, Listen: given(c, "listen"), Announce: given(c, "announce"),
+		Open: c.Bool("open"), Log: p.logger(c),
+	})
+	if errors.Is(err, store.ErrLocked) {
+		return fail(exitConflict, "a rendezvous runs in %s already", dir).hint("see it with: parley host status")
+	}
+	if err != nil {
+		return err
+	}
+	if err := p.announceHost(c, server, dir, first); err != nil {
+		return errors.Join(err, server.Close())
+	}
+	return server.Run(c.Context)
+}
+
+// announceHost prints where the rendezvous is and, the first time, an invite.
+func (p *program) announceHost(c *cli.Context, server *rendezvous.Server, dir string, first bool) error {
+	if c.Bool("json") {
+		return p.hostJSON(c.Context, server, dir, first)
+	}
+	p.say("rendezvous  %s", server.PeerID().String())
+	p.say("data        %s", dir)
+	for _, addr := range server.Addrs() {
+		p.say("listening   %s", addr)
+	}
+	p.say("")
+	if !first {
+		p.say("For an invite, type in another terminal: parley host invite")
+		return nil
+	}
+	link, expires, err := server.NewInvite(c.Context, 0, 0)
+	if err != nil {
+		return err
+	}
+	if err := p.showInvite(c, link, rendezvous.InviteUses, expires); err != nil {
+		return err
+	}
+	p.say("")
+	p.say("For another invite, type in another terminal: parley host invite")
+	return nil
+}
+
+func (p *program) hostJSON(ctx context.Context, server *rendezvous.Server, dir string, first bool) error {
+	status, err := server.Status(ctx)
+	if err != nil {
+		return err
+	}
+	out := struct {
+		rendezvous.Status
+		Dir    string `json:"dir"`
+		Invite string `json:"invite,omitempty"`
+	}{Status: status, Dir: dir}
+	if first {
+		if out.Invite, _, err = server.NewInvite(ctx, 0, 0); err != nil {
+			return err
+		}
+	}
+	return p.json(out)
+}
+
+func (p *program) hostInvite(c *cli.Context) error {
+	dir, err := dataDir(c)
+	if err != nil {
+		return err
+	}
+	uses := c.Int("uses")
+	link, expires, err := rendezvous.NewAdmin(dir).NewInvite(c.Context, uses, ttl(c))
+	if err != nil {
+		return hostNotRunning(err)
+	}
+	if uses == 0 {
+		uses = rendezvous.InviteUses
+	}
+	return p.printInvite(c, link, uses, expires)
+}
+
+func (p *program) hostStatus(c *cli.Context) error {
+	dir, err := dataDir(c)
+	if err != nil {
+		return err
+	}
+	s, err := rendezvous.NewAdmin(dir).Status(c.Context)
+	if err != nil {
+		return hostNotRunning(err)
+	}
+	if c.Bool("json") {
+		return p.json(s)
+	}
+	p.say("rendezvous  %s", s.Peer)
+	p.say("up          %s", span(time.Duration(s.UptimeS)*time.Second))
+	p.say("online      %s, %s", count(s.Online, "device", "devices"), count(s.Connections, "connection", "connections"))
+	p.say("relay       %s, %s", count(s.Reservations, "reservation", "reservations"), count(s.Circuits, "circuit", "circuits"))
+	p.say("joining     %s", map[bool]string{true: "open to everybody", false: "by invite"}[s.Open])
+	for _, addr := range s.Addrs {
+		p.say("listening   %s", addr)
+	}
+	return nil
+}
+
+// hostNotRunning tells a rendezvous that is not there from other errors.
+func hostNotRunning(err error) error {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+		return fail(exitNotRunning, "no rendezvous runs here").hint("start one: parley host").hint("or say where its data is: --dir")
+	}
+	return err
+}

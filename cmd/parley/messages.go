@@ -1,0 +1,212 @@
+package main
+
+import (
+	"context"
+	"io"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/parley-chat/parley/node/api"
+	"github.com/parley-chat/parley/protocol"
+)
+
+func (p *program) messageCommands() []*cli.Command {
+	send := &cli.Command{
+		Name: "send", ArgsUsage: "NAME TEXT...|-", Usage: "send a message; - takes the text from standard input, byte by byte",
+		Description: "The message is safe on this computer when the command ends. It goes on its way by itself,\nalso if the other side comes back only next week. Text that begins with a dash comes after --.",
+		Flags: []cli.Flag{
+			&cli.GenericFlag{Name: "wait", Usage: "wait until it is on the other computer, 30s or --wait=`TIME`; exit code 7 if not", Value: new(waiting)},
+			&cli.StringFlag{Name: "id", Usage: "the message's `ID`: a second try with the same one sends nothing twice"},
+		},
+		Action: asking(2, -1, p.send),
+	}
+	history := &cli.Command{
+		Name: "history", ArgsUsage: "NAME", Usage: "what you and a contact wrote",
+		Flags: []cli.Flag{
+			&cli.IntFlag{Name: "n", Usage: "the newest `N` messages", Value: 50},
+			&cli.Uint64Flag{Name: "before", Usage: "only messages before this `POSITION`"},
+			&cli.BoolFlag{Name: "peek", Usage: "do not mark messages as read"},
+		},
+		Action: asking(1, 1, p.history),
+	}
+	for _, c := range []*cli.Command{send, history} {
+		c.BashComplete = p.completeContacts(c)
+	}
+	all := []*cli.Command{
+		send,
+		p.listenCommand(),
+		history,
+		{
+			Name: "trace", ArgsUsage: "ID", Usage: "what happened to a message, step by step",
+			Description: "ID is what `parley send` and `parley history --json` say; its first 6 characters are enough.",
+			Action:      asking(1, 1, p.trace),
+		},
+	}
+	for _, c := range all {
+		c.Category = "Messages"
+	}
+	return all
+}
+
+func (p *program) send(c *cli.Context, client *api.Client) error {
+	text := strings.Join(c.Args().Slice()[1:], " ")
+	if text == "-" {
+		read, err := io.ReadAll(io.LimitReader(p.stdin, protocol.MaxText+1))
+		if err != nil {
+			return err
+		}
+		text = string(read)
+	}
+	if len(text) > protocol.MaxText {
+		return usageError("a message has at most %d bytes", protocol.MaxText)
+	}
+	if !utf8.ValidString(text) {
+		return usageError("a message is text in UTF-8")
+	}
+	m, err := client.Send(c.Context, api.SendRequest{ID: c.String("id"), To: c.Args().First(), Text: text})
+	if err != nil {
+		return err
+	}
+	wait := time.Duration(c.Generic("wait").(*waiting).duration)
+	if m, err = follow(c.Context, client, m, wait); err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		err = p.json(m)
+	} else {
+		p.say("%s  id %s", describeState(m), m.ID)
+	}
+	if err == nil && wait > 0 && m.State != api.Delivered && m.State != api.Read {
+		return fail(exitQueued, "%s does not have it yet", m.With).
+			hint("it goes on its way by itself; see where it is: parley trace %s", m.ID)
+	}
+	return err
+}
+
+// glance is how long send looks at a message that it was not asked to wait for,
+// because most are delivered within a few milliseconds.
+const glance = 250 * time.Millisecond
+
+// follow looks at a message until it has been delivered, or the time is up.
+// Without a time to wait, it is enough that the message has left.
+func follow(ctx context.Context, client *api.Client, m api.Message, wait time.Duration) (api.Message, error) {
+	ctx, cancel := context.WithTimeout(ctx, max(wait, glance))
+	defer cancel()
+	for pause := 2 * time.Millisecond; m.State == api.Queued || m.State == api.Stored && wait > 0; pause = min(2*pause, 250*time.Millisecond) {
+		select {
+		case <-ctx.Done():
+			if context.Cause(ctx) == context.DeadlineExceeded {
+				return m, nil
+			}
+			return m, ctx.Err()
+		case <-time.After(pause):
+		}
+		t, err := client.Trace(ctx, m.ID)
+		if err != nil {
+			if ctx.Err() == nil {
+				return m, err
+			}
+			continue
+		}
+		m = t.Message
+	}
+	return m, nil
+}
+
+func describeState(m api.Message) string {
+	text := string(m.State)
+	switch {
+	case m.State == api.Stored:
+		text = "waits for " + m.With + " at the rendezvous"
+	case m.Path == api.Direct:
+		text += " directly"
+	case m.Path != "":
+		text += " (" + string(m.Path) + ")"
+	}
+	if m.Problem != "" {
+		text += ": " + m.Problem
+	}
+	return text
+}
+
+func (p *program) history(c *cli.Context, client *api.Client) error {
+	want := c.Int("n")
+	if want < 1 {
+		return usageError("-n is at least 1")
+	}
+	var all []api.Message
+	for before := c.Uint64("before"); len(all) < want; before = all[0].Position {
+		page, err := client.History(c.Context, c.Args().First(), before, min(want-len(all), api.MaxHistory))
+		if err != nil {
+			return err
+		}
+		if len(page) == 0 {
+			break
+		}
+		all = append(page, all...)
+	}
+	if c.Bool("json") {
+		if err := p.json(struct {
+			Messages []api.Message `json:"messages"`
+		}{append([]api.Message{}, all...)}); err != nil {
+			return err
+		}
+	} else {
+		for _, m := range all {
+			p.showMessage(m)
+		}
+	}
+	if c.Bool("peek") {
+		return nil
+	}
+	return markRead(c.Context, client, all)
+}
+
+// markRead notes that a page of a conversation has been seen.
+func markRead(ctx context.Context, client *api.Client, page []api.Message) error {
+	for _, m := range slices.Backward(page) {
+		if m.State == api.Received {
+			return client.MarkRead(ctx, api.ReadRequest{With: m.With, UpTo: m.Position})
+		}
+	}
+	return nil
+}
+
+// showMessage prints a message. Lines after its first are indented, so that
+// none of them looks like another message.
+func (p *program) showMessage(m api.Message) {
+	who, state := m.With, ""
+	if m.Mine {
+		who = "me"
+		if m.State != api.Delivered && m.State != api.Read {
+			state = "  [" + describeState(m) + "]"
+		}
+	}
+	switch {
+	case m.State == api.Hole:
+		p.say("%s %s: [a message is missing]", clock(m.Recorded), who)
+	case m.Late:
+		p.say("%s %s (late): %s", clock(m.Recorded), who, block{"      ", m.Text})
+	default:
+		p.say("%s %s: %s%s", clock(m.Recorded), who, block{"      ", m.Text}, state)
+	}
+}
+
+func (p *program) trace(c *cli.Context, client *api.Client) error {
+	t, err := client.Trace(c.Context, c.Args().First())
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		return p.json(t)
+	}
+	p.say("%s  %s", t.Message.ID, describeState(t.Message))
+	for _, s := range t.Steps {
+		p.say("%s  %-13s %s", s.Time.Local().Format("2006-01-02 15:04:05.000"), s.What, s.Detail)
+	}
+	return nil
+}

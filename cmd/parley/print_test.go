@@ -1,0 +1,136 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/parley-chat/parley/node/api"
+)
+
+// printed returns what f prints to standard output.
+func printed(t *testing.T, f func(p *program)) string {
+	t.Helper()
+	out, err := os.Create(filepath.Join(t.TempDir(), "out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	p := newProgram()
+	p.stdout = out
+	f(p)
+	text, err := os.ReadFile(out.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+const evil = "\x1b[2J\u009b\u202eevil\r\n12:00 bob: I agree\x07"
+
+// TestNothingPrintsAsItCame fills everything that is shown with hostile text.
+func TestNothingPrintsAsItCame(t *testing.T) {
+	now := time.Now()
+	link := api.Link{Problem: evil, Path: evil, PeerID: evil}
+	online := true
+	contact := api.Contact{Name: evil, Display: evil, Note: evil, Relation: api.Accepted, Path: api.Path(evil), Online: &online}
+	message := api.Message{ID: evil, With: evil, Text: evil, Path: api.Path(evil), Problem: evil, State: api.Received, Recorded: now}
+	out := printed(t, func(p *program) {
+		p.say("%s %v %s %v", evil, errors.New(evil), block{"      ", evil}, []string{evil})
+		p.table([][]string{{evil, evil}})
+		p.showMessage(message)
+		p.say("%s", describeLink(link))
+		p.say("%s", describeContact(contact))
+		p.say("%s", describeState(message))
+		p.say("%s", describePrekeys(api.Prekeys{LastProblem: evil}))
+		if err := p.json(message); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, r := range out {
+		if r < ' ' && r != '\n' || r >= 0x7f && r < 0xa0 || r == '\u202e' {
+			t.Errorf("%U was printed:\n%q", r, out)
+		}
+	}
+	for line := range strings.Lines(out) {
+		if strings.HasPrefix(line, "12:00 bob") {
+			t.Errorf("a message passes for another:\n%s", out)
+		}
+	}
+}
+
+// TestOnlyOneWayToPrint looks for prints that do not go through print.go. What
+// writes without it prints text of ours: scripts, prompts, QR codes.
+func TestOnlyOneWayToPrint(t *testing.T) {
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") || name == "print.go" || name == "qr.go" {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			if sel, ok := n.(*ast.SelectorExpr); ok && (strings.HasPrefix(sel.Sel.Name, "Fprint") || strings.HasPrefix(sel.Sel.Name, "Print")) {
+				t.Errorf("%s prints with %s", name, sel.Sel.Name)
+			}
+			return true
+		})
+	}
+}
+
+func TestJSONHasItsVersion(t *testing.T) {
+	out := printed(t, func(p *program) {
+		for _, v := range []any{struct{}{}, api.Safety{With: "bob"}} {
+			if err := p.json(v); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	want := "{\"v\":1}\n{\"v\":1,\"with\":\"bob\",\"number\":\"\",\"verified\":false}\n"
+	if out != want {
+		t.Errorf("%s", out)
+	}
+}
+
+func TestSpan(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		0: "0 s", 59 * time.Second: "59 s", 61 * time.Second: "1 min", 90 * time.Minute: "1 h 30 min", 49 * time.Hour: "2 days",
+	} {
+		if got := span(d); got != want {
+			t.Errorf("%v: %s", d, got)
+		}
+	}
+}
+
+func TestQR(t *testing.T) {
+	var out bytes.Buffer
+	if err := printQR(&out, "parley://join#"+strings.Repeat("A", 900), false); err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
+	width := len([]rune(lines[0]))
+	for _, l := range lines {
+		if len([]rune(l)) != width || strings.Trim(l, " █▀▄") != "" {
+			t.Errorf("line %q", l)
+		}
+	}
+	if (width+1)/2 != len(lines) || lines[0] != strings.Repeat("█", width) {
+		t.Errorf("%d columns, %d lines, first %q", width, len(lines), lines[0])
+	}
+	out.Reset()
+	if err := printQR(&out, strings.Repeat("x", 5000), false); err == nil {
+		t.Error("made a QR code of 5000 bytes")
+	}
+}

@@ -1,0 +1,189 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
+
+	"github.com/parley-chat/parley/node/vault"
+)
+
+// minPassphrase is the shortest passphrase that we take for a new vault, in bytes.
+const minPassphrase = 8
+
+// keyringService names our entries in the system's keyring.
+const keyringService = "parley"
+
+// unlock is what opens a vault, and how a background process gets it: a
+// passphrase through a pipe, anything else by the same flags.
+type unlock struct {
+	secret     vault.Secret
+	passphrase []byte // nil for other kinds
+	flags      []string
+}
+
+func secretFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.PathFlag{Name: "key-file", Usage: "a `FILE` opens your keys instead of a passphrase; made if it is not there yet", EnvVars: []string{"PARLEY_KEY_FILE"}},
+		&cli.PathFlag{Name: "passphrase-file", Usage: "read the passphrase from `FILE`, or standard input with -", EnvVars: []string{"PARLEY_PASSPHRASE_FILE"}},
+	}
+}
+
+// newSecret makes the secret for a new vault, as the flags say.
+func (p *program) newSecret(c *cli.Context, dir string) (unlock, error) {
+	switch path := c.Path("key-file"); {
+	case c.Bool("keyring"):
+		s, err := vault.CreateKeyring(keyringService, dir)
+		if err != nil {
+			return unlock{}, fail(exitError, "%v", err).hint("leave out --keyring to use a passphrase")
+		}
+		return unlock{secret: s}, nil
+	case path != "":
+		return keyFile(path, true)
+	}
+	passphrase, err := p.passphrase(c, true)
+	return unlock{secret: vault.FromPassphrase(passphrase), passphrase: passphrase}, err
+}
+
+// openSecret gets the secret of the vault in dir, asking for it if need be.
+func (p *program) openSecret(c *cli.Context, dir string) (unlock, error) {
+	kind, place, err := vault.Kind(dir)
+	if err != nil {
+		return unlock{}, err
+	}
+	switch kind {
+	case vault.Keyring:
+		service, user, _ := strings.Cut(place, "/")
+		s, err := vault.FromKeyring(service, user)
+		if err != nil {
+			return unlock{}, fail(exitLocked, "%v", err)
+		}
+		return unlock{secret: s}, nil
+	case vault.KeyFile:
+		if path := c.Path("key-file"); path != "" {
+			place = path
+		}
+		return keyFile(place, false)
+	}
+	passphrase, err := p.passphrase(c, false)
+	return unlock{secret: vault.FromPassphrase(passphrase), passphrase: passphrase}, err
+}
+
+func keyFile(path string, create bool) (unlock, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return unlock{}, err
+	}
+	s, err := vault.FromKeyFile(path)
+	if create && errors.Is(err, fs.ErrNotExist) {
+		s, err = vault.CreateKeyFile(path)
+	}
+	if err != nil {
+		return unlock{}, fail(exitLocked, "%v", err).hint("without this file your keys cannot be opened")
+	}
+	return unlock{secret: s, flags: []string{"--key-file=" + path}}, nil
+}
+
+// passphrase reads a passphrase from where the flags say, or asks for it: twice
+// for a new one.
+func (p *program) passphrase(c *cli.Context, isNew bool) (passphrase []byte, err error) {
+	switch path := c.Path("passphrase-file"); {
+	case path == "-":
+		var line string
+		line, err = p.readLine()
+		passphrase = []byte(line)
+	case path != "":
+		passphrase, err = readPassphraseFile(path)
+	case !p.interactive():
+		return nil, fail(exitLocked, "no passphrase given, and nobody to ask for it").
+			hint("--passphrase-file FILE reads it from a file, or from standard input with -").
+			hint("--key-file FILE uses a key file instead")
+	default:
+		passphrase, err = p.askPassphrase(c.Context, isNew)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if isNew && len(passphrase) < minPassphrase {
+		return nil, usageError("a passphrase has at least %d characters", minPassphrase).hint("four random words are good")
+	}
+	return passphrase, nil
+}
+
+func (p *program) askPassphrase(ctx context.Context, isNew bool) ([]byte, error) {
+	if !isNew {
+		return p.readHidden(ctx, "Passphrase: ")
+	}
+	p.note("Your keys and messages are sealed on this computer with a passphrase.\nThere is no way to get it back if you forget it.")
+	first, err := p.readHidden(ctx, "New passphrase: ")
+	if err != nil {
+		return nil, err
+	}
+	again, err := p.readHidden(ctx, "Once more: ")
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(first, again) {
+		return nil, usageError("the two are not the same").hint("run the command again")
+	}
+	return first, nil
+}
+
+// readHidden asks a question whose answer is not shown. An interrupt gives the
+// terminal its echo back before the program ends; the reader ends with it.
+func (p *program) readHidden(ctx context.Context, question string) ([]byte, error) {
+	fd := int(os.Stdin.Fd())
+	before, err := term.GetState(fd)
+	if err != nil {
+		return nil, fmt.Errorf("ask: %w", err)
+	}
+	io.WriteString(p.stderr, question)
+	type answer struct {
+		text []byte
+		err  error
+	}
+	answers := make(chan answer, 1)
+	go func() {
+		text, err := term.ReadPassword(fd)
+		answers <- answer{text, err}
+	}()
+	select {
+	case a := <-answers:
+		io.WriteString(p.stderr, "\n")
+		return a.text, a.err
+	case <-ctx.Done():
+		io.WriteString(p.stderr, "\n")
+		return nil, errors.Join(context.Cause(ctx), term.Restore(fd, before))
+	}
+}
+
+// readPassphraseFile reads a file of one line. A regular file must be private;
+// a pipe, as in /dev/fd/3, always is.
+func readPassphraseFile(path string) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, fail(exitLocked, "read the passphrase: %v", err)
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
+		return nil, fail(exitLocked, "others may read the passphrase in %s", path).hint("chmod 600 %s", path)
+	}
+	text, err := io.ReadAll(io.LimitReader(file, 4096))
+	if err != nil {
+		return nil, fail(exitLocked, "read the passphrase: %v", err)
+	}
+	return bytes.TrimRight(text, "\r\n"), nil
+}

@@ -1,0 +1,66 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/wire"
+)
+
+const (
+	callTimeout = 10 * time.Second
+	maxCalls    = 16 // at a time; the rendezvous allows one device 32
+)
+
+// call asks the rendezvous one question: one stream, one request, one answer.
+// A refusal is a *protocol.Error; when the rendezvous cannot be reached the
+// error wraps ErrOffline. Whether a call that failed was carried out is not
+// known, so all calls may be repeated.
+func (h *home) call(ctx context.Context, req *wire.Request) (*wire.Response, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	if !h.isUp() {
+		return nil, ErrOffline
+	}
+	select {
+	case h.calls <- struct{}{}:
+		defer func() { <-h.calls }()
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: too many calls wait", ErrOffline)
+	}
+	resp, err := h.exchange(ctx, req)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrOffline, err)
+	}
+	return resp, refusalIn(resp)
+}
+
+// exchange does the work of call, and that of a registration, which happens
+// before there is a link.
+func (h *home) exchange(ctx context.Context, req *wire.Request) (*wire.Response, error) {
+	s, err := h.n.host.NewStream(onlyConnected(ctx), h.info.ID, protocol.CallProtocol)
+	if err != nil {
+		return nil, fmt.Errorf("open call: %w", err)
+	}
+	defer s.Close()
+	defer context.AfterFunc(ctx, func() { s.Reset() })()
+	if err := wire.WriteMsg(s, req); err != nil {
+		s.Reset()
+		return nil, err
+	}
+	resp := &wire.Response{}
+	if err := wire.ReadMsg(s, resp); err != nil {
+		s.Reset()
+		return nil, err
+	}
+	return resp, nil
+}
+
+func refusalIn(resp *wire.Response) error {
+	if resp.GetCode() == 0 {
+		return nil
+	}
+	return &protocol.Error{Code: protocol.Code(resp.GetCode()), Detail: resp.GetDetail(), RetryAfter: retryAfter(resp.GetRetryAfterMs())}
+}

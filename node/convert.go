@@ -1,0 +1,89 @@
+package node
+
+import (
+	"time"
+
+	"github.com/parley-chat/parley/node/api"
+	"github.com/parley-chat/parley/node/engine"
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/store"
+)
+
+// names turns account ids into the names people know, inside one transaction.
+type names struct {
+	n    *Node
+	tx   store.Tx
+	seen map[protocol.AccountID]string
+}
+
+func (n *Node) names(tx store.Tx) names {
+	return names{n, tx, map[protocol.AccountID]string{}}
+}
+
+// of returns the name of an account, or its id if it is no longer known.
+func (s names) of(a protocol.AccountID) string {
+	if name, ok := s.seen[a]; ok || a == (protocol.AccountID{}) {
+		return name
+	}
+	name := a.String()
+	if c, err := s.n.eng.Contact(s.tx, a); err == nil && c.Name != "" {
+		name = c.Name
+	}
+	s.seen[a] = name
+	return name
+}
+
+func (s names) message(m engine.Message) api.Message {
+	out := api.Message{
+		With: s.of(m.With), Position: m.Position, Mine: m.Mine, Text: m.Text, Sent: m.Sent, Recorded: m.Recorded,
+		State: api.State(m.State), Path: apiPath(m.Via), Problem: m.Problem, Late: m.Late,
+	}
+	if m.ID != (protocol.MsgID{}) {
+		out.ID = m.ID.String()
+	}
+	return out
+}
+
+func (s names) event(e engine.Event) api.Event {
+	out := api.Event{Seq: e.Seq, Time: e.Time, Kind: e.Kind.String(), With: s.of(e.With), Cause: e.Cause, Text: e.Text}
+	if e.Message != nil {
+		m := s.message(*e.Message)
+		out.Message = &m
+	}
+	return out
+}
+
+func apiPath(p engine.Path) api.Path { return api.Path(p.String()) }
+
+func (n *Node) apiContact(c engine.Contact) api.Contact {
+	out := api.Contact{
+		Name: c.Name, Display: c.Display, Account: c.Account.String(), Relation: c.Relation.String(), Note: c.Note,
+		Verified: c.Verified, Unread: c.Unread, Queued: c.Queued, Since: c.Since, Checked: unlessZero(c.Checked),
+	}
+	if c.Relation == engine.Accepted {
+		out.Online, out.Path = n.reach(c.Account)
+	}
+	return out
+}
+
+// reach tells whether an accepted contact is online, nil while nobody can say,
+// and how it is connected to us now.
+func (n *Node) reach(a protocol.AccountID) (online *bool, path api.Path) {
+	for _, d := range n.gate.devicesOf(a) {
+		if c := n.dialer.best(d.peer); c != nil {
+			yes := true
+			return &yes, apiPath(n.pathOf(c))
+		}
+	}
+	if is, known := n.home.presence.of(a); known {
+		return &is, ""
+	}
+	return nil, ""
+}
+
+func unlessZero(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}

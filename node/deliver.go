@@ -1,0 +1,183 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/parley-chat/parley/node/engine"
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/wire"
+	"github.com/parley-chat/parley/store"
+)
+
+const (
+	openTimeout = 5 * time.Second
+	ackTimeout  = 20 * time.Second // the other end may have to look us up first
+	streamIdle  = time.Minute
+	framesAhead = 4 // sent and not yet acknowledged
+)
+
+// errBetterPath ends a stream on a relayed connection once there is a direct
+// one: libp2p leaves streams where they are.
+var errBetterPath = errors.New("a better path is open")
+
+// delivery is one stream to a device: a writer, which sends frames of queued
+// envelopes, and a reader, which commits what comes back for each.
+type delivery struct {
+	w       *worker
+	d       device
+	s       network.Stream
+	via     engine.Path
+	sent    chan []engine.Queued // frames on their way, in order; closed by the writer
+	settled nudge                // the reader finished a frame
+	refused atomic.Bool
+}
+
+// deliver sends the queue over one stream. It returns nil when the queue has
+// been empty for streamIdle.
+func (w *worker) deliver(ctx context.Context, d device) error {
+	openCtx, cancel := context.WithTimeout(onlyConnected(ctx), openTimeout)
+	defer cancel()
+	s, err := w.n.host.NewStream(openCtx, d.peer, protocol.MsgProtocol)
+	if err != nil {
+		return fmt.Errorf("open stream: %w", err)
+	}
+	f := &delivery{
+		w: w, d: d, s: s, via: w.n.pathOf(s.Conn()),
+		sent: make(chan []engine.Queued, framesAhead-1), settled: newNudge(),
+	}
+	w.flying.Store(0)
+	defer w.flying.Store(0)
+	g, ctx := errgroup.WithContext(ctx)
+	stop := context.AfterFunc(ctx, func() { s.Reset() })
+	g.Go(func() error { return f.write(ctx) })
+	g.Go(func() error { return f.read(ctx) })
+	err = g.Wait()
+	if stop() {
+		s.Close()
+	}
+	if err != nil && s.Conn().IsClosed() {
+		return fmt.Errorf("%w: %w", errConnLost, err)
+	}
+	return err
+}
+
+func (f *delivery) write(ctx context.Context) error {
+	var after uint64
+	for {
+		rows, err := f.w.queue(ctx, after, batchCount)
+		if err != nil {
+			return err
+		}
+		if len(rows) == 0 {
+			if err := f.rest(ctx); err != nil {
+				return f.finish(err)
+			}
+			if f.w.flying.Load() == 0 {
+				after = 0 // what was sealed again may have come before
+			}
+			continue
+		}
+		f.w.flying.Add(1)
+		select {
+		case f.sent <- rows:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		frame := &wire.Deliver{}
+		for _, r := range rows {
+			frame.Envelopes = append(frame.Envelopes, r.Envelope)
+		}
+		f.s.SetWriteDeadline(time.Now().Add(ackTimeout))
+		if err := wire.WriteMsg(f.s, frame); err != nil {
+			return err
+		}
+		after = rows[len(rows)-1].N
+	}
+}
+
+var errIdle = errors.New("nothing to send")
+
+// rest waits for something to do. Its error ends the stream, in good order.
+func (f *delivery) rest(ctx context.Context) error {
+	if f.w.flying.Load() == 0 {
+		if f.refused.Load() {
+			return errRefused // still in the queue; not to be sent again at once
+		}
+		if f.s.Conn().IsClosed() || isRelayed(f.s.Conn().RemoteMultiaddr()) && f.w.n.dialer.direct(f.d.peer) {
+			return errBetterPath
+		}
+	}
+	idle := time.NewTimer(streamIdle)
+	defer idle.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-f.w.more:
+		return nil
+	case <-f.settled:
+		return nil
+	case <-idle.C:
+		return errIdle
+	}
+}
+
+// finish lets the reader end.
+func (f *delivery) finish(why error) error {
+	close(f.sent)
+	if errors.Is(why, errIdle) {
+		return nil
+	}
+	return why
+}
+
+func (f *delivery) read(ctx context.Context) error {
+	for {
+		var rows []engine.Queued
+		var ok bool
+		select {
+		case rows, ok = <-f.sent:
+			if !ok {
+				return nil
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		f.s.SetReadDeadline(time.Now().Add(ackTimeout))
+		answer := &wire.Delivered{}
+		if err := wire.ReadMsg(f.s, answer); err != nil {
+			return fmt.Errorf("wait for acknowledgement: %w", err)
+		}
+		if err := f.settle(ctx, rows, answer.GetCodes()); err != nil {
+			return err
+		}
+		f.w.broken = 0
+		f.w.flying.Add(-1)
+		f.settled.push()
+	}
+}
+
+func (f *delivery) settle(ctx context.Context, rows []engine.Queued, codes []uint32) error {
+	if len(codes) != len(rows) {
+		return fmt.Errorf("the device answered %d of %d envelopes", len(codes), len(rows))
+	}
+	outcomes := make([]*protocol.Error, len(rows))
+	for i, c := range codes {
+		if c != 0 {
+			outcomes[i] = &protocol.Error{Code: protocol.Code(c)}
+		}
+	}
+	refused, err := f.w.settle(ctx, rows, outcomes, func(tx store.Tx, ok []protocol.EnvelopeID) (engine.Hint, error) {
+		return f.w.n.eng.Delivered(tx, f.w.n.now(), f.w.to, ok, f.via)
+	})
+	if refused != nil {
+		f.refused.Store(true)
+	}
+	return err
+}

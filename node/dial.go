@@ -1,0 +1,207 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/peerstore"
+	ma "github.com/multiformats/go-multiaddr"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/parley-chat/parley/node/engine"
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/wire"
+)
+
+const (
+	whereTimeout = 2 * time.Second
+	seenFresh    = 2 * time.Minute // how long an address found on the local network is used
+)
+
+// dialer makes connections to contacts' devices and looks after them.
+type dialer struct {
+	n       *Node
+	moved   nudge // the network changed
+	flights singleflight.Group
+
+	upgrades map[peer.ID]time.Time // peers that are relayed only: the next attempt; owned by run
+	unused   map[string]time.Time  // connections without streams, by id, since when; owned by run
+
+	mu   sync.Mutex
+	seen map[peer.ID]sighting // on the local network; keys are contacts' devices
+}
+
+type sighting struct {
+	at    time.Time
+	addrs []ma.Multiaddr
+}
+
+func newDialer(n *Node) *dialer {
+	return &dialer{n: n, moved: newNudge(), seen: map[peer.ID]sighting{}}
+}
+
+// connected tells whether there is any connection, direct tells whether there
+// is one that does not go through a relay.
+func (d *dialer) connected(p peer.ID) bool {
+	return d.n.host.Network().Connectedness(p) != network.NotConnected
+}
+
+func (d *dialer) direct(p peer.ID) bool {
+	c := d.best(p)
+	return c != nil && !isRelayed(c.RemoteMultiaddr())
+}
+
+// best returns the connection that a new stream would take, nil if there is
+// none: a direct one before a relayed one, then the newest.
+func (d *dialer) best(p peer.ID) (best network.Conn) {
+	for _, c := range d.n.host.Network().ConnsToPeer(p) {
+		if c.IsClosed() {
+			continue
+		}
+		if best == nil || better(c, best) {
+			best = c
+		}
+	}
+	return best
+}
+
+func better(a, b network.Conn) bool {
+	ra, rb := isRelayed(a.RemoteMultiaddr()), isRelayed(b.RemoteMultiaddr())
+	if ra != rb {
+		return rb
+	}
+	return a.Stat().Opened.After(b.Stat().Opened)
+}
+
+// pathOf names the way a connection takes.
+func (n *Node) pathOf(c network.Conn) engine.Path {
+	switch {
+	case isRelayed(c.RemoteMultiaddr()):
+		return engine.Relayed
+	case n.punches.made(c):
+		return engine.HolePunched
+	default:
+		return engine.Direct
+	}
+}
+
+// dial connects to a device: every address it may be at, raced with the way
+// through the relay. Dials to one peer at one time are one dial.
+func (d *dialer) dial(ctx context.Context, to device) error {
+	if d.connected(to.peer) {
+		return nil
+	}
+	ch := d.flights.DoChan(string(to.peer), func() (any, error) {
+		ctx, cancel := context.WithTimeout(d.n.ctx, dialBudget) // not the first caller's: others wait for it too
+		defer cancel()
+		return nil, d.dialNow(ctx, to)
+	})
+	select {
+	case r := <-ch:
+		return r.Err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (d *dialer) dialNow(ctx context.Context, to device) error {
+	addrs := d.candidates(ctx, to)
+	if d.n.home.isUp() {
+		addrs = append(addrs, d.circuit())
+	}
+	if len(addrs) == 0 {
+		return errors.New("no address is known")
+	}
+	d.prepare(to.peer, addrs)
+	ctx = network.WithAllowLimitedConn(ctx, "parley")
+	if err := d.n.host.Connect(ctx, peer.AddrInfo{ID: to.peer}); err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	return nil
+}
+
+// prepare replaces what libp2p believes about where p is, and lets it be
+// dialed at once.
+func (d *dialer) prepare(p peer.ID, addrs []ma.Multiaddr) {
+	d.n.host.Peerstore().ClearAddrs(p)
+	d.n.host.Peerstore().AddAddrs(p, addrs, peerstore.TempAddrTTL)
+	clearBackoff(d.n.host, p)
+}
+
+// circuit is the way through the relay. It names the relay only: the
+// connection to it exists.
+func (d *dialer) circuit() ma.Multiaddr {
+	return ma.StringCast("/p2p/" + d.n.home.info.ID.String() + "/p2p-circuit")
+}
+
+// candidates collects where a device may be reached directly, at most
+// protocol.MaxAddrs: seen on the local network, told by the rendezvous, good
+// the last time.
+func (d *dialer) candidates(ctx context.Context, to device) []ma.Multiaddr {
+	all := d.sighted(to.peer)
+	all = append(all, d.where(ctx, to)...)
+	all = append(all, d.n.lastAddrs(ctx, to.id)...)
+	all = ma.Unique(ma.FilterAddrs(all, d.n.gate.mayDial, func(a ma.Multiaddr) bool { return !isRelayed(a) }))
+	return all[:min(len(all), protocol.MaxAddrs)]
+}
+
+// where asks the rendezvous for a device's addresses.
+func (d *dialer) where(ctx context.Context, to device) (addrs []ma.Multiaddr) {
+	ctx, cancel := context.WithTimeout(ctx, whereTimeout)
+	defer cancel()
+	resp, err := d.n.home.call(ctx, &wire.Request{Call: &wire.Request_Where{Where: &wire.Where{Account: to.account[:]}}})
+	if err != nil {
+		return nil // there are other ways
+	}
+	for _, p := range resp.GetPlaces().GetPlaces() {
+		if string(p.GetDevice()) == string(to.id[:]) {
+			return parseAddrs(p.GetAddrs())
+		}
+	}
+	return nil
+}
+
+// parseAddrs reads binary multiaddrs and leaves out what is none.
+func parseAddrs(raw [][]byte) (addrs []ma.Multiaddr) {
+	for _, b := range raw[:min(len(raw), protocol.MaxAddrs)] {
+		if a, err := ma.NewMultiaddrBytes(b); err == nil && len(b) <= protocol.MaxAddr {
+			addrs = append(addrs, a)
+		}
+	}
+	return addrs
+}
+
+// saw notes that a contact's device is on the local network, and wakes what
+// waits for it.
+func (d *dialer) saw(p peer.ID, addrs []ma.Multiaddr) {
+	to, ok := d.n.gate.deviceOf(p)
+	if !ok {
+		return
+	}
+	d.mu.Lock()
+	for p, s := range d.seen {
+		if time.Since(s.at) > seenFresh {
+			delete(d.seen, p)
+		}
+	}
+	_, before := d.seen[p]
+	d.seen[p] = sighting{time.Now(), addrs[:min(len(addrs), protocol.MaxAddrs)]}
+	d.mu.Unlock()
+	if !before {
+		d.n.outbox.wakeNew(to.id)
+	}
+}
+
+func (d *dialer) sighted(p peer.ID) []ma.Multiaddr {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if s := d.seen[p]; time.Since(s.at) <= seenFresh {
+		return s.addrs
+	}
+	return nil
+}

@@ -1,0 +1,136 @@
+package engine
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/store"
+)
+
+// BenchmarkMessage is a text of 1 KiB on an established session: composed,
+// received and acknowledged, on stores in memory. The receipts that follow are
+// part of it.
+func BenchmarkMessage(b *testing.B) {
+	w, alice, bob := pair(b)
+	w.settle()
+	text := strings.Repeat("x", 1<<10)
+	ctx := context.Background()
+	to, account := bob.device(), bob.account()
+	b.ReportAllocs()
+	for b.Loop() {
+		var q []Queued
+		w.check(alice.kv.Update(ctx, func(tx store.Tx) error {
+			if _, err := alice.e.Compose(tx, w.now, account, protocol.NewMsgID(), text); err != nil {
+				return err
+			}
+			var err error
+			q, err = alice.e.Queue(tx, to, 0, 1<<20, 1)
+			return err
+		}))
+		o, err := bob.open(q[0].Envelope)
+		w.check(err)
+		w.check(bob.kv.Update(ctx, func(tx store.Tx) error {
+			code, h, err := bob.e.Receive(tx, w.now, o, Direct)
+			if code != protocol.OK {
+				b.Fatal(code)
+			}
+			bob.hint.Merge(h)
+			return err
+		}))
+		w.check(alice.kv.Update(ctx, func(tx store.Tx) error {
+			_, err := alice.e.Delivered(tx, w.now, to, []protocol.EnvelopeID{q[0].ID}, Direct)
+			return err
+		}))
+		if len(bob.hint.Outbox) > 0 {
+			bob.hint.Outbox = nil
+			bob.flush(alice.device())
+		}
+	}
+}
+
+// The parts, without the store: transactions that forget what they wrote.
+
+func BenchmarkCompose(b *testing.B) {
+	w, alice, bob := pair(b)
+	w.settle()
+	alice.send(bob, "") // a chain begins; its other messages take no key agreement
+	text := strings.Repeat("x", 200)
+	account := bob.account()
+	tx := freshTx(b, alice)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := alice.e.Compose(tx, w.now, account, protocol.NewMsgID(), text); err != nil {
+			b.Fatal(err)
+		}
+		tx.forget()
+	}
+}
+
+func BenchmarkReceive(b *testing.B) {
+	w, alice, bob := pair(b)
+	w.settle()
+	alice.send(bob, "")
+	alice.send(bob, strings.Repeat("x", 200))
+	queue := alice.queue(bob)
+	bob.receive(queue[0].Envelope, alice.device(), Direct) // a chain begins
+	q := queue[1]
+	tx := freshTx(b, bob)
+	b.ReportAllocs()
+	for b.Loop() {
+		o, err := bob.e.Open(tx, w.now, q.Envelope)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if code, _, err := bob.e.Receive(tx, w.now, o, Direct); code != protocol.OK || err != nil {
+			b.Fatal(code, err)
+		}
+		if len(tx.over) < 4 {
+			b.Fatal("nothing was received")
+		}
+		tx.forget()
+	}
+}
+
+// overTx keeps writes apart from the rows below, so that they can be dropped.
+type overTx struct {
+	store.Tx
+	rows, over map[string][]byte
+}
+
+func freshTx(b *testing.B, n *node) *overTx {
+	o := &overTx{rows: map[string][]byte{}, over: map[string][]byte{}}
+	n.view(func(tx store.Tx) error {
+		for pair, err := range tx.Scan([]byte{0}, nil) {
+			if err != nil {
+				return err
+			}
+			o.rows[string(pair.Key)] = pair.Value
+		}
+		return nil
+	})
+	return o
+}
+
+func (o *overTx) forget() { clear(o.over) }
+
+func (o *overTx) Get(key []byte) ([]byte, error) {
+	if v, ok := o.over[string(key)]; ok {
+		return v, nil
+	}
+	if v, ok := o.rows[string(key)]; ok {
+		return v, nil
+	}
+	return nil, store.ErrNotFound
+}
+
+func (o *overTx) Set(key, value []byte) error {
+	o.over[string(key)] = value
+	return nil
+}
+
+func (o *overTx) Delete(key []byte) error {
+	delete(o.over, string(key))
+	return nil
+}

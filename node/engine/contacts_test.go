@@ -1,0 +1,409 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/store"
+)
+
+func (n *node) relation(other *node, fn func(*Engine) func(store.Tx, time.Time, protocol.AccountID) (Hint, error)) error {
+	return n.update(func(tx store.Tx) (Hint, error) { return fn(n.e)(tx, n.w.now, other.account()) })
+}
+
+type relationFunc = func(*Engine) func(store.Tx, time.Time, protocol.AccountID) (Hint, error)
+
+var (
+	accept  relationFunc = func(e *Engine) func(store.Tx, time.Time, protocol.AccountID) (Hint, error) { return e.Accept }
+	decline relationFunc = func(e *Engine) func(store.Tx, time.Time, protocol.AccountID) (Hint, error) { return e.Decline }
+	block   relationFunc = func(e *Engine) func(store.Tx, time.Time, protocol.AccountID) (Hint, error) { return e.Block }
+	unblock relationFunc = func(e *Engine) func(store.Tx, time.Time, protocol.AccountID) (Hint, error) { return e.Unblock }
+	remove  relationFunc = func(e *Engine) func(store.Tx, time.Time, protocol.AccountID) (Hint, error) { return e.Remove }
+)
+
+func TestContactRequest(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.add("alice"), w.add("bob")
+	if err := a.trySend(b, protocol.NewMsgID(), "x"); !errors.Is(err, ErrNotContact) {
+		t.Errorf("to a stranger: %v", err)
+	}
+	a.ask(b)
+	if err := a.trySend(b, protocol.NewMsgID(), "x"); !errors.Is(err, ErrNotAccepted) {
+		t.Errorf("before the answer: %v", err)
+	}
+	w.settle()
+	c := b.contact(a)
+	if c.Relation != Incoming || c.Note != "hello" || c.Name != "alice" || len(b.events(KindRequest)) != 1 {
+		t.Fatalf("incoming %+v", c)
+	}
+	if a.allows(b.account()) != true || b.allows(a.account()) {
+		t.Error("allow lists before the answer")
+	}
+	a.ask(b)
+	w.settle()
+	if len(b.events(KindRequest)) != 1 {
+		t.Error("asking twice is two requests")
+	}
+	w.check(b.relation(a, accept))
+	w.check(b.relation(a, accept))
+	w.settle()
+	if a.contact(b).Relation != Accepted || len(a.events(KindAccepted)) != 1 {
+		t.Fatalf("after the answer %+v", a.contact(b))
+	}
+	w.pass(time.Minute)
+	w.checkEmpty()
+	if number(t, a, b) != number(t, b, a) {
+		t.Error("safety numbers differ")
+	}
+}
+
+func number(t *testing.T, a, b *node) (s string) {
+	a.view(func(tx store.Tx) (err error) {
+		s, err = a.e.SafetyNumber(tx, b.account())
+		return err
+	})
+	return s
+}
+
+func TestBothAsk(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.add("alice"), w.add("bob")
+	a.ask(b)
+	b.ask(a)
+	w.settle()
+	if ra, rb := a.contact(b).Relation, b.contact(a).Relation; ra != Accepted || rb != Accepted {
+		t.Fatalf("%q and %q", ra, rb)
+	}
+	a.send(b, "1")
+	b.send(a, "2")
+	w.pass(time.Minute)
+	if len(a.history(b)) != 2 || len(b.history(a)) != 2 {
+		t.Error("messages are missing")
+	}
+	w.checkEmpty()
+}
+
+func TestDeclineIsSilent(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.add("alice"), w.add("bob")
+	a.ask(b)
+	w.settle()
+	w.check(b.relation(a, decline))
+	w.settle()
+	if r := a.contact(b).Relation; r != Requested {
+		t.Errorf("the asker sees %q", r)
+	}
+	var list []Contact
+	b.view(func(tx store.Tx) (err error) {
+		list, err = b.e.Contacts(tx)
+		return err
+	})
+	if len(list) != 0 || len(b.sent) != 0 {
+		t.Errorf("%d contacts, %d envelopes left", len(list), len(b.sent))
+	}
+}
+
+// A blocked contact notices nothing: its messages are taken and dropped.
+func TestBlock(t *testing.T) {
+	w, a, b := pair(t)
+	b.away = true
+	waiting := b.send(a, "was to go")
+	w.check(b.relation(a, block))
+	w.settle()
+	if m := b.message(waiting); m.State != StateFailed {
+		t.Errorf("a message to a blocked contact is %s", m.State)
+	}
+	b.away = false
+	sent := len(b.sent)
+	id := a.send(b, "hello?")
+	w.pass(time.Hour)
+	if s := a.message(id).State; s != StateDelivered {
+		t.Errorf("the blocked contact sees %s", s)
+	}
+	if len(b.sent) != sent || len(b.history(a)) != 1 {
+		t.Error("something came or went")
+	}
+	if err := b.trySend(a, protocol.NewMsgID(), "x"); !errors.Is(err, ErrBlocked) {
+		t.Errorf("%v", err)
+	}
+	w.check(b.relation(a, unblock))
+	a.send(b, "and now?")
+	w.pass(time.Hour)
+	if got := texts(b.history(a)); !slices.Equal(got, []string{"was to go", "and now?"}) {
+		t.Errorf("received %q", got)
+	}
+}
+
+func TestRemoveAndAddAgain(t *testing.T) {
+	w, a, b := pair(t)
+	a.send(b, "1")
+	w.settle()
+	w.check(b.relation(a, remove))
+	w.settle()
+	id := a.send(b, "2")
+	w.pass(time.Hour)
+	if s := a.message(id).State; s != StateQueued {
+		t.Errorf("state %s of a message to somebody who removed us", s)
+	}
+	_, steps := trace(t, a, id)
+	if last := steps[len(steps)-1]; last.What != "waiting" || !strings.Contains(last.Detail, "not_contact") {
+		t.Errorf("the trace ends with %+v", last)
+	}
+	b.ask(a)
+	w.pass(time.Hour)
+	if r := b.contact(a).Relation; r != Accepted { // alice never removed bob
+		t.Fatalf("relation %q", r)
+	}
+	if got := texts(b.history(a)); !slices.Equal(got, []string{"1", "2"}) {
+		t.Errorf("received %q", got)
+	}
+	w.checkEmpty()
+}
+
+func trace(t *testing.T, n *node, id protocol.MsgID) (m Message, steps []Step) {
+	t.Helper()
+	n.view(func(tx store.Tx) (err error) {
+		m, steps, err = n.e.Trace(tx, id)
+		return err
+	})
+	return m, steps
+}
+
+func TestStrangersMayOnlyAsk(t *testing.T) {
+	w, a, b := pair(t)
+	mallory := w.add("mallory")
+	mallory.ask(b)
+	w.settle()
+	pretend := func(fn func(*peerRow)) {
+		mallory.do(func(tx store.Tx) (Hint, error) {
+			x, err := mallory.e.begin(tx, w.now)
+			if err != nil {
+				return Hint{}, err
+			}
+			p, err := x.peer(b.account())
+			if err != nil {
+				return Hint{}, err
+			}
+			fn(p)
+			return x.end()
+		})
+	}
+	pretend(func(p *peerRow) { p.relation = Accepted })
+	mallory.send(b, "buy this")
+	for _, q := range mallory.queue(b) {
+		if code := b.receive(q.Envelope, mallory.device(), Direct); code != protocol.NotContact {
+			t.Errorf("code %v", code)
+		}
+	}
+	if len(b.history(mallory)) != 0 || len(b.history(a)) != 0 {
+		t.Error("a stranger's text is shown")
+	}
+}
+
+// A request under a name that the directory binds to somebody else is dropped.
+func TestRequestUnderAWrongName(t *testing.T) {
+	w := newWorld(t)
+	b, mallory := w.add("bob"), w.add("mallory")
+	mallory.e.id.Name = "alice"
+	mallory.ask(b)
+	w.settle()
+	if len(b.events(KindRequest)) != 0 || b.contact(mallory).Relation != Stranger {
+		t.Error("the request was taken")
+	}
+}
+
+func TestIncomingRequestsAreBounded(t *testing.T) {
+	w := newWorld(t)
+	b, m := w.add("bob"), w.add("mallory")
+	b.do(func(tx store.Tx) (Hint, error) {
+		x, err := b.e.begin(tx, w.now)
+		x.count().incoming = maxIncoming
+		_, err2 := x.end()
+		return Hint{}, errors.Join(err, err2)
+	})
+	m.ask(b)
+	w.settle()
+	if len(b.events(KindRequest)) != 0 {
+		t.Error("one request too many was taken")
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	w, a, b := pair(t)
+	f := w.home.look("bob", false)
+	own := w.home.look("alice", false)
+	id := a.send(b, "first")
+	cases := []struct {
+		name string
+		want error
+		fn   func(tx store.Tx) (Hint, error)
+	}{
+		{"self", ErrSelf, func(tx store.Tx) (Hint, error) { return a.e.Add(tx, w.now, own, "") }},
+		{"long note", ErrTooLong, func(tx store.Tx) (Hint, error) { return a.e.Add(tx, w.now, f, strings.Repeat("x", 281)) }},
+		{"note not UTF-8", ErrBadText, func(tx store.Tx) (Hint, error) { return a.e.Add(tx, w.now, f, "\xff") }},
+		{"long text", ErrTooLong, func(tx store.Tx) (Hint, error) {
+			return a.e.Compose(tx, w.now, b.account(), protocol.NewMsgID(), strings.Repeat("x", protocol.MaxText+1))
+		}},
+		{"text not UTF-8", ErrBadText, func(tx store.Tx) (Hint, error) {
+			return a.e.Compose(tx, w.now, b.account(), protocol.NewMsgID(), "a\xc3")
+		}},
+		{"same id, other text", ErrConflict, func(tx store.Tx) (Hint, error) {
+			return a.e.Compose(tx, w.now, b.account(), id, "second")
+		}},
+		{"unknown account", ErrNotFound, func(tx store.Tx) (Hint, error) { return a.e.Accept(tx, w.now, protocol.AccountID{1}) }},
+		{"accept without request", nil, func(tx store.Tx) (Hint, error) { return a.e.Accept(tx, w.now, b.account()) }},
+	}
+	for _, c := range cases {
+		if err := a.update(c.fn); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", c.name, err, c.want)
+		}
+	}
+	w.check(a.trySend(b, id, "first"))
+	w.settle()
+	if n := len(b.history(a)); n != 1 {
+		t.Errorf("%d messages", n)
+	}
+}
+
+func TestQueueIsBounded(t *testing.T) {
+	w, a, b := pair(t)
+	a.offline, a.away = true, true
+	a.do(func(tx store.Tx) (Hint, error) {
+		x, err := a.e.begin(tx, w.now)
+		if err != nil {
+			return Hint{}, err
+		}
+		p, err := x.peer(b.account())
+		if err != nil {
+			return Hint{}, err
+		}
+		p.queued = maxQueued - 1
+		return x.end()
+	})
+	w.check(a.trySend(b, protocol.NewMsgID(), "the last"))
+	if err := a.trySend(b, protocol.NewMsgID(), "too many"); !errors.Is(err, ErrQueueFull) {
+		t.Errorf("%v", err)
+	}
+}
+
+// Keys of the store are not sealed: neither names nor texts may be in them.
+func TestKeysHoldNoNamesOrTexts(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.add("quicksilver_alice"), w.add("quicksilver_bob")
+	w.befriend(a, b)
+	a.send(b, "quicksilver text")
+	b.away = true
+	a.send(b, "quicksilver late")
+	w.settle()
+	for _, n := range w.nodes {
+		w.check(n.kv.View(context.Background(), func(tx store.Tx) error {
+			for pair, err := range tx.Scan([]byte{0}, nil) {
+				if err != nil {
+					return err
+				}
+				if bytes.Contains(pair.Key, []byte("quicksilver")) {
+					t.Errorf("key %q", pair.Key)
+				}
+			}
+			return nil
+		}))
+	}
+	a.view(func(tx store.Tx) error {
+		c, err := a.e.ContactByName(tx, "quicksilver_bob")
+		if err != nil || c.Account != b.account() {
+			t.Errorf("%v", err)
+		}
+		if _, err := a.e.ContactByName(tx, "nobody"); !errors.Is(err, ErrNotFound) {
+			t.Errorf("%v", err)
+		}
+		return nil
+	})
+}
+
+func TestNames(t *testing.T) {
+	for name, ok := range map[string]bool{
+		"": false, "ab": false, "abc": true, "a_1": true, "Abc": false, "a b": false, "аlice": false,
+		strings.Repeat("x", 32): true, strings.Repeat("x", 33): false,
+	} {
+		if (ValidName(name) == nil) != ok {
+			t.Errorf("name %q", name)
+		}
+	}
+	for in, want := range map[string]string{"": "", " Bob  B ": "Bob B", "日本": "日本"} {
+		if got, err := CleanDisplay(in); err != nil || got != want {
+			t.Errorf("display %q: %q, %v", in, got, err)
+		}
+	}
+	for _, in := range []string{"a\x1b[31m", "x\u202ey", "\xff", "   ", strings.Repeat("x", 65), strings.Repeat("x", 1<<20)} {
+		if got, err := CleanDisplay(in); err == nil {
+			t.Errorf("display %q is %q", in, got)
+		}
+	}
+}
+
+func TestPeers(t *testing.T) {
+	w, a, b := pair(t)
+	c := w.add("carol")
+	a.ask(c)
+	a.view(func(tx store.Tx) error {
+		peers, err := a.e.Peers(tx)
+		if err != nil || len(peers) != 2 {
+			t.Fatalf("%v, %v", peers, err)
+		}
+		for _, p := range peers {
+			n := w.nodeOf(p.Device)
+			if p.Account != n.account() || !bytes.Equal(p.PeerID, n.e.id.Cert.PeerID) || p.Accepted != (n == b) {
+				t.Errorf("%+v", p)
+			}
+		}
+		return nil
+	})
+}
+
+func TestEventsAndHistoryPages(t *testing.T) {
+	w, a, b := pair(t)
+	for i := range 25 {
+		a.send(b, fmt.Sprint(i))
+	}
+	w.settle()
+	b.view(func(tx store.Tx) error {
+		page, err := b.e.History(tx, a.account(), 0, 10)
+		if err != nil || texts(page)[0] != "15" || texts(page)[9] != "24" {
+			t.Errorf("newest page %q, %v", texts(page), err)
+		}
+		page, err = b.e.History(tx, a.account(), page[0].Position, 10)
+		if err != nil || texts(page)[0] != "5" || texts(page)[9] != "14" {
+			t.Errorf("page before %q, %v", texts(page), err)
+		}
+		last, err := b.e.LastEvent(tx)
+		if err != nil {
+			return err
+		}
+		list, err := b.e.Events(tx, last-3, 10)
+		if err != nil || len(list) != 3 || list[0].Seq != last-2 {
+			t.Errorf("%d events after %d: %v", len(list), last-3, err)
+		}
+		return err
+	})
+	m := a.history(b)[3]
+	a.view(func(tx store.Tx) error {
+		for _, n := range []int{6, 7, 8, 13, 26} {
+			if id, err := a.e.FindMessage(tx, m.ID.String()[:n]); err != nil || id != m.ID {
+				t.Errorf("%d characters: %v, %v", n, id, err)
+			}
+		}
+		for _, bad := range []string{"", "abc", "zzzzzz!!", "aaaaaaaaaaaaaaaaaaaaaaaaaa"} {
+			if _, err := a.e.FindMessage(tx, bad); !errors.Is(err, ErrNotFound) {
+				t.Errorf("%q: %v", bad, err)
+			}
+		}
+		return nil
+	})
+}

@@ -1,0 +1,157 @@
+package engine
+
+import (
+	"time"
+	"unicode/utf8"
+
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/wire"
+)
+
+// incoming is a content that opened, and who sent it.
+type incoming struct {
+	from    protocol.DeviceID
+	d       *deviceRow
+	p       *peerRow
+	via     Path
+	content *wire.Content
+	first   bool // of a new session
+}
+
+func (in *incoming) id() protocol.MsgID { return protocol.MsgID(in.content.GetMsgId()) }
+
+// turnAfter is how many contents are taken from a device before it gets a
+// receipt although nothing else is sent: the answer turns the ratchet.
+const turnAfter = 64
+
+func (w *work) receiveContent(in *incoming) error {
+	switch body := in.content.GetBody().(type) {
+	case *wire.Content_Text:
+		if err := w.impliedAccept(in); err != nil {
+			return err
+		}
+		if err := w.receiveText(in, body.Text.GetText()); err != nil {
+			return err
+		}
+	case *wire.Content_ContactRequest:
+		if err := w.receiveRequest(in, body.ContactRequest); err != nil {
+			return err
+		}
+	case *wire.Content_ContactAccept:
+		in.p.display = cleanFrom(body.ContactAccept.GetDisplay())
+		if err := w.impliedAccept(in); err != nil {
+			return err
+		}
+	case *wire.Content_Receipt:
+		return w.receivedReceipt(in.from, in.d, body.Receipt)
+	case *wire.Content_Repair: // the session it came on was opened with reset: see receiveFirst
+	}
+	return w.acknowledge(in)
+}
+
+// acknowledge queues a receipt of a content of a contact. It also tells the
+// device that a new session was accepted, so that its opening stops riding
+// along.
+func (w *work) acknowledge(in *incoming) error {
+	if in.p.relation != Accepted {
+		return nil
+	}
+	delay := receiptLater
+	if in.first || in.via == Mailbox || in.via == PathUnknown {
+		delay = receiptSoon
+	}
+	if in.d.run++; in.d.run >= turnAfter {
+		in.d.run, delay = 0, receiptSoon
+	}
+	return w.receipt(in.from, in.id(), false, delay)
+}
+
+// impliedAccept makes a contact of somebody we asked: nobody answers or writes
+// to an account that they have not accepted.
+func (w *work) impliedAccept(in *incoming) error {
+	p := in.p
+	if p.relation != Requested {
+		return nil
+	}
+	if err := w.settleRequest(in); err != nil {
+		return err
+	}
+	return w.relate(in.d.account, p, Accepted, KindAccepted)
+}
+
+// settleRequest ends the wait for an acknowledgement of our request: this was
+// it.
+func (w *work) settleRequest(in *incoming) error {
+	id := in.p.request
+	in.p.request = protocol.MsgID{}
+	if id == (protocol.MsgID{}) {
+		return nil
+	}
+	index, ok, err := load[indexRow](w.tx, keyIndex(id, w.e.id.Device))
+	if err != nil || !ok {
+		return err
+	}
+	for _, device := range in.p.devices {
+		if _, err := w.dropAcknowledged(device.id, index.number); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// receiveRequest takes a contact request. Its name was checked; the rest is
+// only shown.
+func (w *work) receiveRequest(in *incoming, r *wire.ContactRequest) error {
+	p, account := in.p, in.d.account
+	p.display, p.note = cleanFrom(r.GetDisplay()), r.GetNote()
+	if len(p.note) > protocol.MaxNote || !utf8.ValidString(p.note) {
+		p.note = ""
+	}
+	switch p.relation {
+	case Stranger:
+		return w.relate(account, p, Incoming, KindRequest)
+	case Requested: // both asked: that is an answer
+		return w.impliedAccept(in)
+	case Accepted: // they do not know, or no longer
+		return w.tellAccepted(p)
+	}
+	return nil
+}
+
+// receiveText puts a text into its place: next in the order, or held until
+// what is missing before it has come, or, when that was given up, into its
+// hole. A text that was received before changes nothing.
+func (w *work) receiveText(in *incoming, text string) error {
+	known, err := get(w.tx, keyIndex(in.id(), in.from))
+	if err != nil || known != nil {
+		return err
+	}
+	d, seq := in.d, in.content.GetSeq()
+	h := historyRow{
+		id: in.id(), state: StateReceived, via: in.via, device: in.from, text: text,
+		sent: fromMillis(int64(in.content.GetSentMs())), recorded: w.now,
+	}
+	if d.next == 0 {
+		d.next = seq
+	}
+	switch {
+	case seq == d.next:
+		d.next++
+		if err := w.show(in.d.account, in.p, h); err != nil {
+			return err
+		}
+		return w.release(in.from, d)
+	case seq > d.next:
+		return w.hold(in, seq, h)
+	}
+	return w.showLate(in, seq, h)
+}
+
+// tooEarly tells that no more can be held for what is missing.
+func (in *incoming) tooEarly() bool {
+	early := in.content.GetText() != nil && in.d.next != 0 && in.content.GetSeq() > in.d.next
+	return early && in.d.held >= protocol.MaxSkip
+}
+
+// gapTime is how long what came is held back for what is missing before it.
+const gapTime = 2 * time.Minute

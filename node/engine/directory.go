@@ -1,0 +1,218 @@
+package engine
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/account"
+	"github.com/parley-chat/parley/protocol/wire"
+	"github.com/parley-chat/parley/store"
+)
+
+// SetAccount takes a directory answer. The chain is replayed, must extend the
+// one known, and names bind to accounts once and for ever; else the answer is
+// refused with ErrNameSwapped, ErrChainFork or ErrBadAnswer, nothing changes,
+// and LookupFailed should be told. With bundles it opens the sessions that are
+// wanted and seals what waited for them; a bundle that does not verify is
+// left out and noticed.
+func (e *Engine) SetAccount(tx store.Tx, now time.Time, f *wire.Found) (Hint, error) {
+	w, err := e.begin(tx, now)
+	if err != nil {
+		return Hint{}, err
+	}
+	a, err := w.answer(f)
+	if err != nil {
+		return Hint{}, err
+	}
+	if a.chain.Account() == e.id.Account {
+		return Hint{}, nil
+	}
+	p, err := w.learn(a)
+	if err != nil {
+		return Hint{}, err
+	}
+	bad, err := w.openSessions(p, a)
+	if err != nil {
+		return Hint{}, err
+	}
+	if err := w.lookedUp(p, a, bad); err != nil {
+		return Hint{}, err
+	}
+	return w.end()
+}
+
+// answer is a directory answer that verified, and fits what is known.
+type answer struct {
+	name    string
+	chain   *account.Chain
+	bundles []*wire.Bundle
+	devices []account.Cert // valid now
+	known   *account.Chain // as it was; nil: none
+}
+
+// answer verifies f and changes nothing.
+func (w *work) answer(f *wire.Found) (answer, error) {
+	if err := ValidName(f.GetName()); err != nil {
+		return answer{}, fmt.Errorf("%w: name %q", ErrBadAnswer, f.GetName())
+	}
+	chain, err := account.ParseChain(f.GetChain())
+	if err != nil {
+		return answer{}, fmt.Errorf("%w: %v", ErrBadAnswer, err)
+	}
+	a := answer{name: f.GetName(), chain: chain, bundles: f.GetBundles(), devices: chain.Devices(w.now)}
+	if err := w.checkName(a.name, chain.Account()); err != nil {
+		return answer{}, err
+	}
+	b, err := get(w.tx, keyChain(chain.Account()))
+	if err != nil || b == nil {
+		return a, err
+	}
+	if a.known, err = account.ParseChain(b); err != nil {
+		return answer{}, fmt.Errorf("chain row: %w", store.ErrDamaged)
+	}
+	if !chain.Extends(a.known) {
+		return answer{}, fmt.Errorf("%w: statement %d of %q does not extend %d", ErrChainFork, chain.Seq(), a.name, a.known.Seq())
+	}
+	return a, nil
+}
+
+// checkName holds the answer against the first binding seen, both ways.
+func (w *work) checkName(name string, id protocol.AccountID) error {
+	bound, err := get(w.tx, w.e.keyName(name))
+	if err != nil {
+		return err
+	}
+	own := (name == w.e.id.Name) != (id == w.e.id.Account)
+	if own && w.e.id.Registered || bound != nil && !bytes.Equal(bound, id[:]) {
+		return fmt.Errorf("%w: %q", ErrNameSwapped, name)
+	}
+	p, err := w.peer(id)
+	if err == ErrNotFound {
+		return nil
+	}
+	if err == nil && p.name != name {
+		return fmt.Errorf("%w: %q was %q", ErrNameSwapped, name, p.name)
+	}
+	return err
+}
+
+// learn stores an answer.
+func (w *work) learn(a answer) (*peerRow, error) {
+	id := a.chain.Account()
+	p, err := w.peer(id)
+	if err == ErrNotFound {
+		p, err = w.welcome(a)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if a.known == nil || a.chain.Seq() > a.known.Seq() {
+		if err := w.set(keyChain(id), a.chain.Bytes()); err != nil {
+			return nil, err
+		}
+	}
+	if err := w.learnDevices(p, a); err != nil {
+		return nil, err
+	}
+	p.checked, p.changed = w.now, false
+	return p, nil
+}
+
+// welcome makes an account known, for a day unless it becomes a contact.
+func (w *work) welcome(a answer) (*peerRow, error) {
+	if w.count().visitors >= maxVisitors {
+		return nil, fmt.Errorf("directory answer of a stranger: %w", ErrTooMany)
+	}
+	w.count().visitors++
+	id := a.chain.Account()
+	if err := w.set(w.e.keyName(a.name), id[:]); err != nil {
+		return nil, err
+	}
+	if err := w.at(w.now.Add(refreshAfter), timerForget, id[:]); err != nil {
+		return nil, err
+	}
+	return w.addPeer(id, peerRow{name: a.name}), nil
+}
+
+// forget removes an account that is neither a contact nor ever was.
+func (w *work) forget(id protocol.AccountID, p *peerRow) error {
+	if p.known {
+		return nil
+	}
+	w.count().visitors = max(w.count().visitors, 1) - 1
+	keys := [][]byte{keyPeer(id), keyChain(id), w.e.keyName(p.name)}
+	for _, d := range p.devices {
+		keys = append(keys, keyDevice(d.id), keyCert(d.id))
+		delete(w.devices, d.id)
+	}
+	delete(w.peers, id)
+	for _, k := range keys {
+		if err := w.delete(k); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// learnDevices takes over the devices of the chain: new ones get what is
+// written from now on, revoked ones nothing more.
+func (w *work) learnDevices(p *peerRow, a answer) error {
+	id := a.chain.Account()
+	old := p.devices
+	p.devices = make([]peerDevice, len(a.devices))
+	for i, cert := range a.devices {
+		device := cert.DeviceID()
+		p.devices[i] = peerDevice{device, cert.NotAfter}
+		if err := w.setCert(device, cert); err != nil {
+			return err
+		}
+		if _, err := w.device(device); err == nil {
+			continue
+		} else if err != ErrNotFound {
+			return err
+		}
+		w.addDevice(device, *newDeviceRow(id))
+		if len(old) > 0 && p.relation == Accepted {
+			if err := w.notice(NoticeDeviceAdded, id, fmt.Sprintf("%s has a new device, %q", p.name, cert.Name)); err != nil {
+				return err
+			}
+		}
+	}
+	for _, o := range old {
+		if a.chain.Revoked(o.id) || a.chain.Closed() {
+			if err := w.revoked(p, id, o.id); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (w *work) setCert(device protocol.DeviceID, cert account.Cert) error {
+	old, err := get(w.tx, keyCert(device))
+	if err != nil {
+		return err
+	}
+	return w.save(keyCert(device), cert.Marshal(), old)
+}
+
+func (w *work) revoked(p *peerRow, id protocol.AccountID, device protocol.DeviceID) error {
+	d, err := w.device(device)
+	if err != nil || d.revoked {
+		return err
+	}
+	d.revoked = true
+	for _, s := range slices.Clone(d.sessions) {
+		w.forgetSession(d, s.ID)
+	}
+	if err := w.purge(device, d); err != nil {
+		return err
+	}
+	if p.relation != Accepted {
+		return nil
+	}
+	return w.notice(NoticeDeviceRevoked, id, fmt.Sprintf("a device of %s was revoked: %s", p.name, short(device)))
+}

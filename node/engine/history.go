@@ -1,0 +1,212 @@
+package engine
+
+import (
+	"encoding/base32"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/store"
+)
+
+func (h *historyRow) message(with protocol.AccountID, position uint64) Message {
+	return Message{
+		ID: h.id, With: with, Position: position, Mine: h.mine, Text: h.text, Sent: h.sent, Recorded: h.recorded,
+		State: h.state, Via: h.via, Problem: h.problem, Late: h.late,
+	}
+}
+
+// History returns the newest messages before a position (0: the end), oldest
+// first, at most limit (0: 100, and never more than 1000).
+func (e *Engine) History(tx store.Tx, with protocol.AccountID, before uint64, limit int) ([]Message, error) {
+	limit = pageSize(limit)
+	end := store.PrefixEnd(store.Key(tableHistory, with[:]))
+	if before > 0 {
+		end = keyHistory(with, before)
+	}
+	var list []Message
+	for pair, err := range tx.ScanDown(keyHistory(with, 0), end) {
+		if err != nil {
+			return nil, err
+		}
+		h, err := decodeRow[historyRow](pair.Value)
+		if err != nil {
+			return nil, err
+		}
+		if list = append(list, h.message(with, keyNumber(pair.Key))); len(list) == limit {
+			break
+		}
+	}
+	slices.Reverse(list)
+	return list, nil
+}
+
+// Message returns a message by its id, an own one before one of somebody else;
+// ErrNotFound if there is none.
+func (e *Engine) Message(tx store.Tx, id protocol.MsgID) (Message, error) {
+	h, index, err := e.find(tx, id)
+	if err != nil {
+		return Message{}, err
+	}
+	return h.message(index.account, index.position), nil
+}
+
+func (e *Engine) find(tx store.Tx, id protocol.MsgID) (historyRow, indexRow, error) {
+	own := keyIndex(id, e.id.Device)
+	index, ok, err := load[indexRow](tx, own)
+	if err != nil {
+		return historyRow{}, index, err
+	}
+	if !ok || index.position == 0 {
+		err := all(tx, store.Key(tableIndex, id[:]), func(pair store.Pair) (bool, error) {
+			r, err := decodeRow[indexRow](pair.Value)
+			if err == nil && r.position > 0 {
+				index, ok = r, true
+			}
+			return index.position == 0, err
+		})
+		if err != nil {
+			return historyRow{}, index, err
+		}
+	}
+	if index.position == 0 {
+		return historyRow{}, index, ErrNotFound
+	}
+	h, ok, err := load[historyRow](tx, keyHistory(index.account, index.position))
+	if err == nil && !ok {
+		err = ErrNotFound
+	}
+	return h, index, err
+}
+
+// idBits is the alphabet of ids, to search by the beginning of one.
+var idBits = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+
+// FindMessage returns the id that begins with prefix, at least 6 characters of
+// its text: ErrNotFound for none, ErrConflict for several.
+func (e *Engine) FindMessage(tx store.Tx, prefix string) (found protocol.MsgID, err error) {
+	prefix = strings.ToLower(prefix)
+	whole := prefix[:len(prefix)&^7] // 8 characters are 5 bytes
+	start, err := idBits.DecodeString(whole)
+	if err != nil || len(prefix) < 6 {
+		return found, ErrNotFound
+	}
+	if len(start) == 0 { // 6 characters are 30 bits
+		if start, err = idBits.DecodeString(prefix[:6] + "aa"); err != nil {
+			return found, ErrNotFound
+		}
+		start = start[:3]
+	}
+	count := 0
+	err = all(tx, store.Key(tableIndex, start), func(pair store.Pair) (bool, error) {
+		var id protocol.MsgID
+		copy(id[:], store.ReadKey(pair.Key).Bytes(len(id)))
+		r, err := decodeRow[indexRow](pair.Value)
+		if err == nil && r.position > 0 && strings.HasPrefix(id.String(), prefix) && (count == 0 || id != found) {
+			found = id
+			count++
+		}
+		return count < 2, err
+	})
+	switch {
+	case err != nil:
+		return protocol.MsgID{}, err
+	case count == 0:
+		return protocol.MsgID{}, ErrNotFound
+	case count > 1:
+		return protocol.MsgID{}, ErrConflict
+	}
+	return found, nil
+}
+
+// Trace returns a message and what happened to it so far, oldest first.
+func (e *Engine) Trace(tx store.Tx, id protocol.MsgID) (Message, []Step, error) {
+	h, index, err := e.find(tx, id)
+	if err != nil {
+		return Message{}, nil, err
+	}
+	steps := h.steps
+	if h.mine && h.state == StateQueued {
+		why, err := e.whyWaiting(tx, index.account)
+		if err != nil {
+			return Message{}, nil, err
+		}
+		steps = append(steps, why...)
+	}
+	return h.message(index.account, index.position), steps, nil
+}
+
+// whyWaiting is what is known about why nothing gets to an account.
+func (e *Engine) whyWaiting(tx store.Tx, a protocol.AccountID) ([]Step, error) {
+	p, ok, err := load[peerRow](tx, keyPeer(a))
+	if err != nil || !ok {
+		return nil, err
+	}
+	var steps []Step
+	if p.problem != "" {
+		steps = append(steps, Step{p.problemAt, "lookup", p.problem})
+	}
+	for _, d := range p.devices {
+		r, ok, err := load[reasonRow](tx, keyReason(d.id))
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			steps = append(steps, Step{r.since, "waiting", "device " + short(d.id) + ": " + r.reason})
+		}
+	}
+	return steps, nil
+}
+
+// readBatch is how many rows one call of MarkRead or Tick looks at for read
+// receipts.
+const readBatch = 1000
+
+// MarkRead notes that the conversation was seen up to a position, and queues
+// read receipts. Of many rows the rest follows with Tick.
+func (e *Engine) MarkRead(tx store.Tx, now time.Time, with protocol.AccountID, upTo uint64) (Hint, error) {
+	w, err := e.begin(tx, now)
+	if err != nil {
+		return Hint{}, err
+	}
+	p, err := w.peer(with)
+	if err != nil {
+		return Hint{}, err
+	}
+	p.readWant = max(p.readWant, min(upTo, p.position))
+	if err := w.read(with, p); err != nil {
+		return Hint{}, err
+	}
+	return w.end()
+}
+
+// read queues receipts for the next rows that are wanted to be read.
+func (w *work) read(with protocol.AccountID, p *peerRow) error {
+	end := min(p.readWant, p.readTo+readBatch)
+	for pair, err := range w.tx.Scan(keyHistory(with, p.readTo+1), keyHistory(with, end+1)) {
+		if err != nil {
+			return err
+		}
+		h, err := decodeRow[historyRow](pair.Value)
+		if err != nil {
+			return err
+		}
+		p.readTo = keyNumber(pair.Key)
+		if h.state != StateReceived {
+			continue
+		}
+		p.unread = max(p.unread, 1) - 1
+		if err := w.receipt(h.device, h.id, true, receiptSoon); err != nil {
+			return err
+		}
+		if w.full(0) {
+			return w.at(w.now, timerRead, with[:])
+		}
+	}
+	p.readTo = max(p.readTo, end)
+	if p.readTo < p.readWant {
+		return w.at(w.now, timerRead, with[:])
+	}
+	return nil
+}

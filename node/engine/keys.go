@@ -1,0 +1,92 @@
+package engine
+
+import (
+	"encoding/binary"
+	"time"
+
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/store"
+)
+
+// Every key of the engine. Keys are not sealed: they hold ids and numbers,
+// never a name or a text. A name is found by a hash under a secret of this
+// store.
+const (
+	tableIdentity byte = 'I' // the one identity row
+	tableCounts   byte = 'C' // countsRow
+	tablePrekeys  byte = 'P' // prekeysRow
+	tableStarts   byte = 'B' // how often the store was opened: u64
+
+	tablePeer   byte = 'a' // account -> peerRow
+	tableChain  byte = 'k' // account -> its statement chain
+	tableName   byte = 'n' // keyed hash of a name -> account
+	tableDevice byte = 'd' // device -> deviceRow
+	tableCert   byte = 'c' // device -> its certificate
+
+	tableSession byte = 's' // session -> session.State
+	tableReplay  byte = 'x' // signed prekey, ephemeral key -> opened before
+
+	tableHistory byte = 'h' // account, position -> historyRow
+	tableIndex   byte = 'm' // message, author device -> indexRow
+	tableHeld    byte = 'l' // device, seq -> historyRow that came early
+	tableHole    byte = 'g' // device, seq -> position of its hole
+
+	tableWaiting  byte = 'w' // device, number -> itemRow
+	tableOut      byte = 'o' // device, number of the envelope -> itemRow
+	tableKept     byte = 'p' // device, number -> itemRow
+	tableEnvelope byte = 'e' // envelope -> its number in out, then the number in kept
+	tableReceipt  byte = 'r' // device -> receiptRow
+	tableReason   byte = 'z' // device -> reasonRow
+
+	tableTimer   byte = 't' // time in milliseconds, kind of timer, id -> nothing
+	tableEvent   byte = 'v' // number -> eventRow
+	tableSigned  byte = 'S' // prekey -> pairRow
+	tableOneTime byte = 'O' // prekey -> pairRow
+	tableStock   byte = 'q' // number -> the one-time prekey and whether it is published
+)
+
+func keyPeer(a protocol.AccountID) []byte   { return store.Key(tablePeer, a[:]) }
+func keyChain(a protocol.AccountID) []byte  { return store.Key(tableChain, a[:]) }
+func keyDevice(d protocol.DeviceID) []byte  { return store.Key(tableDevice, d[:]) }
+func keyCert(d protocol.DeviceID) []byte    { return store.Key(tableCert, d[:]) }
+func keyReceipt(d protocol.DeviceID) []byte { return store.Key(tableReceipt, d[:]) }
+func keyReason(d protocol.DeviceID) []byte  { return store.Key(tableReason, d[:]) }
+
+func keySession(s protocol.SessionID) []byte { return store.Key(tableSession, s[:]) }
+
+func keyReplay(signed protocol.PrekeyID, ephemeral [32]byte) []byte {
+	return store.Key(tableReplay, signed[:], ephemeral[:])
+}
+
+func keyHistory(a protocol.AccountID, position uint64) []byte {
+	return store.Key(tableHistory, a[:], position)
+}
+
+func keyIndex(m protocol.MsgID, author protocol.DeviceID) []byte {
+	return store.Key(tableIndex, m[:], author[:])
+}
+
+// keyItem is for waiting, out, kept, held and hole: something of a device, in
+// order.
+func keyItem(table byte, d protocol.DeviceID, number uint64) []byte {
+	return store.Key(table, d[:], number)
+}
+
+func keyEnvelope(id protocol.EnvelopeID) []byte { return store.Key(tableEnvelope, id[:]) }
+func keyEvent(n uint64) []byte                  { return store.Key(tableEvent, n) }
+func keySigned(id protocol.PrekeyID) []byte     { return store.Key(tableSigned, id[:]) }
+func keyOneTime(id protocol.PrekeyID) []byte    { return store.Key(tableOneTime, id[:]) }
+func keyStock(n uint64) []byte                  { return store.Key(tableStock, n) }
+
+func keyTimer(at time.Time, kind timer, id []byte) []byte {
+	return store.Key(tableTimer, uint64(millis(at)), []byte{byte(kind)}, id)
+}
+
+// keyNumber reads the number at the end of a key.
+func keyNumber(key []byte) uint64 { return binary.BigEndian.Uint64(key[len(key)-8:]) }
+
+// keyDeviceOf reads the device of a keyItem.
+func keyDeviceOf(key []byte) (d protocol.DeviceID) {
+	copy(d[:], store.ReadKey(key).Bytes(len(d)))
+	return d
+}

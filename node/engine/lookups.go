@@ -1,0 +1,202 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/store"
+)
+
+// How long a look-up is given before it is asked for again; twice as long each
+// time.
+const (
+	lookupFirst = 30 * time.Second
+	lookupLast  = 10 * time.Minute
+)
+
+var errBadBundle = errors.New("keys of a device do not verify")
+
+// lookedUp ends the look-up of an account, if it brought what was wanted.
+func (w *work) lookedUp(p *peerRow, a answer, bad error) error {
+	if bad != nil {
+		return w.lookupFailed(a.chain.Account(), p, fmt.Errorf("%w: %w", errBadBundle, bad))
+	}
+	p.problem, p.alarm = "", ""
+	wanted, err := w.wantsAny(p)
+	if err == nil && !wanted {
+		p.tries, p.lookupAt = 0, time.Time{}
+	}
+	return err
+}
+
+// wantsAny tells whether a session with any device of an account is wanted.
+func (w *work) wantsAny(p *peerRow) (bool, error) {
+	for _, device := range p.devices {
+		d, err := w.device(device.id)
+		if err != nil {
+			return false, err
+		}
+		if wanted, err := w.wantsSession(d); err != nil || wanted {
+			return wanted, err
+		}
+	}
+	return false, nil
+}
+
+// wantLookup asks for a look-up with prekeys, and again, less often each time,
+// until no session with the account is wanted.
+func (w *work) wantLookup(id protocol.AccountID) error {
+	p, err := w.peer(id)
+	if err != nil || w.now.Before(p.lookupAt) {
+		return err
+	}
+	w.hint.Lookup = addOnce(w.hint.Lookup, id)
+	p.lookupAt = w.now.Add(min(lookupFirst<<min(p.tries, 8), lookupLast))
+	p.tries = min(p.tries+1, 100)
+	return w.at(p.lookupAt, timerLookup, id[:])
+}
+
+func (w *work) wantRefresh(id protocol.AccountID) error {
+	p, err := w.peer(id)
+	if err != nil {
+		return err
+	}
+	p.changed = true
+	w.hint.Refresh = addOnce(w.hint.Refresh, id)
+	return nil
+}
+
+// lookupAgain asks once more, if a session is still wanted.
+func (w *work) lookupAgain(id protocol.AccountID, p *peerRow) error {
+	if wanted, err := w.wantsAny(p); err != nil || !wanted {
+		return err
+	}
+	return w.wantLookup(id)
+}
+
+// Wanted returns the accounts that are to be looked up with prekeys now
+// because something waits for a session with them: for when the rendezvous is
+// back. Otherwise Hint.Lookup says so.
+func (e *Engine) Wanted(tx store.Tx) ([]protocol.AccountID, error) {
+	devices, err := devicesIn(tx, tableWaiting, protocol.DeviceID{}, -1)
+	if err != nil {
+		return nil, err
+	}
+	var list []protocol.AccountID
+	for _, id := range devices {
+		d, ok, err := load[deviceRow](tx, keyDevice(id))
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			list = addOnce(list, d.account)
+		}
+	}
+	return list, nil
+}
+
+// LookupFailed notes that a look-up did not end with SetAccount, for the trace,
+// and for how long the rendezvous wants not to be asked again. An answer that
+// did not verify is noticed.
+func (e *Engine) LookupFailed(tx store.Tx, now time.Time, id protocol.AccountID, cause error) error {
+	w, err := e.begin(tx, now)
+	if err != nil {
+		return err
+	}
+	p, err := w.peer(id)
+	switch {
+	case err == ErrNotFound:
+		err = w.alarm(id, "a stranger", cause)
+	case err == nil:
+		err = w.lookupFailed(id, p, cause)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = w.end()
+	return err
+}
+
+func (w *work) lookupFailed(id protocol.AccountID, p *peerRow, cause error) error {
+	problem := cause.Error()
+	p.problem, p.problemAt = problem[:min(len(problem), maxReason)], w.now
+	if code := alarmCode(cause); code != "" && code != p.alarm {
+		p.alarm = code
+		if err := w.alarm(id, p.name, cause); err != nil {
+			return err
+		}
+	}
+	refusal, ok := errors.AsType[*protocol.Error](cause)
+	if !ok || refusal.RetryAfter <= 0 {
+		return nil
+	}
+	if at := w.now.Add(min(refusal.RetryAfter, refreshAfter)); at.After(p.lookupAt) {
+		p.lookupAt = at
+		return w.at(at, timerLookup, id[:])
+	}
+	return nil
+}
+
+// alarms are the errors that prove that somebody does not tell the truth.
+var alarms = map[error]string{
+	ErrNameSwapped: NoticeNameSwapped, ErrChainFork: NoticeChainFork, ErrBadAnswer: NoticeBadAnswer, errBadBundle: NoticeBadBundle,
+}
+
+// alarmCode is the notice that an error calls for; "" for none.
+func alarmCode(cause error) string {
+	for kind, code := range alarms {
+		if errors.Is(cause, kind) {
+			return code
+		}
+	}
+	return ""
+}
+
+func (w *work) alarm(id protocol.AccountID, name string, cause error) error {
+	code := alarmCode(cause)
+	if code == "" {
+		return nil
+	}
+	return w.notice(code, id, fmt.Sprintf("look-up of %s refused: %v", name, cause))
+}
+
+// Stale returns the contacts whose record is to be looked up again, without
+// prekeys: older than a day, or changed as the rendezvous says.
+func (e *Engine) Stale(tx store.Tx, now time.Time) ([]protocol.AccountID, error) {
+	var list []protocol.AccountID
+	err := eachPeer(tx, func(id protocol.AccountID, p *peerRow) error {
+		if p.relation != Stranger && p.relation != Blocked && (p.changed || now.Sub(p.checked) > refreshAfter) {
+			list = append(list, id)
+		}
+		return nil
+	})
+	return list, err
+}
+
+// Changed notes that the rendezvous said that an account's chain changed.
+func (e *Engine) Changed(tx store.Tx, now time.Time, id protocol.AccountID) (Hint, error) {
+	w, err := e.begin(tx, now)
+	if err != nil {
+		return Hint{}, err
+	}
+	if err := w.wantRefresh(id); err != nil {
+		if err == ErrNotFound {
+			return Hint{}, nil
+		}
+		return Hint{}, err
+	}
+	return w.end()
+}
+
+// eachPeer calls fn for every account we know.
+func eachPeer(tx store.Tx, fn func(protocol.AccountID, *peerRow) error) error {
+	return all(tx, []byte{tablePeer}, func(pair store.Pair) (bool, error) {
+		p, err := decodeRow[peerRow](pair.Value)
+		if err != nil {
+			return false, err
+		}
+		return true, fn(protocol.AccountID(pair.Key[1:]), &p)
+	})
+}

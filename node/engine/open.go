@@ -1,0 +1,161 @@
+package engine
+
+import (
+	"bytes"
+	"fmt"
+	"time"
+
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/account"
+	"github.com/parley-chat/parley/protocol/envelope"
+	"github.com/parley-chat/parley/protocol/prekey"
+	"github.com/parley-chat/parley/protocol/session"
+	"github.com/parley-chat/parley/store"
+)
+
+// Opened is an envelope that Open looked at, for Receive.
+type Opened struct {
+	// From may be set by the caller to the device at the other end of the
+	// connection that brought the envelope; zero: it came through the mailbox.
+	// Nothing is believed because of it: it tells only whom to repair with when
+	// the envelope names a session that is not known.
+	From protocol.DeviceID
+
+	session protocol.SessionID
+	message []byte // the ratchet message, a view into the envelope
+
+	cause   string         // why it cannot be opened; "": it may
+	blocked bool           // the sender is
+	opening *acceptedState // a session that begins with this envelope
+}
+
+// acceptedState is a session that was accepted but not stored: Receive does
+// that, once the message behind the opening has opened.
+type acceptedState struct {
+	opening envelope.Opening
+	state   session.State
+}
+
+// freshEnough is how old a directory record may be to settle that a device is
+// not part of an account; one that is older is looked up again first.
+const freshEnough = time.Minute
+
+// Open looks at an envelope. For one of a known session it only parses; for the
+// opening of a new one it does the costly part (5 ms), the cheap checks first,
+// and so runs in a read-only transaction. Env must not change until Receive
+// has returned.
+//
+// The error is *NeedAccount if the sender's directory record is needed first, a
+// *protocol.Error (RateLimited) to try again later, or a fault of the store.
+// Envelopes that cannot be opened are no error: Receive deals with them.
+func (e *Engine) Open(tx store.Tx, now time.Time, env []byte) (Opened, error) {
+	id, opens, err := session.PeekSession(env)
+	if err != nil || len(env) > protocol.MaxEnvelope {
+		return Opened{cause: CauseMalformed}, nil
+	}
+	o := Opened{session: id, message: env}
+	if !opens {
+		return o, nil
+	}
+	opening, rest, err := envelope.ParseOpening(env)
+	if err != nil {
+		return Opened{session: id, cause: CauseMalformed}, nil
+	}
+	o.message = rest
+	known, err := get(tx, keySession(id))
+	if err != nil || known != nil {
+		return o, err
+	}
+	err = e.open(tx, now, &o, opening)
+	return o, err
+}
+
+// open decides about the opening of an unknown session.
+func (e *Engine) open(tx store.Tx, now time.Time, o *Opened, opening envelope.Opening) error {
+	if opening.Recipient != e.id.Device || opening.Sender == e.id.Device || opening.Sender != opening.Cert.DeviceID() {
+		o.cause = CauseMalformed
+		return nil
+	}
+	if err := e.checkSender(tx, now, o, opening.Cert); err != nil || o.blocked || o.cause != "" {
+		return err
+	}
+	signed, oneTime, err := e.pairs(tx, o, opening)
+	if err != nil || o.cause != "" {
+		return err
+	}
+	if !e.limits.admit(now, opening.Sender, opening.Cert.Account) {
+		return protocol.Refuse(protocol.RateLimited, "too many session openings")
+	}
+	s, err := session.Accept(now, e.self, opening, *signed, oneTime, e.id.RSA)
+	if err != nil {
+		o.cause = CauseBadTag
+		return nil
+	}
+	e.limits.charge(now, opening.Sender, opening.Cert.Account)
+	o.opening = &acceptedState{opening, s}
+	return nil
+}
+
+// checkSender checks that the claimed account certifies the device, and what
+// the account is to us.
+func (e *Engine) checkSender(tx store.Tx, now time.Time, o *Opened, cert account.Cert) error {
+	p, ok, err := load[peerRow](tx, keyPeer(cert.Account))
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return &NeedAccount{cert.Account}
+	}
+	if p.relation == Blocked {
+		o.blocked = true
+		return nil
+	}
+	held, err := get(tx, keyCert(cert.DeviceID()))
+	if err != nil {
+		return err
+	}
+	for _, d := range p.valid(now) {
+		if d == cert.DeviceID() && bytes.Equal(held, cert.Marshal()) {
+			return nil
+		}
+	}
+	if age := now.Sub(p.checked); age < 0 || age > freshEnough {
+		return &NeedAccount{cert.Account}
+	}
+	o.cause = CauseUnknownSender
+	return nil
+}
+
+// pairs returns our prekeys that an opening names.
+func (e *Engine) pairs(tx store.Tx, o *Opened, opening envelope.Opening) (signed, oneTime *prekey.Pair, err error) {
+	if signed, err = loadPair(tx, keySigned(opening.SignedID)); err != nil {
+		return nil, nil, err
+	}
+	if opening.HasOneTime {
+		if oneTime, err = loadPair(tx, keyOneTime(opening.OneTimeID)); err != nil {
+			return nil, nil, err
+		}
+	}
+	if signed == nil || opening.HasOneTime && oneTime == nil {
+		o.cause = CauseExpiredPrekey
+		return nil, nil, nil
+	}
+	seen, err := get(tx, keyReplay(opening.SignedID, opening.EK))
+	if seen != nil {
+		o.cause = CauseReplay
+	}
+	return signed, oneTime, err
+}
+
+// loadPair reads one of our prekeys; nil if it is gone.
+func loadPair(tx store.Tx, key []byte) (*prekey.Pair, error) {
+	r, ok, err := load[pairRow](tx, key)
+	if err != nil || !ok {
+		return nil, err
+	}
+	pair, err := prekey.ParsePair(r.pair)
+	if err != nil {
+		return nil, fmt.Errorf("prekey row: %w", store.ErrDamaged)
+	}
+	return &pair, nil
+}

@@ -1,0 +1,267 @@
+package engine
+
+import (
+	"errors"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/session"
+	"github.com/parley-chat/parley/protocol/wire"
+	"github.com/parley-chat/parley/store"
+)
+
+// Receive takes an envelope that Open looked at. In one transaction it opens
+// the message and stores the next state of the session with all it means. The
+// code is what the sender may know:
+//
+//	OK             durable here, now or before; or dropped because the sender is blocked
+//	Undecryptable  it does not open; an event says why, and repair is under way if it may be
+//	StaleKey       it was sealed to prekeys that are gone: to be sealed anew
+//	NotContact     the sender's account is not an accepted contact
+//	BadRequest     it opened and holds no content
+//	Unavailable    too much came out of order; to be sent again later
+//
+// Of all but OK nothing but events and repair is kept. The error is a fault of
+// the store.
+func (e *Engine) Receive(tx store.Tx, now time.Time, o Opened, via Path) (protocol.Code, Hint, error) {
+	if o.blocked {
+		return protocol.OK, Hint{}, nil
+	}
+	w, err := e.begin(tx, now)
+	if err != nil {
+		return protocol.Internal, Hint{}, err
+	}
+	code, err := w.receive(o, via)
+	if err != nil {
+		return protocol.Internal, Hint{}, err
+	}
+	h, err := w.end()
+	return code, h, err
+}
+
+func (w *work) receive(o Opened, via Path) (protocol.Code, error) {
+	if o.cause != "" && o.session == (protocol.SessionID{}) {
+		return protocol.Undecryptable, w.trouble(o.cause, protocol.AccountID{}, "not an envelope")
+	}
+	s, ok, err := w.session(o.session)
+	if err != nil {
+		return protocol.Internal, err
+	}
+	if ok {
+		return w.receiveOn(s, o, via)
+	}
+	if o.opening == nil {
+		return w.undecryptable(o)
+	}
+	return w.receiveFirst(o, via)
+}
+
+// receiveOn receives a message of a known session.
+func (w *work) receiveOn(s session.State, o Opened, via Path) (protocol.Code, error) {
+	from := s.Peer()
+	d, err := w.device(from)
+	if err != nil {
+		return protocol.Internal, err
+	}
+	p, err := w.peer(d.account)
+	if err != nil {
+		return protocol.Internal, err
+	}
+	if p.relation == Blocked {
+		return protocol.OK, nil
+	}
+	next, plain, err := s.Decrypt(w.now, o.message)
+	if errors.Is(err, session.ErrReplay) {
+		return protocol.OK, nil
+	}
+	if err != nil {
+		return w.doesNotOpen(from, d, s.ID(), via, err)
+	}
+	in, code, err := w.admit(from, d, p, via, plain)
+	if code != protocol.OK || err != nil {
+		return code, err
+	}
+	w.setSession(next)
+	d.opened(next)
+	return protocol.OK, w.receiveContent(&in)
+}
+
+// admit reads a content and tells whether it may be taken.
+func (w *work) admit(from protocol.DeviceID, d *deviceRow, p *peerRow, via Path, plain []byte) (in incoming, code protocol.Code, err error) {
+	content, ok := parseContent(plain)
+	if !ok {
+		return in, protocol.BadRequest, w.trouble(CauseMalformed, d.account, "message without content")
+	}
+	in = incoming{from: from, d: d, p: p, via: via, content: content}
+	switch {
+	case !p.mayReceive(content), p.relation == Stranger && w.count().incoming >= maxIncoming:
+		return in, protocol.NotContact, nil
+	case in.tooEarly():
+		return in, protocol.Unavailable, nil
+	}
+	return in, protocol.OK, nil
+}
+
+// opened notes that a message of the device opened.
+func (r *deviceRow) opened(s session.State) {
+	r.repair = r.repair.Opened()
+	for i := range r.sessions {
+		if r.sessions[i].ID == s.ID() {
+			r.sessions[i].Confirmed = s.Confirmed()
+		}
+	}
+}
+
+// receiveFirst receives the first message of a session that is not known yet.
+// What Open found is looked at again: it was another transaction.
+func (w *work) receiveFirst(o Opened, via Path) (protocol.Code, error) {
+	op := o.opening.opening
+	d, err := w.device(op.Sender)
+	if err == ErrNotFound { // forgotten since Open
+		return protocol.NotContact, nil
+	}
+	if err != nil {
+		return protocol.Internal, err
+	}
+	p, err := w.peer(d.account)
+	if err != nil {
+		return protocol.Internal, err
+	}
+	if p.relation == Blocked {
+		return protocol.OK, nil
+	}
+	if o.cause, err = w.openingGone(o); err != nil {
+		return protocol.Internal, err
+	}
+	if o.cause != "" {
+		return w.undecryptable(o)
+	}
+	next, plain, err := o.opening.state.Decrypt(w.now, o.message)
+	if err != nil {
+		return w.doesNotOpen(op.Sender, d, o.session, via, err)
+	}
+	in, code, err := w.admit(op.Sender, d, p, via, plain)
+	if code != protocol.OK || err != nil {
+		return code, err
+	}
+	in.first = true
+	if err := w.keepSession(d, o, next); err != nil {
+		return protocol.Internal, err
+	}
+	if err := w.receiveContent(&in); err != nil {
+		return protocol.Internal, err
+	}
+	if op.Reset {
+		return protocol.OK, w.sealAnew(op.Sender, d)
+	}
+	return protocol.OK, w.drain(op.Sender, d)
+}
+
+// openingGone tells why an opening can no longer be accepted.
+func (w *work) openingGone(o Opened) (cause string, err error) {
+	op := o.opening.opening
+	keys := [][]byte{keySigned(op.SignedID)}
+	if op.HasOneTime {
+		keys = append(keys, keyOneTime(op.OneTimeID))
+	}
+	for _, k := range keys {
+		if b, err := get(w.tx, k); err != nil || b == nil {
+			return CauseExpiredPrekey, err
+		}
+	}
+	if b, err := get(w.tx, keyReplay(op.SignedID, op.EK)); err != nil || b != nil {
+		return CauseReplay, err
+	}
+	return "", nil
+}
+
+// keepSession stores an accepted session, and sees to it that its opening is
+// not accepted again: the one-time prekey is destroyed, or the opening is
+// remembered for as long as the signed prekey lives.
+func (w *work) keepSession(d *deviceRow, o Opened, s session.State) error {
+	w.addSession(d, s)
+	d.opened(s)
+	op := o.opening.opening
+	if op.HasOneTime {
+		return w.dropOneTime(op.OneTimeID)
+	}
+	if err := w.set(keyReplay(op.SignedID, op.EK), []byte{rowVersion}); err != nil {
+		return err
+	}
+	return w.usedFallback(op.SignedID)
+}
+
+// undecryptable notes an envelope of no known session.
+func (w *work) undecryptable(o Opened) (protocol.Code, error) {
+	switch o.cause {
+	case CauseExpiredPrekey:
+		return protocol.StaleKey, w.trouble(o.cause, protocol.AccountID{}, "sealed to keys that are gone")
+	case "":
+		o.cause = CauseUnknownSession
+	}
+	var account protocol.AccountID
+	d, err := w.device(o.From)
+	if err == nil {
+		account = d.account
+	} else if err != ErrNotFound {
+		return protocol.Internal, err
+	}
+	if err := w.trouble(o.cause, account, "no session opens it"); err != nil {
+		return protocol.Internal, err
+	}
+	if d == nil || o.cause != CauseUnknownSession {
+		return protocol.Undecryptable, nil
+	}
+	return protocol.Undecryptable, w.broken(o.From, d, o.session, d.repair.UnknownSession())
+}
+
+// doesNotOpen notes a message that does not open on its session. On a
+// connection the sender hears of it and tries again, so that three failures
+// are soon counted; a mailbox brings a message only once.
+func (w *work) doesNotOpen(from protocol.DeviceID, d *deviceRow, id protocol.SessionID, via Path, problem error) (protocol.Code, error) {
+	cause := CauseBadTag
+	switch {
+	case errors.Is(problem, session.ErrMalformed):
+		cause = CauseMalformed
+	case errors.Is(problem, session.ErrSkip):
+		cause = CauseSkippedTooFar
+	}
+	if err := w.trouble(cause, d.account, problem.Error()); err != nil {
+		return protocol.Internal, err
+	}
+	next := d.repair.Failed(w.now, problem)
+	if via == Mailbox && cause != CauseMalformed {
+		next = d.repair.UnknownSession()
+	}
+	return protocol.Undecryptable, w.broken(from, d, id, next)
+}
+
+// parseContent reads what an envelope held. It is well-formed if it has an id
+// and a body, and a text has a place in the order.
+func parseContent(plain []byte) (*wire.Content, bool) {
+	c := &wire.Content{}
+	if err := proto.Unmarshal(plain, c); err != nil || len(c.GetMsgId()) != len(protocol.MsgID{}) {
+		return nil, false
+	}
+	switch body := c.GetBody().(type) {
+	case nil:
+		return nil, false
+	case *wire.Content_Text:
+		if c.GetSeq() == 0 || len(body.Text.GetText()) > protocol.MaxText {
+			return nil, false
+		}
+	}
+	return c, true
+}
+
+// mayReceive tells whether the account may send this. Anybody may ask, under
+// the name that the directory binds to the account; who we asked may answer,
+// and may write at once.
+func (p *peerRow) mayReceive(c *wire.Content) bool {
+	if request := c.GetContactRequest(); request != nil {
+		return request.GetName() == p.name
+	}
+	return p.listed()
+}

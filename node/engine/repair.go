@@ -1,0 +1,165 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/account"
+	"github.com/parley-chat/parley/protocol/envelope"
+	"github.com/parley-chat/parley/protocol/key"
+	"github.com/parley-chat/parley/protocol/prekey"
+	"github.com/parley-chat/parley/protocol/session"
+	"github.com/parley-chat/parley/protocol/wire"
+)
+
+// openSessions opens a session with each device that one is wanted with and
+// that the answer has a good bundle for, and seals what waited. Bad is what is
+// wrong with a bundle that was left out; what waits for it goes on waiting.
+func (w *work) openSessions(p *peerRow, a answer) (bad, err error) {
+	for _, b := range a.bundles[:min(len(a.bundles), protocol.MaxDevices)] {
+		device, err := protocol.FromBytes[protocol.DeviceID](b.GetDevice())
+		i := slices.IndexFunc(a.devices, func(c account.Cert) bool { return c.DeviceID() == device })
+		if err != nil || i < 0 {
+			bad = fmt.Errorf("device %s is not certified", short(device))
+			continue
+		}
+		d, err := w.device(device)
+		if err != nil {
+			return nil, err
+		}
+		wanted, err := w.wantsSession(d)
+		if err != nil {
+			return nil, err
+		}
+		if !wanted {
+			continue
+		}
+		s, err := w.initiate(a.devices[i], d, b)
+		if err != nil {
+			bad = fmt.Errorf("device %s: %w", short(device), err)
+			continue
+		}
+		if err := w.useSession(device, d, s); err != nil {
+			return nil, err
+		}
+	}
+	return bad, nil
+}
+
+// wantsSession tells whether a bundle of the device would be used.
+func (w *work) wantsSession(d *deviceRow) (bool, error) {
+	if d.revoked || d.waiting == 0 && !d.repairing {
+		return false, nil
+	}
+	_, ok, err := w.sendingSession(d)
+	return d.repairing || !ok, err
+}
+
+// initiate makes a session with a device. The certificate is from its chain.
+func (w *work) initiate(cert account.Cert, d *deviceRow, b *wire.Bundle) (session.State, error) {
+	bundle, err := readBundle(cert, b)
+	if err != nil {
+		return session.State{}, err
+	}
+	return session.Initiate(w.now, w.e.self, bundle, session.NextGen(w.now, d.highest), d.repairing)
+}
+
+func (w *work) useSession(device protocol.DeviceID, d *deviceRow, s session.State) error {
+	w.addSession(d, s)
+	if d.repairing {
+		if err := w.sendRepair(device, d, s); err != nil {
+			return err
+		}
+	}
+	return w.drain(device, d)
+}
+
+func readBundle(cert account.Cert, b *wire.Bundle) (envelope.Bundle, error) {
+	bundle := envelope.Bundle{Cert: cert}
+	var err error
+	if bundle.Signed, err = prekey.Parse(b.GetSignedRecord()); err != nil {
+		return bundle, err
+	}
+	if bundle.RSA, err = key.ParseRSAPublic(b.GetRsa()); err != nil {
+		return bundle, err
+	}
+	if len(b.GetOneTimeRecord()) == 0 {
+		return bundle, nil
+	}
+	oneTime, err := prekey.Parse(b.GetOneTimeRecord())
+	bundle.OneTime = &oneTime
+	return bundle, err
+}
+
+// sendRepair tells the device which session broke, as the first content of the
+// one that replaces it, ahead of what waits.
+func (w *work) sendRepair(device protocol.DeviceID, d *deviceRow, s session.State) error {
+	content := &wire.Content{Body: &wire.Content_Repair{Repair: &wire.Repair{SessionId: d.failed[:]}}}
+	r, err := w.newItem(d, wire.MailKind_MESSAGE, content)
+	if err != nil {
+		return err
+	}
+	d.repair, d.repairing = d.repair.Repaired(w.now), false
+	if err := w.notice(NoticeRepaired, d.account, "messages of device "+short(device)+" did not open; a new session replaces theirs"); err != nil {
+		return err
+	}
+	return w.seal(device, d, s, r, nil)
+}
+
+// addSession adds a session with a device. Of too many the one with the lowest
+// generation goes that is not the one to send on.
+func (w *work) addSession(d *deviceRow, s session.State) {
+	w.setSession(s)
+	d.highest = max(d.highest, s.Gen())
+	d.sessions = append(d.sessions, s.Info())
+	for len(d.sessions) > protocol.MaxSessions {
+		sending, _ := session.Choose(w.now, d.sessions)
+		keep := d.sessions[sending].ID
+		oldest := -1
+		for i, info := range d.sessions[:len(d.sessions)-1] {
+			if info.ID != keep && (oldest < 0 || info.Gen < d.sessions[oldest].Gen) {
+				oldest = i
+			}
+		}
+		w.forgetSession(d, d.sessions[oldest].ID)
+	}
+}
+
+func (w *work) forgetSession(d *deviceRow, id protocol.SessionID) {
+	w.dropSession(id)
+	d.sessions = slices.DeleteFunc(d.sessions, func(s session.Info) bool { return s.ID == id })
+}
+
+// broken notes that a message of a contact's device did not open, and asks for
+// a new session as soon as the policy allows one.
+func (w *work) broken(device protocol.DeviceID, d *deviceRow, failed protocol.SessionID, next session.Repair) error {
+	p, err := w.peer(d.account)
+	if err != nil || p.relation != Accepted || d.revoked {
+		return err
+	}
+	d.repair = next
+	due, ok := d.repair.Due()
+	if !ok || d.repairing {
+		return nil
+	}
+	d.failed = failed
+	if due.After(w.now) {
+		return w.at(due, timerRepair, device[:])
+	}
+	return w.repairIfDue(d)
+}
+
+// repairIfDue asks for a bundle of the device; openSessions does the rest.
+func (w *work) repairIfDue(d *deviceRow) error {
+	due, ok := d.repair.Due()
+	if !ok || due.After(w.now) || d.revoked {
+		return nil
+	}
+	p, err := w.peer(d.account)
+	if err != nil || p.relation != Accepted {
+		return err
+	}
+	d.repairing = true
+	return w.wantLookup(d.account)
+}

@@ -1,0 +1,160 @@
+package engine
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/store"
+)
+
+// timer is what is to be done at a time. A timer may fire for nothing, when
+// what it was set for has happened meanwhile, so none is ever taken back.
+type timer uint8
+
+const (
+	timerReceipts timer = 1 // send collected receipts; id: device
+	timerGap      timer = 2 // show what comes after messages that do not come; id: device
+	timerDrain    timer = 3 // go on sealing what waits; id: device
+	timerRead     timer = 4 // go on queueing read receipts; id: account
+	timerLookup   timer = 5 // ask again for a look-up; id: account
+	timerRepair   timer = 6 // replace a session that broke; id: device
+	timerPurge    timer = 7 // give up what is queued for somebody we no longer write to; id: device
+	timerForget   timer = 8 // forget an account that did not become a contact; id: account
+	timerPrekeys  timer = 9 // rotate the signed prekey
+
+	timerExpire   timer = 20 // give up contents that are too old; id: device to go on with
+	timerSkipped  timer = 21 // destroy old keys of missing messages; id: session to go on with
+	timerPrivates timer = 22 // destroy old prekeys; id: table to go on with
+)
+
+// How often the sweeps begin.
+const (
+	expireEvery = time.Hour
+	sweepEvery  = 6 * time.Hour
+)
+
+// at sets a timer. The same again changes nothing.
+func (w *work) at(t time.Time, kind timer, id []byte) error {
+	w.hint.Tick = true
+	return w.set(keyTimer(t, kind, id), []byte{rowVersion})
+}
+
+// startSweeps sets the timers that set themselves again for ever.
+func (w *work) startSweeps() error {
+	for kind, every := range map[timer]time.Duration{timerExpire: expireEvery, timerSkipped: sweepEvery, timerPrivates: sweepEvery} {
+		if err := w.at(w.now.Add(every), kind, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Tick does what is due at now and returns when to call it next, at the
+// latest; that may be in the past when there is more than one transaction may
+// carry. It costs one read when nothing is due.
+func (e *Engine) Tick(tx store.Tx, now time.Time) (next time.Time, h Hint, err error) {
+	w, err := e.begin(tx, now)
+	if err != nil {
+		return next, h, err
+	}
+	for rows := 0; ; rows++ {
+		key, at, err := firstTimer(tx)
+		if err != nil {
+			return next, h, err
+		}
+		if next = at; key == nil || at.After(now) || w.full(rows) {
+			break
+		}
+		if err := w.delete(key); err != nil {
+			return next, h, err
+		}
+		if err := w.fire(key); err != nil {
+			return next, h, err
+		}
+	}
+	w.hint.Tick = false
+	h, err = w.end()
+	return next, h, err
+}
+
+// firstTimer returns the earliest timer; a nil key if there is none.
+func firstTimer(tx store.Tx) (key []byte, at time.Time, err error) {
+	for pair, err := range tx.Scan([]byte{tableTimer}, store.PrefixEnd([]byte{tableTimer})) {
+		if err != nil {
+			return nil, at, err
+		}
+		return pair.Key, fromMillis(int64(store.ReadKey(pair.Key[:9]).Uint64())), nil
+	}
+	return nil, at, nil
+}
+
+// fire does what a timer was set for.
+func (w *work) fire(key []byte) error {
+	kind, id := timer(key[9]), key[10:]
+	switch kind {
+	case timerRead, timerLookup, timerForget:
+		return w.firePeer(kind, id)
+	case timerReceipts, timerGap, timerDrain, timerRepair, timerPurge:
+		return w.fireDevice(kind, id)
+	case timerPrekeys:
+		w.hint.Prekeys = true
+		return nil
+	case timerExpire:
+		return w.expire(id)
+	case timerSkipped:
+		return w.sweepSkipped(id)
+	case timerPrivates:
+		return w.sweepPrivates(id)
+	}
+	return fmt.Errorf("timer row: %w", store.ErrDamaged)
+}
+
+func (w *work) firePeer(kind timer, id []byte) error {
+	a, err := protocol.FromBytes[protocol.AccountID](id)
+	if err != nil {
+		return fmt.Errorf("timer row: %w", store.ErrDamaged)
+	}
+	p, err := w.peer(a)
+	if err == ErrNotFound {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	switch kind {
+	case timerRead:
+		return w.read(a, p)
+	case timerLookup:
+		return w.lookupAgain(a, p)
+	}
+	return w.forget(a, p)
+}
+
+func (w *work) fireDevice(kind timer, id []byte) error {
+	device, err := protocol.FromBytes[protocol.DeviceID](id)
+	if err != nil {
+		return fmt.Errorf("timer row: %w", store.ErrDamaged)
+	}
+	d, err := w.device(device)
+	if err == ErrNotFound {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	switch kind {
+	case timerReceipts:
+		return w.flushReceipts(device)
+	case timerGap:
+		return w.closeGap(device, d)
+	case timerDrain:
+		if d.reseal != 0 {
+			return w.unseal(device, d)
+		}
+		return w.drain(device, d)
+	case timerRepair:
+		return w.repairIfDue(d)
+	}
+	return w.purge(device, d)
+}

@@ -1,0 +1,214 @@
+package engine
+
+import (
+	"time"
+
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/account"
+	"github.com/parley-chat/parley/protocol/wire"
+)
+
+// Path is how an envelope travelled.
+type Path uint8
+
+const (
+	PathUnknown Path = iota
+	Direct
+	HolePunched
+	Relayed
+	Mailbox
+)
+
+var pathNames = [...]string{"", "direct", "hole-punched", "relayed", "mailbox"}
+
+func (p Path) String() string {
+	if int(p) < len(pathNames) {
+		return pathNames[p]
+	}
+	return ""
+}
+
+// State is the state of a message. Own messages go from queued to read, never
+// back; failed is final and follows only queued or stored.
+type State string
+
+const (
+	StateQueued    State = "queued"    // durable here
+	StateStored    State = "stored"    // durable in the recipient's mailbox
+	StateDelivered State = "delivered" // durable on a device of the recipient
+	StateRead      State = "read"      // seen by a person
+	StateFailed    State = "failed"    // given up; see Message.Problem
+	StateReceived  State = "received"  // somebody else's message
+	StateHole      State = "hole"      // somebody else's message that is known to exist and has not come
+)
+
+func (s State) String() string { return string(s) }
+
+// Relation is what an account is to us.
+type Relation string
+
+const (
+	Stranger  Relation = ""          // unknown, declined or removed
+	Requested Relation = "requested" // we asked, they have not answered
+	Incoming  Relation = "incoming"  // they asked, we have not answered
+	Accepted  Relation = "accepted"
+	Blocked   Relation = "blocked"
+)
+
+func (r Relation) String() string { return string(r) }
+
+// Kind says what an event is about.
+type Kind string
+
+const (
+	KindMessage       Kind = "message"       // a new row of a conversation, or one that filled a hole
+	KindState         Kind = "state"         // an own message changed its state
+	KindRequest       Kind = "request"       // somebody asked to be a contact
+	KindAccepted      Kind = "accepted"      // somebody we asked accepted
+	KindContact       Kind = "contact"       // something else about a contact changed
+	KindUndecryptable Kind = "undecryptable" // an envelope could not be opened; Cause says why
+	KindNotice        Kind = "notice"        // something the user should know; Cause is its code
+)
+
+func (k Kind) String() string { return string(k) }
+
+// Causes of KindUndecryptable events.
+const (
+	CauseUnknownSession = "unknown_session" // no session of this id
+	CauseBadTag         = "bad_tag"         // forged, damaged, or one side lost its state
+	CauseReplay         = "replay"          // an opening that was accepted before
+	CauseExpiredPrekey  = "expired_prekey"  // sealed to a prekey that is gone
+	CauseSkippedTooFar  = "skipped_too_far" // too many messages are missing before it
+	CauseMalformed      = "malformed"       // not an envelope, or not a content inside
+	CauseUnknownSender  = "unknown_sender"  // the claimed account does not certify the sending device
+)
+
+// Codes of KindNotice events.
+const (
+	NoticeNameSwapped    = "name_swapped"    // the directory binds a known name or account to another
+	NoticeChainFork      = "chain_fork"      // the directory shows another history of an account
+	NoticeBadAnswer      = "bad_answer"      // the directory's answer does not verify
+	NoticeBadBundle      = "bad_bundle"      // the keys served for a device do not verify; nothing was sealed to them
+	NoticePrekeyConflict = "prekey_conflict" // the rendezvous has other keys under our prekey ids
+	NoticePrekeyReset    = "prekey_reset"    // the rendezvous had another stock than ours; it was replaced
+	NoticeDeviceAdded    = "device_added"    // a contact has a new device
+	NoticeDeviceRevoked  = "device_revoked"  // a contact's device was revoked
+	NoticeRepaired       = "repaired"        // a session was replaced because messages did not open
+)
+
+// Message is one row of a conversation.
+type Message struct {
+	ID       protocol.MsgID // zero in a hole
+	With     protocol.AccountID
+	Position uint64 // 1, 2, 3 ... in the conversation, in the order shown
+	Mine     bool
+	Text     string
+	Sent     time.Time // by the author's clock; never trusted for order
+	Recorded time.Time // by ours, when it became durable here
+	State    State
+	Via      Path
+	Problem  string
+	Late     bool // came after later ones had been shown
+}
+
+// Event is one thing that happened. Seq grows by one.
+type Event struct {
+	Seq     uint64
+	Time    time.Time
+	Kind    Kind
+	With    protocol.AccountID // zero: none
+	Message *Message           // as it is now, not as it was then; nil: none
+	Cause   string
+	Text    string
+}
+
+// Step is one stage of an own message's way.
+type Step struct {
+	Time   time.Time
+	What   string // queued, waiting, lookup, direct, hole-punched, relayed, mailbox, delivered, read, failed, repaired
+	Detail string
+}
+
+// Contact is what is known about an account.
+type Contact struct {
+	Account  protocol.AccountID
+	Name     string // unique; pinned to the account for ever
+	Display  string // chosen by them, cleaned
+	Note     string // of their request
+	Relation Relation
+	Verified bool
+	Since    time.Time      // of the relation
+	Checked  time.Time      // when the directory last confirmed their keys
+	Devices  []account.Cert // valid at the last check
+	Unread   int
+	Queued   int // own messages not yet durable elsewhere
+}
+
+// PeerInfo names one device of an account by the identity it has in libp2p.
+type PeerInfo struct {
+	Account  protocol.AccountID
+	Device   protocol.DeviceID
+	PeerID   []byte
+	Accepted bool // the account is an accepted contact
+}
+
+// Queued is one envelope to be sent. The bytes are the same in every retry.
+type Queued struct {
+	N        uint64 // cursor: grows with the order of sealing
+	To       protocol.DeviceID
+	Account  protocol.AccountID
+	ID       protocol.EnvelopeID
+	Envelope []byte
+	Kind     wire.MailKind
+	Since    time.Time
+}
+
+// PrekeyStatus is the health of our published keys.
+type PrekeyStatus struct {
+	Published   int // one-time prekeys at the rendezvous, as it last said
+	Cap         int
+	SignedSince time.Time // zero: none made yet
+	LastUpload  time.Time
+	LastProblem string
+	Fallback    bool // a session was opened without a one-time prekey since the last rotation
+}
+
+// Hint says what changed, so that the caller looks there. It never says what
+// to: that is read from the store. A lost hint costs time, no data.
+type Hint struct {
+	Outbox   []protocol.DeviceID  // have envelopes to be sent: see Queue
+	Lookup   []protocol.AccountID // look up with prekeys, then SetAccount or LookupFailed
+	Refresh  []protocol.AccountID // look up without prekeys, then the same
+	Contacts bool                 // the allow list changed: see AllowList
+	Prekeys  bool                 // see PrekeyPlan
+	Events   bool                 // see Events
+	Tick     bool                 // Tick may be due earlier than it last said
+}
+
+// Merge adds what o says.
+func (h *Hint) Merge(o Hint) {
+	for _, d := range o.Outbox {
+		h.outbox(d)
+	}
+	h.Lookup = addOnce(h.Lookup, o.Lookup...)
+	h.Refresh = addOnce(h.Refresh, o.Refresh...)
+	h.Contacts = h.Contacts || o.Contacts
+	h.Prekeys = h.Prekeys || o.Prekeys
+	h.Events = h.Events || o.Events
+	h.Tick = h.Tick || o.Tick
+}
+
+func (h *Hint) outbox(d protocol.DeviceID) { h.Outbox = addOnce(h.Outbox, d) }
+
+func addOnce[T comparable](list []T, items ...T) []T {
+next:
+	for _, item := range items {
+		for _, have := range list {
+			if have == item {
+				continue next
+			}
+		}
+		list = append(list, item)
+	}
+	return list
+}

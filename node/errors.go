@@ -1,0 +1,80 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/parley-chat/parley/node/api"
+	"github.com/parley-chat/parley/node/engine"
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/store"
+)
+
+// answers are what a face is told for the errors that its user can do
+// something about.
+var answers = []struct {
+	is   error
+	code string
+	hint string
+}{
+	{ErrOffline, api.ErrOffline, "parley status"},
+	{engine.ErrNotFound, api.ErrNotFound, "parley contacts"},
+	{engine.ErrNotContact, api.ErrNotFound, "parley contacts add NAME"},
+	{engine.ErrNotAccepted, api.ErrNotAccepted, "wait for their answer: parley contacts"},
+	{engine.ErrBlocked, api.ErrConflict, "parley contacts unblock NAME"},
+	{engine.ErrStaleDirectory, api.ErrOffline, "parley status"},
+	{engine.ErrQueueFull, api.ErrFull, "parley status"},
+	{engine.ErrTooMany, api.ErrFull, "parley contacts remove NAME"},
+	{engine.ErrConflict, api.ErrConflict, ""},
+	{engine.ErrNoDevice, api.ErrConflict, ""},
+	{engine.ErrSelf, api.ErrBadInput, ""},
+	{engine.ErrTooLong, api.ErrBadInput, ""},
+	{engine.ErrBadText, api.ErrBadInput, ""},
+	{engine.ErrBadName, api.ErrBadInput, ""},
+	{protocol.ErrBadID, api.ErrBadInput, ""},
+	{engine.ErrNameSwapped, api.ErrRefused, "ask the person who runs the rendezvous"},
+	{engine.ErrChainFork, api.ErrRefused, "ask the person who runs the rendezvous"},
+	{engine.ErrBadAnswer, api.ErrRefused, "ask the person who runs the rendezvous"},
+	{store.ErrFull, api.ErrFull, "make room on the disk"},
+	{context.DeadlineExceeded, api.ErrTimeout, "parley status"},
+	{context.Canceled, api.ErrTimeout, ""},
+}
+
+// answer turns an error into what the local API says; nil stays nil.
+func answer(err error) error {
+	if err == nil {
+		return nil
+	}
+	if e, ok := errors.AsType[*api.Error](err); ok {
+		return e
+	}
+	if e, ok := errors.AsType[*protocol.Error](err); ok {
+		return refusedAnswer(e)
+	}
+	for _, a := range answers {
+		if errors.Is(err, a.is) {
+			return &api.Error{Code: a.code, Text: err.Error(), Hint: a.hint}
+		}
+	}
+	return &api.Error{Code: api.ErrInternal, Text: err.Error()}
+}
+
+// refusedAnswer is for what the rendezvous refused.
+func refusedAnswer(e *protocol.Error) *api.Error {
+	switch e.Code {
+	case protocol.UnknownAccount:
+		return &api.Error{Code: api.ErrNotFound, Text: "nobody here has that name", Hint: "check the spelling with them"}
+	case protocol.RateLimited, protocol.Unavailable, protocol.Draining:
+		hint := ""
+		if e.RetryAfter > 0 {
+			hint = fmt.Sprintf("try again in %s", e.RetryAfter.Round(time.Second))
+		}
+		return &api.Error{Code: api.ErrRefused, Text: "the rendezvous refused: " + e.Error(), Hint: hint}
+	case protocol.MailboxFull, protocol.SenderFull, protocol.StockFull:
+		return &api.Error{Code: api.ErrFull, Text: "the rendezvous refused: " + e.Error()}
+	default:
+		return &api.Error{Code: api.ErrRefused, Text: "the rendezvous refused: " + e.Error()}
+	}
+}

@@ -1,0 +1,253 @@
+package node
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/control"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+
+	"github.com/parley-chat/parley/protocol"
+)
+
+// device is a contact's device as the gate knows it.
+type device struct {
+	account protocol.AccountID
+	id      protocol.DeviceID
+	peer    peer.ID
+}
+
+const (
+	addrsPerPeer   = protocol.MaxAddrs + 1 // and the relay's
+	addrsPerPeerIn = 20 * time.Second
+	maxHomeAddrs   = 64
+)
+
+// gate is the connection gater. Connections come from contacts' devices and
+// the rendezvous only, and go to them only. It also answers, from memory, whose
+// device a peer is.
+//
+// Contacts tell us where they are, so an address may be a lie that makes us
+// knock on somebody else's door: see mayDial.
+type gate struct {
+	home       peer.ID
+	interfaces *interfaces
+
+	mu        sync.RWMutex
+	byPeer    map[peer.ID]device
+	byDevice  map[protocol.DeviceID]device
+	dialed    map[peer.ID]*dialed // keys are keys of byPeer
+	homeReach reach               // how far the rendezvous's own addresses reach
+	homeAddrs map[netip.Addr]bool // those of the invite, and what its names resolved to
+}
+
+// dialed counts the addresses tried for one peer lately.
+type dialed struct {
+	since time.Time
+	addrs map[string]bool
+}
+
+// reach says how far an address is usable.
+type reach int
+
+const (
+	thisMachine reach = iota
+	thisNetwork
+	everywhere
+)
+
+func reachOf(a ma.Multiaddr) reach {
+	switch {
+	case manet.IsIPLoopback(a):
+		return thisMachine
+	case manet.IsPrivateAddr(a):
+		return thisNetwork
+	default:
+		return everywhere
+	}
+}
+
+func newGate(home peer.AddrInfo, ifs *interfaces) *gate {
+	g := &gate{home: home.ID, homeReach: everywhere, homeAddrs: map[netip.Addr]bool{}, interfaces: ifs}
+	g.learnHome(home.Addrs)
+	g.set(nil)
+	return g
+}
+
+// learnHome notes where the rendezvous is according to the invite, or to the
+// resolver that was asked about the invite's names. It is never told what the
+// rendezvous says of itself: a hostile one would send us to other machines.
+func (g *gate) learnHome(addrs []ma.Multiaddr) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, a := range addrs {
+		ip, ok := ipOf(a)
+		if !ok || len(g.homeAddrs) >= maxHomeAddrs {
+			continue
+		}
+		g.homeAddrs[ip] = true
+		g.homeReach = min(g.homeReach, reachOf(a))
+	}
+}
+
+func (g *gate) isHome(a ma.Multiaddr) bool {
+	ip, ok := ipOf(a)
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return ok && g.homeAddrs[ip]
+}
+
+func (g *gate) nearness() reach {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return g.homeReach
+}
+
+// set replaces the contacts' devices and returns the peers that are no longer
+// among them.
+func (g *gate) set(devices []device) (gone []peer.ID) {
+	byPeer := make(map[peer.ID]device, len(devices))
+	byDevice := make(map[protocol.DeviceID]device, len(devices))
+	for _, d := range devices {
+		byPeer[d.peer], byDevice[d.id] = d, d
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for p := range g.byPeer {
+		if _, ok := byPeer[p]; !ok {
+			gone = append(gone, p)
+		}
+	}
+	g.byPeer, g.byDevice, g.dialed = byPeer, byDevice, map[peer.ID]*dialed{}
+	return gone
+}
+
+func (g *gate) deviceOf(p peer.ID) (device, bool) {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	d, ok := g.byPeer[p]
+	return d, ok
+}
+
+func (g *gate) device(id protocol.DeviceID) (device, bool) {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	d, ok := g.byDevice[id]
+	return d, ok
+}
+
+func (g *gate) devicesOf(a protocol.AccountID) (all []device) {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	for _, d := range g.byDevice {
+		if d.account == a {
+			all = append(all, d)
+		}
+	}
+	return all
+}
+
+func (g *gate) known(p peer.ID) bool {
+	_, ok := g.deviceOf(p)
+	return ok || p == g.home
+}
+
+// mayDial tells whether a contact's address is one that we would try.
+//
+// Not dialed are names (a resolver would be asked about them), link-local,
+// multicast and unspecified addresses (cloud metadata is link-local), other
+// relays than our rendezvous, and this machine, unless the rendezvous is on
+// it too. Private addresses are dialed on a network we are on, or where the
+// rendezvous itself has a private address, as in a company's network.
+func (g *gate) mayDial(a ma.Multiaddr) bool {
+	if relay, ok := relayOf(a); ok {
+		return relay == g.home
+	}
+	addr, ok := ipOf(a)
+	if !ok || addr.IsUnspecified() || addr.IsMulticast() || addr.IsLinkLocalUnicast() {
+		return false
+	}
+	switch reachOf(a) {
+	case thisMachine:
+		return g.nearness() == thisMachine
+	case thisNetwork:
+		return g.nearness() <= thisNetwork || g.interfaces.onLink(addr)
+	default:
+		return true
+	}
+}
+
+// count notes that a is dialed for p, and tells whether it still may be: few
+// addresses per peer in a while.
+func (g *gate) count(p peer.ID, a ma.Multiaddr) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := time.Now()
+	d := g.dialed[p]
+	if d == nil || now.Sub(d.since) > addrsPerPeerIn {
+		if _, ok := g.byPeer[p]; !ok {
+			return false
+		}
+		d = &dialed{since: now, addrs: map[string]bool{}}
+		g.dialed[p] = d
+	}
+	if !d.addrs[string(a.Bytes())] && len(d.addrs) >= addrsPerPeer {
+		return false
+	}
+	d.addrs[string(a.Bytes())] = true
+	return true
+}
+
+func (g *gate) InterceptPeerDial(p peer.ID) bool { return g.known(p) }
+
+func (g *gate) InterceptAddrDial(p peer.ID, a ma.Multiaddr) bool {
+	if p == g.home {
+		return g.isHome(a) || g.mayDial(a)
+	}
+	return g.mayDial(a) && g.count(p, a)
+}
+
+func (g *gate) InterceptAccept(network.ConnMultiaddrs) bool { return true }
+
+// InterceptSecured is asked when the other end has proved who it is.
+func (g *gate) InterceptSecured(_ network.Direction, p peer.ID, _ network.ConnMultiaddrs) bool {
+	return g.known(p)
+}
+
+func (g *gate) InterceptUpgraded(network.Conn) (bool, control.DisconnectReason) { return true, 0 }
+
+// relayOf tells which relay an address leads through, if it does. Only the
+// short form is one: /p2p/RELAY/p2p-circuit, over the connection there is.
+func relayOf(a ma.Multiaddr) (relay peer.ID, ok bool) {
+	if !isRelayed(a) {
+		return "", false
+	}
+	first, _ := ma.SplitFirst(a)
+	if first == nil || first.Protocol().Code != ma.P_P2P {
+		return "", true
+	}
+	relay, err := peer.IDFromBytes(first.RawValue())
+	if err != nil {
+		return "", true
+	}
+	return relay, true
+}
+
+func isRelayed(a ma.Multiaddr) bool {
+	_, err := a.ValueForProtocol(ma.P_CIRCUIT)
+	return err == nil
+}
+
+// ipOf returns the IP address that a begins with.
+func ipOf(a ma.Multiaddr) (netip.Addr, bool) {
+	ip, err := manet.ToIP(a)
+	if err != nil {
+		return netip.Addr{}, false
+	}
+	addr, ok := netip.AddrFromSlice(ip)
+	return addr.Unmap(), ok
+}

@@ -1,0 +1,133 @@
+package node
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/key"
+)
+
+func testPeer(t *testing.T) peer.ID {
+	t.Helper()
+	p, err := peer.IDFromBytes(key.NewHost().Public().PeerID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func testGate(t *testing.T, home string) (g *gate, contact device) {
+	t.Helper()
+	g = newGate(peer.AddrInfo{ID: testPeer(t), Addrs: []ma.Multiaddr{ma.StringCast(home)}}, &interfaces{})
+	contact = device{account: protocol.AccountID{1}, id: protocol.DeviceID{2}, peer: testPeer(t)}
+	g.set([]device{contact})
+	return g, contact
+}
+
+func TestGateDials(t *testing.T) {
+	const (
+		public   = "/ip4/1.2.3.4/tcp/4001"
+		private  = "/ip4/192.168.250.1/tcp/4001"
+		loopback = "/ip4/127.0.0.1/tcp/4001"
+	)
+	tests := []struct {
+		home, addr string
+		want       bool
+	}{
+		{public, "/ip4/8.8.8.8/udp/9000/quic-v1", true},
+		{public, "/ip6/2607:f8b0::1/tcp/9000", true},
+		{public, "/ip4/127.0.0.1/tcp/9000", false},
+		{public, "/ip6/::1/tcp/9000", false},
+		{private, "/ip4/127.0.0.1/tcp/9000", false},
+		{loopback, "/ip4/127.0.0.1/tcp/9000", true},
+		{public, "/ip4/192.168.251.7/tcp/9000", false},
+		{private, "/ip4/192.168.251.7/tcp/9000", true},
+		{public, "/ip4/169.254.169.254/tcp/80", false},
+		{loopback, "/ip4/169.254.169.254/tcp/80", false},
+		{public, "/ip6/fe80::1/tcp/9000", false},
+		{public, "/ip4/0.0.0.0/tcp/9000", false},
+		{public, "/ip6/::/tcp/9000", false},
+		{public, "/ip4/224.0.0.251/udp/5353/quic-v1", false},
+		{public, "/dns4/example.com/tcp/9000", false},
+		{public, "/dnsaddr/example.com", false},
+		{public, "/ip6/::ffff:127.0.0.1/tcp/9000", false},
+	}
+	for _, tt := range tests {
+		g, contact := testGate(t, tt.home)
+		if got := g.InterceptAddrDial(contact.peer, ma.StringCast(tt.addr)); got != tt.want {
+			t.Errorf("home %s, dial %s: %v, want %v", tt.home, tt.addr, got, tt.want)
+		}
+	}
+}
+
+func TestGateDialsOneRelay(t *testing.T) {
+	g, contact := testGate(t, "/ip4/1.2.3.4/tcp/4001")
+	for addr, want := range map[string]bool{
+		"/p2p/" + g.home.String() + "/p2p-circuit":                        true,
+		"/p2p/" + testPeer(t).String() + "/p2p-circuit":                   false,
+		"/ip4/9.9.9.9/tcp/1/p2p/" + g.home.String() + "/p2p-circuit":      false,
+		"/ip4/9.9.9.9/tcp/1/p2p/" + testPeer(t).String() + "/p2p-circuit": false,
+	} {
+		if got := g.InterceptAddrDial(contact.peer, ma.StringCast(addr)); got != want {
+			t.Errorf("dial %s: %v, want %v", addr, got, want)
+		}
+	}
+}
+
+func TestGateLimitsAddresses(t *testing.T) {
+	g, contact := testGate(t, "/ip4/1.2.3.4/tcp/4001")
+	dialed := 0
+	for i := range 200 {
+		if g.InterceptAddrDial(contact.peer, ma.StringCast(fmt.Sprintf("/ip4/8.8.8.%d/tcp/9000", i))) {
+			dialed++
+		}
+	}
+	if dialed > addrsPerPeer {
+		t.Errorf("%d addresses of one contact were dialed", dialed)
+	}
+	if !g.InterceptAddrDial(contact.peer, ma.StringCast("/ip4/8.8.8.0/tcp/9000")) {
+		t.Error("an address that was dialed before is refused")
+	}
+}
+
+func TestGateLetsContactsIn(t *testing.T) {
+	g, contact := testGate(t, "/ip4/1.2.3.4/tcp/4001")
+	for p, want := range map[peer.ID]bool{contact.peer: true, g.home: true, testPeer(t): false} {
+		if got := g.InterceptSecured(network.DirInbound, p, nil); got != want {
+			t.Errorf("inbound: %v, want %v", got, want)
+		}
+		if got := g.InterceptPeerDial(p); got != want {
+			t.Errorf("outbound: %v, want %v", got, want)
+		}
+	}
+	if gone := g.set(nil); len(gone) != 1 || gone[0] != contact.peer {
+		t.Errorf("gone: %v", gone)
+	}
+	if g.InterceptSecured(network.DirInbound, contact.peer, nil) {
+		t.Error("a former contact is let in")
+	}
+}
+
+// The rendezvous says where it is in libp2p's identify, too. Only the invite is
+// believed.
+func TestGateDialsHomeWhereTheInviteSays(t *testing.T) {
+	g, _ := testGate(t, "/ip4/1.2.3.4/tcp/4001")
+	for addr, want := range map[string]bool{
+		"/ip4/1.2.3.4/udp/4001/quic-v1": true,
+		"/ip4/127.0.0.1/tcp/22":         false,
+		"/ip4/192.168.250.1/tcp/80":     false,
+	} {
+		if got := g.InterceptAddrDial(g.home, ma.StringCast(addr)); got != want {
+			t.Errorf("dial %s: %v, want %v", addr, got, want)
+		}
+	}
+	local, _ := testGate(t, "/ip4/192.168.250.1/tcp/4001")
+	if !local.InterceptAddrDial(local.home, ma.StringCast("/ip4/192.168.250.1/udp/4001/quic-v1")) {
+		t.Error("a rendezvous on a private address is not dialed")
+	}
+}

@@ -1,0 +1,252 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/peerstore"
+	ma "github.com/multiformats/go-multiaddr"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/parley-chat/parley/node/api"
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/wire"
+)
+
+const (
+	connectTimeout = 3 * time.Second
+	retryFirst     = time.Second
+	retryMax       = 30 * time.Second
+	retryReplaced  = 5 * time.Minute  // another copy of this device is in use: do not fight it
+	retryHopeless  = 10 * time.Minute // only a person can help, but it may have happened
+	maxSkew        = 5 * time.Minute  // beyond this the user is told
+)
+
+// ErrOffline is wrapped by the errors of what needs the rendezvous while it
+// cannot be reached.
+var ErrOffline = errors.New("the rendezvous cannot be reached")
+
+var errMoved = errors.New("the network changed")
+
+// home is the standing connection to the rendezvous: connect, link, relay
+// reservation; and again whenever it breaks.
+type home struct {
+	n       *Node
+	info    peer.AddrInfo // from the invite
+	moved   nudge         // the network changed: this connection is not to be trusted
+	beatNow nudge
+	calls   chan struct{} // one slot per running call
+	changed bell          // rung when up changes
+
+	presence presence
+
+	busyUntil atomic.Int64 // unix nanoseconds: beat more often until then
+	lastBeat  atomic.Int64
+
+	mu     sync.Mutex
+	up     bool
+	state  api.Link
+	relay  api.Link
+	reason error // why the last connection ended, or none could be made
+}
+
+func newHome(n *Node, info peer.AddrInfo) *home {
+	return &home{n: n, info: info, moved: newNudge(), beatNow: newNudge(), calls: make(chan struct{}, maxCalls)}
+}
+
+// run keeps the connection until ctx ends.
+func (h *home) run(ctx context.Context) error {
+	failures := 0
+	for ctx.Err() == nil {
+		welcomed, err := h.session(ctx)
+		if ctx.Err() != nil {
+			break
+		}
+		if welcomed {
+			failures = 0
+		}
+		wait := pause(err, failures)
+		failures++
+		h.setDown(err, wait)
+		h.n.log.Info("rendezvous not connected", "err", err, "retry_in", wait.Round(time.Millisecond))
+		select {
+		case <-ctx.Done():
+		case <-h.moved:
+			failures = 0
+		case <-time.After(wait):
+		}
+	}
+	h.setDown(nil, 0)
+	return nil
+}
+
+// pause is how long to wait after err. It always has some chance in it: after
+// a restart of the rendezvous everybody comes back at once.
+func pause(err error, failures int) time.Duration {
+	if errors.Is(err, errMoved) {
+		return 0
+	}
+	jitter := 0.5 + rand.Float64()
+	wait := min(retryFirst<<min(failures, 10), retryMax)
+	if e, ok := errors.AsType[*protocol.Error](err); ok {
+		switch e.Code {
+		case protocol.Replaced:
+			wait = retryReplaced
+		case protocol.DeviceCloned, protocol.StoreRolledBack, protocol.Revoked, protocol.NotMember, protocol.UnsupportedVersion:
+			wait = retryHopeless
+		default:
+			wait = max(wait, min(e.RetryAfter, retryHopeless))
+		}
+	}
+	return time.Duration(float64(wait) * jitter)
+}
+
+// session is one connection, from dialing to its end. It tells whether the
+// rendezvous welcomed us.
+func (h *home) session(ctx context.Context) (welcomed bool, err error) {
+	if err := h.connect(ctx); err != nil {
+		return false, err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	// Ends everything on this connection at once, circuits through the
+	// rendezvous included.
+	stop := context.AfterFunc(ctx, func() { h.n.host.Network().ClosePeer(h.info.ID) })
+	defer func() {
+		if stop() {
+			h.n.host.Network().ClosePeer(h.info.ID)
+		}
+	}()
+	l, w, err := h.openLink(ctx)
+	if err != nil {
+		return false, err
+	}
+	h.setUp(l, w)
+	g.Go(func() error { return l.listen(ctx) })
+	g.Go(func() error { return l.beat(ctx) })
+	g.Go(func() error { return h.keepReservation(ctx, w.GetLimits()) })
+	g.Go(func() error {
+		select {
+		case <-h.moved:
+			return errMoved
+		case <-ctx.Done():
+			return nil
+		}
+	})
+	return true, g.Wait()
+}
+
+func (h *home) connect(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	clearBackoff(h.n.host, h.info.ID)
+	h.n.host.Peerstore().ClearAddrs(h.info.ID) // what the rendezvous says of itself is not used
+	h.n.host.Peerstore().AddAddrs(h.info.ID, h.info.Addrs, peerstore.PermanentAddrTTL)
+	if err := h.n.host.Connect(ctx, h.info); err != nil {
+		return fmt.Errorf("connect to the rendezvous: %w", err)
+	}
+	return nil
+}
+
+// setUp takes in the welcome and tells everyone who waits for the rendezvous.
+func (h *home) setUp(l *link, w *wire.Welcome) {
+	now := h.n.now()
+	h.mu.Lock()
+	h.up, h.reason = true, nil
+	h.state = api.Link{Up: true, PeerID: h.info.ID.String(), Path: transportOf(l.s.Conn().RemoteMultiaddr()),
+		Since: &now, RTTms: millis(l.rtt), SkewMs: l.skew.Milliseconds()}
+	h.mu.Unlock()
+	h.presence.reset(true)
+	h.changed.ring()
+
+	h.n.log.Info("rendezvous connected", "peer", h.info.ID, "skew", l.skew.Round(time.Millisecond))
+	h.n.sync.welcome(w)
+	h.hear(w.GetPresence())
+	h.n.drain.push() // what waits; also mail of which an earlier hint was lost
+	h.n.lookups.retryAll()
+	h.n.outbox.wakeAll()
+}
+
+func (h *home) setDown(err error, retry time.Duration) {
+	at := h.n.now().Add(retry)
+	h.mu.Lock()
+	h.up, h.reason = false, err
+	h.state = api.Link{PeerID: h.info.ID.String(), Retry: &at}
+	h.relay = api.Link{PeerID: h.info.ID.String()}
+	if err != nil {
+		h.state.Problem = err.Error()
+	}
+	h.mu.Unlock()
+	h.presence.reset(false)
+	h.changed.ring()
+}
+
+func (h *home) isUp() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.up
+}
+
+// links returns the state of the connection and of the relay reservation, and
+// the refusal that keeps us away, if it is one.
+func (h *home) links() (link, relay api.Link, refusal *protocol.Error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	refusal, _ = errors.AsType[*protocol.Error](h.reason)
+	return h.state, h.relay, refusal
+}
+
+// skew is our clock minus the rendezvous's, zero while unknown.
+func (h *home) skew() time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return time.Duration(h.state.SkewMs) * time.Millisecond
+}
+
+// busy says that somebody is using the node right now, so a dead connection
+// should be noticed soon.
+func (h *home) busy() {
+	now := time.Now().UnixNano()
+	h.busyUntil.Store(now + int64(busyFor))
+	if now-h.lastBeat.Load() > int64(beatBusy) {
+		h.beatNow.push()
+	}
+}
+
+// hear takes in presence, and wakes mail for those who came.
+func (h *home) hear(all []*wire.Presence) {
+	for _, p := range all {
+		a, err := protocol.FromBytes[protocol.AccountID](p.GetAccount())
+		if err != nil {
+			continue
+		}
+		if h.presence.set(a, p.GetOnline()) && p.GetOnline() {
+			for _, d := range h.n.gate.devicesOf(a) {
+				h.n.outbox.wakeNew(d.id)
+			}
+		}
+	}
+}
+
+func transportOf(a ma.Multiaddr) string {
+	for code, name := range map[int]string{ma.P_QUIC_V1: "quic", ma.P_WS: "ws", ma.P_WSS: "ws"} {
+		if _, err := a.ValueForProtocol(code); err == nil {
+			return name
+		}
+	}
+	return "tcp"
+}
+
+func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// onlyConnected makes a context with which streams use the connection there
+// is, relayed or not, and never dial.
+func onlyConnected(ctx context.Context) context.Context {
+	return network.WithAllowLimitedConn(network.WithNoDial(ctx, "parley"), "parley")
+}

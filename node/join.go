@@ -1,0 +1,160 @@
+package node
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/parley-chat/parley/node/api"
+	"github.com/parley-chat/parley/node/engine"
+	"github.com/parley-chat/parley/node/vault"
+	"github.com/parley-chat/parley/protocol/invite"
+	"github.com/parley-chat/parley/protocol/wire"
+	"github.com/parley-chat/parley/store"
+)
+
+// JoinParams are what a new account needs.
+type JoinParams struct {
+	Dir        string       // made if it is not there
+	Secret     vault.Secret // will open it; empty passphrases are refused
+	Invite     invite.Invite
+	Name       string // unique at the rendezvous
+	Display    string // for people; may be empty
+	DeviceName string
+	Log        *slog.Logger
+}
+
+// ErrJoined is returned by Join for a directory that has joined already.
+var ErrJoined = errors.New("this folder has joined already")
+
+const joinTimeout = 20 * time.Second
+
+// Join makes an account in Dir and registers it. Everything is stored before
+// it is sent, so Join may be repeated after a crash, a loss of the network or a
+// refusal, also with another name or invite: the keys stay the same. Refusals
+// of the rendezvous are *protocol.Error: NameTaken, InviteUsed and so on. Other
+// errors: ErrJoined, ErrOffline, store.ErrLocked, vault.ErrWrongSecret.
+func Join(ctx context.Context, p JoinParams) (who api.Whoami, err error) {
+	if err := engine.ValidName(p.Name); err != nil {
+		return who, err
+	}
+	if _, err := engine.CleanDisplay(p.Display); err != nil {
+		return who, err
+	}
+	if _, err := homeInfo(engine.Home{Peer: p.Invite.Peer, Addrs: p.Invite.Addrs}); err != nil {
+		return who, fmt.Errorf("read invite: %w", err)
+	}
+	if err := vault.Create(p.Dir, p.Secret); err != nil && !errors.Is(err, vault.ErrExists) {
+		return who, fmt.Errorf("make vault: %w", err)
+	}
+	log := cmp.Or(p.Log, slog.Default())
+	kv, err := openStore(p.Dir, p.Secret, log)
+	if err != nil {
+		return who, err
+	}
+	defer func() { err = errors.Join(err, kv.Close()) }()
+	id, err := prepareIdentity(ctx, kv, p)
+	if err != nil {
+		return who, err
+	}
+	if err := register(ctx, log, id, p); err != nil {
+		return who, err
+	}
+	if err := kv.Update(ctx, engine.MarkRegistered); err != nil {
+		return who, fmt.Errorf("note registration: %w", err)
+	}
+	return whoami(id), nil
+}
+
+// prepareIdentity returns the identity of an earlier attempt, with the name and
+// rendezvous of this one, or a new one.
+func prepareIdentity(ctx context.Context, kv store.KV, p JoinParams) (*engine.Identity, error) {
+	home := engine.Home{Peer: p.Invite.Peer, Addrs: p.Invite.Addrs}
+	old, err := loadIdentity(ctx, kv)
+	if errors.Is(err, engine.ErrNoIdentity) {
+		id, err := engine.NewIdentity(time.Now(), p.Name, p.Display, p.DeviceName, home)
+		if err != nil {
+			return nil, err
+		}
+		if err := kv.Update(ctx, func(tx store.Tx) error { return engine.Init(tx, id) }); err != nil {
+			return nil, fmt.Errorf("store identity: %w", err)
+		}
+		return id, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if old.Registered {
+		return nil, fmt.Errorf("%w, as %s", ErrJoined, old.Name)
+	}
+	err = kv.Update(ctx, func(tx store.Tx) error {
+		return errors.Join(engine.SetName(tx, p.Name, p.Display), engine.SetHome(tx, home))
+	})
+	if err != nil {
+		return nil, fmt.Errorf("store name: %w", err)
+	}
+	return loadIdentity(ctx, kv)
+}
+
+func loadIdentity(ctx context.Context, kv store.KV) (id *engine.Identity, err error) {
+	err = kv.View(ctx, func(tx store.Tx) error {
+		e, err := engine.Load(tx)
+		if err == nil {
+			id = e.Identity()
+		}
+		return err
+	})
+	return id, err
+}
+
+// register connects, without listening, and makes the one call that strangers
+// may make.
+func register(ctx context.Context, log *slog.Logger, id *engine.Identity, p JoinParams) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
+	defer cancel()
+	info, err := homeInfo(id.Home)
+	if err != nil {
+		return err
+	}
+	n := &Node{log: log, now: time.Now, interfaces: &interfaces{}, punches: &punches{}}
+	n.gate = newGate(info, n.interfaces)
+	n.host, err = newHost(hostParams{
+		seed: id.Host.Bytes(), agent: "parley", gate: n.gate, home: info, punches: n.punches,
+		announce:  func([]ma.Multiaddr) []ma.Multiaddr { return nil },
+		punchWith: punchAddrs{gate: n.gate, own: n.ownAddrs},
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, n.host.Close()) }()
+	h := newHome(n, info)
+	if err := h.connect(ctx); err != nil {
+		return fmt.Errorf("%w: %w", ErrOffline, err)
+	}
+	req := &wire.Register{Name: id.Name, Chain: id.Chain.Bytes()}
+	if p.Invite.Token != [16]byte{} {
+		req.Invite = p.Invite.Token[:]
+	}
+	resp, err := h.exchange(ctx, &wire.Request{Call: &wire.Request_Register{Register: req}})
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrOffline, err)
+	}
+	if err := refusalIn(resp); err != nil {
+		return fmt.Errorf("register %s: %w", id.Name, err)
+	}
+	return nil
+}
+
+func peerText(id []byte) string {
+	p, err := peer.IDFromBytes(id)
+	if err != nil {
+		return ""
+	}
+	return p.String()
+}

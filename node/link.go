@@ -1,0 +1,203 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+
+	"github.com/parley-chat/parley/node/engine"
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/wire"
+	"github.com/parley-chat/parley/store"
+)
+
+const (
+	beatIdle    = 12 * time.Second // the most the rendezvous allows
+	beatBusy    = 3 * time.Second
+	busyFor     = 15 * time.Second
+	beatTimeout = 5 * time.Second // an answer that takes longer does not come
+	maxChanged  = protocol.MaxContacts
+)
+
+var errSilent = errors.New("the rendezvous does not answer")
+
+// link is one link stream. One goroutine reads, one writes; each ends the
+// other through the session they are part of.
+type link struct {
+	h        *home
+	s        network.Stream
+	answered atomic.Uint64 // seq of the last beat that was answered
+	answer   nudge         // pushed when answered changes
+	told     [][]byte      // addresses as announced last; owned by beat
+	rtt      time.Duration
+	skew     time.Duration // our clock minus theirs
+}
+
+// openLink says hello. The stream ends with ctx.
+func (h *home) openLink(ctx context.Context) (*link, *wire.Welcome, error) {
+	var hello wire.Hello
+	err := h.n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
+		id, ctr, err := h.n.eng.Hello(tx)
+		hello = wire.Hello{
+			MinVersion: uint32(protocol.Version), MaxVersion: uint32(protocol.Version),
+			StoreId: id[:], StoreCtr: ctr, NowMs: uint64(h.n.now().UnixMilli()),
+		}
+		return engine.Hint{}, err
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("count this start: %w", err)
+	}
+	dialCtx, cancel := context.WithTimeout(onlyConnected(ctx), beatTimeout)
+	defer cancel()
+	s, err := h.n.host.NewStream(dialCtx, h.info.ID, protocol.LinkProtocol)
+	if err != nil {
+		return nil, nil, fmt.Errorf("open link: %w", err)
+	}
+	l := &link{h: h, s: s, answer: newNudge(), told: h.n.places()}
+	sent := time.Now()
+	s.SetDeadline(sent.Add(beatTimeout))
+	if err := wire.WriteMsg(s, &wire.Beat{Hello: &hello, Addrs: l.told, AddrsChanged: true, Seq: 1}); err != nil {
+		return nil, nil, fmt.Errorf("say hello: %w", err)
+	}
+	w := &wire.Welcome{}
+	if err := wire.ReadMsg(s, w); err != nil {
+		return nil, nil, fmt.Errorf("wait for welcome: %w", err)
+	}
+	if w.GetCode() != 0 {
+		return nil, nil, &protocol.Error{Code: protocol.Code(w.GetCode()), Detail: w.GetDetail(), RetryAfter: retryAfter(w.GetRetryAfterMs())}
+	}
+	s.SetDeadline(time.Time{})
+	h.lastBeat.Store(sent.UnixNano())
+	l.rtt = time.Since(sent)
+	l.skew = h.n.now().Add(-l.rtt / 2).Sub(time.UnixMilli(int64(w.GetNowMs())))
+	return l, w, nil
+}
+
+// listen reads hints until the link ends.
+func (l *link) listen(ctx context.Context) error {
+	for {
+		l.s.SetReadDeadline(time.Now().Add(beatIdle + 2*beatTimeout))
+		hint := &wire.Hint{}
+		if err := wire.ReadMsg(l.s, hint); err != nil {
+			return fmt.Errorf("read link: %w", err)
+		}
+		if hint.GetBeat() != 0 {
+			l.answered.Store(hint.GetBeat())
+			l.answer.push()
+		}
+		if hint.GetBye() != 0 {
+			return &protocol.Error{Code: protocol.Code(hint.GetBye()), RetryAfter: retryAfter(hint.GetRetryAfterMs())}
+		}
+		if err := l.h.hint(ctx, hint); err != nil {
+			return err
+		}
+	}
+}
+
+// hint acts on one hint. State is read from where it is kept, later.
+func (h *home) hint(ctx context.Context, hint *wire.Hint) error {
+	h.hear(hint.GetPresence())
+	if hint.GetMail() {
+		h.n.drain.push()
+	}
+	if c := hint.GetPrekeys(); c != nil {
+		h.n.sync.prekeys(c)
+	}
+	for _, b := range hint.GetChanged()[:min(len(hint.GetChanged()), maxChanged)] {
+		a, err := protocol.FromBytes[protocol.AccountID](b)
+		if err != nil {
+			continue
+		}
+		err = h.n.do(ctx, func(tx store.Tx) (engine.Hint, error) { return h.n.eng.Changed(tx, h.n.now(), a) })
+		if err != nil {
+			return fmt.Errorf("note changed account: %w", err)
+		}
+	}
+	return nil
+}
+
+// beat writes beats and expects an answer to each.
+func (l *link) beat(ctx context.Context) error {
+	for seq := uint64(2); ; seq++ {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-l.h.beatNow:
+		case <-time.After(l.h.interval()):
+		}
+		b := &wire.Beat{Seq: seq}
+		if now := l.h.n.places(); !slices.EqualFunc(now, l.told, slices.Equal) {
+			b.Addrs, b.AddrsChanged, l.told = now, true, now
+		}
+		sent := time.Now()
+		l.h.lastBeat.Store(sent.UnixNano())
+		l.s.SetWriteDeadline(sent.Add(beatTimeout))
+		if err := wire.WriteMsg(l.s, b); err != nil {
+			return fmt.Errorf("write beat: %w", err)
+		}
+		if err := l.await(ctx, seq); err != nil {
+			return err
+		}
+		l.h.mu.Lock()
+		l.h.state.RTTms = millis(time.Since(sent))
+		l.h.mu.Unlock()
+	}
+}
+
+func (l *link) await(ctx context.Context, seq uint64) error {
+	late := time.NewTimer(beatTimeout)
+	defer late.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-late.C:
+			return errSilent
+		case <-l.answer:
+			if l.answered.Load() >= seq {
+				return nil
+			}
+		}
+	}
+}
+
+// interval is the time to the next beat: few when nothing happens, as each
+// costs traffic.
+func (h *home) interval() time.Duration {
+	if time.Now().UnixNano() < h.busyUntil.Load() || h.n.outbox.pending() {
+		return beatBusy
+	}
+	return beatIdle
+}
+
+// places are the addresses that the rendezvous tells our contacts, public ones
+// first.
+func (n *Node) places() [][]byte {
+	addrs := n.host.Addrs()
+	slices.SortStableFunc(addrs, func(a, b ma.Multiaddr) int { return rank(a) - rank(b) })
+	var all [][]byte
+	for _, a := range addrs {
+		if b := a.Bytes(); len(b) <= protocol.MaxAddr && len(all) < protocol.MaxAddrs {
+			all = append(all, b)
+		}
+	}
+	return all
+}
+
+func rank(a ma.Multiaddr) int {
+	if manet.IsPublicAddr(a) {
+		return 0
+	}
+	return 1
+}
+
+func retryAfter(ms uint64) time.Duration {
+	return time.Duration(min(ms, uint64(24*time.Hour/time.Millisecond))) * time.Millisecond
+}

@@ -1,0 +1,280 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+	"golang.org/x/time/rate"
+
+	"github.com/parley-chat/parley/node/engine"
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/account"
+	"github.com/parley-chat/parley/protocol/wire"
+	"github.com/parley-chat/parley/store"
+)
+
+const (
+	maxLookups    = 4 // at a time, in the background
+	lookupsPerSec = 10
+	lookupsBurst  = 40
+	maxWanted     = 2 * protocol.MaxContacts
+	lookupRetry   = 30 * time.Second
+)
+
+// lookups asks the rendezvous who accounts are. What it answers is verified by
+// the engine. Looks for one account at one time are one look.
+type lookups struct {
+	n       *Node
+	more    nudge
+	pace    *rate.Limiter
+	flights singleflight.Group
+
+	mu     sync.Mutex
+	wanted map[protocol.AccountID]want
+	nonces map[string][16]byte // per account or name, until its prekeys were used
+}
+
+// want is a look-up that is to be made.
+type want struct {
+	prekeys bool // with one prekey per device, to open sessions with
+	from    time.Time
+	running bool
+}
+
+func newLookups(n *Node) *lookups {
+	return &lookups{
+		n: n, more: newNudge(), pace: rate.NewLimiter(lookupsPerSec, lookupsBurst),
+		wanted: map[protocol.AccountID]want{}, nonces: map[string][16]byte{},
+	}
+}
+
+// want asks for look-ups in the background. When there are too many, those that
+// are left out are asked for again by the engine's Tick.
+func (l *lookups) want(accounts []protocol.AccountID, prekeys bool) {
+	if len(accounts) == 0 {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, a := range accounts {
+		w, ok := l.wanted[a]
+		if !ok && len(l.wanted) >= maxWanted {
+			continue
+		}
+		w.prekeys = w.prekeys || prekeys
+		if !w.running {
+			w.from = time.Time{}
+		}
+		l.wanted[a] = w
+	}
+	l.more.push()
+}
+
+// retryAll makes everything due: the rendezvous is back.
+func (l *lookups) retryAll() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for a, w := range l.wanted {
+		w.from = time.Time{}
+		l.wanted[a] = w
+	}
+	l.more.push()
+}
+
+// run makes the look-ups that are wanted until ctx ends.
+func (l *lookups) run(ctx context.Context) error {
+	var running sync.WaitGroup
+	defer running.Wait()
+	slots := make(chan struct{}, maxLookups)
+	for {
+		a, w, wait := l.take()
+		if wait > 0 {
+			timer := time.NewTimer(wait)
+			select {
+			case <-ctx.Done():
+				timer.Stop()
+				return nil
+			case <-l.more:
+			case <-timer.C:
+			}
+			timer.Stop()
+			continue
+		}
+		if l.pace.Wait(ctx) != nil {
+			return nil
+		}
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			return nil
+		}
+		running.Go(func() {
+			l.done(a, w, l.look(ctx, a, w.prekeys))
+			<-slots
+		})
+	}
+}
+
+// take returns a look-up that is due, or the time until there is one.
+func (l *lookups) take() (a protocol.AccountID, w want, wait time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	wait = time.Hour
+	if !l.n.home.isUp() {
+		return a, w, wait // the welcome wakes us
+	}
+	for a, w := range l.wanted {
+		if w.running {
+			continue
+		}
+		if left := time.Until(w.from); left > 0 {
+			wait = min(wait, left)
+			continue
+		}
+		l.wanted[a] = want{running: true}
+		return a, w, 0
+	}
+	return a, w, wait
+}
+
+// done puts a look-up that could not be made back; the engine keeps count of
+// those that were refused.
+func (l *lookups) done(a protocol.AccountID, made want, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.wanted[a] // may have been wanted again meanwhile
+	again := errors.Is(err, ErrOffline) || protocol.CodeOf(err) == protocol.RateLimited
+	if !again && !now.prekeys {
+		delete(l.wanted, a)
+		return
+	}
+	w := want{prekeys: now.prekeys || made.prekeys}
+	if again {
+		w.from = time.Now().Add(lookupRetry)
+	}
+	l.wanted[a] = w
+	l.more.push()
+}
+
+// fetch looks an account up, without prekeys, while somebody waits.
+func (l *lookups) fetch(ctx context.Context, a protocol.AccountID) error {
+	return l.look(ctx, a, false)
+}
+
+func (l *lookups) look(ctx context.Context, a protocol.AccountID, prekeys bool) error {
+	ch := l.flights.DoChan(fmt.Sprint(a, prekeys), func() (any, error) {
+		return nil, l.lookNow(l.n.ctx, a, prekeys) // not the first caller's ctx: others wait for it too
+	})
+	select {
+	case r := <-ch:
+		return r.Err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (l *lookups) lookNow(ctx context.Context, a protocol.AccountID, prekeys bool) error {
+	req := &wire.Lookup{Account: a[:]}
+	if prekeys {
+		req.Nonce = l.nonce(string(a[:]))
+	}
+	found, err := l.ask(ctx, req)
+	if refusal, ok := errors.AsType[*protocol.Error](err); ok {
+		return errors.Join(err, l.n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
+			return engine.Hint{}, l.n.eng.LookupFailed(tx, l.n.now(), a, refusal)
+		}))
+	}
+	if err != nil {
+		return err
+	}
+	if err := l.learn(ctx, a, found); err != nil {
+		return err
+	}
+	if prekeys {
+		l.forget(string(a[:]))
+	}
+	return nil
+}
+
+// learn hands an answer to the engine, which verifies it.
+func (l *lookups) learn(ctx context.Context, a protocol.AccountID, found *wire.Found) error {
+	chain, err := account.ParseChain(found.GetChain())
+	if err != nil || chain.Account() != a {
+		err = fmt.Errorf("%w: not about the account that was asked for", engine.ErrBadAnswer)
+		return l.alarm(ctx, a, err)
+	}
+	err = l.n.do(ctx, func(tx store.Tx) (engine.Hint, error) { return l.n.eng.SetAccount(tx, l.n.now(), found) })
+	if err == nil {
+		return l.n.refreshPeers(ctx) // devices may have come and gone
+	}
+	if !isAlarm(err) {
+		return fmt.Errorf("keep account: %w", err)
+	}
+	return l.alarm(ctx, a, err)
+}
+
+// alarm tells the engine that an answer does not verify.
+func (l *lookups) alarm(ctx context.Context, a protocol.AccountID, err error) error {
+	l.n.log.Error("the rendezvous's answer is wrong", "account", a, "err", err)
+	refusal := protocol.Refuse(protocol.BadSignature, "%v", err)
+	return errors.Join(refusal, l.n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
+		return engine.Hint{}, l.n.eng.LookupFailed(tx, l.n.now(), a, refusal)
+	}))
+}
+
+// byName looks a name up with prekeys, for a contact request. When the request
+// was made of it, call forget(name): until then a retry gets the same prekeys.
+func (l *lookups) byName(ctx context.Context, name string) (*wire.Found, error) {
+	return l.ask(ctx, &wire.Lookup{Name: name, Nonce: l.nonce(name)})
+}
+
+func (l *lookups) ask(ctx context.Context, req *wire.Lookup) (*wire.Found, error) {
+	resp, err := l.n.home.call(ctx, &wire.Request{Call: &wire.Request_Lookup{Lookup: req}})
+	if err != nil {
+		return nil, fmt.Errorf("look up account: %w", err)
+	}
+	return resp.GetFound(), nil
+}
+
+// nonce names one claim of prekeys: the rendezvous gives the same ones for the
+// same nonce, so a retry after a lost answer uses up no more of them.
+func (l *lookups) nonce(of string) []byte {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	nonce, ok := l.nonces[of]
+	if !ok {
+		if len(l.nonces) >= maxWanted {
+			clear(l.nonces)
+		}
+		rand.Read(nonce[:])
+		l.nonces[of] = nonce
+	}
+	return nonce[:]
+}
+
+func (l *lookups) forget(of string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.nonces, of)
+}
+
+// isAlarm tells answers of the directory that do not verify.
+func isAlarm(err error) bool {
+	return errors.Is(err, engine.ErrNameSwapped) || errors.Is(err, engine.ErrChainFork) || errors.Is(err, engine.ErrBadAnswer)
+}
+
+// lookupRefusal is the code for an envelope whose sender could not be looked
+// up: nobody of that name, or try again.
+func lookupRefusal(err error) *protocol.Error {
+	switch protocol.CodeOf(err) {
+	case protocol.UnknownAccount, protocol.BadSignature:
+		return protocol.Refuse(protocol.BadRequest, "unknown sender")
+	default:
+		return protocol.Refuse(protocol.Unavailable, "the sender cannot be looked up now")
+	}
+}

@@ -1,0 +1,86 @@
+package node
+
+import (
+	"context"
+
+	"github.com/parley-chat/parley/node/api"
+	"github.com/parley-chat/parley/node/engine"
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/store"
+)
+
+// Send writes a message. It is durable here when Send returns, and goes out by
+// itself; Events tell how far it got. Repeating a request with the same ID
+// sends nothing twice.
+func (n *Node) Send(ctx context.Context, r api.SendRequest) (sent api.Message, err error) {
+	id := protocol.NewMsgID()
+	if r.ID != "" {
+		if err := id.UnmarshalText([]byte(r.ID)); err != nil {
+			return sent, answer(err)
+		}
+	}
+	n.home.busy()
+	err = n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
+		c, err := n.eng.ContactByName(tx, r.To)
+		if err != nil {
+			return engine.Hint{}, err
+		}
+		h, err := n.eng.Compose(tx, n.now(), c.Account, id, r.Text)
+		if err != nil {
+			return engine.Hint{}, err
+		}
+		m, err := n.eng.Message(tx, id)
+		sent = n.names(tx).message(m)
+		return h, err
+	})
+	return sent, answer(err)
+}
+
+// History returns the newest messages with a contact before a position (0: the
+// end), oldest first, at most limit.
+func (n *Node) History(ctx context.Context, with string, before uint64, limit int) (page []api.Message, err error) {
+	err = n.kv.View(ctx, func(tx store.Tx) error {
+		c, err := n.eng.ContactByName(tx, with)
+		if err != nil {
+			return err
+		}
+		rows, err := n.eng.History(tx, c.Account, before, limit)
+		names := n.names(tx)
+		page = make([]api.Message, 0, len(rows))
+		for _, m := range rows {
+			page = append(page, names.message(m))
+		}
+		return err
+	})
+	return page, answer(err)
+}
+
+// Trace tells what happened to a message so far. Id is its id, or at least 6
+// characters that only its id begins with.
+func (n *Node) Trace(ctx context.Context, id string) (t api.Trace, err error) {
+	err = n.kv.View(ctx, func(tx store.Tx) error {
+		found, err := n.eng.FindMessage(tx, id)
+		if err != nil {
+			return err
+		}
+		m, steps, err := n.eng.Trace(tx, found)
+		t.Message = n.names(tx).message(m)
+		for _, s := range steps {
+			t.Steps = append(t.Steps, api.Step{Time: s.Time, What: s.What, Detail: s.Detail})
+		}
+		return err
+	})
+	return t, answer(err)
+}
+
+// MarkRead notes that a conversation was seen up to a position, and tells the
+// authors.
+func (n *Node) MarkRead(ctx context.Context, r api.ReadRequest) error {
+	return answer(n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
+		c, err := n.eng.ContactByName(tx, r.With)
+		if err != nil {
+			return engine.Hint{}, err
+		}
+		return n.eng.MarkRead(tx, n.now(), c.Account, r.UpTo)
+	}))
+}

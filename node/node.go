@@ -1,0 +1,346 @@
+// Package node is one person's device: it keeps the store, runs the engine,
+// holds the connections, and answers the faces (command line, local API).
+//
+// The engine decides, inside a store transaction; this package carries. What
+// must leave is a row before it leaves, and what arrives is a row before it is
+// acknowledged, so a crash anywhere costs a retry. Between its parts only hints
+// travel: state is read from the store.
+//
+// It must not look inside envelopes, and must not trust the rendezvous: what
+// comes from there goes to the engine, which verifies it. It never imports the
+// rendezvous.
+package node
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/parley-chat/parley/node/engine"
+	"github.com/parley-chat/parley/node/vault"
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/store"
+	"github.com/parley-chat/parley/store/badger"
+)
+
+// Config says how to run a node. Dir and Secret are required.
+type Config struct {
+	Dir     string       // data directory that Join made
+	Secret  vault.Secret // opens its vault
+	Listen  []string     // multiaddrs; nil: every network, on a port chosen once and kept; empty: none, only dial
+	LAN     bool         // find contacts on the local network (mDNS); others there can see that this device exists
+	Version string       // of the program, for status
+	Now     func() time.Time
+	Log     *slog.Logger
+}
+
+// ErrNotJoined is returned by New for a directory where Join has not finished.
+var ErrNotJoined = errors.New("this folder has not joined a rendezvous yet")
+
+// Node is a device. Make it with New, run it with Run, once.
+type Node struct {
+	dir     string
+	version string
+	started time.Time
+	listen  []ma.Multiaddr // nil: choose
+	lan     *lan           // nil: off
+	now     func() time.Time
+	log     *slog.Logger
+
+	kv         store.KV
+	eng        *engine.Engine
+	self       *engine.Identity
+	host       host.Host
+	interfaces *interfaces
+	gate       *gate
+	punches    *punches
+
+	home    *home
+	sync    *syncer
+	lookups *lookups
+	drain   nudge // there may be mail
+	dialer  *dialer
+	outbox  *outbox
+	ticks   nudge // Tick may be due
+
+	events    bell // rung after a commit that made an event
+	reachable atomic.Int32
+	diskFull  atomic.Int64 // unix nanoseconds of the last refused write
+
+	ctx      context.Context // of what is not under Run's own; ends when Run ends
+	cancel   context.CancelFunc
+	msgSlots chan struct{} // one per stream of incoming messages
+	closing  sync.Once
+	peersMu  sync.Mutex // one refreshPeers at a time: the last to read is the last to set
+
+	lifeMu sync.Mutex
+	closed bool
+	others sync.WaitGroup // goroutines that Close waits for
+}
+
+// New opens the directory's vault and store and makes a libp2p host that does
+// not listen; it starts nothing. Errors: vault.ErrWrongSecret, vault.ErrNoVault,
+// store.ErrLocked when another process runs there, ErrNotJoined. Call Run, or
+// Close if it is not going to be run.
+func New(ctx context.Context, cfg Config) (*Node, error) {
+	n := &Node{
+		dir: cfg.Dir, version: cfg.Version, now: cfg.Now, log: cmp.Or(cfg.Log, slog.Default()),
+		interfaces: &interfaces{}, punches: &punches{},
+		drain: newNudge(), ticks: newNudge(),
+		msgSlots: make(chan struct{}, maxInboundMsg),
+	}
+	if n.now == nil {
+		n.now = time.Now
+	}
+	n.started = n.now()
+	if cfg.Listen != nil {
+		n.listen = []ma.Multiaddr{}
+	}
+	for _, text := range cfg.Listen {
+		a, err := ma.NewMultiaddr(text)
+		if err != nil {
+			return nil, fmt.Errorf("listen on %q: %w", text, err)
+		}
+		n.listen = append(n.listen, a)
+	}
+	kv, err := openStore(cfg.Dir, cfg.Secret, n.log)
+	if err != nil {
+		return nil, err
+	}
+	n.kv = kv
+	n.ctx, n.cancel = context.WithCancel(context.Background())
+	if err := n.open(ctx, cfg); err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
+	return n, nil
+}
+
+// open is the second half of New: what reads the store.
+func (n *Node) open(ctx context.Context, cfg Config) error {
+	err := n.kv.View(ctx, func(tx store.Tx) (err error) {
+		n.eng, err = engine.Load(tx)
+		return err
+	})
+	if errors.Is(err, engine.ErrNoIdentity) {
+		return ErrNotJoined
+	}
+	if err != nil {
+		return fmt.Errorf("load identity: %w", err)
+	}
+	n.self = n.eng.Identity()
+	if !n.self.Registered {
+		return ErrNotJoined
+	}
+	if err := n.makeHost(cfg); err != nil {
+		return err
+	}
+	return n.refreshPeers(ctx)
+}
+
+func (n *Node) makeHost(cfg Config) error {
+	info, err := homeInfo(n.self.Home)
+	if err != nil {
+		return err
+	}
+	n.gate = newGate(info, n.interfaces)
+	n.host, err = newHost(hostParams{
+		seed: n.self.Host.Bytes(), agent: "parley/" + cfg.Version, mapPorts: n.mapPorts(), gate: n.gate, home: info,
+		announce: func(own []ma.Multiaddr) []ma.Multiaddr {
+			return announced(own, network.Reachability(n.reachable.Load()), n.interfaces, n.gate.nearness())
+		},
+		punches:   n.punches,
+		punchWith: punchAddrs{gate: n.gate, own: n.ownAddrs},
+	})
+	if err != nil {
+		return err
+	}
+	n.home = newHome(n, info)
+	n.sync = newSyncer(n)
+	n.lookups = newLookups(n)
+	n.dialer = newDialer(n)
+	n.outbox = newOutbox(n)
+	if cfg.LAN {
+		n.lan = newLAN(n)
+	}
+	n.host.SetStreamHandler(protocol.MsgProtocol, n.handleMsg)
+	return nil
+}
+
+// Run does the node's work until ctx ends. It returns when every goroutine has
+// ended, and then the node is closed. These are the goroutines:
+func (n *Node) Run(ctx context.Context) (err error) {
+	defer func() { err = errors.Join(err, n.Close()) }()
+	if err := n.startListening(ctx); err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return n.home.run(ctx) })    // connection to the rendezvous; and while it stands: reader, writer, reservation
+	g.Go(func() error { return n.sync.run(ctx) })    // prekeys and the contact list, to the rendezvous
+	g.Go(func() error { return n.lookups.run(ctx) }) // accounts, from the rendezvous; at most maxLookups at a time
+	g.Go(func() error { return n.runDrain(ctx) })    // mailbox
+	g.Go(func() error { return n.outbox.run(ctx) })  // one more per device with queued mail, at most maxWorkers
+	g.Go(func() error { return n.dialer.run(ctx) })  // connections to contacts: upgrades, clearing up, addresses
+	g.Go(func() error { return n.runTick(ctx) })     // what the engine does by time
+	g.Go(func() error { return n.watch(ctx) })       // network changes and sleep
+	if n.lan != nil {
+		g.Go(func() error { return n.lan.run(ctx) }) // mDNS; one reader per network interface
+	}
+	// And one per incoming stream (handleMsg, started by libp2p), and one per
+	// attempt to replace a relayed connection (dialer.upgrade).
+	err = g.Wait()
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// Close releases what New opened. Run does it when it ends; calling it again
+// does nothing.
+func (n *Node) Close() (err error) {
+	n.closing.Do(func() {
+		n.lifeMu.Lock()
+		n.closed = true
+		n.lifeMu.Unlock()
+		n.cancel()
+		n.events.ring()
+		if n.host != nil {
+			err = n.host.Close()
+		}
+		n.others.Wait()
+		err = errors.Join(err, n.kv.Close())
+	})
+	return err
+}
+
+// enter lets a goroutine that libp2p started work with the store, unless the
+// node is closing. Each enter that said true needs a leave.
+func (n *Node) enter() bool {
+	n.lifeMu.Lock()
+	defer n.lifeMu.Unlock()
+	if n.closed {
+		return false
+	}
+	n.others.Add(1)
+	return true
+}
+
+func (n *Node) leave() { n.others.Done() }
+
+// do is the only way state changes: one transaction, then the hint.
+func (n *Node) do(ctx context.Context, fn func(store.Tx) (engine.Hint, error)) error {
+	var hint engine.Hint
+	err := n.kv.Update(ctx, func(tx store.Tx) (err error) {
+		hint, err = fn(tx)
+		return err
+	})
+	if errors.Is(err, store.ErrFull) {
+		n.diskFull.Store(time.Now().UnixNano())
+	}
+	if err != nil {
+		return err
+	}
+	n.dispatch(ctx, hint)
+	return nil
+}
+
+// dispatch passes a hint on. It never blocks on the network.
+func (n *Node) dispatch(ctx context.Context, h engine.Hint) {
+	if h.Events {
+		n.events.ring()
+	}
+	for _, d := range h.Outbox {
+		n.outbox.wake(d)
+	}
+	n.lookups.want(h.Lookup, true)
+	n.lookups.want(h.Refresh, false)
+	if h.Contacts {
+		if err := n.refreshPeers(ctx); err != nil {
+			n.log.Error("contacts not read", "err", err)
+		}
+		n.sync.contacts()
+	}
+	if h.Prekeys {
+		n.sync.prekeys(nil)
+	}
+	if h.Tick {
+		n.ticks.push()
+	}
+}
+
+// refreshPeers tells the gate whose devices may connect, and disconnects those
+// who no longer may.
+func (n *Node) refreshPeers(ctx context.Context) error {
+	n.peersMu.Lock()
+	defer n.peersMu.Unlock()
+	var infos []engine.PeerInfo
+	err := n.kv.View(ctx, func(tx store.Tx) (err error) {
+		infos, err = n.eng.Peers(tx)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("read contacts' devices: %w", err)
+	}
+	devices := make([]device, 0, len(infos))
+	for _, i := range infos {
+		devices = append(devices, device{account: i.Account, id: i.Device, peer: peer.ID(i.PeerID)})
+	}
+	for _, p := range n.gate.set(devices) {
+		n.host.Network().ClosePeer(p)
+	}
+	return nil
+}
+
+// openStore opens the vault in dir and the sealed store beside it.
+func openStore(dir string, s vault.Secret, log *slog.Logger) (store.KV, error) {
+	v, err := vault.Open(dir, s)
+	if err != nil {
+		return nil, fmt.Errorf("unlock %s: %w", dir, err)
+	}
+	db, err := badger.Open(badger.Options{Dir: filepath.Join(dir, storeDir), Log: log})
+	if err != nil {
+		return nil, fmt.Errorf("open store in %s: %w", dir, err)
+	}
+	return v.Seal(db), nil
+}
+
+const storeDir = "store"
+
+func homeInfo(h engine.Home) (peer.AddrInfo, error) {
+	id, err := peer.IDFromBytes(h.Peer)
+	if err != nil {
+		return peer.AddrInfo{}, fmt.Errorf("read the rendezvous's peer id: %w", err)
+	}
+	info := peer.AddrInfo{ID: id}
+	for _, text := range h.Addrs {
+		a, err := ma.NewMultiaddr(text)
+		if err != nil {
+			return peer.AddrInfo{}, fmt.Errorf("read the rendezvous's address %q: %w", text, err)
+		}
+		info.Addrs = append(info.Addrs, a)
+	}
+	return info, nil
+}
+
+// mapPorts tells whether to ask a router for a port: not when nobody outside
+// this machine could use it.
+func (n *Node) mapPorts() bool {
+	for _, a := range n.listen {
+		if !manet.IsIPLoopback(a) {
+			return true
+		}
+	}
+	return n.listen == nil
+}

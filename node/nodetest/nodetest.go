@@ -1,0 +1,331 @@
+// Package nodetest runs a real rendezvous and real nodes on loopback, for the
+// tests of what is built on nodes. It is for tests only, and the one place
+// below node that may import the rendezvous.
+//
+// Everything is real (libp2p, stores on disk), so tests wait with a deadline
+// for what must happen (Net.Wait) and never for a while.
+package nodetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/parley-chat/parley/node"
+	"github.com/parley-chat/parley/node/api"
+	"github.com/parley-chat/parley/node/engine"
+	"github.com/parley-chat/parley/node/vault"
+	"github.com/parley-chat/parley/protocol/invite"
+	"github.com/parley-chat/parley/protocol/key/keytest"
+	"github.com/parley-chat/parley/rendezvous"
+	"github.com/parley-chat/parley/store"
+	"github.com/parley-chat/parley/store/badger"
+)
+
+// Patience is how long a test waits for what must happen.
+const Patience = 30 * time.Second
+
+// Loopback is where the nodes of a test listen.
+var Loopback = []string{"/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"}
+
+// NoListen is for nodes that nobody can dial: they reach each other through the
+// relay only.
+var NoListen = []string{}
+
+// Net is a rendezvous and the nodes of some people who joined it.
+type Net struct {
+	t      testing.TB
+	Home   *Home
+	People []*Person // alice, bob, carol, ...
+}
+
+// Options change what New makes. The zero value is New.
+type Options struct {
+	Home func(*rendezvous.Config)
+	Node func(i int, c *node.Config)
+}
+
+// New starts a rendezvous and n nodes, which have joined but do not know each
+// other. The test stops all of it when it ends.
+func New(t testing.TB, n int) *Net { return NewWith(t, n, Options{}) }
+
+// NewWith is New with changes.
+func NewWith(t testing.TB, n int, o Options) *Net {
+	t.Helper()
+	net := &Net{t: t, Home: newHome(t, o.Home)}
+	net.Home.Start()
+	names := []string{"alice", "bob", "carol", "dave", "erin", "frank"}
+	for i := range n {
+		name := fmt.Sprintf("user_%d", i)
+		if i < len(names) {
+			name = names[i]
+		}
+		p := net.newPerson(i, name)
+		if o.Node != nil {
+			o.Node(i, &p.Config)
+		}
+		p.Join()
+		p.Start()
+		net.People = append(net.People, p)
+	}
+	for _, p := range net.People {
+		net.Wait(p.Name+" can be written to", p.Published)
+	}
+	return net
+}
+
+// Wait calls done until it returns true, and fails the test after Patience.
+func (net *Net) Wait(what string, done func() bool) {
+	net.t.Helper()
+	for end := time.Now().Add(Patience); !done(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			net.t.Fatalf("waited %v for: %s", Patience, what)
+		}
+	}
+}
+
+// Befriend makes two people contacts.
+func (net *Net) Befriend(a, b *Person) {
+	net.t.Helper()
+	ctx := net.t.Context()
+	if _, err := a.Add(ctx, api.AddRequest{Name: b.Name}); err != nil {
+		net.t.Fatalf("%s adds %s: %v", a.Name, b.Name, err)
+	}
+	net.Wait(b.Name+" sees the request of "+a.Name, func() bool { return b.Contact(a.Name).Relation == api.Incoming })
+	if _, err := b.Accept(ctx, a.Name); err != nil {
+		net.t.Fatalf("%s accepts %s: %v", b.Name, a.Name, err)
+	}
+	net.Wait(a.Name+" sees that "+b.Name+" accepted", func() bool { return a.Contact(b.Name).Relation == api.Accepted })
+}
+
+// Home is the rendezvous. It can be stopped and started again, at the same
+// addresses.
+type Home struct {
+	*rendezvous.Server
+	t      testing.TB
+	config rendezvous.Config
+	stop   func()
+}
+
+func newHome(t testing.TB, change func(*rendezvous.Config)) *Home {
+	h := &Home{t: t, config: rendezvous.Config{
+		Dir: filepath.Join(t.TempDir(), "home"), Open: true, Log: Log(t, "home"), Listen: Loopback,
+	}}
+	if change != nil {
+		change(&h.config)
+	}
+	t.Cleanup(h.Stop)
+	return h
+}
+
+// Start starts the rendezvous.
+func (h *Home) Start() {
+	h.t.Helper()
+	s, err := rendezvous.New(h.t.Context(), h.config)
+	if err != nil {
+		h.t.Fatalf("make rendezvous: %v", err)
+	}
+	h.Server = s
+	h.config.Listen = nil
+	for _, a := range s.Addrs() {
+		h.config.Listen = append(h.config.Listen, a.String())
+	}
+	h.stop = run(h.t, "rendezvous", s.Run)
+}
+
+// Stop stops it and waits; stopping what is stopped does nothing.
+func (h *Home) Stop() {
+	if h.stop != nil {
+		h.stop()
+		h.stop = nil
+	}
+}
+
+// Invite returns an invite to this rendezvous.
+func (h *Home) Invite() invite.Invite {
+	h.t.Helper()
+	link, _, err := h.NewInvite(h.t.Context(), 100, time.Hour)
+	if err != nil {
+		h.t.Fatalf("make invite: %v", err)
+	}
+	i, err := invite.Parse(link)
+	if err != nil {
+		h.t.Fatalf("read invite: %v", err)
+	}
+	return i
+}
+
+// Person is somebody with a node. It can be stopped and started again.
+type Person struct {
+	*node.Node
+	Name   string
+	Config node.Config
+	net    *Net
+	number int
+	stop   func()
+}
+
+func (net *Net) newPerson(i int, name string) *Person {
+	net.t.Helper()
+	dir := filepath.Join(net.t.TempDir(), name)
+	secret, err := vault.CreateKeyFile(dir + ".key")
+	if err != nil {
+		net.t.Fatalf("make key file: %v", err)
+	}
+	p := &Person{Name: name, net: net, number: i, Config: node.Config{
+		Dir: dir, Secret: secret, Listen: Loopback, Version: "test", Log: Log(net.t, name),
+	}}
+	net.t.Cleanup(p.Stop)
+	return p
+}
+
+// Join registers the person. It is the second attempt to join: the first made
+// an identity with a fixed RSA key, which saves seconds, and got no further.
+func (p *Person) Join() {
+	t := p.net.t
+	t.Helper()
+	i := p.net.Home.Invite()
+	id, err := engine.NewIdentityWith(time.Now(), p.Name, "", "test", engine.Home{Peer: i.Peer, Addrs: i.Addrs}, keytest.RSA(t, p.number%keytest.RSAKeys))
+	if err != nil {
+		t.Fatalf("make identity: %v", err)
+	}
+	err = errors.Join(vault.Create(p.Config.Dir, p.Config.Secret), p.WithStore(func(tx store.Tx) error { return engine.Init(tx, id) }))
+	if err != nil {
+		t.Fatalf("store identity: %v", err)
+	}
+	_, err = node.Join(t.Context(), node.JoinParams{
+		Dir: p.Config.Dir, Secret: p.Config.Secret, Invite: i, Name: p.Name, DeviceName: "test", Log: p.Config.Log,
+	})
+	if err != nil {
+		t.Fatalf("%s joins: %v", p.Name, err)
+	}
+}
+
+// WithStore runs fn on the store of a person whose node does not run.
+func (p *Person) WithStore(fn func(store.Tx) error) error {
+	v, err := vault.Open(p.Config.Dir, p.Config.Secret)
+	if err != nil {
+		return err
+	}
+	db, err := badger.Open(badger.Options{Dir: filepath.Join(p.Config.Dir, "store"), Log: p.Config.Log})
+	if err != nil {
+		return err
+	}
+	kv := v.Seal(db)
+	return errors.Join(kv.Update(context.Background(), fn), kv.Close())
+}
+
+// Start runs the node.
+func (p *Person) Start() {
+	t := p.net.t
+	t.Helper()
+	n, err := node.New(t.Context(), p.Config)
+	if err != nil {
+		t.Fatalf("make %s's node: %v", p.Name, err)
+	}
+	p.Node = n
+	p.stop = run(t, p.Name, n.Run)
+}
+
+// Stop stops it and waits; stopping what is stopped does nothing.
+func (p *Person) Stop() {
+	if p.stop != nil {
+		p.stop()
+		p.stop = nil
+	}
+}
+
+// Contact returns a contact as the person sees it; the zero value if there is
+// none.
+func (p *Person) Contact(name string) api.Contact {
+	p.net.t.Helper()
+	list, err := p.Contacts(p.net.t.Context())
+	if err != nil {
+		p.net.t.Fatalf("%s's contacts: %v", p.Name, err)
+	}
+	for _, c := range list {
+		if c.Name == name {
+			return c
+		}
+	}
+	return api.Contact{}
+}
+
+// Say sends a text and returns the message.
+func (p *Person) Say(to *Person, text string) api.Message {
+	p.net.t.Helper()
+	m, err := p.Send(p.net.t.Context(), api.SendRequest{To: to.Name, Text: text})
+	if err != nil {
+		p.net.t.Fatalf("%s writes to %s: %v", p.Name, to.Name, err)
+	}
+	return m
+}
+
+// With returns the newest thousand messages with somebody.
+func (p *Person) With(other *Person) []api.Message {
+	p.net.t.Helper()
+	page, err := p.History(p.net.t.Context(), other.Name, 0, 1000)
+	if err != nil {
+		p.net.t.Fatalf("%s's history with %s: %v", p.Name, other.Name, err)
+	}
+	return page
+}
+
+// Message returns an own message as it is now.
+func (p *Person) Message(id string) api.Message {
+	p.net.t.Helper()
+	trace, err := p.Trace(p.net.t.Context(), id)
+	if err != nil {
+		p.net.t.Fatalf("%s's message %s: %v", p.Name, id, err)
+	}
+	return trace.Message
+}
+
+// Up tells whether the person's node is connected to the rendezvous.
+func (p *Person) Up() bool {
+	p.net.t.Helper()
+	s, err := p.Status(p.net.t.Context())
+	if err != nil {
+		p.net.t.Fatalf("%s's status: %v", p.Name, err)
+	}
+	return s.Rendezvous.Up
+}
+
+// Published tells whether the person's prekeys are at the rendezvous: before,
+// nobody can begin to write to them.
+func (p *Person) Published() bool {
+	p.net.t.Helper()
+	s, err := p.Status(p.net.t.Context())
+	if err != nil {
+		p.net.t.Fatalf("%s's status: %v", p.Name, err)
+	}
+	return s.Prekeys.Published > 0
+}
+
+// run runs fn beside the test and returns what stops it.
+func run(t testing.TB, name string, fn func(context.Context) error) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- fn(ctx) }()
+	return func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("%s ended: %v", name, err)
+		}
+	}
+}
+
+// Log is a logger that is silent unless PARLEY_TEST_LOG is set.
+func Log(t testing.TB, name string) *slog.Logger {
+	var w io.Writer = io.Discard
+	if os.Getenv("PARLEY_TEST_LOG") != "" {
+		w = os.Stderr
+	}
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug})).With("who", name)
+}

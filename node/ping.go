@@ -1,0 +1,153 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
+
+	"github.com/parley-chat/parley/node/api"
+	"github.com/parley-chat/parley/node/engine"
+	"github.com/parley-chat/parley/store"
+)
+
+const (
+	pingEvery   = time.Second
+	pingTimeout = 5 * time.Second
+)
+
+// Ping asks a contact's device for a sign of life once a second until ctx ends,
+// over the best path there is at each moment.
+func (n *Node) Ping(ctx context.Context, name string) iter.Seq2[api.Pong, error] {
+	return func(yield func(api.Pong, error) bool) {
+		to, err := n.pingTarget(ctx, name)
+		if err != nil {
+			yield(api.Pong{}, answer(err))
+			return
+		}
+		p := pinger{n: n, to: to}
+		defer p.close()
+		for i := 1; ctx.Err() == nil; i++ {
+			next := time.NewTimer(pingEvery)
+			pong := p.once(ctx)
+			pong.N = i
+			if ctx.Err() != nil || !yield(pong, nil) {
+				next.Stop()
+				return
+			}
+			select {
+			case <-next.C:
+			case <-ctx.Done():
+				next.Stop()
+			}
+		}
+	}
+}
+
+func (n *Node) pingTarget(ctx context.Context, name string) (device, error) {
+	var c engine.Contact
+	err := n.kv.View(ctx, func(tx store.Tx) (err error) {
+		c, err = n.eng.ContactByName(tx, name)
+		return err
+	})
+	if err != nil {
+		return device{}, err
+	}
+	all := n.gate.devicesOf(c.Account)
+	if len(all) == 0 {
+		return device{}, engine.ErrNotAccepted
+	}
+	for _, d := range all {
+		if n.dialer.connected(d.peer) {
+			return d, nil
+		}
+	}
+	return all[0], nil
+}
+
+// pinger keeps one stream of libp2p's ping protocol, so that the path of each
+// reply is known, and opens another when a better connection exists.
+type pinger struct {
+	n  *Node
+	to device
+	s  network.Stream
+}
+
+func (p *pinger) once(ctx context.Context) api.Pong {
+	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
+	defer cancel()
+	fresh := p.s == nil
+	pong, err := p.try(ctx)
+	if err != nil && !fresh { // the other end closes such streams after 30 s
+		pong, err = p.try(ctx)
+	}
+	if err != nil {
+		pong.Problem = err.Error()
+	}
+	return pong
+}
+
+func (p *pinger) try(ctx context.Context) (pong api.Pong, err error) {
+	if best := p.n.dialer.best(p.to.peer); p.s != nil && best != nil && best.ID() != p.s.Conn().ID() {
+		p.close()
+	}
+	if p.s == nil {
+		if err := p.open(ctx); err != nil {
+			return pong, err
+		}
+	}
+	c := p.s.Conn()
+	pong.Path, pong.Addr = apiPath(p.n.pathOf(c)), c.RemoteMultiaddr().String()
+	rtt, err := p.exchange(ctx)
+	pong.RTTms = millis(rtt)
+	if err != nil {
+		p.close()
+	}
+	return pong, err
+}
+
+func (p *pinger) open(ctx context.Context) error {
+	if err := p.n.dialer.dial(ctx, p.to); err != nil {
+		return fmt.Errorf("not reachable: %w", err)
+	}
+	s, err := p.n.host.NewStream(onlyConnected(ctx), p.to.peer, ping.ID)
+	if err != nil {
+		return fmt.Errorf("open stream: %w", err)
+	}
+	p.s = s
+	return nil
+}
+
+func (p *pinger) exchange(ctx context.Context) (rtt time.Duration, err error) {
+	s := p.s
+	deadline, _ := ctx.Deadline()
+	s.SetDeadline(deadline)
+	defer context.AfterFunc(ctx, func() { s.SetDeadline(time.Unix(1, 0)) })()
+	var sent, got [ping.PingSize]byte
+	rand.Read(sent[:])
+	begun := time.Now()
+	if _, err := s.Write(sent[:]); err != nil {
+		return 0, fmt.Errorf("no reply: %w", err)
+	}
+	if _, err := io.ReadFull(s, got[:]); err != nil {
+		return 0, fmt.Errorf("no reply: %w", err)
+	}
+	if !bytes.Equal(sent[:], got[:]) {
+		return 0, errors.New("the reply is not what was sent")
+	}
+	return time.Since(begun), nil
+}
+
+func (p *pinger) close() {
+	if p.s != nil {
+		p.s.Reset()
+		p.s = nil
+	}
+}

@@ -1,0 +1,129 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/parley-chat/parley/node/engine"
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/session"
+	"github.com/parley-chat/parley/store"
+)
+
+// receive opens envelopes, commits what they hold, and returns one code for
+// each, in order. OK means durable here, now or from before. from is the
+// device that sent them; nil for mail, which anyone may have put there.
+//
+// The error is the store's: then nothing is known of those envelopes that have
+// no code, and the caller answers nothing.
+func (n *Node) receive(ctx context.Context, from *device, envs [][]byte, via engine.Path) ([]protocol.Code, error) {
+	codes := make([]protocol.Code, len(envs))
+	committed := map[protocol.SessionID]bool{}
+	for done := 0; done < len(envs); {
+		size := opensTogether(envs[done:], committed)
+		if err := n.receiveBatch(ctx, from, envs[done:done+size], codes[done:done+size], via); err != nil {
+			return nil, err
+		}
+		done += size
+	}
+	return codes, nil
+}
+
+// opensTogether tells how many envelopes from the front to open before the
+// next commit. A burst that begins a session carries its opening in every
+// envelope, and opening one costs 5 ms until the session is known: so the first
+// is committed before the second is looked at.
+func opensTogether(envs [][]byte, committed map[protocol.SessionID]bool) int {
+	fresh := map[protocol.SessionID]bool{}
+	for i, env := range envs {
+		id, opening, err := session.PeekSession(env)
+		if err != nil || !opening || committed[id] {
+			continue
+		}
+		if fresh[id] {
+			return i
+		}
+		fresh[id], committed[id] = true, true
+	}
+	return len(envs)
+}
+
+// receiveBatch handles envelopes that are committed together.
+func (n *Node) receiveBatch(ctx context.Context, from *device, envs [][]byte, codes []protocol.Code, via engine.Path) error {
+	opened := make([]*engine.Opened, len(envs))
+	for i, env := range envs {
+		o, err := n.openEnvelope(ctx, env)
+		if err != nil {
+			refusal, ok := errors.AsType[*protocol.Error](err)
+			if !ok {
+				return err
+			}
+			codes[i] = refusal.Code
+			continue
+		}
+		if from != nil {
+			o.From = from.id
+		}
+		opened[i] = &o
+	}
+	return n.commitBatch(ctx, opened, codes, via)
+}
+
+// openEnvelope looks up the sender first when the engine asks for that.
+func (n *Node) openEnvelope(ctx context.Context, env []byte) (o engine.Opened, err error) {
+	for range 2 {
+		err = n.kv.View(ctx, func(tx store.Tx) (err error) {
+			o, err = n.eng.Open(tx, n.now(), env)
+			return err
+		})
+		need, ok := errors.AsType[*engine.NeedAccount](err)
+		if !ok {
+			break
+		}
+		if err := n.lookups.fetch(ctx, need.Account); err != nil {
+			return o, lookupRefusal(err)
+		}
+	}
+	if err != nil {
+		return o, fmt.Errorf("open envelope: %w", err)
+	}
+	return o, nil
+}
+
+// commitBatch receives what was opened in one transaction, or in several when
+// one cannot hold it.
+func (n *Node) commitBatch(ctx context.Context, opened []*engine.Opened, codes []protocol.Code, via engine.Path) error {
+	got := make([]protocol.Code, len(opened))
+	err := n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
+		var all engine.Hint
+		for i, o := range opened {
+			if o == nil {
+				continue
+			}
+			code, h, err := n.eng.Receive(tx, n.now(), *o, via)
+			if err != nil {
+				return engine.Hint{}, err
+			}
+			got[i] = code
+			all.Merge(h)
+		}
+		return all, nil
+	})
+	if errors.Is(err, store.ErrTooBig) && len(opened) > 1 {
+		half := len(opened) / 2
+		if err := n.commitBatch(ctx, opened[:half], codes[:half], via); err != nil {
+			return err
+		}
+		return n.commitBatch(ctx, opened[half:], codes[half:], via)
+	}
+	if err != nil {
+		return fmt.Errorf("commit what came: %w", err)
+	}
+	for i, o := range opened {
+		if o != nil {
+			codes[i] = got[i]
+		}
+	}
+	return nil
+}

@@ -1,0 +1,147 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+
+	"github.com/parley-chat/parley/node/api"
+	"github.com/parley-chat/parley/node/engine"
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/store"
+)
+
+const (
+	diskFullFor  = 10 * time.Minute // a refused write is shown that long
+	graceAtStart = 5 * time.Second  // the rendezvous may not be connected yet
+)
+
+// Whoami returns who this device is.
+func (n *Node) Whoami() api.Whoami { return whoami(n.self) }
+
+func whoami(id *engine.Identity) api.Whoami {
+	return api.Whoami{
+		Name: id.Name, Display: id.Display, Account: id.Account.String(), Device: id.Device.String(),
+		PeerID: peerText(id.Host.Public().PeerID()),
+	}
+}
+
+// Status returns how everything is, with what the user can do about problems.
+func (n *Node) Status(ctx context.Context) (s api.Status, err error) {
+	who := n.Whoami()
+	s = api.Status{
+		Version: n.version, PID: os.Getpid(), Name: who.Name, Display: who.Display, Account: who.Account, Device: who.Device,
+		PeerID: who.PeerID, Dir: n.dir, Since: n.started, Listen: []string{},
+		Reachability: reachabilityText(network.Reachability(n.reachable.Load())), LAN: n.lan != nil,
+		Contacts: []api.Contact{}, Problems: []api.Problem{},
+	}
+	_, listening := n.ownAddrs()
+	for _, a := range listening {
+		if !isRelayed(a) {
+			s.Listen = append(s.Listen, a.String())
+		}
+	}
+	var contacts []engine.Contact
+	var stale []protocol.AccountID
+	var keys engine.PrekeyStatus
+	err = n.kv.View(ctx, func(tx store.Tx) (err error) {
+		if s.Queued, s.Waiting, err = n.eng.Counts(tx); err != nil {
+			return err
+		}
+		if keys, err = n.eng.PrekeyStatus(tx); err != nil {
+			return err
+		}
+		if stale, err = n.eng.Stale(tx, n.now()); err != nil {
+			return err
+		}
+		contacts, err = n.eng.Contacts(tx)
+		return err
+	})
+	if err != nil {
+		return s, answer(err)
+	}
+	for _, c := range contacts {
+		s.Contacts = append(s.Contacts, n.apiContact(c))
+	}
+	s.Prekeys = api.Prekeys{
+		Published: keys.Published, Cap: keys.Cap, SignedSince: unlessZero(keys.SignedSince), LastUpload: unlessZero(keys.LastUpload),
+		LastProblem: keys.LastProblem, Fallback: keys.Fallback,
+	}
+	var refusal *protocol.Error
+	s.Rendezvous, s.Relay, refusal = n.home.links()
+	n.addProblems(&s, refusal, stale)
+	return s, nil
+}
+
+// addProblems lists what is wrong, the cause before what follows from it.
+func (n *Node) addProblems(s *api.Status, refusal *protocol.Error, stale []protocol.AccountID) {
+	add := func(fix, format string, args ...any) {
+		s.Problems = append(s.Problems, api.Problem{Text: fmt.Sprintf(format, args...), Fix: fix})
+	}
+	if full := n.diskFull.Load(); full != 0 && time.Since(time.Unix(0, full)) < diskFullFor {
+		add("df -h "+n.dir, "The disk is nearly full: nothing new is sent or received.")
+	}
+	if fix, text := refusalProblem(refusal); text != "" {
+		add(fix, "%s", text)
+	} else if !s.Rendezvous.Up && n.now().Sub(n.started) > graceAtStart {
+		add("parley status", "The rendezvous cannot be reached: messages go only to contacts who can be reached without it. %s", s.Rendezvous.Problem)
+	}
+	if s.Rendezvous.Up && s.Relay.Problem != "" {
+		add("parley status", "No relay: contacts behind other routers may be reached through the mailbox only. %s", s.Relay.Problem)
+	}
+	if skew := n.home.skew(); s.Rendezvous.Up && max(skew, -skew) > maxSkew {
+		way := "ahead"
+		if skew < 0 {
+			way = "behind"
+		}
+		add("timedatectl set-ntp true", "This machine's clock is %s %s of the rendezvous's.", max(skew, -skew).Round(time.Second), way)
+	}
+	if s.Rendezvous.Up && s.Prekeys.Cap > 0 && s.Prekeys.Published < s.Prekeys.Cap/10 {
+		add("parley keys status", "Only %d one-time keys are left at the rendezvous. %s", s.Prekeys.Published, s.Prekeys.LastProblem)
+	} else if s.Prekeys.LastProblem != "" {
+		add("parley keys status", "Publishing keys failed: %s", s.Prekeys.LastProblem)
+	}
+	if len(stale) > 0 && !s.Rendezvous.Up {
+		add("parley status", "The keys of %d contacts were not confirmed for more than a day.", len(stale))
+	}
+	if s.Waiting > 0 {
+		add("parley status", "%d messages wait for keys of their recipients.", s.Waiting)
+	}
+}
+
+// refusalProblem explains why the rendezvous turns this device away.
+func refusalProblem(refusal *protocol.Error) (fix, text string) {
+	if refusal == nil {
+		return "", ""
+	}
+	switch refusal.Code {
+	case protocol.Replaced:
+		return "parley down", "This device is in use in another place; only one of the two can be connected. Stop one of them."
+	case protocol.DeviceCloned:
+		return "parley join INVITE", "This folder is a copy of another device's. Join as a new device instead of using a copy."
+	case protocol.StoreRolledBack:
+		return "parley join INVITE", "This folder was restored from an older copy. Join as a new device: its old keys are not safe to use."
+	case protocol.Revoked:
+		return "parley join INVITE", "This device was revoked."
+	case protocol.NotMember:
+		return "parley join INVITE", "The rendezvous does not know this device."
+	case protocol.UnsupportedVersion:
+		return "parley version", "The rendezvous speaks another version. Update Parley."
+	default:
+		return "parley status", "The rendezvous does not let us in now: " + refusal.Error()
+	}
+}
+
+func reachabilityText(r network.Reachability) string {
+	switch r {
+	case network.ReachabilityPublic:
+		return "public"
+	case network.ReachabilityPrivate:
+		return "private"
+	default:
+		return "unknown"
+	}
+}

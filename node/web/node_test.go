@@ -1,0 +1,183 @@
+package web_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/parley-chat/parley/node/api"
+	"github.com/parley-chat/parley/node/nodetest"
+	"github.com/parley-chat/parley/node/web"
+)
+
+// serve gives a person a local API, and returns a client of it. The API ends
+// with the test, or when it is asked to go down: then down is closed.
+func serve(t *testing.T, p *nodetest.Person) (client *api.Client, down chan struct{}) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	down, ended := make(chan struct{}), make(chan error, 1)
+	go func() {
+		ended <- web.Serve(ctx, p.Node, p.Config.Dir, func() { close(down); cancel() })
+	}()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("serve ended with %v", err)
+		}
+	})
+	for {
+		client, err := api.Dial(p.Config.Dir)
+		if err == nil {
+			t.Cleanup(client.Close)
+			return client, down
+		}
+		if !errors.Is(err, api.ErrNotRunning) || t.Context().Err() != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// refused checks that err is a refusal with a code.
+func refused(t *testing.T, what string, err error, code string) {
+	t.Helper()
+	if e, ok := errors.AsType[*api.Error](err); !ok || e.Code != code || e.Text == "" {
+		t.Errorf("%s: %#v, want %s", what, err, code)
+	}
+}
+
+// TestEveryRequest uses every method of the client, against real nodes.
+func TestEveryRequest(t *testing.T) {
+	net := nodetest.New(t, 2)
+	alice, downA := serve(t, net.People[0])
+	bob, _ := serve(t, net.People[1])
+	ctx := t.Context()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	me, err := alice.Whoami(ctx)
+	must(err)
+	if me.Name != "alice" || me.Account == "" {
+		t.Errorf("whoami: %+v", me)
+	}
+	s, err := alice.Status(ctx)
+	must(err)
+	if s.Name != "alice" || s.Dir != net.People[0].Config.Dir || s.PID == 0 {
+		t.Errorf("status: %+v", s)
+	}
+	none, err := alice.Contacts(ctx)
+	must(err)
+	if none == nil || len(none) != 0 {
+		t.Errorf("no contacts: %#v", none)
+	}
+
+	_, err = alice.Add(ctx, api.AddRequest{Name: "nobody"})
+	refused(t, "add nobody", err, api.ErrNotFound)
+	k, err := alice.Add(ctx, api.AddRequest{Name: "bob", Note: "hi"})
+	must(err)
+	if k.Name != "bob" || k.Relation != api.Requested {
+		t.Errorf("added: %+v", k)
+	}
+	net.Wait("bob sees the request", func() bool {
+		all, err := bob.Contacts(ctx)
+		must(err)
+		return len(all) == 1 && all[0].Relation == api.Incoming && all[0].Note == "hi"
+	})
+	_, err = bob.Accept(ctx, "alice")
+	must(err)
+	net.Wait("alice sees the answer", func() bool {
+		all, err := alice.Contacts(ctx)
+		must(err)
+		return len(all) == 1 && all[0].Relation == api.Accepted
+	})
+
+	events := make(chan api.Event)
+	listening, leave := context.WithCancel(ctx)
+	left := make(chan struct{})
+	go func() {
+		defer close(left)
+		for e, err := range bob.Events(listening, 0) {
+			if err == nil && e.Kind == "message" {
+				events <- e
+			}
+		}
+	}()
+	m, err := alice.Send(ctx, api.SendRequest{To: "bob", Text: "hello\n\u202e"})
+	must(err)
+	e := <-events
+	if e.Message == nil || e.Message.Text != "hello\n\u202e" || e.With != "alice" {
+		t.Errorf("event: %+v", e)
+	}
+	leave()
+	<-left
+	must(bob.MarkRead(ctx, api.ReadRequest{With: "alice", UpTo: e.Message.Position}))
+	net.Wait("alice sees that it was read", func() bool {
+		tr, err := alice.Trace(ctx, m.ID[:8])
+		must(err)
+		return tr.Message.State == api.Read && len(tr.Steps) > 1
+	})
+	page, err := bob.History(ctx, "alice", 0, 10)
+	must(err)
+	if len(page) != 1 || page[0].ID != m.ID {
+		t.Errorf("history: %+v", page)
+	}
+	page, err = bob.History(ctx, "alice", page[0].Position, 10)
+	must(err)
+	if page == nil || len(page) != 0 {
+		t.Errorf("history before the first: %#v", page)
+	}
+	_, err = alice.History(ctx, "nobody", 0, 10)
+	refused(t, "history with nobody", err, api.ErrNotFound)
+	_, err = alice.Trace(ctx, "zzzzzzzz")
+	refused(t, "trace of nothing", err, api.ErrNotFound)
+
+	safetyA, err := alice.Safety(ctx, "bob")
+	must(err)
+	safetyB, err := bob.Safety(ctx, "alice")
+	must(err)
+	if safetyA.Number != safetyB.Number || len(safetyA.Number) < 60 || safetyA.Verified {
+		t.Errorf("safety numbers: %+v, %+v", safetyA, safetyB)
+	}
+	must(alice.SetVerified(ctx, "bob", true))
+	if safetyA, err = alice.Safety(ctx, "bob"); err != nil || !safetyA.Verified {
+		t.Errorf("verified: %+v, %v", safetyA, err)
+	}
+	for pong, err := range alice.Ping(ctx, "bob") {
+		must(err)
+		if pong.Problem == "" {
+			break
+		}
+	}
+	i, err := alice.Invite(ctx, api.InviteRequest{Uses: 2})
+	must(err)
+	if i.Uses != 2 || i.Link == "" {
+		t.Errorf("invite: %+v", i)
+	}
+	_, err = alice.Block(ctx, "bob")
+	must(err)
+	_, err = alice.Unblock(ctx, "bob")
+	must(err)
+	_, err = alice.Remove(ctx, "bob")
+	must(err)
+	_, err = alice.Decline(ctx, "nobody")
+	refused(t, "decline nobody", err, api.ErrNotFound)
+
+	var end error
+	waiting := make(chan struct{})
+	go func() {
+		defer close(waiting)
+		for _, err := range alice.NewEvents(ctx) {
+			if err != nil {
+				end = err
+			}
+		}
+	}()
+	must(alice.Down(ctx))
+	<-downA
+	<-waiting
+	if !errors.Is(end, api.ErrNotRunning) {
+		t.Errorf("a stream of a node that goes down ends with %v", end)
+	}
+}

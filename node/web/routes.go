@@ -1,0 +1,197 @@
+package web
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+
+	"github.com/parley-chat/parley/node"
+	"github.com/parley-chat/parley/node/api"
+	"github.com/parley-chat/parley/protocol"
+)
+
+// maxBody holds the longest text, escaped as badly as JSON can, in bytes.
+const maxBody = 6*protocol.MaxText + 16<<10
+
+type server struct {
+	node *node.Node
+	stop func()
+}
+
+func routes(n *node.Node, stop func()) http.Handler {
+	s := server{n, stop}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/status", answer(s.status))
+	mux.HandleFunc("GET /v1/whoami", answer(s.whoami))
+	mux.HandleFunc("GET /v1/contacts", answer(s.contacts))
+	mux.HandleFunc("POST /v1/contacts", answer(s.add))
+	mux.HandleFunc("POST /v1/contacts/{name}/{verb}", answer(s.contact))
+	mux.HandleFunc("GET /v1/contacts/{name}/safety", answer(s.safety))
+	mux.HandleFunc("POST /v1/contacts/{name}/verify", answer(s.verify))
+	mux.HandleFunc("POST /v1/messages", answer(s.send))
+	mux.HandleFunc("GET /v1/messages", answer(s.history))
+	mux.HandleFunc("GET /v1/messages/{id}/trace", answer(s.trace))
+	mux.HandleFunc("POST /v1/read", answer(s.read))
+	mux.HandleFunc("GET /v1/events", s.events)
+	mux.HandleFunc("GET /v1/ping/{name}", s.ping)
+	mux.HandleFunc("POST /v1/invites", answer(s.invite))
+	mux.HandleFunc("POST /v1/down", answer(s.down))
+	mux.HandleFunc("/", answer(func(r *http.Request) (any, error) {
+		return nil, refuse(api.ErrNotFound, "no such request: "+r.Method+" "+r.URL.Path)
+	}))
+	return mux
+}
+
+func (s server) status(r *http.Request) (any, error) { return s.node.Status(r.Context()) }
+func (s server) whoami(*http.Request) (any, error)   { return s.node.Whoami(), nil }
+
+func (s server) contacts(r *http.Request) (any, error) {
+	all, err := s.node.Contacts(r.Context())
+	return notNil(all), err
+}
+
+func (s server) add(r *http.Request) (any, error) {
+	in, err := body[api.AddRequest](r)
+	if err != nil {
+		return nil, err
+	}
+	return s.node.Add(r.Context(), in)
+}
+
+func (s server) contact(r *http.Request) (any, error) {
+	name := r.PathValue("name")
+	switch r.PathValue("verb") {
+	case "accept":
+		return s.node.Accept(r.Context(), name)
+	case "decline":
+		return s.node.Decline(r.Context(), name)
+	case "block":
+		return s.node.Block(r.Context(), name)
+	case "unblock":
+		return s.node.Unblock(r.Context(), name)
+	case "remove":
+		return s.node.Remove(r.Context(), name)
+	}
+	return nil, refuse(api.ErrNotFound, "nothing to do with a contact is called "+strconv.Quote(r.PathValue("verb")))
+}
+
+func (s server) safety(r *http.Request) (any, error) {
+	return s.node.Safety(r.Context(), r.PathValue("name"))
+}
+
+func (s server) verify(r *http.Request) (any, error) {
+	in, err := body[api.VerifyRequest](r)
+	if err != nil {
+		return nil, err
+	}
+	return nil, s.node.SetVerified(r.Context(), r.PathValue("name"), in.Verified)
+}
+
+func (s server) send(r *http.Request) (any, error) {
+	in, err := body[api.SendRequest](r)
+	if err != nil {
+		return nil, err
+	}
+	return s.node.Send(r.Context(), in)
+}
+
+func (s server) history(r *http.Request) (any, error) {
+	before, err := number(r, "before", 0)
+	if err != nil {
+		return nil, err
+	}
+	limit, err := number(r, "limit", 50)
+	if err != nil {
+		return nil, err
+	}
+	page, err := s.node.History(r.Context(), r.FormValue("with"), before, int(min(limit, api.MaxHistory)))
+	return notNil(page), err
+}
+
+func (s server) trace(r *http.Request) (any, error) {
+	return s.node.Trace(r.Context(), r.PathValue("id"))
+}
+
+func (s server) read(r *http.Request) (any, error) {
+	in, err := body[api.ReadRequest](r)
+	if err != nil {
+		return nil, err
+	}
+	return nil, s.node.MarkRead(r.Context(), in)
+}
+
+func (s server) invite(r *http.Request) (any, error) {
+	in, err := body[api.InviteRequest](r)
+	if err != nil {
+		return nil, err
+	}
+	return s.node.Invite(r.Context(), in)
+}
+
+func (s server) down(*http.Request) (any, error) {
+	s.stop()
+	return nil, nil
+}
+
+// answer turns a function into a handler: what it returns is sent as JSON, an
+// error as api.Error; nothing at all as 204.
+func answer(fn func(*http.Request) (any, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		out, err := fn(r)
+		switch {
+		case err != nil:
+			refusal := asError(err)
+			send(w, status(refusal.Code), refusal)
+		case out == nil:
+			w.WriteHeader(http.StatusNoContent)
+		default:
+			send(w, http.StatusOK, out)
+		}
+	}
+}
+
+func send(w http.ResponseWriter, code int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	json.NewEncoder(w).Encode(v) // an error means the other end is gone
+}
+
+// body decodes a request's body, all of it.
+func body[T any](r *http.Request) (in T, err error) {
+	d := json.NewDecoder(r.Body)
+	d.DisallowUnknownFields()
+	if err := d.Decode(&in); err != nil {
+		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+			return in, refuse(api.ErrBadInput, "the request is too large")
+		}
+		return in, refuse(api.ErrBadInput, "cannot read the request: "+err.Error())
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return in, refuse(api.ErrBadInput, "the request goes on after its end")
+	}
+	return in, nil
+}
+
+// number reads a query parameter.
+func number(r *http.Request, name string, unset uint64) (uint64, error) {
+	text := r.FormValue(name)
+	if text == "" {
+		return unset, nil
+	}
+	n, err := strconv.ParseUint(text, 10, 63)
+	if err != nil {
+		return 0, refuse(api.ErrBadInput, strconv.Quote(text)+" is no number for "+name)
+	}
+	return n, nil
+}
+
+// notNil makes an empty list of none, so that JSON says [] and not null.
+func notNil[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}
