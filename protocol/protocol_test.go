@@ -3,6 +3,7 @@ package protocol
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -73,5 +74,18 @@ func TestCodes(t *testing.T) {
 	}
 	if Code(9999).String() != "code_9999" {
 		t.Error("a code from the future has no name")
+	}
+}
+
+// TestEveryCodeIsSpecified: SPEC.md lists each code by number and name.
+func TestEveryCodeIsSpecified(t *testing.T) {
+	spec, err := os.ReadFile("SPEC.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for c, name := range codeNames {
+		if row := fmt.Sprintf("| %d | %s |", uint32(c), name); !strings.Contains(string(spec), row) {
+			t.Errorf("SPEC.md has no row %q", row)
+		}
 	}
 }
