@@ -78,7 +78,7 @@ type changeFunc func(store.Tx, time.Time, protocol.AccountID) (engine.Hint, erro
 func (n *Node) change(ctx context.Context, name string, fn changeFunc) (out api.Contact, err error) {
 	var now engine.Contact
 	err = n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
-		c, err := n.eng.ContactByName(tx, name)
+		c, err := n.contactByName(tx, name)
 		if err != nil {
 			return engine.Hint{}, err
 		}
@@ -101,7 +101,7 @@ func (n *Node) change(ctx context.Context, name string, fn changeFunc) (out api.
 
 func (n *Node) contact(ctx context.Context, name string) (out api.Contact, err error) {
 	err = n.kv.View(ctx, func(tx store.Tx) error {
-		c, err := n.eng.ContactByName(tx, name)
+		c, err := n.contactByName(tx, name)
 		out = n.apiContact(c)
 		return err
 	})
@@ -112,7 +112,7 @@ func (n *Node) contact(ctx context.Context, name string) (out api.Contact, err e
 // between them.
 func (n *Node) Safety(ctx context.Context, name string) (s api.Safety, err error) {
 	err = n.kv.View(ctx, func(tx store.Tx) error {
-		c, err := n.eng.ContactByName(tx, name)
+		c, err := n.contactByName(tx, name)
 		if err != nil {
 			return err
 		}
@@ -126,7 +126,7 @@ func (n *Node) Safety(ctx context.Context, name string) (s api.Safety, err error
 // SetVerified notes that the numbers were compared and are the same.
 func (n *Node) SetVerified(ctx context.Context, name string, verified bool) error {
 	return answer(n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
-		c, err := n.eng.ContactByName(tx, name)
+		c, err := n.contactByName(tx, name)
 		if err != nil {
 			return engine.Hint{}, err
 		}

@@ -1,6 +1,8 @@
 package node
 
 import (
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/parley-chat/parley/node/api"
@@ -51,6 +53,15 @@ func (s names) event(e engine.Event) api.Event {
 		out.Message = &m
 	}
 	return out
+}
+
+// contactByName finds an account by the name a user typed.
+func (n *Node) contactByName(tx store.Tx, name string) (engine.Contact, error) {
+	c, err := n.eng.ContactByName(tx, name)
+	if errors.Is(err, engine.ErrNotFound) {
+		return c, fmt.Errorf("%q: %w", name, engine.ErrNotContact)
+	}
+	return c, err
 }
 
 func apiPath(p engine.Path) api.Path { return api.Path(p.String()) }

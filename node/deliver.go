@@ -20,7 +20,8 @@ const (
 	openTimeout = 5 * time.Second
 	ackTimeout  = 20 * time.Second // the other end may have to look us up first
 	streamIdle  = time.Minute
-	framesAhead = 4 // sent and not yet acknowledged
+	silence     = 3 * time.Second // then the connection is suspect
+	framesAhead = 4               // sent and not yet acknowledged
 )
 
 // errBetterPath ends a stream on a relayed connection once there is a direct
@@ -28,7 +29,8 @@ const (
 var errBetterPath = errors.New("a better path is open")
 
 // delivery is one stream to a device: a writer, which sends frames of queued
-// envelopes, and a reader, which commits what comes back for each.
+// envelopes, a reader, which commits what comes back for each, and a watch over
+// the connection.
 type delivery struct {
 	w       *worker
 	d       device
@@ -36,6 +38,8 @@ type delivery struct {
 	via     engine.Path
 	sent    chan []engine.Queued // frames on their way, in order; closed by the writer
 	settled nudge                // the reader finished a frame
+	ended   chan struct{}        // closed by the reader when it has finished all
+	news    atomic.Int64         // unix nanoseconds of the last sign of life
 	refused atomic.Bool
 }
 
@@ -50,7 +54,7 @@ func (w *worker) deliver(ctx context.Context, d device) error {
 	}
 	f := &delivery{
 		w: w, d: d, s: s, via: w.n.pathOf(s.Conn()),
-		sent: make(chan []engine.Queued, framesAhead-1), settled: newNudge(),
+		sent: make(chan []engine.Queued, framesAhead-1), settled: newNudge(), ended: make(chan struct{}),
 	}
 	w.flying.Store(0)
 	defer w.flying.Store(0)
@@ -58,6 +62,7 @@ func (w *worker) deliver(ctx context.Context, d device) error {
 	stop := context.AfterFunc(ctx, func() { s.Reset() })
 	g.Go(func() error { return f.write(ctx) })
 	g.Go(func() error { return f.read(ctx) })
+	g.Go(func() error { return f.watch(ctx) })
 	err = g.Wait()
 	if stop() {
 		s.Close()
@@ -84,7 +89,9 @@ func (f *delivery) write(ctx context.Context) error {
 			}
 			continue
 		}
-		f.w.flying.Add(1)
+		if f.w.flying.Add(1) == 1 {
+			f.news.Store(time.Now().UnixNano())
+		}
 		select {
 		case f.sent <- rows:
 		case <-ctx.Done():
@@ -144,6 +151,7 @@ func (f *delivery) read(ctx context.Context) error {
 		select {
 		case rows, ok = <-f.sent:
 			if !ok {
+				close(f.ended)
 				return nil
 			}
 		case <-ctx.Done():
@@ -154,12 +162,41 @@ func (f *delivery) read(ctx context.Context) error {
 		if err := wire.ReadMsg(f.s, answer); err != nil {
 			return fmt.Errorf("wait for acknowledgement: %w", err)
 		}
+		f.news.Store(time.Now().UnixNano())
 		if err := f.settle(ctx, rows, answer.GetCodes()); err != nil {
 			return err
 		}
 		f.w.broken = 0
 		f.w.flying.Add(-1)
 		f.settled.push()
+	}
+}
+
+// watch closes the connection when no acknowledgement comes and it does not
+// answer a ping either. A connection whose other end moved or died looks alive
+// for half a minute and more, and libp2p would go on preferring it.
+func (f *delivery) watch(ctx context.Context) error {
+	look := time.NewTicker(silence / 2)
+	defer look.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-f.ended:
+			return nil
+		case <-look.C:
+		}
+		quiet := time.Since(time.Unix(0, f.news.Load()))
+		if f.w.flying.Load() == 0 || quiet < silence {
+			continue
+		}
+		if !answers(ctx, f.s.Conn(), silence) {
+			f.s.Conn().Close()
+			if !isRelayed(f.s.Conn().RemoteMultiaddr()) {
+				f.w.n.home.suspect()
+			}
+			return errConnLost
+		}
 	}
 }
 

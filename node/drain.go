@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -13,29 +12,33 @@ import (
 
 const (
 	drainFetch = 128 // items at a time; the rendezvous bounds their bytes
-	drainRetry = 15 * time.Second
+	drainRetry = 5 * time.Second
+	drainSweep = 10 * time.Minute // looks without a hint: one may have been lost
 )
 
 // runDrain empties the mailbox whenever there may be something in it.
 func (n *Node) runDrain(ctx context.Context) error {
-	var retry <-chan time.Time
-	for failures := 0; ; failures++ {
+	failures := 0
+	timer := time.NewTimer(drainSweep)
+	defer timer.Stop()
+	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-n.drain:
-		case <-retry:
+		case <-timer.C:
 		}
 		left, err := n.drainMailbox(ctx)
+		if err == nil && !left || !n.home.isUp() { // done, or the next welcome wakes us
+			failures = 0
+			timer.Reset(drainSweep)
+			continue
+		}
 		if err != nil && ctx.Err() == nil {
 			n.log.Info("mailbox not emptied", "err", err)
 		}
-		retry = nil
-		if errors.Is(err, ErrOffline) || err == nil && !left {
-			failures = -1 // done, or the next welcome wakes us
-			continue
-		}
-		retry = time.After(drainRetry << min(failures, 4))
+		timer.Reset(drainRetry << min(failures, 6))
+		failures++
 	}
 }
 

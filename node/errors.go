@@ -12,9 +12,9 @@ import (
 	"github.com/parley-chat/parley/store"
 )
 
-// answers are what a face is told for the errors that its user can do
+// told is what a face is told for the errors that its user can do
 // something about.
-var answers = []struct {
+var told = []struct {
 	is   error
 	code string
 	hint string
@@ -53,7 +53,7 @@ func answer(err error) error {
 	if e, ok := errors.AsType[*protocol.Error](err); ok {
 		return refusedAnswer(e)
 	}
-	for _, a := range answers {
+	for _, a := range told {
 		if errors.Is(err, a.is) {
 			return &api.Error{Code: a.code, Text: err.Error(), Hint: a.hint}
 		}

@@ -27,6 +27,7 @@ const (
 	retryReplaced  = 5 * time.Minute  // another copy of this device is in use: do not fight it
 	retryHopeless  = 10 * time.Minute // only a person can help, but it may have happened
 	maxSkew        = 5 * time.Minute  // beyond this the user is told
+	suspectEvery   = 5 * time.Minute
 )
 
 // ErrOffline is wrapped by the errors of what needs the rendezvous while it
@@ -49,6 +50,7 @@ type home struct {
 
 	busyUntil atomic.Int64 // unix nanoseconds: beat more often until then
 	lastBeat  atomic.Int64
+	suspected atomic.Int64 // unix nanoseconds of the last suspect that had an effect
 
 	mu     sync.Mutex
 	up     bool
@@ -219,16 +221,33 @@ func (h *home) busy() {
 	}
 }
 
-// hear takes in presence, and wakes mail for those who came.
+// suspect says that a direct connection to a contact died without a word. Our
+// public address may have changed: the QUIC connection to the rendezvous
+// survives that, and goes on showing the old address, with which no hole can be
+// punched any more. So it is made anew, now and then.
+func (h *home) suspect() {
+	now, last := time.Now().UnixNano(), h.suspected.Load()
+	if now-last > int64(suspectEvery) && h.suspected.CompareAndSwap(last, now) {
+		h.moved.push()
+	}
+}
+
+// hear takes in presence, wakes mail for those who came, and looks whether
+// those who went are really gone.
 func (h *home) hear(all []*wire.Presence) {
 	for _, p := range all {
 		a, err := protocol.FromBytes[protocol.AccountID](p.GetAccount())
 		if err != nil {
 			continue
 		}
-		if h.presence.set(a, p.GetOnline()) && p.GetOnline() {
-			for _, d := range h.n.gate.devicesOf(a) {
+		if !h.presence.set(a, p.GetOnline()) {
+			continue
+		}
+		for _, d := range h.n.gate.devicesOf(a) {
+			if p.GetOnline() {
 				h.n.outbox.wakeNew(d.id)
+			} else {
+				h.n.dialer.doubt(d)
 			}
 		}
 	}

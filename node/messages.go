@@ -21,7 +21,7 @@ func (n *Node) Send(ctx context.Context, r api.SendRequest) (sent api.Message, e
 	}
 	n.home.busy()
 	err = n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
-		c, err := n.eng.ContactByName(tx, r.To)
+		c, err := n.contactByName(tx, r.To)
 		if err != nil {
 			return engine.Hint{}, err
 		}
@@ -40,7 +40,7 @@ func (n *Node) Send(ctx context.Context, r api.SendRequest) (sent api.Message, e
 // end), oldest first, at most limit.
 func (n *Node) History(ctx context.Context, with string, before uint64, limit int) (page []api.Message, err error) {
 	err = n.kv.View(ctx, func(tx store.Tx) error {
-		c, err := n.eng.ContactByName(tx, with)
+		c, err := n.contactByName(tx, with)
 		if err != nil {
 			return err
 		}
@@ -77,7 +77,7 @@ func (n *Node) Trace(ctx context.Context, id string) (t api.Trace, err error) {
 // authors.
 func (n *Node) MarkRead(ctx context.Context, r api.ReadRequest) error {
 	return answer(n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
-		c, err := n.eng.ContactByName(tx, r.With)
+		c, err := n.contactByName(tx, r.With)
 		if err != nil {
 			return engine.Hint{}, err
 		}

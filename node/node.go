@@ -198,8 +198,9 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	if n.lan != nil {
 		g.Go(func() error { return n.lan.run(ctx) }) // mDNS; one reader per network interface
 	}
-	// And one per incoming stream (handleMsg, started by libp2p), and one per
-	// attempt to replace a relayed connection (dialer.upgrade).
+	// And, waited for by Close: one per incoming stream (handleMsg, started by
+	// libp2p), per attempt to replace a relayed connection (dialer.upgrade), and
+	// per connection of somebody who went offline (dialer.doubt).
 	err = g.Wait()
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		return nil

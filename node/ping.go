@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"net"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
+	multistream "github.com/multiformats/go-multistream"
 
 	"github.com/parley-chat/parley/node/api"
 	"github.com/parley-chat/parley/node/engine"
@@ -54,7 +56,7 @@ func (n *Node) Ping(ctx context.Context, name string) iter.Seq2[api.Pong, error]
 func (n *Node) pingTarget(ctx context.Context, name string) (device, error) {
 	var c engine.Contact
 	err := n.kv.View(ctx, func(tx store.Tx) (err error) {
-		c, err = n.eng.ContactByName(tx, name)
+		c, err = n.contactByName(tx, name)
 		return err
 	})
 	if err != nil {
@@ -105,8 +107,11 @@ func (p *pinger) try(ctx context.Context) (pong api.Pong, err error) {
 	}
 	c := p.s.Conn()
 	pong.Path, pong.Addr = apiPath(p.n.pathOf(c)), c.RemoteMultiaddr().String()
-	rtt, err := p.exchange(ctx)
+	rtt, err := echo(ctx, p.s)
 	pong.RTTms = millis(rtt)
+	if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() {
+		c.Close() // it leads nowhere; the next attempt finds another way
+	}
 	if err != nil {
 		p.close()
 	}
@@ -125,8 +130,9 @@ func (p *pinger) open(ctx context.Context) error {
 	return nil
 }
 
-func (p *pinger) exchange(ctx context.Context) (rtt time.Duration, err error) {
-	s := p.s
+// echo sends something on a stream of libp2p's ping protocol and waits for it
+// to come back, until ctx ends.
+func echo(ctx context.Context, s network.Stream) (rtt time.Duration, err error) {
 	deadline, _ := ctx.Deadline()
 	s.SetDeadline(deadline)
 	defer context.AfterFunc(ctx, func() { s.SetDeadline(time.Unix(1, 0)) })()
@@ -143,6 +149,26 @@ func (p *pinger) exchange(ctx context.Context) (rtt time.Duration, err error) {
 		return 0, errors.New("the reply is not what was sent")
 	}
 	return time.Since(begun), nil
+}
+
+// answers tells whether the other end of this very connection is there.
+func answers(ctx context.Context, c network.Conn, within time.Duration) bool {
+	ctx, cancel := context.WithTimeout(onlyConnected(ctx), within)
+	defer cancel()
+	s, err := c.NewStream(ctx)
+	if err != nil {
+		return false
+	}
+	defer s.Reset()
+	defer context.AfterFunc(ctx, func() { s.Reset() })()
+	if err := s.SetProtocol(ping.ID); err != nil {
+		return true // our own limits; nothing is known of the other end
+	}
+	if err := multistream.SelectProtoOrFail(ping.ID, s); err != nil {
+		return false
+	}
+	_, err = echo(ctx, s)
+	return err == nil
 }
 
 func (p *pinger) close() {

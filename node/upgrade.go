@@ -19,6 +19,7 @@ const (
 	upgradeFirst  = 30 * time.Second // libp2p itself tries for the first 15 s
 	upgradeEvery  = 5 * time.Minute
 	upgradeBudget = 5 * time.Second
+	doubtTimeout  = time.Second
 	eventBuffer   = 256 // a full one would stop libp2p
 )
 
@@ -108,6 +109,22 @@ func (d *dialer) sweep() {
 		}
 	}
 	d.unused, d.upgrades = unused, upgrades
+}
+
+// doubt closes connections to a device that do not answer: its owner's link to
+// the rendezvous ended, and a dead connection looks alive for half a minute.
+func (d *dialer) doubt(of device) {
+	for _, c := range d.n.host.Network().ConnsToPeer(of.peer) {
+		if !d.n.enter() {
+			return
+		}
+		go func() {
+			defer d.n.leave()
+			if !answers(d.n.ctx, c, doubtTimeout) {
+				c.Close()
+			}
+		}()
+	}
 }
 
 // planUpgrade starts an upgrade when it is time, and tells when the next is.

@@ -19,10 +19,9 @@ import (
 
 // Stream protocol IDs (SPEC "Streams").
 const (
-	CallProtocol   = "/parley/call/1"   // one request to the rendezvous, one answer
-	LinkProtocol   = "/parley/link/1"   // a node's standing link to the rendezvous: beats up, hints down
-	MsgProtocol    = "/parley/msg/1"    // envelopes to a device, acknowledgements back
-	PrekeyProtocol = "/parley/prekey/1" // a device's own prekey, asked from itself
+	CallProtocol = "/parley/call/1" // one request to the rendezvous, one answer
+	LinkProtocol = "/parley/link/1" // a node's standing link to the rendezvous: beats up, hints down
+	MsgProtocol  = "/parley/msg/1"  // envelopes to a device, acknowledgements back
 )
 
 // Version is the one protocol version this build speaks. It is signed into

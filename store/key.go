@@ -83,8 +83,8 @@ func (r *KeyReader) Bytes(n int) []byte {
 // Uint64 reads a number.
 func (r *KeyReader) Uint64() uint64 { return binary.BigEndian.Uint64(r.Bytes(8)) }
 
-// String reads an escaped string.
-func (r *KeyReader) String() string {
+// Text reads an escaped string.
+func (r *KeyReader) Text() string {
 	var s []byte
 	for !r.bad {
 		i := bytes.IndexByte(r.rest, 0)

@@ -21,7 +21,7 @@ import (
 const (
 	MaxKey   = 1024      // bytes
 	MaxValue = 1<<20 - 1 // bytes
-	MaxTx    = 2 << 20     // all writes of one transaction, summed by Cost
+	MaxTx    = 2 << 20   // all writes of one transaction, summed by Cost
 )
 
 var (

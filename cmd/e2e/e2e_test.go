@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/parley-chat/parley/cmd/drive"
+	"github.com/parley-chat/parley/node/api"
 )
 
 var bin string // the parley binary, built once for all tests
@@ -48,6 +49,7 @@ type group struct {
 	dir   string
 	flags []string // of the host
 	in    []string // what the host runs inside of
+	log   *os.File // what the host writes to stderr
 	host  *drive.Host
 }
 
@@ -85,8 +87,10 @@ func (g *group) start() {
 	if g.host != nil {
 		invite = g.host.Invite
 	}
-	log := g.logFile("host")
-	host, err := drive.StartHost(g.ctx, bin, filepath.Join(g.dir, "host"), g.in, log, invite, g.flags...)
+	if g.log == nil {
+		g.log = g.logFile("host")
+	}
+	host, err := drive.StartHost(g.ctx, bin, filepath.Join(g.dir, "host"), g.in, g.log, invite, g.flags...)
 	if err != nil {
 		g.t.Fatal(err)
 	}
@@ -147,7 +151,7 @@ func (g *group) texts(p drive.Person, from string) (got []string) {
 		return nil
 	}
 	for _, m := range messages {
-		if !m.Mine {
+		if !m.Mine && m.State != api.Hole {
 			got = append(got, m.Text)
 		}
 	}

@@ -53,8 +53,8 @@ func TestKillAtRandomMoments(t *testing.T) {
 		t.Fatal("nothing was killed")
 	}
 
-	g.awaitAll(bob, "alice", sent[0])
-	g.awaitAll(alice, "bob", sent[1])
+	g.awaitAll(bob, alice, sent[0])
+	g.awaitAll(alice, bob, sent[1])
 	g.awaitStates(alice, "bob")
 	g.awaitStates(bob, "alice")
 }
@@ -106,15 +106,62 @@ func (g *group) killNode(p drive.Person) {
 	}
 }
 
-func (g *group) awaitAll(p drive.Person, from string, want []string) {
+func (g *group) awaitAll(p, from drive.Person, want []string) {
 	g.t.Helper()
 	var got []string
-	err := drive.Until(g.ctx, 2*time.Minute, fmt.Sprintf("%s has all of %s's messages", p.Name, from), func() bool {
-		got = g.texts(p, from)
+	err := drive.Until(g.ctx, 2*time.Minute, fmt.Sprintf("%s has all of %s's messages", p.Name, from.Name), func() bool {
+		got = g.texts(p, from.Name)
 		return len(got) >= len(want)
 	})
-	if !slices.Equal(got, want) {
-		g.t.Fatalf("%s has %d of %d messages of %s (%v); first difference at %d", p.Name, len(got), len(want), from, err, firstDifference(got, want))
+	if slices.Equal(got, want) {
+		return
+	}
+	at := firstDifference(got, want)
+	g.t.Errorf("%s has %d of %d messages of %s (%v); first difference at %d", p.Name, len(got), len(want), from.Name, err, at)
+	g.explain(p, from, want[min(at, len(want)-1)])
+	g.t.FailNow()
+}
+
+// explain logs what both sides know of a message that has not come, and of the
+// rows around the place where it should be.
+func (g *group) explain(p, from drive.Person, missing string) {
+	for _, side := range []struct {
+		who, with drive.Person
+	}{{from, p}, {p, from}} {
+		messages, _ := side.who.History(g.ctx, side.with.Name)
+		logged := 0
+		for _, m := range messages {
+			if odd := m.State == api.Hole || m.State == api.Queued || m.State == api.Stored || m.Text == missing; odd && logged < 20 {
+				logged++
+				g.t.Logf("%s: %+v", side.who.Name, m)
+			}
+			if m.Mine && m.Text == missing {
+				trace, err := side.who.Run(g.ctx, "trace", m.ID)
+				g.t.Logf("%s's trace of %q: %s %v", side.who.Name, missing, trace, err)
+			}
+		}
+		status, err := side.who.Run(g.ctx, "status")
+		g.t.Logf("%s's status: %s %v", side.who.Name, status, err)
+		g.logTroubles(side.who)
+	}
+}
+
+// logTroubles logs the person's events that are neither messages nor states.
+func (g *group) logTroubles(p drive.Person) {
+	client, err := api.Dial(p.Dir)
+	if err != nil {
+		return
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(g.ctx, 3*time.Second)
+	defer cancel()
+	for e, err := range client.Events(ctx, 0) {
+		if err != nil {
+			return
+		}
+		if e.Kind != "message" && e.Kind != "state" {
+			g.t.Logf("%s: %+v", p.Name, e)
+		}
 	}
 }
 

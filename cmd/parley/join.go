@@ -102,6 +102,9 @@ func checkFree(ctx context.Context, dir string) error {
 	}
 	defer client.Close()
 	me, err := client.Whoami(ctx)
+	if errors.Is(err, api.ErrNotRunning) {
+		return nil // it was just ending
+	}
 	if err != nil {
 		return err
 	}

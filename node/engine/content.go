@@ -25,6 +25,7 @@ func (in *incoming) id() protocol.MsgID { return protocol.MsgID(in.content.GetMs
 const turnAfter = 64
 
 func (w *work) receiveContent(in *incoming) error {
+	in.d.heard = w.now.Truncate(time.Minute)
 	switch body := in.content.GetBody().(type) {
 	case *wire.Content_Text:
 		if err := w.impliedAccept(in); err != nil {

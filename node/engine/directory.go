@@ -206,7 +206,9 @@ func (w *work) revoked(p *peerRow, id protocol.AccountID, device protocol.Device
 	}
 	d.revoked = true
 	for _, s := range slices.Clone(d.sessions) {
-		w.forgetSession(d, s.ID)
+		if err := w.forgetSession(device, d, s.ID); err != nil {
+			return err
+		}
 	}
 	if err := w.purge(device, d); err != nil {
 		return err

@@ -115,7 +115,9 @@ func (n *node) loseSessions(other *node) {
 			return Hint{}, err
 		}
 		for _, s := range slices.Clone(d.sessions) {
-			w.forgetSession(d, s.ID)
+			if err := w.forgetSession(other.device(), d, s.ID); err != nil {
+				return Hint{}, err
+			}
 		}
 		return w.end()
 	})

@@ -24,7 +24,9 @@ const (
 	tableCert   byte = 'c' // device -> its certificate
 
 	tableSession byte = 's' // session -> session.State
+	tableGone    byte = 'y' // session that was dropped -> device
 	tableReplay  byte = 'x' // signed prekey, ephemeral key -> opened before
+	tableSeen    byte = 'u' // day, envelope -> taken in before
 
 	tableHistory byte = 'h' // account, position -> historyRow
 	tableIndex   byte = 'm' // message, author device -> indexRow
@@ -53,6 +55,8 @@ func keyReceipt(d protocol.DeviceID) []byte { return store.Key(tableReceipt, d[:
 func keyReason(d protocol.DeviceID) []byte  { return store.Key(tableReason, d[:]) }
 
 func keySession(s protocol.SessionID) []byte { return store.Key(tableSession, s[:]) }
+
+func keyGone(s protocol.SessionID) []byte { return store.Key(tableGone, s[:]) }
 
 func keyReplay(signed protocol.PrekeyID, ephemeral [32]byte) []byte {
 	return store.Key(tableReplay, signed[:], ephemeral[:])

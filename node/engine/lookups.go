@@ -70,6 +70,15 @@ func (w *work) wantRefresh(id protocol.AccountID) error {
 
 // lookupAgain asks once more, if a session is still wanted.
 func (w *work) lookupAgain(id protocol.AccountID, p *peerRow) error {
+	for _, device := range p.devices {
+		d, err := w.device(device.id)
+		if err != nil {
+			return err
+		}
+		if err := w.drain(device.id, d); err != nil {
+			return err
+		}
+	}
 	if wanted, err := w.wantsAny(p); err != nil || !wanted {
 		return err
 	}

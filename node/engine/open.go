@@ -21,12 +21,14 @@ type Opened struct {
 	// the envelope names a session that is not known.
 	From protocol.DeviceID
 
+	id      protocol.EnvelopeID
 	session protocol.SessionID
 	message []byte // the ratchet message, a view into the envelope
 
-	cause   string         // why it cannot be opened; "": it may
-	blocked bool           // the sender is
-	opening *acceptedState // a session that begins with this envelope
+	cause   string            // why it cannot be opened; "": it may
+	claimed protocol.DeviceID // a device of a known account that an opening claims to be of
+	blocked bool              // the sender is
+	opening *acceptedState    // a session that begins with this envelope
 }
 
 // acceptedState is a session that was accepted but not stored: Receive does
@@ -53,7 +55,7 @@ func (e *Engine) Open(tx store.Tx, now time.Time, env []byte) (Opened, error) {
 	if err != nil || len(env) > protocol.MaxEnvelope {
 		return Opened{cause: CauseMalformed}, nil
 	}
-	o := Opened{session: id, message: env}
+	o := Opened{id: protocol.IDOf(env), session: id, message: env}
 	if !opens {
 		return o, nil
 	}
@@ -79,6 +81,7 @@ func (e *Engine) open(tx store.Tx, now time.Time, o *Opened, opening envelope.Op
 	if err := e.checkSender(tx, now, o, opening.Cert); err != nil || o.blocked || o.cause != "" {
 		return err
 	}
+	o.claimed = opening.Sender
 	signed, oneTime, err := e.pairs(tx, o, opening)
 	if err != nil || o.cause != "" {
 		return err

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"slices"
 	"time"
 
 	"github.com/parley-chat/parley/protocol"
@@ -274,30 +275,35 @@ func (w *work) refused(to protocol.DeviceID, key []byte, r itemRow, refusal *pro
 		if err := w.wantRefresh(r.account); err != nil {
 			return err
 		}
-	case protocol.StaleKey:
-		if err := w.replaceOpening(to, r); err != nil {
+	case protocol.StaleKey, protocol.Undecryptable:
+		if err := w.replaceSession(to, r, refusal.Code); err != nil {
 			return err
 		}
 	}
 	return w.reason(to, refusal.Error())
 }
 
-// replaceOpening gives up a session that the device cannot accept, because the
-// prekeys it was opened with are gone, and wants a new one.
-func (w *work) replaceOpening(device protocol.DeviceID, r itemRow) error {
-	id, opening, err := session.PeekSession(r.sealed)
-	if err != nil || !opening {
+// replaceSession gives up a session that the device cannot accept: the prekeys
+// it was opened with are gone, or it is too old; or that we have given up
+// already. Any other envelope that the device could not open is left to the
+// device to repair.
+func (w *work) replaceSession(device protocol.DeviceID, r itemRow, code protocol.Code) error {
+	id, _, err := session.PeekSession(r.sealed)
+	if err != nil { // kept, so it was taken meanwhile
 		return nil
 	}
 	d, err := w.device(device)
 	if err != nil {
 		return err
 	}
-	s, ok, err := w.session(id)
-	if err != nil || !ok || s.Confirmed() {
-		return err
+	if i := slices.IndexFunc(d.sessions, func(s knownSession) bool { return s.ID == id }); i >= 0 {
+		if d.sessions[i].Confirmed || code != protocol.StaleKey && !d.sessions[i].expired(w.now) {
+			return nil
+		}
+		if err := w.forgetSession(device, d, id); err != nil {
+			return err
+		}
 	}
-	w.forgetSession(d, id)
 	return w.sealAnew(device, d)
 }
 

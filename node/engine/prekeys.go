@@ -19,7 +19,8 @@ const (
 	resetEvery    = 24 * time.Hour // least time between two replacements of the whole stock
 	conflictWait  = 10 * time.Minute
 	refusedWait   = time.Minute
-	maxPrivates   = 4096 // one-time prekeys kept, claimed ones included
+	countsAge     = time.Minute // counts are at most so old
+	maxPrivates   = 4096        // one-time prekeys kept, claimed ones included
 )
 
 // PrekeyPlan returns what to upload now, nil for nothing. Have is what the
@@ -37,6 +38,7 @@ func (e *Engine) PrekeyPlan(tx store.Tx, now time.Time, have *wire.PrekeyCounts)
 	}
 	before := k.encode()
 	up := &wire.UploadPrekeys{}
+	room := protocol.PrekeyStock
 	if have != nil {
 		if err := w.planSigned(&k, have); err != nil {
 			return nil, err
@@ -44,8 +46,11 @@ func (e *Engine) PrekeyPlan(tx store.Tx, now time.Time, have *wire.PrekeyCounts)
 		if stock, err = w.planOneTime(&k, stock, have); err != nil {
 			return nil, err
 		}
+		if !k.resetting {
+			room = limitOf(have) - int(have.GetOneTime())
+		}
 	}
-	if err := w.fill(up, &k, stock); err != nil {
+	if err := w.fill(up, &k, stock, room); err != nil {
 		return nil, err
 	}
 	if err := w.save(store.Key(tablePrekeys), k.encode(), before); err != nil {
@@ -94,7 +99,8 @@ func (w *work) planSigned(k *prekeysRow, have *wire.PrekeyCounts) error {
 	age := w.now.Sub(k.signedAt)
 	due := !w.now.Before(k.rotateAt) || age < -time.Hour || k.fallback && age >= fallbackAfter
 	if k.signed != (protocol.PrekeyID{}) && !due {
-		k.signedPending = k.signedPending || string(have.GetSignedId()) != string(k.signed[:])
+		missing := string(have.GetSignedId()) != string(k.signed[:]) && w.now.Sub(k.lastUpload) >= countsAge
+		k.signedPending = k.signedPending || missing
 		return nil
 	}
 	id := w.e.id
@@ -115,14 +121,18 @@ func (w *work) planSigned(k *prekeysRow, have *wire.PrekeyCounts) error {
 // forgets what was claimed, replaces everything if the rendezvous has another
 // stock than ours, and makes new prekeys when few are left.
 func (w *work) planOneTime(k *prekeysRow, stock []stocked, have *wire.PrekeyCounts) ([]stocked, error) {
-	limit := min(int(have.GetCap()), protocol.PrekeyStock)
-	if limit == 0 {
-		limit = protocol.PrekeyStock
-	}
 	left := int(have.GetOneTime())
 	if start, end, ok := window(stock, left, have.GetDigest()); ok {
 		if err := w.dropStock(stock[:start]); err != nil {
 			return nil, err
+		}
+		if err := w.setPending(stock[start:end], false); err != nil {
+			return nil, err
+		}
+		if w.now.Sub(k.lastUpload) >= countsAge { // it confirmed more, and lost that since, as when it is set back
+			if err := w.setPending(stock[end:], true); err != nil {
+				return nil, err
+			}
 		}
 		left += len(stock) - end // what it got, or will get, since it said so
 		stock = stock[start:]
@@ -141,7 +151,28 @@ func (w *work) planOneTime(k *prekeysRow, stock []stocked, have *wire.PrekeyCoun
 	if left >= protocol.PrekeyRefill {
 		return stock, nil
 	}
-	return w.refill(k, stock, min(limit-left, maxPrivates-int(k.kept)))
+	return w.refill(k, stock, min(limitOf(have)-left, maxPrivates-int(k.kept)))
+}
+
+// limitOf is how many one-time prekeys the rendezvous takes.
+func limitOf(have *wire.PrekeyCounts) int {
+	if have.GetCap() == 0 {
+		return protocol.PrekeyStock
+	}
+	return min(int(have.GetCap()), protocol.PrekeyStock)
+}
+
+func (w *work) setPending(stock []stocked, pending bool) error {
+	for i := range stock {
+		if stock[i].pending == pending {
+			continue
+		}
+		stock[i].pending = pending
+		if err := w.setStocked(stock[i]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // resetStock plans to replace the whole published stock: the rendezvous has
@@ -186,17 +217,22 @@ func (w *work) refill(k *prekeysRow, stock []stocked, n int) ([]stocked, error) 
 	return stock, nil
 }
 
-// window finds where in the stock the left prekeys lie whose digest the
-// rendezvous gave: normally they are the newest; ahead of those come some that
-// are claimed, behind them some that it did not have when it spoke. Where the
-// digest tells nothing, what is not confirmed is taken not to be there.
+// window finds where in the stock the left prekeys lie that the rendezvous has,
+// by the digest it gave: normally they are the newest; ahead of those come some
+// that are claimed, behind them some that it did not have when it spoke. Where
+// the digest tells nothing, as few as possible of those that are not confirmed
+// are taken to be there. Not ok means that it has others than ours.
 func window(stock []stocked, left int, digest []byte) (start, end int, ok bool) {
 	if left == 0 || len(digest) == 0 {
 		end = slices.IndexFunc(stock, func(s stocked) bool { return s.pending })
 		if end < 0 {
 			end = len(stock)
 		}
-		ok = left > 0 || len(digest) == 0 || string(digest) == string(stockDigest(nil))
+		end = max(end, min(left, len(stock)))
+		ok = left <= len(stock)
+		if left == 0 && len(digest) > 0 {
+			ok = string(digest) == string(stockDigest(nil))
+		}
 		return max(0, end-left), end, ok
 	}
 	for end = len(stock); end >= left; end-- {
@@ -221,9 +257,10 @@ func stockDigest(stock []stocked) []byte {
 	return h.Sum(nil)
 }
 
-// fill puts what is not confirmed into an upload. Of a one-time prekey that
+// fill puts what is not confirmed into an upload, at most room one-time
+// prekeys, which is what the rendezvous has room for. Of a one-time prekey that
 // was used meanwhile nothing is left to publish: it was there after all.
-func (w *work) fill(up *wire.UploadPrekeys, k *prekeysRow, stock []stocked) error {
+func (w *work) fill(up *wire.UploadPrekeys, k *prekeysRow, stock []stocked, room int) error {
 	up.Reset_ = k.resetting
 	if k.signedPending {
 		pair, err := loadPair(w.tx, keySigned(k.signed))
@@ -236,7 +273,7 @@ func (w *work) fill(up *wire.UploadPrekeys, k *prekeysRow, stock []stocked) erro
 		up.SignedRecord, up.Rsa = pair.Record.Marshal(), w.e.id.RSA.Public().Bytes()
 	}
 	for _, s := range stock {
-		if !s.pending {
+		if !s.pending || len(up.OneTimeRecords) >= room {
 			continue
 		}
 		r, ok, err := load[pairRow](w.tx, keyOneTime(s.id))

@@ -22,57 +22,71 @@ func (n *node) prekeyStatus() (s PrekeyStatus) {
 	return s
 }
 
+// bothKinds runs a test against a rendezvous that tells the digest of the
+// stock, and against one that does not.
+func bothKinds(t *testing.T, fn func(t *testing.T, w *world)) {
+	for name, terse := range map[string]bool{"with digest": false, "without": true} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.home.terse = terse
+			fn(t, w)
+		})
+	}
+}
+
 func (n *node) shelf() *shelf { return n.w.home.devices[n.device()] }
 
 // Ten minutes in which every upload conflicts: few requests, one notice, and
 // all is well afterwards.
 func TestOTK03_ConflictsEndInOneRound(t *testing.T) {
-	w := newWorld(t)
-	a := w.add("alice")
-	s := a.shelf()
-	s.oneTime = s.oneTime[:10]
-	w.home.conflict = func(protocol.PrekeyID) bool { return true }
-	requests := 0
-	for range 600 {
-		requests += a.syncPrekeys()
-		w.now = w.now.Add(time.Second)
-	}
-	if requests >= 10 {
-		t.Errorf("%d requests", requests)
-	}
-	if n := a.events(KindNotice); len(n) != 1 || n[0].Cause != NoticePrekeyConflict {
-		t.Errorf("notices %+v", n)
-	}
-	if p := a.prekeyStatus().LastProblem; p != "key_conflict" {
-		t.Errorf("problem %q", p)
-	}
-	w.home.conflict = nil
-	w.now = w.now.Add(time.Hour)
-	requests = a.syncPrekeys()
-	if st := a.prekeyStatus(); requests != 1 || st.Published != protocol.PrekeyStock || st.LastProblem != "" {
-		t.Errorf("%d requests, status %+v", requests, st)
-	}
+	bothKinds(t, func(t *testing.T, w *world) {
+		a := w.add("alice")
+		s := a.shelf()
+		s.oneTime = s.oneTime[90:]
+		w.home.conflict = func(protocol.PrekeyID) bool { return true }
+		requests := 0
+		for range 600 {
+			requests += a.syncPrekeys()
+			w.now = w.now.Add(time.Second)
+		}
+		if requests >= 10 {
+			t.Errorf("%d requests", requests)
+		}
+		if n := a.events(KindNotice); len(n) != 1 || n[0].Cause != NoticePrekeyConflict {
+			t.Errorf("notices %+v", n)
+		}
+		if p := a.prekeyStatus().LastProblem; p != "key_conflict" {
+			t.Errorf("problem %q", p)
+		}
+		w.home.conflict = nil
+		w.now = w.now.Add(time.Hour)
+		requests = a.syncPrekeys()
+		if st := a.prekeyStatus(); requests != 1 || st.Published != protocol.PrekeyStock || st.LastProblem != "" {
+			t.Errorf("%d requests, status %+v", requests, st)
+		}
+	})
 }
 
 func TestOTK03_OneConflictingKey(t *testing.T) {
-	w := newWorld(t)
-	a := w.add("alice")
-	s := a.shelf()
-	s.oneTime = s.oneTime[50+1:]
-	first := true
-	w.home.conflict = func(protocol.PrekeyID) bool {
-		defer func() { first = false }()
-		return first
-	}
-	if n := a.syncPrekeys(); n != 1 {
-		t.Errorf("%d requests", n)
-	}
-	if n := len(s.oneTime); n != protocol.PrekeyStock-1 {
-		t.Errorf("%d published", n)
-	}
-	if n := len(a.rows(tableOneTime)); n != protocol.PrekeyStock+51-1 {
-		t.Errorf("%d private halves", n) // those taken off the shelf are kept, the conflicting one is not
-	}
+	bothKinds(t, func(t *testing.T, w *world) {
+		a := w.add("alice")
+		s := a.shelf()
+		s.oneTime = s.oneTime[50+1:]
+		first := true
+		w.home.conflict = func(protocol.PrekeyID) bool {
+			defer func() { first = false }()
+			return first
+		}
+		if n := a.syncPrekeys(); n != 1 {
+			t.Errorf("%d requests", n)
+		}
+		if n := len(s.oneTime); n != protocol.PrekeyStock-1 {
+			t.Errorf("%d published", n)
+		}
+		if n := len(a.rows(tableOneTime)); n != protocol.PrekeyStock+51-1 {
+			t.Errorf("%d private halves", n) // those taken off the shelf are kept, the conflicting one is not
+		}
+	})
 }
 
 // The process dies at every point of an upload. The same keys are uploaded
@@ -109,8 +123,8 @@ func TestOTK04_CrashAtEveryPoint(t *testing.T) {
 		}},
 	}
 	for _, p := range points {
-		t.Run(p.name, func(t *testing.T) {
-			w := newWorld(t)
+		bothKinds(t, func(t *testing.T, w *world) {
+			t.Log(p.name)
 			a := w.add("alice")
 			a.shelf().oneTime = a.shelf().oneTime[90:]
 			p.fn(t, w, a)
@@ -120,7 +134,7 @@ func TestOTK04_CrashAtEveryPoint(t *testing.T) {
 			if got := recordsOf(again); !slices.Equal(got, sent) {
 				t.Fatalf("%d keys are sent again, %d were planned", len(got), len(sent))
 			}
-			if n := a.syncPrekeys(); n != 1 {
+			if n := a.syncPrekeys(); n > 1 {
 				t.Errorf("%d requests", n)
 			}
 			if n := len(a.shelf().oneTime); n != protocol.PrekeyStock {
@@ -161,26 +175,27 @@ func recordsOf(up *wire.UploadPrekeys) (ids []protocol.PrekeyID) {
 }
 
 func TestOTK05_SilenceChangesNothing(t *testing.T) {
-	w := newWorld(t)
-	a := w.add("alice")
-	uploads := a.shelf().uploads
-	before := a.state()
-	for range 1000 {
-		a.syncPrekeys()
-		if up := a.plan(nil); up != nil {
-			t.Fatal("an upload without counts")
+	bothKinds(t, func(t *testing.T, w *world) {
+		a := w.add("alice")
+		uploads := a.shelf().uploads
+		before := a.state()
+		for range 1000 {
+			a.syncPrekeys()
+			if up := a.plan(nil); up != nil {
+				t.Fatal("an upload without counts")
+			}
+			if a.stored(&wire.UploadPrekeys{}, nil) {
+				t.Fatal("an answer without counts asks for more")
+			}
+			w.now = w.now.Add(time.Minute)
 		}
-		if a.stored(&wire.UploadPrekeys{}, nil) {
-			t.Fatal("an answer without counts asks for more")
+		if n := a.shelf().uploads - uploads; n != 0 {
+			t.Errorf("%d uploads", n)
 		}
-		w.now = w.now.Add(time.Minute)
-	}
-	if n := a.shelf().uploads - uploads; n != 0 {
-		t.Errorf("%d uploads", n)
-	}
-	if !slices.Equal(before, a.state()) {
-		t.Error("the store changed")
-	}
+		if !slices.Equal(before, a.state()) {
+			t.Error("the store changed")
+		}
+	})
 }
 
 // The private half goes only once the first message has opened.
@@ -232,7 +247,11 @@ func TestOTK10_Fallback(t *testing.T) {
 		t.Errorf("the same again: %v", code)
 	}
 	b.loseSessions(a) // even then the opening is not accepted again
-	if code := b.receive(opened, a.device(), Mailbox); code != protocol.Undecryptable {
+	if code := b.receive(opened, a.device(), Mailbox); code != protocol.OK || len(b.rows(tableSession)) != 0 {
+		t.Errorf("the same again, taken in before: %v, %d sessions", code, len(b.rows(tableSession)))
+	}
+	b.drop(tableSeen)
+	if code := b.receive(opened, a.device(), Mailbox); code != protocol.StaleKey {
 		t.Errorf("the same again without the session: %v", code)
 	}
 	w.home.deaf = false
@@ -263,17 +282,18 @@ func TestOTK10_Fallback(t *testing.T) {
 }
 
 func TestOTK11_RefillBelowTheMark(t *testing.T) {
-	w := newWorld(t)
-	a := w.add("alice")
-	s := a.shelf()
-	s.oneTime = s.oneTime[protocol.PrekeyStock-protocol.PrekeyRefill:]
-	if a.plan(w.home.counts(a.device())) != nil {
-		t.Error("a refill at the mark")
-	}
-	s.oneTime = s.oneTime[1:]
-	if n := a.syncPrekeys(); n != 1 || len(s.oneTime) != protocol.PrekeyStock {
-		t.Errorf("%d requests, %d published", n, len(s.oneTime))
-	}
+	bothKinds(t, func(t *testing.T, w *world) {
+		a := w.add("alice")
+		s := a.shelf()
+		s.oneTime = s.oneTime[protocol.PrekeyStock-protocol.PrekeyRefill:]
+		if a.plan(w.home.counts(a.device())) != nil {
+			t.Error("a refill at the mark")
+		}
+		s.oneTime = s.oneTime[1:]
+		if n := a.syncPrekeys(); n != 1 || len(s.oneTime) != protocol.PrekeyStock {
+			t.Errorf("%d requests, %d published", n, len(s.oneTime))
+		}
+	})
 }
 
 // A counter that is old by the time it is read makes no overfull stock.
@@ -286,6 +306,27 @@ func TestOTK06_OldCountsDoNotOverfill(t *testing.T) {
 	a.syncPrekeys()
 	if a.plan(old) != nil {
 		t.Error("old counts made another upload")
+	}
+	if len(a.events(KindNotice)) != 0 {
+		t.Errorf("notices %+v", a.events(KindNotice))
+	}
+}
+
+// The rendezvous was set back and lost the last upload: the same keys go up
+// again.
+func TestKeysLostByTheRendezvous(t *testing.T) {
+	w := newWorld(t)
+	a := w.add("alice")
+	s := a.shelf()
+	s.oneTime = s.oneTime[60:]
+	lost := slices.Clone(s.oneTime)
+	s.oneTime = s.oneTime[:30]
+	for _, b := range lost[30:] {
+		delete(s.bound, recordID(b))
+	}
+	w.now = w.now.Add(time.Hour)
+	if n := a.syncPrekeys(); n != 1 || !slices.EqualFunc(s.oneTime[:40], lost, slices.Equal) {
+		t.Errorf("%d requests, %d published", n, len(s.oneTime))
 	}
 	if len(a.events(KindNotice)) != 0 {
 		t.Errorf("notices %+v", a.events(KindNotice))
@@ -370,17 +411,18 @@ func TestPrivateHalvesExpire(t *testing.T) {
 }
 
 func TestPrekeysRefused(t *testing.T) {
-	w := newWorld(t)
-	a := w.add("alice")
-	a.shelf().oneTime = nil
-	a.do(func(tx store.Tx) (Hint, error) {
-		return Hint{}, a.e.PrekeysRefused(tx, w.now, &protocol.Error{Code: protocol.Unavailable, RetryAfter: 5 * time.Minute})
+	bothKinds(t, func(t *testing.T, w *world) {
+		a := w.add("alice")
+		a.shelf().oneTime = nil
+		a.do(func(tx store.Tx) (Hint, error) {
+			return Hint{}, a.e.PrekeysRefused(tx, w.now, &protocol.Error{Code: protocol.Unavailable, RetryAfter: 5 * time.Minute})
+		})
+		if a.syncPrekeys() != 0 || a.prekeyStatus().LastProblem != "unavailable" {
+			t.Error("the pause is not kept")
+		}
+		w.now = w.now.Add(6 * time.Minute)
+		if a.syncPrekeys() != 1 {
+			t.Error("it does not go on")
+		}
 	})
-	if a.syncPrekeys() != 0 || a.prekeyStatus().LastProblem != "unavailable" {
-		t.Error("the pause is not kept")
-	}
-	w.now = w.now.Add(6 * time.Minute)
-	if a.syncPrekeys() != 1 {
-		t.Error("it does not go on")
-	}
 }

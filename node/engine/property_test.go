@@ -79,6 +79,7 @@ type chaos struct {
 	w      *world
 	sent   map[*node][]string // texts, in the order of composing
 	states map[protocol.MsgID]State
+	forgot bool
 }
 
 func (c *chaos) run() {
@@ -98,6 +99,7 @@ func (c *chaos) run() {
 		"stray":   func(*node) { c.arrive() },
 		"mail":    c.shuffle,
 		"read":    c.read,
+		"amnesia": c.amnesia,
 		"time":    func(*node) { c.w.now = c.w.now.Add(rapid.SampledFrom(times).Draw(c.t, "time")) },
 	}
 	names := slices.Sorted(maps.Keys(actions))
@@ -194,6 +196,15 @@ func (c *chaos) shuffle(n *node) {
 	}
 }
 
+// amnesia makes a node lose its sessions, once: nothing notices when both lose
+// the very session that was to repair this.
+func (c *chaos) amnesia(n *node) {
+	if !c.forgot {
+		n.loseSessions(c.other(n))
+		c.forgot = true
+	}
+}
+
 func (c *chaos) read(n *node) {
 	n.do(func(tx store.Tx) (Hint, error) {
 		return n.e.MarkRead(tx, c.w.now, c.other(n).account(), uint64(rapid.IntRange(0, 60).Draw(c.t, "upTo")))
@@ -261,9 +272,11 @@ func (c *chaos) log() {
 			c.t.Logf("%s %2d mine=%-5v %-9s %-8v %q %s", n.name, m.Position, m.Mine, m.State, m.Via, m.Text, m.Problem)
 		}
 		for _, kind := range []Kind{KindUndecryptable, KindNotice} {
-			for _, e := range n.events(kind) {
+			for _, e := range firstFew(n.events(kind)) {
 				c.t.Logf("%s %s %s %s: %s", n.name, e.Time.Format("02 15:04:05.000"), e.Kind, e.Cause, e.Text)
 			}
 		}
 	}
 }
+
+func firstFew(list []Event) []Event { return list[:min(len(list), 10)] }

@@ -98,13 +98,7 @@ func (w *work) judge(k *prekeysRow, stock []stocked, got *wire.PrekeyCounts) (ag
 	if !ok {
 		return !k.resetting && w.now.Sub(k.resetAt) >= resetEvery, nil
 	}
-	for _, s := range stock[end:] { // uploaded, and not taken: the stock was full
-		s.pending = true
-		if err := w.setStocked(s); err != nil {
-			return false, err
-		}
-	}
-	return false, nil
+	return false, w.setPending(stock[end:], true) // not taken: the stock was full
 }
 
 // conflicted tells the user once, allows one more upload, and then none for

@@ -62,19 +62,6 @@ func (w *work) newItem(d *deviceRow, kind wire.MailKind, content *wire.Content) 
 	return r, w.put(keyIndex(r.id, w.e.id.Device), &indexRow{account: d.account, number: r.number})
 }
 
-// sendingSession returns the session to send on.
-func (w *work) sendingSession(d *deviceRow) (s session.State, ok bool, err error) {
-	i, ok := session.Choose(w.now, d.sessions)
-	if !ok {
-		return s, false, nil
-	}
-	s, ok, err = w.session(d.sessions[i].ID)
-	if err == nil && !ok {
-		err = fmt.Errorf("session %v is not there: %w", d.sessions[i].ID, store.ErrDamaged)
-	}
-	return s, ok, err
-}
-
 // seal puts a content into out, encrypted, together with the next state of the
 // session.
 func (w *work) seal(device protocol.DeviceID, d *deviceRow, s session.State, r itemRow, content *wire.Content) error {

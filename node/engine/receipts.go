@@ -94,8 +94,8 @@ func (w *work) flushReceipts(device protocol.DeviceID) error {
 	if err != nil {
 		return err
 	}
-	if _, ok, err := w.sendingSession(d); err != nil || !ok || d.revoked || p.relation != Accepted {
-		return err
+	if d.revoked || p.relation != Accepted {
+		return nil
 	}
 	content := &wire.Content{Body: &wire.Content_Receipt{Receipt: &wire.Receipt{
 		Delivered: messageIDs(r.delivered), Read: messageIDs(r.read),

@@ -53,7 +53,7 @@ func (w *work) receive(o Opened, via Path) (protocol.Code, error) {
 		return w.receiveOn(s, o, via)
 	}
 	if o.opening == nil {
-		return w.undecryptable(o)
+		return w.undecryptable(o, via)
 	}
 	return w.receiveFirst(o, via)
 }
@@ -77,7 +77,7 @@ func (w *work) receiveOn(s session.State, o Opened, via Path) (protocol.Code, er
 		return protocol.OK, nil
 	}
 	if err != nil {
-		return w.doesNotOpen(from, d, s.ID(), via, err)
+		return w.doesNotOpen(o, from, d, via, err)
 	}
 	in, code, err := w.admit(from, d, p, via, plain)
 	if code != protocol.OK || err != nil {
@@ -85,7 +85,10 @@ func (w *work) receiveOn(s session.State, o Opened, via Path) (protocol.Code, er
 	}
 	w.setSession(next)
 	d.opened(next)
-	return protocol.OK, w.receiveContent(&in)
+	if err := errors.Join(w.setSeen(o.id), w.receiveContent(&in)); err != nil {
+		return protocol.Internal, err
+	}
+	return protocol.OK, w.drain(from, d) // an answer makes a session that had become too old usable again
 }
 
 // admit reads a content and tells whether it may be taken.
@@ -136,11 +139,11 @@ func (w *work) receiveFirst(o Opened, via Path) (protocol.Code, error) {
 		return protocol.Internal, err
 	}
 	if o.cause != "" {
-		return w.undecryptable(o)
+		return w.undecryptable(o, via)
 	}
 	next, plain, err := o.opening.state.Decrypt(w.now, o.message)
 	if err != nil {
-		return w.doesNotOpen(op.Sender, d, o.session, via, err)
+		return w.doesNotOpen(o, op.Sender, d, via, err)
 	}
 	in, code, err := w.admit(op.Sender, d, p, via, plain)
 	if code != protocol.OK || err != nil {
@@ -150,7 +153,7 @@ func (w *work) receiveFirst(o Opened, via Path) (protocol.Code, error) {
 	if err := w.keepSession(d, o, next); err != nil {
 		return protocol.Internal, err
 	}
-	if err := w.receiveContent(&in); err != nil {
+	if err := errors.Join(w.setSeen(o.id), w.receiveContent(&in)); err != nil {
 		return protocol.Internal, err
 	}
 	if op.Reset {
@@ -181,9 +184,11 @@ func (w *work) openingGone(o Opened) (cause string, err error) {
 // not accepted again: the one-time prekey is destroyed, or the opening is
 // remembered for as long as the signed prekey lives.
 func (w *work) keepSession(d *deviceRow, o Opened, s session.State) error {
-	w.addSession(d, s)
-	d.opened(s)
 	op := o.opening.opening
+	if err := w.addSession(op.Sender, d, s, time.Time{}); err != nil {
+		return err
+	}
+	d.opened(s)
 	if op.HasOneTime {
 		return w.dropOneTime(op.OneTimeID)
 	}
@@ -194,33 +199,60 @@ func (w *work) keepSession(d *deviceRow, o Opened, s session.State) error {
 }
 
 // undecryptable notes an envelope of no known session.
-func (w *work) undecryptable(o Opened) (protocol.Code, error) {
-	switch o.cause {
-	case CauseExpiredPrekey:
-		return protocol.StaleKey, w.trouble(o.cause, protocol.AccountID{}, "sealed to keys that are gone")
-	case "":
+func (w *work) undecryptable(o Opened, via Path) (protocol.Code, error) {
+	if seen, err := w.wasSeen(o.id); seen || err != nil {
+		return protocol.OK, err
+	}
+	if o.cause == "" {
 		o.cause = CauseUnknownSession
 	}
-	var account protocol.AccountID
-	d, err := w.device(o.From)
-	if err == nil {
-		account = d.account
-	} else if err != ErrNotFound {
+	from, d, err := w.whose(o)
+	if err != nil {
 		return protocol.Internal, err
+	}
+	var account protocol.AccountID
+	if d != nil {
+		account = d.account
 	}
 	if err := w.trouble(o.cause, account, "no session opens it"); err != nil {
 		return protocol.Internal, err
 	}
-	if d == nil || o.cause != CauseUnknownSession {
-		return protocol.Undecryptable, nil
+	stale := o.cause == CauseExpiredPrekey || o.cause == CauseReplay
+	if d != nil && (o.cause == CauseUnknownSession || stale && via == Mailbox) {
+		err = w.broken(from, d, o.session, d.repair.UnknownSession())
 	}
-	return protocol.Undecryptable, w.broken(o.From, d, o.session, d.repair.UnknownSession())
+	if stale { // the sender replaces the session, if it hears of this
+		return protocol.StaleKey, err
+	}
+	return protocol.Undecryptable, err
+}
+
+// whose tells which device an envelope of no known session is of, as far as that
+// can be told; a nil row if it cannot.
+func (w *work) whose(o Opened) (device protocol.DeviceID, d *deviceRow, err error) {
+	device = o.From
+	if device == (protocol.DeviceID{}) {
+		device = o.claimed
+	}
+	if device == (protocol.DeviceID{}) {
+		if device, err = w.deviceOfGone(o.session); err != nil {
+			return device, nil, err
+		}
+	}
+	d, err = w.device(device)
+	if err == ErrNotFound {
+		return device, nil, nil
+	}
+	return device, d, err
 }
 
 // doesNotOpen notes a message that does not open on its session. On a
 // connection the sender hears of it and tries again, so that three failures
 // are soon counted; a mailbox brings a message only once.
-func (w *work) doesNotOpen(from protocol.DeviceID, d *deviceRow, id protocol.SessionID, via Path, problem error) (protocol.Code, error) {
+func (w *work) doesNotOpen(o Opened, from protocol.DeviceID, d *deviceRow, via Path, problem error) (protocol.Code, error) {
+	if seen, err := w.wasSeen(o.id); seen || err != nil {
+		return protocol.OK, err
+	}
 	cause := CauseBadTag
 	switch {
 	case errors.Is(problem, session.ErrMalformed):
@@ -235,7 +267,7 @@ func (w *work) doesNotOpen(from protocol.DeviceID, d *deviceRow, id protocol.Ses
 	if via == Mailbox && cause != CauseMalformed {
 		next = d.repair.UnknownSession()
 	}
-	return protocol.Undecryptable, w.broken(from, d, id, next)
+	return protocol.Undecryptable, w.broken(from, d, o.session, next)
 }
 
 // parseContent reads what an envelope held. It is well-formed if it has an id

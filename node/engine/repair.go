@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/account"
@@ -35,12 +36,12 @@ func (w *work) openSessions(p *peerRow, a answer) (bad, err error) {
 		if !wanted {
 			continue
 		}
-		s, err := w.initiate(a.devices[i], d, b)
+		s, until, err := w.initiate(a.devices[i], d, b)
 		if err != nil {
 			bad = fmt.Errorf("device %s: %w", short(device), err)
 			continue
 		}
-		if err := w.useSession(device, d, s); err != nil {
+		if err := w.useSession(device, d, s, until); err != nil {
 			return nil, err
 		}
 	}
@@ -57,22 +58,36 @@ func (w *work) wantsSession(d *deviceRow) (bool, error) {
 }
 
 // initiate makes a session with a device. The certificate is from its chain.
-func (w *work) initiate(cert account.Cert, d *deviceRow, b *wire.Bundle) (session.State, error) {
+func (w *work) initiate(cert account.Cert, d *deviceRow, b *wire.Bundle) (s session.State, until time.Time, err error) {
 	bundle, err := readBundle(cert, b)
 	if err != nil {
-		return session.State{}, err
+		return s, until, err
 	}
-	return session.Initiate(w.now, w.e.self, bundle, session.NextGen(w.now, d.highest), d.repairing)
+	until = bundle.Signed.Expires
+	if bundle.OneTime != nil && bundle.OneTime.Expires.Before(until) {
+		until = bundle.OneTime.Expires
+	}
+	s, err = session.Initiate(w.now, w.e.self, bundle, d.nextGen(w.now), d.repairing)
+	return s, until, err
 }
 
-func (w *work) useSession(device protocol.DeviceID, d *deviceRow, s session.State) error {
-	w.addSession(d, s)
-	if d.repairing {
-		if err := w.sendRepair(device, d, s); err != nil {
-			return err
-		}
+func (w *work) useSession(device protocol.DeviceID, d *deviceRow, s session.State, until time.Time) error {
+	if err := w.addSession(device, d, s, until); err != nil {
+		return err
 	}
-	return w.drain(device, d)
+	if err := w.at(until, timerReopen, device[:]); err != nil {
+		return err
+	}
+	if !d.repairing {
+		return w.drain(device, d)
+	}
+	// What did not open here may have been receipts: without them we would wait
+	// for ever for contents that the device has. Sent again, it says so again.
+	d.reseal = w.count().items + 1
+	if err := w.sendRepair(device, d, s); err != nil {
+		return err
+	}
+	return w.unseal(device, d)
 }
 
 func readBundle(cert account.Cert, b *wire.Bundle) (envelope.Bundle, error) {
@@ -105,30 +120,6 @@ func (w *work) sendRepair(device protocol.DeviceID, d *deviceRow, s session.Stat
 		return err
 	}
 	return w.seal(device, d, s, r, nil)
-}
-
-// addSession adds a session with a device. Of too many the one with the lowest
-// generation goes that is not the one to send on.
-func (w *work) addSession(d *deviceRow, s session.State) {
-	w.setSession(s)
-	d.highest = max(d.highest, s.Gen())
-	d.sessions = append(d.sessions, s.Info())
-	for len(d.sessions) > protocol.MaxSessions {
-		sending, _ := session.Choose(w.now, d.sessions)
-		keep := d.sessions[sending].ID
-		oldest := -1
-		for i, info := range d.sessions[:len(d.sessions)-1] {
-			if info.ID != keep && (oldest < 0 || info.Gen < d.sessions[oldest].Gen) {
-				oldest = i
-			}
-		}
-		w.forgetSession(d, d.sessions[oldest].ID)
-	}
-}
-
-func (w *work) forgetSession(d *deviceRow, id protocol.SessionID) {
-	w.dropSession(id)
-	d.sessions = slices.DeleteFunc(d.sessions, func(s session.Info) bool { return s.ID == id })
 }
 
 // broken notes that a message of a contact's device did not open, and asks for

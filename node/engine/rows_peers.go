@@ -96,13 +96,15 @@ type deviceRow struct {
 	account protocol.AccountID
 	revoked bool
 
-	sentSeq uint64 // Content.seq of the last text to it
-	next    uint64 // Content.seq expected from it; 0: take the first that comes
-	held    uint32 // texts that came early and wait in held rows
-	waiting uint32 // contents that wait for a session
-	run     uint32 // contents received since we last sent
+	sentSeq uint64    // Content.seq of the last text to it
+	next    uint64    // Content.seq expected from it; 0: take the first that comes
+	held    uint32    // texts that came early and wait in held rows
+	waiting uint32    // contents that wait for a session
+	run     uint32    // contents received since we last sent
+	heard   time.Time // when a content of it was last received, to the minute
+	resent  time.Time // when kept contents were last sealed anew because it was heard of
 
-	sessions []session.Info
+	sessions []knownSession
 	highest  uint64 // greatest generation ever known with it
 
 	repair    session.Repair
@@ -111,10 +113,16 @@ type deviceRow struct {
 	reseal    uint64             // contents queued before this number are to be sealed anew; 0: none
 }
 
+// knownSession is what is needed to choose among sessions.
+type knownSession struct {
+	session.Info
+	until time.Time // of one we opened: when its prekeys expire; unanswered, it is not used after that
+}
+
 func newDeviceRow(a protocol.AccountID) *deviceRow { return &deviceRow{account: a, next: 1} }
 
 func (r *deviceRow) encode() []byte {
-	e := newRow(160 + 36*len(r.sessions))
+	e := newRow(176 + 41*len(r.sessions))
 	e.raw(r.account[:])
 	e.bool(r.revoked, r.repairing)
 	e.u64(r.sentSeq)
@@ -122,6 +130,8 @@ func (r *deviceRow) encode() []byte {
 	e.u32(r.held)
 	e.u32(r.waiting)
 	e.u32(r.run)
+	e.time(r.heard)
+	e.time(r.resent)
 	e.u64(r.highest)
 	e.bytes(r.repair.Marshal())
 	e.raw(r.failed[:])
@@ -132,6 +142,7 @@ func (r *deviceRow) encode() []byte {
 		e.u64(s.Gen)
 		e.bool(s.Confirmed, s.Initiator, s.Reset)
 		e.time(s.Created)
+		e.time(s.until)
 	}
 	return e.b
 }
@@ -142,19 +153,20 @@ func (r *deviceRow) decode(b []byte) error {
 	d.bool(&r.revoked, &r.repairing)
 	r.sentSeq, r.next = d.u64(), d.u64()
 	r.held, r.waiting, r.run = d.u32(), d.u32(), d.u32()
+	r.heard, r.resent = d.time(), d.time()
 	r.highest = d.u64()
 	repair, err := session.ParseRepair(d.bytes())
 	d.bad = d.bad || err != nil
 	r.repair = repair
 	d.fixed(r.failed[:])
 	r.reseal = d.u64()
-	r.sessions = make([]session.Info, d.count(33))
+	r.sessions = make([]knownSession, d.count(41))
 	for i := range r.sessions {
 		s := &r.sessions[i]
 		d.fixed(s.ID[:])
 		s.Gen = d.u64()
 		d.bool(&s.Confirmed, &s.Initiator, &s.Reset)
-		s.Created = d.time()
+		s.Created, s.until = d.time(), d.time()
 	}
 	return d.end("device")
 }

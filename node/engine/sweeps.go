@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/session"
@@ -61,13 +62,37 @@ func (w *work) expireQueue(table byte, device protocol.DeviceID) error {
 			age, problem = w.now.Sub(r.stored), "not fetched from the mailbox in time"
 		}
 		if age < protocol.MailboxTTL {
-			return false, nil
+			return false, w.resend(table, device, r)
 		}
 		if w.full(0) {
 			return false, w.at(w.now, timerExpire, append([]byte{table}, device[:]...))
 		}
 		return true, w.fail(pair.Key, r, problem)
 	})
+}
+
+// When what a device does not acknowledge is sent again: not before it was
+// heard of so long after the mailbox took it, and not more often than this.
+const (
+	resendAfter = 10 * time.Minute
+	resendEvery = 6 * time.Hour
+)
+
+// resend sends a device again what the mailbox took for it and it has not
+// acknowledged, although it was there since: the mailbox has lost it.
+func (w *work) resend(table byte, device protocol.DeviceID, oldest itemRow) error {
+	if table != tableKept {
+		return nil
+	}
+	d, err := w.device(device)
+	if err != nil {
+		return err
+	}
+	if d.heard.Sub(oldest.stored) < resendAfter || w.now.Sub(d.resent) < resendEvery {
+		return nil
+	}
+	d.resent = w.now
+	return w.sealAnew(device, d)
 }
 
 // sweepSkipped destroys the keys of messages that did not come in time, in

@@ -13,19 +13,22 @@ import (
 type timer uint8
 
 const (
-	timerReceipts timer = 1 // send collected receipts; id: device
-	timerGap      timer = 2 // show what comes after messages that do not come; id: device
-	timerDrain    timer = 3 // go on sealing what waits; id: device
-	timerRead     timer = 4 // go on queueing read receipts; id: account
-	timerLookup   timer = 5 // ask again for a look-up; id: account
-	timerRepair   timer = 6 // replace a session that broke; id: device
-	timerPurge    timer = 7 // give up what is queued for somebody we no longer write to; id: device
-	timerForget   timer = 8 // forget an account that did not become a contact; id: account
-	timerPrekeys  timer = 9 // rotate the signed prekey
+	timerReceipts timer = 1  // send collected receipts; id: device
+	timerGap      timer = 2  // show what comes after messages that do not come; id: device
+	timerDrain    timer = 3  // go on sealing what waits; id: device
+	timerRead     timer = 4  // go on queueing read receipts; id: account
+	timerLookup   timer = 5  // ask again for a look-up; id: account
+	timerRepair   timer = 6  // replace a session that broke; id: device
+	timerPurge    timer = 7  // give up what is queued for somebody we no longer write to; id: device
+	timerForget   timer = 8  // forget an account that did not become a contact; id: account
+	timerPrekeys  timer = 9  // rotate the signed prekey
+	timerGone     timer = 11 // forget whose a dropped session was; id: session
+	timerReopen   timer = 10 // replace a session of ours that was not answered; id: device
 
 	timerExpire   timer = 20 // give up contents that are too old; id: device to go on with
 	timerSkipped  timer = 21 // destroy old keys of missing messages; id: session to go on with
 	timerPrivates timer = 22 // destroy old prekeys; id: table to go on with
+	timerSeen     timer = 23 // forget envelopes of which no copy can come any more
 )
 
 // How often the sweeps begin.
@@ -42,7 +45,7 @@ func (w *work) at(t time.Time, kind timer, id []byte) error {
 
 // startSweeps sets the timers that set themselves again for ever.
 func (w *work) startSweeps() error {
-	for kind, every := range map[timer]time.Duration{timerExpire: expireEvery, timerSkipped: sweepEvery, timerPrivates: sweepEvery} {
+	for kind, every := range map[timer]time.Duration{timerExpire: expireEvery, timerSkipped: sweepEvery, timerPrivates: sweepEvery, timerSeen: sweepEvery} {
 		if err := w.at(w.now.Add(every), kind, nil); err != nil {
 			return err
 		}
@@ -95,8 +98,10 @@ func (w *work) fire(key []byte) error {
 	switch kind {
 	case timerRead, timerLookup, timerForget:
 		return w.firePeer(kind, id)
-	case timerReceipts, timerGap, timerDrain, timerRepair, timerPurge:
+	case timerReceipts, timerGap, timerDrain, timerRepair, timerPurge, timerReopen:
 		return w.fireDevice(kind, id)
+	case timerGone:
+		return w.delete(store.Key(tableGone, id))
 	case timerPrekeys:
 		w.hint.Prekeys = true
 		return nil
@@ -106,6 +111,8 @@ func (w *work) fire(key []byte) error {
 		return w.sweepSkipped(id)
 	case timerPrivates:
 		return w.sweepPrivates(id)
+	case timerSeen:
+		return w.sweepSeen()
 	}
 	return fmt.Errorf("timer row: %w", store.ErrDamaged)
 }
@@ -155,6 +162,8 @@ func (w *work) fireDevice(kind timer, id []byte) error {
 		return w.drain(device, d)
 	case timerRepair:
 		return w.repairIfDue(d)
+	case timerReopen:
+		return w.reopen(device, d)
 	}
 	return w.purge(device, d)
 }

@@ -81,8 +81,8 @@ func (c Cert) check() error {
 	if _, err := key.ParseDevicePublic(c.Signing.Bytes()); err != nil {
 		return fmt.Errorf("%w: certificate: %v", ErrMalformed, err)
 	}
-	if c.Identity == (key.IdentityPublic{}) {
-		return fmt.Errorf("%w: certificate without identity key", ErrMalformed)
+	if _, err := key.ParseIdentityPublic(c.Identity.Bytes()); err != nil {
+		return fmt.Errorf("%w: certificate: %v", ErrMalformed, err)
 	}
 	if _, err := key.ParsePeerID(c.PeerID); err != nil {
 		return fmt.Errorf("%w: certificate: %v", ErrMalformed, err)
@@ -104,11 +104,34 @@ func validName(name string) bool {
 		return false
 	}
 	for _, r := range name {
-		if !unicode.IsPrint(r) {
+		if unicode.Is(invisible, r) {
 			return false
 		}
 	}
 	return true
+}
+
+// invisible holds what no name may contain: controls, and characters that hide
+// or turn text around. It is written out, since the tables of package unicode
+// change with releases: two releases would not agree on which chains are valid.
+var invisible = &unicode.RangeTable{
+	R16: []unicode.Range16{
+		{Lo: 0x0000, Hi: 0x001f, Stride: 1},
+		{Lo: 0x007f, Hi: 0x009f, Stride: 1},
+		{Lo: 0x061c, Hi: 0x061c, Stride: 1},
+		{Lo: 0x200b, Hi: 0x200f, Stride: 1},
+		{Lo: 0x2028, Hi: 0x202e, Stride: 1},
+		{Lo: 0x2060, Hi: 0x206f, Stride: 1},
+		{Lo: 0xfeff, Hi: 0xfeff, Stride: 1},
+		{Lo: 0xfff9, Hi: 0xfffb, Stride: 1},
+	},
+	R32:         []unicode.Range32{{Lo: 0xe0000, Hi: 0xe0fff, Stride: 1}},
+	LatinOffset: 2,
+}
+
+// Speaks tells that the device is certified to speak a protocol version.
+func (c Cert) Speaks(version uint16) bool {
+	return c.MinProto <= version && version <= c.MaxProto
 }
 
 // DeviceID names the device by its keys (SPEC "Device certificate").

@@ -58,10 +58,10 @@ func TestSealOpen(t *testing.T) {
 			}
 			got, err := envelope.Open(bob.Identity, o, bob.Signed, bob.OneTimeFor(o), bob.RSA)
 			check(t, err)
-			if got.Root != sent.Root || got.AD != sent.AD || got.Session != sent.Session {
+			if *got.Root() != *sent.Root() || got.AD != sent.AD || got.Session != sent.Session {
 				t.Error("the two sides derive different secrets")
 			}
-			if got.Root == got.AD || got.Root == [32]byte{} || got.Session == (protocol.SessionID{}) {
+			if *got.Root() == got.AD || *got.Root() == [32]byte{} || got.Session == (protocol.SessionID{}) {
 				t.Error("secrets are not independent")
 			}
 		}
@@ -75,7 +75,7 @@ func TestOpeningsAreFresh(t *testing.T) {
 	check(t, err)
 	two, s2, err := envelope.Seal(alice.Identity, bob.Bundle(true), 1, false)
 	check(t, err)
-	if s1.Root == s2.Root || s1.Session == s2.Session {
+	if *s1.Root() == *s2.Root() || s1.Session == s2.Session {
 		t.Error("same secrets")
 	}
 	for _, off := range []int{envelope.OffEK, envelope.OffKEM, envelope.OffRSA, envelope.OffPrecheck} {
@@ -130,7 +130,7 @@ func TestSealRefuses(t *testing.T) {
 			return envelope.Seal(alice.Identity, envelope.Bundle{}, 1, false)
 		},
 	} {
-		if raw, s, err := f(); err == nil || raw != nil || s.Root != [32]byte{} {
+		if raw, s, err := f(); err == nil || raw != nil || s.Root != nil {
 			t.Errorf("%s: sealed, %v", name, err)
 		}
 	}
@@ -189,7 +189,12 @@ func renewed(t *testing.T, d envelopetest.Device) envelope.Bundle {
 }
 
 func TestSecretsRedacted(t *testing.T) {
-	s := envelope.Secrets{Root: [32]byte(bytes.Repeat([]byte{0xab}, 32))}
+	root := [32]byte(bytes.Repeat([]byte{0xab}, 32))
+	s := envelope.Secrets{Root: key.Hide(&root)}
+	inside := struct{ s envelope.Secrets }{s}
+	if text := fmt.Sprintf("%v %+v %#v", inside, inside, inside); strings.Contains(text, "abab") || strings.Contains(text, "171 171") || strings.Contains(text, "0xab, 0xab") {
+		t.Errorf("inside another struct prints %q", text)
+	}
 	for _, text := range []string{fmt.Sprint(s), fmt.Sprintf("%+v", s), fmt.Sprintf("%#v", &s), fmt.Sprintf("%x", []envelope.Secrets{s})} {
 		if strings.Contains(text, "abab") || strings.Contains(text, "171 171") || !strings.Contains(text, "redacted") {
 			t.Errorf("prints %q", text)

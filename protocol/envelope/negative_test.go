@@ -220,16 +220,12 @@ func TestOpenRefusesOtherSecrets(t *testing.T) {
 	}
 }
 
-// A certificate may name any 32 bytes as its identity key; agreement with a
-// point of low order is refused by both sides.
-func TestLowOrderIdentityRefused(t *testing.T) {
+// A zero identity key is of low order: agreement with it is refused by both
+// sides.
+func TestNoIdentityKeyRefused(t *testing.T) {
 	alice, bob := devices(t)
-	weak, err := key.ParseIdentityPublic(append([]byte{1}, make([]byte, 31)...))
-	check(t, err)
-	fields := alice.Cert
-	fields.Identity = weak
-	cert, err := account.NewCert(alice.AIK, fields)
-	check(t, err)
+	cert := alice.Cert
+	cert.Identity = key.IdentityPublic{}
 	o, _, err := envelope.SealUnchecked(envelope.Identity{Cert: cert, Identity: key.NewIdentity()}, bob.Bundle(true), func(*envelope.Opening) {})
 	check(t, err)
 	calls := 0
@@ -240,5 +236,32 @@ func TestLowOrderIdentityRefused(t *testing.T) {
 	b.Cert = cert
 	if _, _, err := envelope.Seal(alice.Identity, b, 1, false); err == nil {
 		t.Error("sealed to a point of low order")
+	}
+}
+
+// An opening of version 1 from a device that is certified not to speak it is a
+// downgrade.
+func TestSenderMustSpeakVersion(t *testing.T) {
+	alice, bob := devices(t)
+	fields := alice.Cert
+	fields.MinProto, fields.MaxProto = protocol.Version+1, protocol.Version+2
+	cert, err := account.NewCert(alice.AIK, fields)
+	check(t, err)
+	raw, _, err := envelope.Seal(envelope.Identity{Cert: cert, Identity: alice.Identity.Identity}, bob.Bundle(true), 1, false)
+	check(t, err)
+	if calls, err := (attempt{raw, bob.Identity, bob.Signed, &bob.OneTime, bob.RSA}).open(); err != envelope.ErrOpen || calls != 0 {
+		t.Errorf("opened: %v, RSA used %d times", err, calls)
+	}
+}
+
+// The ephemeral key has one encoding: it is half of what a receiver remembers
+// of an opening.
+func TestEphemeralKeyHasOneEncoding(t *testing.T) {
+	alice, bob := devices(t)
+	raw, _, err := envelope.Seal(alice.Identity, bob.Bundle(false), 1, false)
+	check(t, err)
+	raw[envelope.OffEK+31] |= 0x80
+	if _, _, err := envelope.ParseOpening(raw); err != envelope.ErrOpen {
+		t.Errorf("parsed: %v", err)
 	}
 }

@@ -1,6 +1,7 @@
 package envelope
 
 import (
+	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/key"
 	"github.com/parley-chat/parley/protocol/prekey"
 )
@@ -45,10 +46,11 @@ func (p opener) open(o Opening) (Secrets, error) {
 	return s, nil
 }
 
-// addressed tells that the opening goes from another device to this one.
+// addressed tells that the opening goes from another device, which speaks this
+// version, to this one.
 func (p opener) addressed(o Opening) bool {
 	us := p.self.Cert.DeviceID()
-	return p.self.sameKeys() && o.Recipient == us && o.Sender != us && o.Sender == o.Cert.DeviceID()
+	return p.self.sameKeys() && o.Recipient == us && o.Sender != us && o.Sender == o.Cert.DeviceID() && o.Cert.Speaks(protocol.Version)
 }
 
 // namesOurKeys tells that the opening was made with the keys we were given,

@@ -133,7 +133,7 @@ func ParseOpening(b []byte) (o Opening, rest []byte, err error) {
 		wrapped:    [wrappedSize]byte(b[offRSA:]),
 		precheck:   [precheckSize]byte(b[offPrecheck:]),
 	}
-	if !o.HasOneTime && o.OneTimeID != (protocol.PrekeyID{}) {
+	if !o.HasOneTime && o.OneTimeID != (protocol.PrekeyID{}) || !key.GoodX25519(o.EK) {
 		return Opening{}, nil, ErrOpen
 	}
 	return o, b[offCert+certSize:], nil

@@ -19,8 +19,8 @@ const (
 // Secrets is what both sides hold after an opening.
 type Secrets struct {
 	key.Redacted
-	Root    [32]byte // first root key of the ratchet
-	AD      [32]byte // bound into every message of the session
+	Root    key.Hidden[[32]byte] // first root key of the ratchet
+	AD      [32]byte             // bound into every message of the session
 	Session protocol.SessionID
 }
 
@@ -60,5 +60,6 @@ func (k schedule) secrets(r []byte) (Secrets, error) {
 		return Secrets{}, err
 	}
 	defer clear(out)
-	return Secrets{Root: [32]byte(out), AD: [32]byte(out[32:]), Session: protocol.SessionID(out[64:])}, nil
+	root := [32]byte(out)
+	return Secrets{Root: key.Hide(&root), AD: [32]byte(out[32:]), Session: protocol.SessionID(out[64:])}, nil
 }

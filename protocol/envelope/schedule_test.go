@@ -41,7 +41,7 @@ func TestEveryLegMatters(t *testing.T) {
 	}
 	for name, in := range changed {
 		k, s := derive(in)
-		if s.Root == secrets.Root || s.AD == secrets.AD || s.Session == secrets.Session {
+		if *s.Root() == *secrets.Root() || s.AD == secrets.AD || s.Session == secrets.Session {
 			t.Errorf("%s does not matter", name)
 		}
 		if (k.precheck == schedule.precheck) != (name == "RSA") {

@@ -54,7 +54,7 @@ func makeVector(t *testing.T, comment string, oneTime bool) vector {
 	v := vector{
 		Comment: comment, RecipientCert: bob.Cert.Marshal(), DIKPrivate: bob.Identity.Identity.Bytes(),
 		SignedPair: bob.Signed.Marshal(), RSAPrimes: bob.RSA.Bytes(), Opening: raw,
-		Precheck: o.Precheck(), Root: s.Root[:], AD: s.AD[:], Session: s.Session[:],
+		Precheck: o.Precheck(), Root: s.Root()[:], AD: s.AD[:], Session: s.Session[:],
 	}
 	if oneTime {
 		v.OneTimePair = bob.OneTime.Marshal()
@@ -95,7 +95,7 @@ func (v vector) check(t *testing.T) {
 	for name, pair := range map[string][2][]byte{
 		"transcript": {transcript[:], v.Transcript},
 		"precheck":   {o.Precheck(), v.Precheck},
-		"root":       {s.Root[:], v.Root},
+		"root":       {s.Root()[:], v.Root},
 		"ad":         {s.AD[:], v.AD},
 		"session":    {s.Session[:], v.Session},
 	} {

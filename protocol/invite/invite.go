@@ -10,6 +10,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"strings"
 	"time"
@@ -35,8 +36,8 @@ var (
 	ErrDamaged   = errors.New("damaged invite link: please copy it again, whole")
 )
 
-// Invite is the content of a link. Its token is a secret: String is the one
-// way to get it out, every other way of printing hides it.
+// Invite is the content of a link. Its token is a secret: String and the
+// verbs %s and %q print it, every other way of printing hides it.
 type Invite struct {
 	Peer    []byte    // the rendezvous's libp2p peer id, at most 64 bytes
 	Addrs   []string  // multiaddrs as text, 1 to MaxAddrs, without /p2p
@@ -92,7 +93,7 @@ func Parse(text string) (Invite, error) {
 		return Invite{}, fmt.Errorf("%w (%d characters)", ErrDamaged, len(code))
 	}
 	b, err := encoding.DecodeString(code)
-	if err != nil || len(b) < 1+checkLen {
+	if err != nil || len(b) < 1+checkLen || strings.ContainsAny(code, "\r\n") { // line breaks are skipped even by Strict
 		return Invite{}, ErrDamaged
 	}
 	body, sum := b[:len(b)-checkLen], b[len(b)-checkLen:]
@@ -172,8 +173,14 @@ func checksum(b []byte) []byte {
 	return h.Sum(nil)[:checkLen]
 }
 
-// GoString hides the token.
-func (i Invite) GoString() string { return "invite.Invite{redacted}" }
+// Format hides the token, but for %s and %q, which print the link.
+func (i Invite) Format(f fmt.State, verb rune) {
+	if verb == 's' || verb == 'q' {
+		fmt.Fprintf(f, fmt.FormatString(f, verb), i.String())
+		return
+	}
+	io.WriteString(f, "redacted")
+}
 
 // LogValue hides the token.
 func (i Invite) LogValue() slog.Value { return slog.StringValue("redacted") }

@@ -107,6 +107,7 @@ func TestRefused(t *testing.T) {
 		"other link":     {"https://example.org/join#AQEC", ErrNotInvite},
 		"no content":     {Prefix, ErrDamaged},
 		"not base64":     {Prefix + "!!!!", ErrDamaged},
+		"broken line":    {golden[:40] + "\n" + golden[40:], ErrDamaged},
 		"too long":       {Prefix + strings.Repeat("A", maxLink+1), ErrDamaged},
 		"newer version":  {sealed([]byte{2, 9, 9}), ErrVersion},
 		"short":          {sealed([]byte{version, 1, 2}), ErrDamaged},
@@ -139,10 +140,17 @@ func TestTokenIsHidden(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, out := range []string{logged.String(), string(j), fmt.Sprintf("%#v", i)} {
-		if !strings.Contains(out, "redacted") || strings.Contains(out, "AQIDBAUG") || strings.Contains(out, "0x1, 0x2, 0x3") {
+	printed := []string{fmt.Sprint(i), fmt.Sprint(&i), fmt.Sprintf("%v %+v %#v", i, i, i), fmt.Sprintf("%x", i), fmt.Sprintf("%v", []Invite{i})}
+	for _, out := range append(printed, logged.String(), string(j)) {
+		if !strings.Contains(out, "redacted") || strings.Contains(out, "6 7 8") || strings.Contains(out, "AQIDBAUG") || strings.Contains(out, "0x1, 0x2, 0x3") {
 			t.Errorf("token shown: %s", out)
 		}
+	}
+}
+
+func TestLinkIsPrintedOnRequest(t *testing.T) {
+	if got := fmt.Sprintf("%s %q", example(), example()); got != golden+` "`+golden+`"` {
+		t.Error(got)
 	}
 }
 

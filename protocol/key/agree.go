@@ -67,13 +67,29 @@ func (k IdentityPrivate) DH(peer []byte) ([]byte, error) {
 	return k.key().ECDH(p)
 }
 
-// ParseIdentityPublic reads 32 bytes. Points of low order are found when the
-// key is used.
+// ParseIdentityPublic reads 32 bytes.
 func ParseIdentityPublic(b []byte) (IdentityPublic, error) {
-	if len(b) != 32 {
-		return IdentityPublic{}, fmt.Errorf("%w: public identity key of %d bytes, want 32", ErrInvalid, len(b))
+	if len(b) != 32 || !GoodX25519([32]byte(b)) {
+		return IdentityPublic{}, fmt.Errorf("%w: public identity key", ErrInvalid)
 	}
 	return IdentityPublic{[32]byte(b)}, nil
+}
+
+// GoodX25519 tells that k is the one encoding of a public X25519 key that is
+// not of low order. Agreement itself (RFC 7748) takes any 32 bytes, so that
+// one key would have several names.
+func GoodX25519(k [32]byte) bool {
+	return k[31]&0x80 == 0 && !overField(k) && !lowOrder[k]
+}
+
+// lowOrder holds the u of the points of low order, on the curve and its twist
+// (https://cr.yp.to/ecdh.html#validate).
+var lowOrder = map[[32]byte]bool{
+	point("0000000000000000000000000000000000000000000000000000000000000000"): true,
+	point("0100000000000000000000000000000000000000000000000000000000000000"): true,
+	point("ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f"): true,
+	point("e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800"): true,
+	point("5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157"): true,
 }
 
 // Bytes returns the 32 bytes of the key. The caller owns them.

@@ -74,9 +74,6 @@ func (k HostPublic) String() string { return hex.EncodeToString(k.key[:]) }
 // peer-ids specification).
 var peerIDHead = []byte{0x00, 0x24, 0x08, 0x01, 0x12, 0x20}
 
-// PeerIDSize is the length in bytes of the peer ID of a host key.
-const PeerIDSize = 38
-
 // PeerID returns the libp2p peer ID of the key: 38 bytes, the caller owns them.
 func (k HostPublic) PeerID() []byte {
 	return append(bytes.Clone(peerIDHead), k.key[:]...)

@@ -281,7 +281,7 @@ func TestPeerID(t *testing.T) {
 	// libp2p's peer.IDFromPrivateKey of the same seed.
 	const want = "0024080112208a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c"
 	id := k.Public().PeerID()
-	if hex.EncodeToString(id) != want || len(id) != key.PeerIDSize {
+	if hex.EncodeToString(id) != want || len(id) != 38 {
 		t.Errorf("peer id %x", id)
 	}
 	back, err := key.ParsePeerID(id)
@@ -311,4 +311,41 @@ func TestDHRefusesLowOrder(t *testing.T) {
 			t.Errorf("agreed with %s", text)
 		}
 	}
+}
+
+// A public X25519 key has one encoding and is not of low order: else one key
+// would have two names, and a revoked device could come back under another.
+func TestX25519HasOneEncoding(t *testing.T) {
+	good := key.NewIdentity().Public().Bytes()
+	signed := bytes.Clone(good)
+	signed[31] |= 0x80
+	prime := append([]byte{0xed}, bytes.Repeat([]byte{0xff}, 30)...)
+	prime = append(prime, 0x7f)
+	nine := append([]byte{0xed + 9}, prime[1:]...) // the base point's other encoding
+	orderEight := unhex("e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800")
+	orderEightToo := unhex("5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157")
+	for name, b := range map[string][]byte{
+		"top bit set":     signed,
+		"the field prime": prime,
+		"nine above it":   nine,
+		"short":           good[:31],
+		"long":            append(bytes.Clone(good), 0),
+		"order 4":         make([]byte, 32),
+		"order 1":         append([]byte{1}, make([]byte, 31)...),
+		"order 2":         append([]byte{0xec}, prime[1:]...),
+		"order 8":         orderEight,
+		"other order 8":   orderEightToo,
+	} {
+		if _, err := key.ParseIdentityPublic(b); !errors.Is(err, key.ErrInvalid) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := key.ParseIdentityPublic(good); err != nil {
+		t.Error(err)
+	}
+}
+
+func unhex(text string) []byte {
+	b, _ := hex.DecodeString(text)
+	return b
 }

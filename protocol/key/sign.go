@@ -35,7 +35,7 @@ type (
 	// RecoveryPublic is the public half of RecoveryPrivate; 32 bytes.
 	RecoveryPublic struct{ verifier[recoveryKind] }
 
-	// DevicePrivate (DSK) signs a device's prekeys and uploads.
+	// DevicePrivate (DSK) signs a device's prekeys.
 	DevicePrivate struct{ signer[deviceKind] }
 	// DevicePublic is the public half of DevicePrivate; 32 bytes.
 	DevicePublic struct{ verifier[deviceKind] }
@@ -193,19 +193,18 @@ func (v verifier[K]) Verify(purpose string, sig []byte, parts ...[]byte) error {
 // points of small order: under such a key one signature fits many messages.
 func weakPoint(k [32]byte) bool {
 	k[31] &= 0x7f // the sign of x
-	if k[31] == 0x7f && k[0] >= 0xed && allOnes(k[1:31]) {
-		return true
-	}
-	return smallOrder[k]
+	return overField(k) || smallOrder[k]
 }
 
-func allOnes(b []byte) bool {
-	for _, x := range b {
+// overField tells that the number k, little-endian, is from 2^255-19 to
+// 2^255-1.
+func overField(k [32]byte) bool {
+	for _, x := range k[1:31] {
 		if x != 0xff {
 			return false
 		}
 	}
-	return true
+	return k[31] == 0x7f && k[0] >= 0xed
 }
 
 // smallOrder holds the y of the eight points of order 1, 2, 4 and 8, sign

@@ -118,6 +118,21 @@ func TestRecordDamaged(t *testing.T) {
 	}
 }
 
+// The agreement key has one encoding and is not of low order.
+func TestRecordX25519(t *testing.T) {
+	for _, p := range pairs(t, key.NewDevice()) {
+		again := p.Record
+		again.X25519[31] |= 0x80
+		zero := p.Record
+		zero.X25519 = [32]byte{}
+		for _, r := range []Record{again, zero} {
+			if _, err := Parse(r.Marshal()); !errors.Is(err, ErrMalformed) {
+				t.Errorf("kind %d: key %x: %v", r.Kind, r.X25519, err)
+			}
+		}
+	}
+}
+
 func TestVerifyRefuses(t *testing.T) {
 	dsk := key.NewDevice()
 	for _, p := range pairs(t, dsk) {

@@ -118,6 +118,9 @@ func Parse(b []byte) (Record, error) {
 	if version != recordVersion || r.Kind != Signed && r.Kind != OneTime {
 		return Record{}, fmt.Errorf("%w: version or kind", ErrMalformed)
 	}
+	if !key.GoodX25519(r.X25519) {
+		return Record{}, fmt.Errorf("%w: X25519 key", ErrMalformed)
+	}
 	if err := r.checkLife(); err != nil {
 		return Record{}, err
 	}

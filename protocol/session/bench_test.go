@@ -3,6 +3,7 @@ package session
 import (
 	"testing"
 
+	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/envelope"
 	"github.com/parley-chat/parley/protocol/envelope/envelopetest"
 	"github.com/parley-chat/parley/protocol/prekey"
@@ -61,6 +62,20 @@ func BenchmarkPingPong1KiB(b *testing.B) {
 		x2, _, err := x.Decrypt(start, env)
 		check(b, err)
 		x, y = y2, x2
+	}
+}
+
+// The dearest forgery of somebody who knows the session id.
+func BenchmarkForgedSkip(b *testing.B) {
+	s, _ := pair(b)
+	s, _ = encrypt(b, start, s, []byte("so that a new chain may come"))
+	h := header{role: 1 - s.s().role(), session: s.ID(), pub: [32]byte{9}, pn: s.s().recvN, n: protocol.MaxSkip}
+	forged := append(h.append(nil), make([]byte, nonceSize+tagSize)...)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, _, err := s.Decrypt(start, forged); err != ErrDecrypt {
+			b.Fatal(err)
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/envelope"
+	"github.com/parley-chat/parley/protocol/key"
 )
 
 const (
@@ -93,7 +94,7 @@ func parseMessage(b []byte) (h header, raw, sealed []byte, err error) {
 		pn:      binary.BigEndian.Uint32(b[offPN:]),
 		n:       binary.BigEndian.Uint32(b[offN:]),
 	}
-	if h.flags&^(flagEK|flagCT) != 0 || h.role > roleResponder || h.pn >= maxN || h.n >= maxN {
+	if h.flags&^(flagEK|flagCT) != 0 || h.role > roleResponder || h.pn >= maxN || h.n >= maxN || !key.GoodX25519(h.pub) {
 		return header{}, nil, nil, ErrMalformed
 	}
 	end := headerSize + blocksSize(h.flags)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/key"
 )
 
 // burst makes n messages of which none is delivered yet.
@@ -39,6 +40,23 @@ func TestSkipLimit(t *testing.T) {
 	}
 }
 
+// One message makes the receiver pass over at most 2000 others, in the chain
+// before and in its own together: that bounds what a forgery costs.
+func TestSkipLimitAcrossChains(t *testing.T) {
+	a, b := pair(t)
+	half := protocol.MaxSkip / 2
+	a, _ = burst(t, a, half)
+	b, a = send(t, start, b, a)
+	_, envs := burst(t, a, half+2)
+	if _, _, err := b.Decrypt(start, envs[half+1]); err != ErrSkip {
+		t.Errorf("2001 missing: %v", err)
+	}
+	b = decrypt(t, start, b, envs[half], fmt.Append(nil, half))
+	if len(b.s().skipped) != protocol.MaxSkip {
+		t.Errorf("%d keys kept", len(b.s().skipped))
+	}
+}
+
 // Over the limit the oldest keys go.
 func TestSkippedAreBounded(t *testing.T) {
 	a, b := pair(t)
@@ -55,34 +73,49 @@ func TestSkippedAreBounded(t *testing.T) {
 	decrypt(t, start, b, envs[1400], []byte("1400"))
 }
 
-// A message of the newest five chains still opens, an older one does not.
-func TestChainLimit(t *testing.T) {
+// A message that waits while many turns pass it by still opens: its chain is
+// remembered for as long as its key is.
+func TestLateMessageOfAnOldChain(t *testing.T) {
 	a, b := pair(t)
 	var late [][]byte
-	for range maxChains + 1 {
+	for range 4 * maxChains {
 		var missing []byte
 		a, missing = encrypt(t, start, a, []byte("late"))
 		late = append(late, missing)
 		a, b = send(t, start, a, b)
 		b, a = send(t, start, b, a)
 	}
-	for i, env := range late {
-		_, msg, err := stored(t, b).Decrypt(start, env)
-		if i == 0 && err != ErrDecrypt {
-			t.Errorf("of a forgotten chain: %v", err)
-		}
-		if i > 0 && (err != nil || string(msg) != "late") {
-			t.Errorf("chain %d: %v", i, err)
-		}
+	b = stored(t, b)
+	for _, env := range late {
+		b = decrypt(t, start, b, env, []byte("late"))
 	}
-	if n := len(b.s().chains); n != maxChains {
+	a, b = send(t, start, a, b)
+	if n := len(stored(t, b).s().chains); n != maxChains {
+		t.Errorf("%d chains remembered when nothing is missing", n)
+	}
+}
+
+// Over the limit the oldest chain goes, with its keys.
+func TestChainLimit(t *testing.T) {
+	a, b := pair(t)
+	var late [][]byte
+	for range maxOldChains + 1 {
+		var missing []byte
+		a, missing = encrypt(t, start, a, []byte("late"))
+		late = append(late, missing)
+		a, b = send(t, start, a, b)
+		b, a = send(t, start, b, a)
+	}
+	if n := len(b.s().chains); n != maxOldChains {
 		t.Errorf("%d chains remembered", n)
 	}
-	for _, k := range b.s().skipped {
-		if k.chain+maxChains <= b.s().recvSerial {
-			t.Error("a key of a forgotten chain is kept")
-		}
+	if n := len(b.s().skipped); n != maxOldChains {
+		t.Errorf("%d keys kept for %d chains", n, maxOldChains)
 	}
+	if _, _, err := stored(t, b).Decrypt(start, late[0]); err != ErrDecrypt {
+		t.Errorf("of a forgotten chain: %v", err)
+	}
+	decrypt(t, start, b, late[1], []byte("late"))
 }
 
 // A PQ step is due after 50 messages and 10 minutes, or after 24 hours; only
@@ -149,6 +182,37 @@ func TestPQBothDirections(t *testing.T) {
 		if flags[i] != flagEK || flags[i+1] != flagCT {
 			t.Fatalf("flags %v", flags)
 		}
+	}
+}
+
+// A peer that has seen an offer answers it with its next chain; a chain that
+// does not would end PQ steps for good.
+func TestPQOfferMustBeAnswered(t *testing.T) {
+	now := start.Add(mixAtLatest)
+	a, b := pair(t)
+	b, env := encrypt(t, now, b, []byte("offer"))
+	a = decrypt(t, now, a, env, []byte("offer"))
+	deaf := *a.s()
+	deaf.peerOffer = nil
+	_, silent := encrypt(t, now, State{s: key.Hide(&deaf)}, []byte("no answer"))
+	if _, _, err := b.Decrypt(now, silent); err != ErrDecrypt {
+		t.Errorf("chain without the ciphertext: %v", err)
+	}
+	_, env = encrypt(t, now, a, []byte("answer"))
+	decrypt(t, now, b, env, []byte("answer"))
+}
+
+// A clock that was wrong once does not end PQ steps.
+func TestPQAfterClockWentBack(t *testing.T) {
+	future := start.AddDate(50, 0, 0)
+	a, b := pair(t)
+	b, a = send(t, future, b, a)
+	a, b = send(t, future, a, b) // the mix is noted in the future
+	if b.s().mixed != future.Unix() {
+		t.Fatal("no mix")
+	}
+	if b, _ = encrypt(t, start, b, []byte("the clock is right again")); b.s().offer == nil {
+		t.Error("no offer until the wrong time comes")
 	}
 }
 
@@ -227,7 +291,7 @@ func TestInfo(t *testing.T) {
 	if i.ID != a.ID() || i.Gen != uint64(start.Unix()) || i.Confirmed || !i.Initiator || i.Reset || !i.Created.Equal(start) {
 		t.Errorf("%+v", i)
 	}
-	if i := b.Info(); !i.Confirmed || i.Initiator || a.Peer() == b.Peer() || !a.NoOneTime() || !b.LastReceived().Equal(start) {
+	if i := b.Info(); !i.Confirmed || i.Initiator || a.Peer() == b.Peer() || !a.NoOneTime() {
 		t.Errorf("%+v", i)
 	}
 	if !slices.Equal(a.Marshal(), stored(t, a).Marshal()) || bytes.Equal(a.Marshal(), b.Marshal()) {

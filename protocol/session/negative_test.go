@@ -49,6 +49,7 @@ func TestDecryptRefuses(t *testing.T) {
 		"own role":                  {set(offRole, roleResponder), ErrMalformed},
 		"other session":             {set(offSession, env[offSession]^1), ErrMalformed},
 		"own ratchet key":           {func(m []byte) []byte { copy(m[offPub:], own[:]); return m }, ErrMalformed},
+		"its other encoding":        {func(m []byte) []byte { m[offPub+31] |= 0x80; return m }, ErrMalformed},
 		"pn of 2^31":                {number(offPN, maxN), ErrMalformed},
 		"n of 2^31":                 {number(offN, maxN), ErrMalformed},
 		"n of 2^32-1":               {number(offN, 1<<32-1), ErrMalformed},
@@ -88,8 +89,9 @@ func TestNewChainRefused(t *testing.T) {
 		want error
 	}{
 		"as it is":                   {answer, nil},
-		"low-order key 0":            {chain(func(h *header) { h.pub = lowOrder[0] }), ErrDecrypt},
-		"low-order key 1":            {chain(func(h *header) { h.pub = lowOrder[1] }), ErrDecrypt},
+		"low-order key 0":            {chain(func(h *header) { h.pub = lowOrder[0] }), ErrMalformed},
+		"low-order key 1":            {chain(func(h *header) { h.pub = lowOrder[1] }), ErrMalformed},
+		"its other encoding":         {chain(func(h *header) { h.pub[31] |= 0x80 }), ErrMalformed},
 		"another key":                {chain(func(h *header) { h.pub[3] ^= 1 }), ErrDecrypt},
 		"fewer in the chain before":  {chain(func(h *header) { h.pn = 0 }), ErrDecrypt},
 		"one more in it":             {chain(func(h *header) { h.pn++ }), ErrDecrypt},
@@ -189,7 +191,7 @@ func TestZeroState(t *testing.T) {
 	if _, _, err := s.Decrypt(start, nil); err != ErrNotReady {
 		t.Errorf("decrypts: %v", err)
 	}
-	if _, changed := s.Sweep(start); changed || s.Marshal() != nil || s.Confirmed() || s.Gen() != 0 || !s.LastReceived().IsZero() {
+	if _, changed := s.Sweep(start); changed || s.Marshal() != nil || s.Confirmed() || s.Gen() != 0 {
 		t.Error("zero state is something")
 	}
 	if _, err := ParseState(nil); err != ErrMalformed {

@@ -50,10 +50,11 @@ func (s *state) answerAndOffer(now time.Time) (shared []byte, err error) {
 // ciphertext with the key we offered, which is destroyed, and keeps the key
 // the peer offers.
 func (s *state) takeBlocks(now time.Time, h header) (shared []byte, err error) {
-	if ct := h.ct(); ct != nil {
-		if s.offer == nil {
-			return nil, errBlock
-		}
+	ct := h.ct()
+	if (ct == nil) != (s.offer == nil) {
+		return nil, errBlock // who started this chain has seen our offer
+	}
+	if ct != nil {
 		dk, err := mlkem.NewDecapsulationKey768(s.offer)
 		if err != nil {
 			return nil, err
@@ -78,6 +79,10 @@ func (s *state) noteMix(now time.Time) {
 }
 
 func (s *state) offerDue(now time.Time) bool {
+	if s.offer != nil {
+		return false
+	}
 	passed := now.Sub(time.Unix(s.mixed, 0))
-	return s.offer == nil && (passed >= mixAtLatest || passed >= mixAfter && s.sinceMix >= mixMessages)
+	wentBack := passed < 0 // a clock that was wrong must not end PQ steps
+	return wentBack || passed >= mixAtLatest || passed >= mixAfter && s.sinceMix >= mixMessages
 }

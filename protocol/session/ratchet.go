@@ -124,7 +124,6 @@ func (s State) Decrypt(now time.Time, ratchetMsg []byte) (next State, msg []byte
 	}
 	n.sinceMix++
 	n.confirmed, n.opening = true, nil
-	n.received = now.Unix()
 	return State{s: key.Hide(&n)}, msg, nil
 }
 
@@ -156,13 +155,13 @@ func (s *state) messageKey(now time.Time, h header) ([32]byte, error) {
 // acceptChain makes the peer's next chain. The peer can have started it only
 // after it opened a message of our newest one.
 func (s *state) acceptChain(now time.Time, h header) error {
-	if s.phase == phaseAnswer {
+	if s.phase == phaseAnswer || h.pn < s.recvN {
 		return ErrDecrypt
 	}
-	if err := s.finishChain(now, h.pn); err != nil {
-		return err
+	if s.recvSerial == 0 && h.pn != 0 { // there was no chain before
+		return ErrDecrypt
 	}
-	if h.n > protocol.MaxSkip {
+	if h.pn-s.recvN+h.n > protocol.MaxSkip { // both below 2^31
 		return ErrSkip
 	}
 	secret, err := dh(s.priv, h.pub)
@@ -173,6 +172,7 @@ func (s *state) acceptChain(now time.Time, h header) error {
 	if err != nil {
 		return ErrDecrypt
 	}
+	s.skipTo(now, h.pn) // what is still missing in the chain before
 	if s.root, s.recvChain, err = rootStep(s.root, secret, shared, h); err != nil {
 		return ErrDecrypt
 	}
@@ -181,24 +181,5 @@ func (s *state) acceptChain(now time.Time, h header) error {
 	s.priv, s.sendChain = [32]byte{}, [32]byte{} // not needed again: the peer has moved on
 	s.sendFlags, s.sendBlock = 0, nil
 	s.phase = phaseAnswer
-	return nil
-}
-
-// finishChain keeps the keys of the messages still missing in the peer's chain
-// before, which had pn messages.
-func (s *state) finishChain(now time.Time, pn uint32) error {
-	if s.recvSerial == 0 {
-		if pn != 0 {
-			return ErrDecrypt
-		}
-		return nil
-	}
-	if pn < s.recvN {
-		return ErrDecrypt
-	}
-	if pn-s.recvN > protocol.MaxSkip {
-		return ErrSkip
-	}
-	s.skipTo(now, pn)
 	return nil
 }

@@ -2,6 +2,7 @@ package session
 
 import (
 	"encoding/binary"
+	"errors"
 	"time"
 )
 
@@ -36,7 +37,7 @@ func (r Repair) UnknownSession() Repair {
 // after three undecryptable messages in ten minutes; repetitions and malformed
 // bytes do not count.
 func (r Repair) Failed(now time.Time, err error) Repair {
-	if err != ErrDecrypt && err != ErrSkip {
+	if !errors.Is(err, ErrDecrypt) && !errors.Is(err, ErrSkip) {
 		return r
 	}
 	if elapsed := now.Sub(time.Unix(r.since, 0)); elapsed < 0 || elapsed >= badWindow {

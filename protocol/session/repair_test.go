@@ -1,6 +1,7 @@
 package session
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -31,7 +32,7 @@ func TestRepairWanted(t *testing.T) {
 		t.Error("unknown session")
 	}
 	for i, want := range []bool{false, false, true, true} {
-		r = repaired(t, r.Failed(start, ErrDecrypt))
+		r = repaired(t, r.Failed(start, fmt.Errorf("receive: %w", ErrDecrypt)))
 		if due(r, start) != want {
 			t.Errorf("%d bad messages: %v", i+1, !want)
 		}

@@ -39,7 +39,7 @@ const (
 )
 
 // state is what State holds. Slices in it are shared between states and never
-// written to. Times are seconds since 1970, 0 for never.
+// written to. Times are seconds since 1970.
 type state struct {
 	id        protocol.SessionID
 	peer      protocol.DeviceID
@@ -49,7 +49,6 @@ type state struct {
 	noOneTime bool
 	reset     bool
 	created   int64
-	received  int64
 	ad        [32]byte
 	opening   []byte // prefixed to messages until confirmed; initiator only
 
@@ -67,8 +66,8 @@ type state struct {
 	peerPub    [32]byte // zero in phaseFirst
 	recvChain  [32]byte
 	recvN      uint32
-	recvSerial uint32     // number of the peer's newest chain, from 1; 0: none yet
-	chains     [][32]byte // the newest maxChains ratchet keys of the peer, oldest first
+	recvSerial uint32  // number of the peer's newest chain, from 1; 0: none yet
+	chains     []chain // those remembered, oldest first; the last is the newest
 	skipped    []skippedKey
 
 	offer     []byte // ML-KEM seed whose key we offered; nil: none outstanding
@@ -91,7 +90,7 @@ func Initiate(now time.Time, self envelope.Identity, b envelope.Bundle, gen uint
 	return State{s: key.Hide(&state{
 		id: secrets.Session, peer: b.Cert.DeviceID(), gen: gen, initiator: true, noOneTime: b.OneTime == nil, reset: reset,
 		created: now.Unix(), ad: secrets.AD, opening: opening,
-		phase: phaseAnswer, root: secrets.Root, peerPub: b.Signed.X25519, mixed: now.Unix(),
+		phase: phaseAnswer, root: *secrets.Root(), peerPub: b.Signed.X25519, mixed: now.Unix(),
 	})}, nil
 }
 
@@ -112,7 +111,7 @@ func Accept(now time.Time, self envelope.Identity, o envelope.Opening, signed pr
 	return State{s: key.Hide(&state{
 		id: secrets.Session, peer: o.Sender, gen: o.Gen, noOneTime: !o.HasOneTime, reset: o.Reset,
 		created: now.Unix(), ad: secrets.AD,
-		phase: phaseFirst, root: secrets.Root, priv: [32]byte(signed.X25519()), pub: signed.Record.X25519, mixed: now.Unix(),
+		phase: phaseFirst, root: *secrets.Root(), priv: [32]byte(signed.X25519()), pub: signed.Record.X25519, mixed: now.Unix(),
 	})}, nil
 }
 
@@ -150,14 +149,6 @@ func (s State) NoOneTime() bool { return s.get().noOneTime }
 
 // Created is when this device opened or accepted the session.
 func (s State) Created() time.Time { return time.Unix(s.get().created, 0).UTC() }
-
-// LastReceived is when a message was last opened, the zero time if none was.
-func (s State) LastReceived() time.Time {
-	if s.get().received == 0 {
-		return time.Time{}
-	}
-	return time.Unix(s.get().received, 0).UTC()
-}
 
 // Info is what Choose needs to know of the session.
 func (s State) Info() Info {

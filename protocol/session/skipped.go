@@ -9,8 +9,19 @@ import (
 
 const (
 	skippedTTL = 14 * 24 * time.Hour // then a missing message can no longer be opened
-	maxChains  = 5                   // receiving chains remembered
+
+	// The newest maxChains receiving chains are remembered, and older ones while
+	// keys of theirs are kept: what waits in a mailbox may come many turns after
+	// what went directly. Over maxOldChains in all the oldest go.
+	maxChains    = 5
+	maxOldChains = 255
 )
+
+// chain is one remembered receiving chain.
+type chain struct {
+	serial uint32   // 1, 2, 3 ...
+	pub    [32]byte // the peer's ratchet key
+}
 
 // skippedKey is the key of a message that has not come yet.
 type skippedKey struct {
@@ -60,23 +71,27 @@ func (s *state) skipTo(now time.Time, n uint32) {
 	s.skipped = kept[max(0, len(kept)-protocol.MaxSkip):]
 }
 
-// addChain makes pub the current receiving chain and forgets the oldest when
-// there are more than maxChains, with its skipped keys.
+// addChain makes pub the current receiving chain and forgets those that are not
+// to be remembered, with their skipped keys.
 func (s *state) addChain(pub [32]byte) {
-	s.chains = append(slices.Clone(s.chains), pub)
 	s.recvSerial++
-	if len(s.chains) > maxChains {
+	s.chains = append(slices.Clone(s.chains), chain{s.recvSerial, pub})
+	s.chains = slices.DeleteFunc(s.chains, func(c chain) bool {
+		return c.serial+maxChains <= s.recvSerial &&
+			!slices.ContainsFunc(s.skipped, func(k skippedKey) bool { return k.chain == c.serial })
+	})
+	if len(s.chains) > maxOldChains {
+		oldest := s.chains[0].serial
 		s.chains = s.chains[1:]
-		oldest := s.recvSerial - maxChains + 1
-		s.dropSkipped(func(k skippedKey) bool { return k.chain < oldest })
+		s.dropSkipped(func(k skippedKey) bool { return k.chain == oldest })
 	}
 }
 
 // findChain returns the serial number of a remembered receiving chain.
 func (s *state) findChain(pub [32]byte) (serial uint32, ok bool) {
-	i := slices.Index(s.chains, pub)
+	i := slices.IndexFunc(s.chains, func(c chain) bool { return c.pub == pub })
 	if i < 0 {
 		return 0, false
 	}
-	return s.recvSerial - uint32(len(s.chains)-1-i), true
+	return s.chains[i].serial, true
 }

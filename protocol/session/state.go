@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/mlkem"
 	"encoding/binary"
+	"slices"
 	"time"
 
 	"github.com/parley-chat/parley/protocol"
@@ -15,7 +16,8 @@ import (
 // is not always there. It never crosses the wire.
 const (
 	stateVersion = 1
-	stateFixed   = 4 + 16 + 32 + 3*8 + 2*32 + 3*32 + 2*4 + 2*32 + 2*4 + 8 + 4
+	stateFixed   = 4 + 16 + 32 + 2*8 + 2*32 + 3*32 + 2*4 + 2*32 + 2*4 + 8 + 4
+	chainSize    = 4 + 32
 	skippedSize  = 4 + 4 + 8 + 32
 
 	bitInitiator = 1 << 0
@@ -35,13 +37,13 @@ func (st State) Marshal() []byte {
 		return nil
 	}
 	s := st.s()
-	size := stateFixed + 1 + len(s.chains)*32 + 2 + len(s.skipped)*skippedSize +
+	size := stateFixed + 1 + len(s.chains)*chainSize + 2 + len(s.skipped)*skippedSize +
 		2 + len(s.opening) + len(s.sendBlock) + len(s.offer) + len(s.peerOffer)
 	b := make([]byte, 0, size)
 	b = append(b, stateVersion, s.bits(), byte(s.phase), s.sendFlags)
 	b = append(b, s.id[:]...)
 	b = append(b, s.peer[:]...)
-	b = appendUint64(b, s.gen, uint64(s.created), uint64(s.received))
+	b = appendUint64(b, s.gen, uint64(s.created))
 	for _, f := range s.secrets() {
 		b = append(b, f[:]...)
 	}
@@ -51,8 +53,9 @@ func (st State) Marshal() []byte {
 	b = appendUint64(b, uint64(s.mixed))
 
 	b = append(b, byte(len(s.chains)))
-	for _, pub := range s.chains {
-		b = append(b, pub[:]...)
+	for _, c := range s.chains {
+		b = binary.BigEndian.AppendUint32(b, c.serial)
+		b = append(b, c.pub[:]...)
 	}
 	b = binary.BigEndian.AppendUint16(b, uint16(len(s.skipped)))
 	for _, k := range s.skipped {
@@ -110,7 +113,7 @@ func ParseState(b []byte) (State, error) {
 	r := key.NewReader(b[4:])
 	copy(s.id[:], r.Take(16))
 	copy(s.peer[:], r.Take(32))
-	s.gen, s.created, s.received = r.Uint64(), int64(r.Uint64()), int64(r.Uint64())
+	s.gen, s.created = r.Uint64(), int64(r.Uint64())
 	for _, f := range s.secrets() {
 		copy(f[:], r.Take(32))
 	}
@@ -139,7 +142,7 @@ func ParseState(b []byte) (State, error) {
 // there are more keys than bytes.
 func (s *state) readChains(r *key.Reader) bool {
 	for range r.Byte() {
-		s.chains = append(s.chains, [32]byte(r.Take(32)))
+		s.chains = append(s.chains, chain{r.Uint32(), [32]byte(r.Take(32))})
 	}
 	n := int(r.Uint16())
 	if n*skippedSize > r.Len() {
@@ -168,7 +171,7 @@ func (s *state) consistent() bool {
 	if s.phase < phaseFirst || s.phase > phaseSend || s.sendN >= maxN || s.recvN > maxN {
 		return false
 	}
-	if len(s.chains) != int(min(s.recvSerial, maxChains)) || len(s.skipped) > protocol.MaxSkip {
+	if !s.chainsInOrder() || len(s.skipped) > protocol.MaxSkip {
 		return false
 	}
 	if (s.phase == phaseFirst) != (s.recvSerial == 0 && !s.initiator) {
@@ -176,6 +179,20 @@ func (s *state) consistent() bool {
 	}
 	waiting := s.initiator && !s.confirmed
 	return (len(s.opening) > 0) == waiting && len(s.opening) <= envelope.MaxOpening
+}
+
+// chainsInOrder tells that the newest maxChains are there and the serial numbers
+// grow up to that of the current chain.
+func (s *state) chainsInOrder() bool {
+	want := s.recvSerial
+	for i, c := range slices.Backward(s.chains) {
+		newest := len(s.chains)-i <= maxChains
+		if c.serial == 0 || c.serial > want || newest && c.serial != want {
+			return false
+		}
+		want = c.serial - 1
+	}
+	return len(s.chains) >= int(min(s.recvSerial, maxChains))
 }
 
 // Sweep drops the skipped keys that are too old at now; a session that is not

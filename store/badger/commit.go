@@ -171,7 +171,7 @@ func (db *DB) write(changed writes) (err error) {
 		if w.deleted {
 			err = txn.Delete(row)
 		} else {
-			err = txn.Set(row, seal(row, w.value)) // in the spare capacity: w.value stays
+			err = txn.Set(row, seal(row, w.value))
 		}
 		if err != nil {
 			return err

@@ -71,7 +71,7 @@ type DB struct {
 	life   sync.RWMutex // held for reading by every call, so that Close waits
 	closed bool         // guarded by life
 
-	turn   chan struct{} // holds a token while somebody uses the three below
+	turn   chan struct{} // holds a token while somebody uses the two below
 	open   *batch        // the one updates join; nil when nothing happens
 	failed error         // of the first commit that failed
 	recent recent

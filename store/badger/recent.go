@@ -1,7 +1,7 @@
 package badger
 
-// recent remembers rows that updates read or wrote lately, because Badger
-// looks through all its levels for every read, the more so for rows that change
+// recent remembers rows that updates wrote lately, because Badger looks
+// through all its levels for every read, the more so for rows that change
 // often, such as counters. Only updates use it: they take turns and always see
 // the latest commit, so what it holds is never out of date.
 //
@@ -13,15 +13,12 @@ type recent struct {
 
 const (
 	recentSize   = 1 << 20 // bytes of one generation
-	recentMaxRow = 4 << 10 // bytes of a value worth keeping
+	recentMaxRow = 1 << 10 // bytes of a value worth keeping
 )
 
 func (r *recent) get(row []byte) (w write, ok bool) {
-	if w, ok = r.young[string(row)]; ok {
-		return w, true
-	}
-	if w, ok = r.old[string(row)]; ok {
-		r.put(row, w)
+	if w, ok = r.young[string(row)]; !ok {
+		w, ok = r.old[string(row)]
 	}
 	return w, ok
 }
@@ -34,7 +31,7 @@ func (r *recent) put(row []byte, w write) {
 		return
 	}
 	if r.size > recentSize || r.young == nil {
-		r.young, r.old, r.size = map[string]write{}, r.young, 0
+		r.young, r.old, r.size = make(map[string]write, len(r.young)), r.young, 0
 	}
 	r.young[string(row)] = w
 	r.size += len(row) + len(w.value) + 100

@@ -42,7 +42,7 @@ func TestRealDiskFull(t *testing.T) {
 		}
 		acked++
 	}
-	if acked < 500 {
+	if acked < 300 {
 		t.Fatalf("full after %d of 100 KiB", acked)
 	}
 	if err := db.Close(); err != nil {

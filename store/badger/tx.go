@@ -44,7 +44,7 @@ func checksum(row, value []byte) uint32 {
 // to.
 type tx struct {
 	snapshot *badger.Txn
-	recent   *recent // of an update, nil in a view
+	recent   *recent // of an update; nil in a view
 	writes   writes
 	readOnly bool
 
@@ -64,22 +64,18 @@ type write struct {
 
 func (t *tx) Get(key []byte) ([]byte, error) {
 	row := rowKey(key)
-	if t.readOnly {
-		return readRow(t.snapshot, row)
+	w, changed := t.writes.Get(row)
+	if !changed && !t.readOnly {
+		w, changed = t.recent.get(row)
 	}
-	w, known := t.writes.Get(row)
-	if !known {
-		w, known = t.recent.get(row)
-	}
-	if !known {
-		value, err := readRow(t.snapshot, row)
-		if err != nil {
-			return nil, err
+	switch {
+	case !changed:
+		v, err := readRow(t.snapshot, row)
+		if err == nil && !t.readOnly {
+			t.recent.put(row, write{value: bytes.Clone(v)})
 		}
-		w = write{value: value}
-		t.recent.put(row, w)
-	}
-	if w.deleted {
+		return v, err
+	case w.deleted:
 		return nil, store.ErrNotFound
 	}
 	return bytes.Clone(w.value), nil

@@ -75,7 +75,7 @@ func parse[T any, R row[T]](value []byte) (v T, err error) {
 
 // put writes a row.
 func put[T any, R row[T]](tx store.Tx, key []byte, v T) error {
-	var w writer
+	w := make(writer, 0, 128)
 	R(&v).encode(&w)
 	return tx.Set(key, w)
 }

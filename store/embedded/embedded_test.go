@@ -1,6 +1,8 @@
 package embedded_test
 
 import (
+	"context"
+	"log/slog"
 	"testing"
 
 	"github.com/parley-chat/parley/store"
@@ -11,21 +13,30 @@ import (
 )
 
 func openBadger(dir string) (store.KV, error) {
-	return badger.Open(badger.Options{Dir: dir, Ballast: -1})
+	return badger.Open(badger.Options{Dir: dir, Ballast: -1, Log: slog.New(slog.DiscardHandler)})
 }
 
-func over(t testing.TB, kv store.KV) store.Rendezvous {
+func over(kv store.KV) (store.Rendezvous, error) { return embedded.New(context.Background(), kv) }
+
+func mustOver(t testing.TB, kv store.KV) store.Rendezvous {
 	t.Helper()
 	t.Cleanup(func() { kv.Close() })
-	s, err := embedded.New(t.Context(), kv)
+	r, err := over(kv)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s
+	return r
 }
 
+var (
+	claims  = storetest.Claims(over)
+	letters = storetest.Letters(over)
+)
+
+func TestMain(m *testing.M) { storetest.Main(m, openBadger, claims, letters) }
+
 func TestMemory(t *testing.T) {
-	storetest.RunRendezvous(t, func(t *testing.T) store.Rendezvous { return over(t, memory.New()) })
+	storetest.RunRendezvous(t, func(t *testing.T) store.Rendezvous { return mustOver(t, memory.New()) })
 }
 
 func TestBadger(t *testing.T) {
@@ -34,6 +45,36 @@ func TestBadger(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return over(t, kv)
+		return mustOver(t, kv)
 	})
+}
+
+// TestOTK04_KillDuringClaims: no prekey goes to two claims, whatever the moment
+// of the kill.
+func TestOTK04_KillDuringClaims(t *testing.T) { claims.Run(t, openBadger, 10) }
+
+func TestKillDuringPut(t *testing.T) { letters.Run(t, openBadger, 10) }
+
+// TestNewerSchema: a store of a newer version is refused and not touched.
+func TestNewerSchema(t *testing.T) {
+	kv := memory.New()
+	mustOver(t, kv)
+	mustOver(t, kv) // the same version opens again
+	key := store.Key('V')
+	if err := kv.Update(t.Context(), func(tx store.Tx) error { return tx.Set(key, []byte{2}) }); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := over(kv); err == nil {
+		t.Error("a newer store was opened")
+	}
+	err := kv.View(t.Context(), func(tx store.Tx) error {
+		value, err := tx.Get(key)
+		if string(value) != "\x02" {
+			t.Errorf("the schema is now %x", value)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }

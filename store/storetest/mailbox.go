@@ -324,11 +324,14 @@ func testMailboxModel(t *testing.T, r store.Rendezvous) {
 			switch rapid.IntRange(0, 3).Draw(t, "step") {
 			case 0, 1:
 				var mail []store.Mail
-				var want []protocol.Code
 				for range rapid.IntRange(1, 4).Draw(t, "items") {
 					m := letter(rapid.SampledFrom(senders).Draw(t, "from"), device, fmt.Sprint(rapid.IntRange(0, 30).Draw(t, "text")))
 					m.Expires = now.Add(time.Duration(rapid.IntRange(1, 5).Draw(t, "hours")) * time.Hour)
-					mail, want = append(mail, m), append(want, put(m))
+					mail = append(mail, m)
+				}
+				var want []protocol.Code
+				for _, m := range mail {
+					want = append(want, put(m))
 				}
 				codes, err := r.Put(ctx, mail, q)
 				if err != nil || !slices.Equal(codes, want) {
@@ -336,10 +339,11 @@ func testMailboxModel(t *testing.T, r store.Rendezvous) {
 				}
 			case 2:
 				var ids []protocol.EnvelopeID
-				want := 0
 				for range rapid.IntRange(1, 4).Draw(t, "acks") {
-					id := protocol.IDOf(fmt.Append(nil, rapid.IntRange(0, 30).Draw(t, "text")))
-					ids = append(ids, id)
+					ids = append(ids, protocol.IDOf(fmt.Append(nil, rapid.IntRange(0, 30).Draw(t, "text"))))
+				}
+				want := 0
+				for _, id := range ids {
 					kept := slices.DeleteFunc(slices.Clone(boxes[device]), func(m store.Mail) bool { return m.ID == id })
 					want += len(boxes[device]) - len(kept)
 					boxes[device] = kept

@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/dgraph-io/badger/v4"
+
 	"github.com/parley-chat/parley/store"
 )
 
@@ -120,5 +122,39 @@ func TestCommitFails(t *testing.T) {
 	}
 	if err := db.Close(); err != nil {
 		t.Errorf("close: %v", err)
+	}
+}
+
+// TestRowChecksum: a value that changed on disk is not returned.
+func TestRowChecksum(t *testing.T) {
+	db, err := Open(Options{Dir: t.TempDir(), Ballast: -1, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	good := seal(rowKey([]byte("a")), []byte("value"))
+	for name, row := range map[string][]byte{
+		"value":   append([]byte("Value"), good[5:]...),
+		"key":     seal(rowKey([]byte("b")), []byte("value")),
+		"nothing": {},
+	} {
+		err := db.badger.Update(func(txn *badger.Txn) error { return txn.Set(rowKey([]byte("a")), row) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = db.View(t.Context(), func(tx store.Tx) error {
+			if _, err := tx.Get([]byte("a")); !errors.Is(err, store.ErrDamaged) {
+				t.Errorf("%s changed: get returns %v", name, err)
+			}
+			for pair, err := range tx.Scan(nil, nil) {
+				if !errors.Is(err, store.ErrDamaged) {
+					t.Errorf("%s changed: scan yields %q, %v", name, pair.Value, err)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 }
