@@ -18,8 +18,13 @@ type names struct {
 	seen map[protocol.AccountID]string
 }
 
-func (n *Node) names(tx store.Tx) names {
-	return names{n, tx, map[protocol.AccountID]string{}}
+// names begins with contacts that were read already.
+func (n *Node) names(tx store.Tx, known ...engine.Contact) names {
+	s := names{n, tx, map[protocol.AccountID]string{}}
+	for _, c := range known {
+		s.seen[c.Account] = c.Name
+	}
+	return s
 }
 
 // of returns the name of an account, or its id if it is no longer known.

@@ -116,19 +116,16 @@ func (h *home) session(ctx context.Context) (welcomed bool, err error) {
 	if err := h.connect(ctx); err != nil {
 		return false, err
 	}
-	g, ctx := errgroup.WithContext(ctx)
-	// Ends everything on this connection at once, circuits through the
-	// rendezvous included.
-	stop := context.AfterFunc(ctx, func() { h.n.host.Network().ClosePeer(h.info.ID) })
-	defer func() {
-		if stop() {
-			h.n.host.Network().ClosePeer(h.info.ID)
-		}
-	}()
+	hangUp := func() { h.n.host.Network().ClosePeer(h.info.ID) }
+	defer hangUp()
 	l, w, err := h.openLink(ctx)
 	if err != nil {
 		return false, err
 	}
+	g, ctx := errgroup.WithContext(ctx)
+	// Ends everything on this connection at once, circuits through the
+	// rendezvous included.
+	defer context.AfterFunc(ctx, hangUp)()
 	h.setUp(l, w)
 	g.Go(func() error { return l.listen(ctx) })
 	g.Go(func() error { return l.beat(ctx) })

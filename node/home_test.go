@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
+	pb "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/parley-chat/parley/protocol"
@@ -65,6 +67,26 @@ func TestAnnounced(t *testing.T) {
 		}
 		if !slices.Equal(got, tt.want) {
 			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
+		}
+	}
+}
+
+func TestReservationWithAWrongClock(t *testing.T) {
+	looksExpired := client.ReservationError{Status: pb.Status_MALFORMED_MESSAGE, Reason: "expiration date in the past"}
+	tests := []struct {
+		err  error
+		skew time.Duration
+		want bool
+	}{
+		{looksExpired, 2 * time.Hour, true},
+		{looksExpired, 0, false},
+		{looksExpired, -2 * time.Hour, false},
+		{client.ReservationError{Status: pb.Status_PERMISSION_DENIED}, 2 * time.Hour, false},
+		{errors.New("no stream"), 2 * time.Hour, false},
+	}
+	for _, tt := range tests {
+		if got := grantedAnyway(tt.err, tt.skew); got != tt.want {
+			t.Errorf("%v with the clock ahead by %v: %v", tt.err, tt.skew, got)
 		}
 	}
 }

@@ -47,8 +47,9 @@ func (n *Node) keepAddrs(ctx context.Context, d device, c network.Conn) {
 	}
 	addrs = append(addrs, n.host.Peerstore().Addrs(d.peer)...)
 	addrs = ma.Unique(ma.FilterAddrs(addrs, n.gate.mayDial, func(a ma.Multiaddr) bool { return !isRelayed(a) }))
+	addrs = addrs[:min(len(addrs), placeAddrs)]
 	place := &wire.Place{}
-	for _, a := range addrs[:min(len(addrs), placeAddrs)] {
+	for _, a := range addrs {
 		place.Addrs = append(place.Addrs, a.Bytes())
 	}
 	if len(place.Addrs) == 0 || slices.EqualFunc(n.lastAddrs(ctx, d.id), addrs, ma.Multiaddr.Equal) {

@@ -40,7 +40,7 @@ type link struct {
 	skew     time.Duration // our clock minus theirs
 }
 
-// openLink says hello. The stream ends with ctx.
+// openLink says hello and waits for the welcome.
 func (h *home) openLink(ctx context.Context) (*link, *wire.Welcome, error) {
 	var hello wire.Hello
 	err := h.n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
@@ -61,6 +61,7 @@ func (h *home) openLink(ctx context.Context) (*link, *wire.Welcome, error) {
 		return nil, nil, fmt.Errorf("open link: %w", err)
 	}
 	l := &link{h: h, s: s, answer: newNudge(), told: h.n.places()}
+	defer context.AfterFunc(ctx, func() { s.Reset() })()
 	sent := time.Now()
 	s.SetDeadline(sent.Add(beatTimeout))
 	if err := wire.WriteMsg(s, &wire.Beat{Hello: &hello, Addrs: l.told, AddrsChanged: true, Seq: 1}); err != nil {

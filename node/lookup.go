@@ -19,9 +19,9 @@ import (
 )
 
 const (
-	maxLookups    = 4 // at a time, in the background
-	lookupsPerSec = 10
-	lookupsBurst  = 40
+	maxLookups    = 4  // at a time, in the background
+	lookupsPerSec = 20 // whoever sends us envelopes can cause look-ups
+	lookupsBurst  = 100
 	maxWanted     = 2 * protocol.MaxContacts
 	lookupRetry   = 30 * time.Second
 )
@@ -105,9 +105,6 @@ func (l *lookups) run(ctx context.Context) error {
 			timer.Stop()
 			continue
 		}
-		if l.pace.Wait(ctx) != nil {
-			return nil
-		}
 		select {
 		case slots <- struct{}{}:
 		case <-ctx.Done():
@@ -179,6 +176,9 @@ func (l *lookups) look(ctx context.Context, a protocol.AccountID, prekeys bool) 
 }
 
 func (l *lookups) lookNow(ctx context.Context, a protocol.AccountID, prekeys bool) error {
+	if err := l.pace.Wait(ctx); err != nil {
+		return fmt.Errorf("wait for a turn to look up: %w", err)
+	}
 	req := &wire.Lookup{Account: a[:]}
 	if prekeys {
 		req.Nonce = l.nonce(string(a[:]))

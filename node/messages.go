@@ -30,7 +30,7 @@ func (n *Node) Send(ctx context.Context, r api.SendRequest) (sent api.Message, e
 			return engine.Hint{}, err
 		}
 		m, err := n.eng.Message(tx, id)
-		sent = n.names(tx).message(m)
+		sent = n.names(tx, c).message(m)
 		return h, err
 	})
 	return sent, answer(err)
@@ -45,7 +45,7 @@ func (n *Node) History(ctx context.Context, with string, before uint64, limit in
 			return err
 		}
 		rows, err := n.eng.History(tx, c.Account, before, limit)
-		names := n.names(tx)
+		names := n.names(tx, c)
 		page = make([]api.Message, 0, len(rows))
 		for _, m := range rows {
 			page = append(page, names.message(m))

@@ -60,17 +60,22 @@ func (h *home) reserve(ctx context.Context) (wait time.Duration, err error) {
 		left := time.Until(r.Expiration) + h.skew()
 		return max(reserveMin, min(left/2, reserveMax)), nil
 	}
-	// libp2p compares the expiry, by the relay's clock, with ours. When ours
-	// is far ahead it throws away a reservation that was granted and holds.
-	e, ok := errors.AsType[client.ReservationError](err)
-	if ok && e.Status == pb.Status_MALFORMED_MESSAGE && h.skew() > maxSkew {
+	if grantedAnyway(err, h.skew()) {
 		h.n.log.Warn("relay reservation kept although it looks expired: this clock is ahead", "by", h.skew())
 		return reserveMax, nil
 	}
-	if ok && e.Status == pb.Status_PERMISSION_DENIED {
+	if e, ok := errors.AsType[client.ReservationError](err); ok && e.Status == pb.Status_PERMISSION_DENIED {
 		return 0, errors.New("the relay does not take this device")
 	}
 	return 0, fmt.Errorf("reserve a place at the relay: %w", err)
+}
+
+// grantedAnyway tells a reservation that holds although libp2p threw it away:
+// it compares the expiry, by the relay's clock, with a clock of ours that is
+// far ahead.
+func grantedAnyway(err error, skew time.Duration) bool {
+	e, ok := errors.AsType[client.ReservationError](err)
+	return ok && e.Status == pb.Status_MALFORMED_MESSAGE && skew > maxSkew
 }
 
 func (h *home) setRelay(problem error) {

@@ -2,7 +2,6 @@ package rendezvous
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"fmt"
 	"sync"
@@ -53,7 +52,7 @@ func (s *Server) uploadPrekeys(ctx context.Context, from store.Device, u *wire.U
 		}
 	}
 	if u.GetReset_() {
-		if err := s.resetStock(ctx, from); err != nil {
+		if err := s.store.DropOneTime(ctx, from.ID); err != nil {
 			return fmt.Errorf("reset prekeys: %w", err)
 		}
 	}
@@ -73,23 +72,6 @@ func (s *Server) uploadPrekeys(ctx context.Context, from store.Device, u *wire.U
 	}
 	resp.Result = &wire.Response_PrekeyCounts{PrekeyCounts: counts}
 	return nil
-}
-
-// resetStock drops the published one-time prekeys of a device: the device
-// claims them all itself, and what is claimed is never handed out. Prekeys
-// that nobody could claim, for want of a signed one, are left.
-func (s *Server) resetStock(ctx context.Context, d store.Device) error {
-	for {
-		p := store.ClaimParams{Claimer: d.Account, Device: d.ID, Now: s.now()}
-		rand.Read(p.Nonce[:])
-		claimed, err := s.store.Claim(ctx, p)
-		if protocol.CodeOf(err) == protocol.Unavailable {
-			return nil
-		}
-		if err != nil || claimed.Left == 0 {
-			return err
-		}
-	}
 }
 
 // checkSigned verifies a signed prekey and the RSA key it names: a 4096-bit
@@ -152,7 +134,7 @@ func (s *Server) prekeyCounts(ctx context.Context, device protocol.DeviceID) (*w
 	if err != nil {
 		return nil, fmt.Errorf("count prekeys: %w", err)
 	}
-	counts := &wire.PrekeyCounts{OneTime: uint32(n.OneTime), Cap: uint32(s.cfg.Limits.PrekeyCap)}
+	counts := &wire.PrekeyCounts{OneTime: uint32(n.OneTime), Cap: uint32(s.cfg.Limits.PrekeyCap), Digest: n.Digest[:]}
 	signed, err := s.store.SignedPrekey(ctx, device, s.now())
 	switch {
 	case err == nil:

@@ -174,6 +174,11 @@ type Prekeys interface {
 	// Refusals of the whole call: UnknownDevice, Revoked.
 	PutOneTime(ctx context.Context, device protocol.DeviceID, keys []OneTimePrekey, limit int, now time.Time) (UploadResult, error)
 
+	// DropOneTime takes back all one-time prekeys that wait to be claimed: none
+	// of them is ever handed out, also if it is uploaded again. Refusals:
+	// UnknownDevice, Revoked.
+	DropOneTime(ctx context.Context, device protocol.DeviceID) error
+
 	// CountPrekeys tells the published stock. An unknown device has none.
 	CountPrekeys(ctx context.Context, device protocol.DeviceID, now time.Time) (PrekeyCount, error)
 
@@ -223,8 +228,9 @@ type UploadResult struct {
 
 // PrekeyCount is a device's published stock.
 type PrekeyCount struct {
-	OneTime int // waiting to be claimed
-	Signed  int // 0 to 2, not expired
+	OneTime int      // waiting to be claimed
+	Signed  int      // 0 to 2, not expired
+	Digest  [32]byte // SHA-256 over the ids of what waits, in order of id
 }
 
 // ClaimParams are what a claim carries.

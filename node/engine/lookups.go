@@ -12,7 +12,7 @@ import (
 // How long a look-up is given before it is asked for again; twice as long each
 // time.
 const (
-	lookupFirst = 30 * time.Second
+	lookupFirst = 2 * time.Second
 	lookupLast  = 10 * time.Minute
 )
 
@@ -53,7 +53,7 @@ func (w *work) wantLookup(id protocol.AccountID) error {
 		return err
 	}
 	w.hint.Lookup = addOnce(w.hint.Lookup, id)
-	p.lookupAt = w.now.Add(min(lookupFirst<<min(p.tries, 8), lookupLast))
+	p.lookupAt = w.now.Add(min(lookupFirst<<min(p.tries, 9), lookupLast))
 	p.tries = min(p.tries+1, 100)
 	return w.at(p.lookupAt, timerLookup, id[:])
 }

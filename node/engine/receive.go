@@ -73,9 +73,6 @@ func (w *work) receiveOn(s session.State, o Opened, via Path) (protocol.Code, er
 		return protocol.OK, nil
 	}
 	next, plain, err := s.Decrypt(w.now, o.message)
-	if errors.Is(err, session.ErrReplay) {
-		return protocol.OK, nil
-	}
 	if err != nil {
 		return w.doesNotOpen(o, from, d, via, err)
 	}
@@ -246,9 +243,10 @@ func (w *work) whose(o Opened) (device protocol.DeviceID, d *deviceRow, err erro
 	return device, d, err
 }
 
-// doesNotOpen notes a message that does not open on its session. On a
-// connection the sender hears of it and tries again, so that three failures
-// are soon counted; a mailbox brings a message only once.
+// doesNotOpen deals with a message that does not open on its session. Mostly it
+// is a copy of one that did. Of any other, on a connection, the sender hears and
+// tries again, so that three failures are soon counted; a mailbox brings it only
+// once, and one whose key is gone will never open.
 func (w *work) doesNotOpen(o Opened, from protocol.DeviceID, d *deviceRow, via Path, problem error) (protocol.Code, error) {
 	if seen, err := w.wasSeen(o.id); seen || err != nil {
 		return protocol.OK, err
@@ -259,12 +257,14 @@ func (w *work) doesNotOpen(o Opened, from protocol.DeviceID, d *deviceRow, via P
 		cause = CauseMalformed
 	case errors.Is(problem, session.ErrSkip):
 		cause = CauseSkippedTooFar
+	case errors.Is(problem, session.ErrReplay):
+		cause = CauseReplay
 	}
 	if err := w.trouble(cause, d.account, problem.Error()); err != nil {
 		return protocol.Internal, err
 	}
 	next := d.repair.Failed(w.now, problem)
-	if via == Mailbox && cause != CauseMalformed {
+	if via == Mailbox && cause != CauseMalformed || cause == CauseReplay {
 		next = d.repair.UnknownSession()
 	}
 	return protocol.Undecryptable, w.broken(from, d, o.session, next)

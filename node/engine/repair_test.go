@@ -11,14 +11,6 @@ import (
 	"github.com/parley-chat/parley/store"
 )
 
-// dropTable deletes all rows of a table.
-func (n *node) dropTable(table byte) {
-	n.w.t.Helper()
-	for _, pair := range n.rows(table) {
-		n.do(func(tx store.Tx) (Hint, error) { return Hint{}, tx.Delete(pair.Key) })
-	}
-}
-
 // The keys a message was sealed to are gone: it is sealed anew and comes once,
 // whether the sender is told or has to be asked.
 func TestIM14_StaleKey(t *testing.T) {
@@ -38,8 +30,8 @@ func TestIM14_StaleKey(t *testing.T) {
 			if !direct {
 				w.settle() // into the mailbox
 			}
-			b.dropTable(tableOneTime) // bob lost them
-			b.dropTable(tableStock)
+			b.drop(tableOneTime) // bob lost them
+			b.drop(tableStock)
 			b.shelf().oneTime = nil
 			b.syncPrekeys()
 			a.away, a.offline, b.away, b.offline = false, false, false, false
@@ -247,5 +239,67 @@ func TestWaitingReason(t *testing.T) {
 	}
 	if n := len(a.rows(tableReason)); n != 0 {
 		t.Errorf("%d reasons are left", n)
+	}
+}
+
+// The mailbox loses the last thing that was written, so that no gap tells of
+// it. That the other writes, and does not acknowledge it, does.
+func TestLostMailIsSentAgain(t *testing.T) {
+	w, a, b := pair(t)
+	b.away, b.offline = true, true
+	id := a.send(b, "lost")
+	w.pass(time.Minute) // receipts of before go their way
+	w.home.devices[b.device()].mail = nil
+	w.pass(3 * time.Hour)
+	if n := len(w.home.devices[b.device()].mail); n != 0 {
+		t.Errorf("%d envelopes more for somebody who is away", n)
+	}
+	b.away, b.offline = false, false
+	b.send(a, "did you write?")
+	w.pass(2 * time.Hour)
+	if s := a.message(id).State; s != StateDelivered || len(b.history(a)) != 2 {
+		t.Errorf("state %s, %d messages", s, len(b.history(a)))
+	}
+	w.checkEmpty()
+}
+
+// Mail of a session that was dropped cannot be opened, but it is known whose it
+// is: a repair brings it.
+func TestMailOfADroppedSession(t *testing.T) {
+	w, a, b := pair(t)
+	b.away, b.offline = true, true
+	id := a.send(b, "on the old session")
+	w.settle()
+	b.loseSessions(a)
+	b.away, b.offline = false, false
+	w.pass(time.Minute)
+	if s := a.message(id).State; s != StateDelivered || len(b.history(a)) != 1 {
+		t.Errorf("state %s, %d messages", s, len(b.history(a)))
+	}
+	w.pass(goneFor + time.Hour)
+	for _, n := range w.nodes {
+		if rows := len(n.rows(tableGone)); rows != 0 {
+			t.Errorf("%d dropped sessions are remembered", rows)
+		}
+	}
+	w.checkEmpty()
+}
+
+// A message whose key is gone although it never came is not called delivered.
+func TestKeyGoneIsNotDelivered(t *testing.T) {
+	w, a, b := pair(t)
+	w.settle()
+	a.send(b, "one")
+	env := a.queue(b)[0].Envelope
+	if code := b.receive(env, a.device(), Direct); code != protocol.OK {
+		t.Fatal(code)
+	}
+	b.drop(tableSeen) // as if its key had gone for another reason
+	if code := b.receive(env, a.device(), Direct); code != protocol.Undecryptable {
+		t.Errorf("code %v", code)
+	}
+	w.pass(time.Hour)
+	if got := texts(b.history(a)); !slices.Equal(got, []string{"one"}) {
+		t.Errorf("received %q", got)
 	}
 }

@@ -76,7 +76,7 @@ func (k Kind) String() string { return string(k) }
 const (
 	CauseUnknownSession = "unknown_session" // no session of this id
 	CauseBadTag         = "bad_tag"         // forged, damaged, or one side lost its state
-	CauseReplay         = "replay"          // an opening that was accepted before
+	CauseReplay         = "replay"          // its keys were used before, and not for this very envelope as far as we know
 	CauseExpiredPrekey  = "expired_prekey"  // sealed to a prekey that is gone
 	CauseSkippedTooFar  = "skipped_too_far" // too many messages are missing before it
 	CauseMalformed      = "malformed"       // not an envelope, or not a content inside

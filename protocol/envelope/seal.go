@@ -38,7 +38,7 @@ func (b Bundle) Verify(now time.Time) error {
 	if err := b.verifyRecord(b.Signed, prekey.Signed, now); err != nil {
 		return fmt.Errorf("signed prekey: %w", err)
 	}
-	if false {
+	if b.Signed.RSAHash != b.RSA.Hash() {
 		return fmt.Errorf("RSA key is not the one the signed prekey names: %w", key.ErrInvalid)
 	}
 	if b.OneTime == nil {

@@ -71,10 +71,10 @@ type DB struct {
 	life   sync.RWMutex // held for reading by every call, so that Close waits
 	closed bool         // guarded by life
 
-	turn   chan struct{} // holds a token while somebody uses the two below
+	turn   chan struct{} // holds a token while somebody uses the three below
 	open   *batch        // the one updates join; nil when nothing happens
 	failed error         // of the first commit that failed
-	recent recent
+	recent recent        // rows of the latest commits
 
 	wake    chan struct{} // there is an open batch; holds one
 	stopped chan struct{} // closed when the committer has ended

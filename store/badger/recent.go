@@ -1,7 +1,7 @@
 package badger
 
-// recent remembers rows that updates wrote lately, because Badger looks
-// through all its levels for every read, the more so for rows that change
+// recent remembers rows that updates read or wrote lately, because Badger
+// looks through all its levels for every read, the more so for rows that change
 // often, such as counters. Only updates use it: they take turns and always see
 // the latest commit, so what it holds is never out of date.
 //

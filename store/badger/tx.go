@@ -64,21 +64,35 @@ type write struct {
 
 func (t *tx) Get(key []byte) ([]byte, error) {
 	row := rowKey(key)
-	w, changed := t.writes.Get(row)
-	if !changed && !t.readOnly {
-		w, changed = t.recent.get(row)
+	if t.readOnly {
+		return readRow(t.snapshot, row)
 	}
-	switch {
-	case !changed:
-		v, err := readRow(t.snapshot, row)
-		if err == nil && !t.readOnly {
-			t.recent.put(row, write{value: bytes.Clone(v)})
-		}
-		return v, err
-	case w.deleted:
+	w, err := t.find(row)
+	if err != nil {
+		return nil, err
+	}
+	if w.deleted {
 		return nil, store.ErrNotFound
 	}
 	return bytes.Clone(w.value), nil
+}
+
+// find looks for a row where an update may find it: among the writes of its
+// batch, among recent rows, in Badger. The value is not the caller's.
+func (t *tx) find(row []byte) (write, error) {
+	if w, ok := t.writes.Get(row); ok {
+		return w, nil
+	}
+	if w, ok := t.recent.get(row); ok {
+		return w, nil
+	}
+	value, err := readRow(t.snapshot, row)
+	if err != nil {
+		return write{}, err
+	}
+	w := write{value: value}
+	t.recent.put(row, w)
+	return w, nil
 }
 
 func readRow(txn *badger.Txn, row []byte) (value []byte, err error) {

@@ -3,6 +3,7 @@ package embedded
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"slices"
 	"time"
@@ -116,12 +117,51 @@ func freshStock(tx store.Tx, device protocol.DeviceID, now time.Time) (stockRow,
 func count(tx store.Tx, device protocol.DeviceID, stock stockRow, now time.Time) (store.PrekeyCount, error) {
 	c := store.PrekeyCount{OneTime: int(stock.waiting)}
 	signed, _, err := get[signedRow](tx, signedKey(device))
+	if err != nil {
+		return c, err
+	}
 	for _, k := range signed {
 		if k.Expires.After(now) {
 			c.Signed++
 		}
 	}
+	c.Digest, err = digest(tx, device, stock)
 	return c, err
+}
+
+// digest hashes the ids of what waits. The rows are in order of id.
+func digest(tx store.Tx, device protocol.DeviceID, stock stockRow) (sum [32]byte, err error) {
+	h := sha256.New()
+	prefix := boundPrefix(device)
+	for pair, err := range tx.Scan(prefix, store.PrefixEnd(prefix)) {
+		if err != nil {
+			return sum, err
+		}
+		bound, err := parse[boundRow](pair.Value)
+		if err != nil {
+			return sum, err
+		}
+		if bound.n >= stock.next && bound.n < stock.end {
+			h.Write(pair.Key[len(prefix):])
+		}
+	}
+	h.Sum(sum[:0])
+	return sum, nil
+}
+
+// DropOneTime implements store.Prekeys.
+func (s *Store) DropOneTime(ctx context.Context, device protocol.DeviceID) error {
+	return s.kv.Update(ctx, func(tx store.Tx) error {
+		if _, err := liveDevice(tx, device); err != nil {
+			return err
+		}
+		stock, _, err := get[stockRow](tx, stockKey(device))
+		if err != nil {
+			return err
+		}
+		stock.next, stock.waiting = stock.end, 0
+		return put(tx, stockKey(device), stock)
+	})
 }
 
 // CountPrekeys implements store.Prekeys.

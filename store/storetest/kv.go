@@ -22,6 +22,7 @@ import (
 func RunKV(t *testing.T, open func(t *testing.T) store.KV) {
 	for name, test := range map[string]func(*testing.T, store.KV){
 		"GetSetDelete":       testGetSetDelete,
+		"GrowingValue":       testGrowingValue,
 		"Ownership":          testOwnership,
 		"Scan":               testScan,
 		"ScanAndWrite":       testScanAndWrite,
@@ -127,6 +128,31 @@ func testGetSetDelete(t *testing.T, kv store.KV) {
 		return errors.Join(set("a", "1", "empty", "")(tx), tx.Delete([]byte("b")), tx.Delete([]byte("never")), check(tx))
 	})
 	view(t, kv, check)
+}
+
+// testGrowingValue: a value is never older than the last update, whatever its
+// size was before.
+func testGrowingValue(t *testing.T, kv store.KV) {
+	for i, size := range []int{10, 3000, 5, 1000, 100_000, 0, 2000} {
+		want := bytes.Repeat([]byte{byte(i)}, size)
+		update(t, kv, func(tx store.Tx) error {
+			if i > 0 {
+				if old, err := tx.Get([]byte("a")); err != nil || len(old) > 0 && old[0] != byte(i-1) {
+					t.Errorf("before step %d: %d bytes, %v", i, len(old), err)
+				}
+			}
+			return tx.Set([]byte("a"), want)
+		})
+		check := func(tx store.Tx) error {
+			got, err := tx.Get([]byte("a"))
+			if !bytes.Equal(got, want) {
+				t.Errorf("step %d: got %d bytes, want %d", i, len(got), len(want))
+			}
+			return err
+		}
+		update(t, kv, check)
+		view(t, kv, check)
+	}
 }
 
 func testOwnership(t *testing.T, kv store.KV) {

@@ -1,12 +1,13 @@
 package storetest
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
-
-	"pgregory.net/rapid"
 
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/store"
@@ -41,6 +42,19 @@ func signed(n int, expires time.Duration) store.SignedPrekey {
 func claim(by protocol.AccountID, device protocol.DeviceID, nonce int) store.ClaimParams {
 	h := hash("nonce %d", nonce)
 	return store.ClaimParams{Claimer: by, Device: device, Nonce: [16]byte(h[:]), Now: start}
+}
+
+// published is the count of a stock of these keys, given as from, to, from, to.
+func published(signed int, ranges ...int) store.PrekeyCount {
+	var ids [][]byte
+	for i := 0; i < len(ranges); i += 2 {
+		for n := ranges[i]; n < ranges[i+1]; n++ {
+			id := prekeyID(n)
+			ids = append(ids, id[:])
+		}
+	}
+	slices.SortFunc(ids, bytes.Compare)
+	return store.PrekeyCount{OneTime: len(ids), Signed: signed, Digest: sha256.Sum256(bytes.Join(ids, nil))}
 }
 
 func upload(t testing.TB, r store.Rendezvous, device protocol.DeviceID, limit int, keys ...store.OneTimePrekey) store.UploadResult {
@@ -78,7 +92,7 @@ func testSameKey(t *testing.T, r store.Rendezvous) {
 			again[j].Record = fmt.Appendf(nil, "signature %d", i)
 		}
 		res := upload(t, r, device, 1000, again...)
-		equal(t, "result", res, store.UploadResult{Count: store.PrekeyCount{OneTime: 5, Signed: 1}})
+		equal(t, "result", res, store.UploadResult{Count: published(1, 0, 5)})
 		other := signed(1, 0)
 		other.Record = fmt.Appendf(nil, "signature %d", i)
 		ok(t, r.PutSigned(ctx, device, other))
@@ -98,7 +112,7 @@ func testConflict(t *testing.T, r store.Rendezvous) {
 	res := upload(t, r, device, 1000, batch...)
 	equal(t, "conflicts", res.Conflicts, []protocol.PrekeyID{prekeyID(1), prekeyID(3)})
 	equal(t, "stored", res.Stored, 3)
-	equal(t, "count", res.Count.OneTime, 5)
+	equal(t, "count", res.Count, published(1, 0, 4, 5, 6))
 	for i, want := range []int{0, 1, 2, 3, 5} {
 		c := mustClaim(t, r, claim(bob, device, i))
 		equal(t, "claimed", string(c.OneTime), fmt.Sprintf("record %d", want))
@@ -115,7 +129,7 @@ func testCap(t *testing.T, r store.Rendezvous) {
 	res := upload(t, r, device, 10, oneTimes(0, 12)...)
 	equal(t, "stored", res.Stored, 10)
 	equal(t, "full", res.Full, []protocol.PrekeyID{prekeyID(10), prekeyID(11)})
-	equal(t, "count", res.Count, store.PrekeyCount{OneTime: 10, Signed: 1})
+	equal(t, "count", res.Count, published(1, 0, 10))
 	res = upload(t, r, device, 10, oneTimes(8, 11)...) // known ones are no news
 	equal(t, "again", res, store.UploadResult{Full: []protocol.PrekeyID{prekeyID(10)}, Count: res.Count})
 
@@ -124,10 +138,10 @@ func testCap(t *testing.T, r store.Rendezvous) {
 	equal(t, "stored after a claim", res.Stored, 1)
 	n, err := r.CountPrekeys(ctx, device, start)
 	ok(t, err)
-	equal(t, "count", n, store.PrekeyCount{OneTime: 10, Signed: 1})
+	equal(t, "count", n, published(1, 1, 11))
 	n, err = r.CountPrekeys(ctx, deviceID("nobody", 0), start)
 	ok(t, err)
-	equal(t, "count of nobody", n, store.PrekeyCount{})
+	equal(t, "count of nobody", n, published(0))
 	_, err = r.PutOneTime(ctx, deviceID("nobody", 0), oneTimes(0, 1), 10, start)
 	refused(t, err, protocol.UnknownDevice)
 }
@@ -172,7 +186,7 @@ func testClaimedStaysClaimed(t *testing.T, r store.Rendezvous) {
 	mustClaim(t, r, claim(bob, device, 1))
 	mustClaim(t, r, claim(bob, device, 2))
 	res := upload(t, r, device, 100, oneTimes(0, 3)...)
-	equal(t, "result", res, store.UploadResult{Count: store.PrekeyCount{OneTime: 1, Signed: 1}})
+	equal(t, "result", res, store.UploadResult{Count: published(1, 2, 3)})
 	_, err := r.Sweep(ctx, start.Add(48*time.Hour)) // the answers for retries are gone by now
 	ok(t, err)
 	res = upload(t, r, device, 100, oneTimes(0, 3)...)
@@ -184,6 +198,31 @@ func testClaimedStaysClaimed(t *testing.T, r store.Rendezvous) {
 	other.Key = hash("another key")
 	res = upload(t, r, device, 100, other)
 	equal(t, "conflicts", res.Conflicts, []protocol.PrekeyID{prekeyID(0)})
+}
+
+// testDropOneTime: keys that were taken back are never handed out, and their
+// answers to earlier claims stay.
+func testDropOneTime(t *testing.T, r store.Rendezvous) {
+	device, bob := withStock(t, r, 5)
+	refused(t, r.DropOneTime(ctx, deviceID("nobody", 0)), protocol.UnknownDevice)
+	mustClaim(t, r, claim(bob, device, 1))
+	for range 2 {
+		ok(t, r.DropOneTime(ctx, device))
+		n, err := r.CountPrekeys(ctx, device, start)
+		ok(t, err)
+		equal(t, "count", n, published(1))
+	}
+	equal(t, "claimed", mustClaim(t, r, claim(bob, device, 2)).OneTime, nil)
+	equal(t, "the earlier claim", string(mustClaim(t, r, claim(bob, device, 1)).OneTime), "record 0")
+	res := upload(t, r, device, 100, oneTimes(0, 7)...) // two of them are new
+	equal(t, "result", res, store.UploadResult{Stored: 2, Count: published(1, 5, 7)})
+	equal(t, "claimed", string(mustClaim(t, r, claim(bob, device, 3)).OneTime), "record 5")
+	late := start.Add(month)
+	_, err := r.Sweep(ctx, late) // everything has expired
+	ok(t, err)
+	n, err := r.CountPrekeys(ctx, device, late)
+	ok(t, err)
+	equal(t, "count at last", n, published(0))
 }
 
 func testClaimRetry(t *testing.T, r store.Rendezvous) {
@@ -247,7 +286,7 @@ func testSignedPrekeys(t *testing.T, r store.Rendezvous) {
 		equal(t, "newest", got, signed(step.newest, 0))
 		n, err := r.CountPrekeys(ctx, device, start)
 		ok(t, err)
-		equal(t, "count", n, store.PrekeyCount{Signed: step.count})
+		equal(t, "count", n, published(step.count))
 	}
 }
 
@@ -262,7 +301,7 @@ func testPrekeyExpiry(t *testing.T, r store.Rendezvous) {
 	keys[5].Expires = start
 	res := upload(t, r, device, 100, keys...)
 	equal(t, "expired", res.Expired, []protocol.PrekeyID{prekeyID(5)})
-	equal(t, "count", res.Count, store.PrekeyCount{OneTime: 5, Signed: 2})
+	equal(t, "count", res.Count, published(2, 0, 5))
 
 	got, err := r.SignedPrekey(ctx, device, late)
 	ok(t, err)
@@ -277,7 +316,7 @@ func testPrekeyExpiry(t *testing.T, r store.Rendezvous) {
 	}
 	c, err := r.CountPrekeys(ctx, device, late)
 	ok(t, err)
-	equal(t, "count", c, store.PrekeyCount{OneTime: 1, Signed: 1})
+	equal(t, "count", c, published(1, 4, 5))
 	p = claim(bob, device, 2)
 	p.Now = late
 	last := mustClaim(t, r, p)
@@ -298,85 +337,4 @@ func testPrekeyExpiry(t *testing.T, r store.Rendezvous) {
 	p.Now = gone
 	_, err = r.Claim(ctx, p)
 	refused(t, err, protocol.Unavailable)
-}
-
-// testPrekeyModel uploads, claims, retries and sweeps at random and compares
-// with a queue in memory: first in, first out, each key once, ever.
-func testPrekeyModel(t *testing.T, r store.Rendezvous) {
-	_, device := person(t, r, "alice")
-	bob, _ := person(t, r, "bob")
-	ok(t, r.PutSigned(ctx, device, signed(1, 1000*month)))
-	now, used, epoch := start, 0, 0
-	rapid.Check(t, func(t *rapid.T) {
-		now = now.Add(24 * time.Hour) // what an earlier run left has expired
-		epoch++
-		type queued struct {
-			n       int
-			expires time.Time
-		}
-		var queue []queued
-		answers := map[int]string{}
-		alive := func() {
-			kept := queue[:0]
-			for _, q := range queue {
-				if q.expires.After(now) {
-					kept = append(kept, q)
-				}
-			}
-			queue = kept
-		}
-		steps := rapid.IntRange(1, 30).Draw(t, "steps")
-		for range steps {
-			switch rapid.IntRange(0, 4).Draw(t, "step") {
-			case 0: // upload new keys and old ones
-				var keys []store.OneTimePrekey
-				for range rapid.IntRange(1, 6).Draw(t, "keys") {
-					k := oneTime(used)
-					k.Expires = now.Add(time.Duration(rapid.IntRange(1, 10).Draw(t, "hours")) * time.Hour)
-					queue = append(queue, queued{used, k.Expires})
-					keys = append(keys, k)
-					used++
-				}
-				if used > 20 {
-					old := oneTime(used - 20)
-					old.Expires = now.Add(-time.Second) // if it was forgotten, it is expired
-					keys = append(keys, old)
-				}
-				if _, err := r.PutOneTime(ctx, device, keys, 1000, now); err != nil {
-					t.Fatal(err)
-				}
-			case 1, 2: // claim, or repeat a claim
-				alive()
-				nonce := epoch*10 + rapid.IntRange(0, 5).Draw(t, "nonce")
-				p := claim(bob, device, nonce)
-				p.Now = now
-				c, err := r.Claim(ctx, p)
-				if err != nil {
-					t.Fatal(err)
-				}
-				want, repeated := answers[nonce]
-				if !repeated && len(queue) > 0 {
-					want = fmt.Sprintf("record %d", queue[0].n)
-					queue = queue[1:]
-				}
-				if string(c.OneTime) != want || c.Retry != repeated {
-					t.Fatalf("claimed %q, retry %v, want %q, %v", c.OneTime, c.Retry, want, repeated)
-				}
-				answers[nonce] = want
-			case 3:
-				now = now.Add(time.Duration(rapid.IntRange(0, 90).Draw(t, "minutes")) * time.Minute)
-				clear(answers) // what was answered may have expired,
-				epoch++        // so the nonces are new
-			case 4:
-				alive()
-				if _, err := r.Sweep(ctx, now); err != nil {
-					t.Fatal(err)
-				}
-				n, err := r.CountPrekeys(ctx, device, now)
-				if err != nil || n.OneTime != len(queue) {
-					t.Fatalf("count %d, %v, want %d", n.OneTime, err, len(queue))
-				}
-			}
-		}
-	})
 }
