@@ -174,6 +174,13 @@ func TestChainRefuses(t *testing.T) {
 		return sig
 	}
 	proper := introduced(func(*statement) {})
+	newRK := key.NewRecovery()
+	s := o.chain.next(start, opRotateRK)
+	introRK, err := newRK.Sign(labelRotate, s.introduction(newRK.Public().Bytes())...)
+	check(t, err)
+	rotationRK := append(newRK.Public().Bytes(), introRK...)
+	stolen, err := NewCert(stranger.aik, o.fields("stolen"))
+	check(t, err)
 
 	for name, f := range map[string]struct {
 		key    signing
@@ -196,6 +203,7 @@ func TestChainRefuses(t *testing.T) {
 		"no certificate":                  {o.aik, aik, body(opAddDevice, nil)},
 		"certificate of another account":  {o.aik, aik, body(opAddDevice, variant(func(c *Cert) { c.Account = stranger.chain.account }))},
 		"certificate by another account":  {o.aik, aik, body(opAddDevice, stranger.cert(t, "x").Marshal())},
+		"certificate signed by another":   {o.aik, aik, body(opAddDevice, stolen.Marshal())},
 		"revoked device again":            {o.aik, aik, body(opAddDevice, revoked.Marshal())},
 		"signing key of another device":   {o.aik, aik, body(opAddDevice, variant(func(c *Cert) { c.Signing = laptop.Signing }))},
 		"identity key of another device":  {o.aik, aik, body(opAddDevice, variant(func(c *Cert) { c.Identity = laptop.Identity }))},
@@ -217,7 +225,9 @@ func TestChainRefuses(t *testing.T) {
 		"rotation by a stranger":          {stranger.aik, stranger.aik.Public().Bytes(), body(opRotateAIK, rotation(newAIK, proper))},
 		"rotation by the new key itself":  {newAIK, newAIK.Public().Bytes(), body(opRotateAIK, rotation(newAIK, proper))},
 		"rotation cut short":              {o.aik, aik, body(opRotateAIK, rotation(newAIK, proper)[:95])},
-		"recovery rotation by account":    {o.aik, aik, body(opRotateRK, rotation(newAIK, proper))},
+		"recovery rotation by account":    {o.aik, aik, body(opRotateRK, rotationRK)},
+		"recovery rotation by a stranger": {stranger.rk, stranger.rk.Public().Bytes(), body(opRotateRK, rotationRK)},
+		"recovery rotation, wrong intro":  {o.rk, rk, body(opRotateRK, append(newRK.Public().Bytes(), proper...))},
 		"end with a body":                 {o.aik, aik, body(opClose, []byte{1})},
 		"end by the recovery key":         {o.rk, rk, body(opClose, nil)},
 	} {
@@ -228,10 +238,13 @@ func TestChainRefuses(t *testing.T) {
 		}
 	}
 	// The same with nothing wrong is accepted.
-	s := o.forge(t, o.aik, aik, with(func(*statement) {}))
+	s = o.forge(t, o.aik, aik, with(func(*statement) {}))
 	_, err = ParseChain(key.AppendLP(o.chain.Bytes(), s.marshal()))
 	check(t, err)
 	s = o.forge(t, o.aik, aik, body(opRotateAIK, rotation(newAIK, proper)))
+	_, err = ParseChain(key.AppendLP(o.chain.Bytes(), s.marshal()))
+	check(t, err)
+	s = o.forge(t, o.rk, rk, body(opRotateRK, rotationRK))
 	_, err = ParseChain(key.AppendLP(o.chain.Bytes(), s.marshal()))
 	check(t, err)
 }

@@ -2,6 +2,8 @@ package session
 
 import (
 	"bytes"
+	"crypto/ecdh"
+	"crypto/rand"
 	"encoding/binary"
 	"testing"
 	"time"
@@ -113,6 +115,46 @@ func TestNewChainRefused(t *testing.T) {
 	}
 }
 
+// A peer that knows the root key, and so can seal whatever it wants, cannot
+// start a chain out of turn or count messages before the first.
+func TestChainByLyingPeer(t *testing.T) {
+	a, b := pair(t)
+	_, _, err := a.Decrypt(start, sealedChain(t, a, a.s().priv, b.s().sendN))
+	check(t, err) // in turn
+	if _, _, err := b.Decrypt(start, sealedChain(t, b, b.s().priv, b.s().recvN)); err != ErrDecrypt {
+		t.Errorf("out of turn: %v", err)
+	}
+
+	alice, bob := envelopetest.New(t, start, "alice", 0), envelopetest.New(t, start, "bob", 1)
+	x, err := Initiate(start, alice.Identity, bob.Bundle(true), 1, false)
+	check(t, err)
+	_, env := encrypt(t, start, x, nil)
+	o, _, err := envelope.ParseOpening(env)
+	check(t, err)
+	first, err := Accept(start, bob.Identity, o, bob.Signed, &bob.OneTime, bob.RSA)
+	check(t, err)
+	if _, _, err := first.Decrypt(start, sealedChain(t, first, first.s().priv, 1)); err != ErrDecrypt {
+		t.Errorf("messages before the first: %v", err)
+	}
+	_, _, err = first.Decrypt(start, sealedChain(t, first, first.s().priv, 0))
+	check(t, err)
+}
+
+// sealedChain is the first message of a new chain towards s, whose ratchet key
+// is priv, by somebody who knows all that s knows.
+func sealedChain(t tester, s State, priv [32]byte, pn uint32) []byte {
+	k, err := ecdh.X25519().GenerateKey(rand.Reader)
+	check(t, err)
+	h := header{role: 1 - s.s().role(), session: s.ID(), pub: [32]byte(k.PublicKey().Bytes()), pn: pn}
+	secret, err := dh(priv, h.pub)
+	check(t, err)
+	_, chain, err := rootStep(s.s().root, secret, nil, h)
+	check(t, err)
+	messageKey, _ := chainStep(chain)
+	raw := h.append(nil)
+	return newAEAD(messageKey).Seal(raw, nil, envelope.Pad([]byte("hello")), s.s().aad(raw))
+}
+
 // chainFor is a message in a chain that s does not know.
 func chainFor(t tester, s State) []byte {
 	h := header{role: 1 - s.s().role(), session: s.ID(), pub: [32]byte{42}}
@@ -170,6 +212,26 @@ func TestAcceptRefuses(t *testing.T) {
 		if err := accept(tt.now, tt.gen, tt.oneTime); err != tt.want {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// A one-time prekey that is due for destruction opens nothing, although the
+// signed one is fresh.
+func TestAcceptRefusesOldOneTime(t *testing.T) {
+	alice, bob := envelopetest.New(t, start, "alice", 0), envelopetest.New(t, start, "bob", 1)
+	last := start.Add(prekey.OneTimeKeep)
+	var err error
+	bob.Signed, err = prekey.NewSigned(last, last.Add(prekey.SignedExpires), bob.ID(), bob.DSK, bob.RSA.Public().Hash())
+	check(t, err)
+	raw, _, err := envelope.Seal(alice.Identity, bob.Bundle(true), 1, false)
+	check(t, err)
+	o, _, err := envelope.ParseOpening(raw)
+	check(t, err)
+	if _, err := Accept(last, bob.Identity, o, bob.Signed, &bob.OneTime, bob.RSA); err != nil {
+		t.Errorf("in its last second: %v", err)
+	}
+	if _, err := Accept(last.Add(time.Second), bob.Identity, o, bob.Signed, &bob.OneTime, bob.RSA); err != envelope.ErrOpen {
+		t.Errorf("afterwards: %v", err)
 	}
 }
 

@@ -82,7 +82,7 @@ func (r Repair) Repaired(now time.Time) Repair {
 func (r Repair) delay() time.Duration {
 	d := firstDelay
 	for range r.repairs - 1 {
-		if d *= 1; d >= lastDelay {
+		if d *= 2; d >= lastDelay {
 			return lastDelay
 		}
 	}
