@@ -145,9 +145,14 @@ func FuzzParseRepair(f *testing.F) {
 	f.Add(Repair{}.UnknownSession().Repaired(start).Failed(start, ErrDecrypt).Marshal())
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, err := ParseRepair(b)
-		if err == nil && !bytes.Equal(r.Marshal(), b) {
+		if err != nil {
+			return
+		}
+		if !bytes.Equal(r.Marshal(), b) {
 			t.Fatal("not canonical")
 		}
-		r.Due()
+		if _, due := r.Opened().Due(); due {
+			t.Fatal("a repair is due although messages open again")
+		}
 	})
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/dgraph-io/badger/v4"
+	"go.uber.org/goleak"
 
 	"github.com/parley-chat/parley/store"
 )
@@ -157,4 +158,20 @@ func TestRowChecksum(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// TestCloseEndsEverything: no goroutine is left, neither ours nor Badger's.
+func TestCloseEndsEverything(t *testing.T) {
+	before := goleak.IgnoreCurrent()
+	db, err := Open(Options{Dir: t.TempDir(), Ballast: -1, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Update(t.Context(), func(tx store.Tx) error { return tx.Set([]byte("a"), nil) }); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	goleak.VerifyNone(t, before)
 }
