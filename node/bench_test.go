@@ -101,7 +101,7 @@ func pingP50(b *testing.B, alice, bob *nodetest.Person) float64 {
 	return rtts[1]
 }
 
-const senders = 16 // goroutines that call Send
+const senders = 64 // goroutines that call Send
 
 // benchMany sends as fast as it goes and waits until all is durable at the
 // other end.

@@ -16,7 +16,7 @@ const (
 	sweepEvery    = 10 * time.Second
 	relayedGrace  = 10 * time.Second // a relayed connection beside a direct one is closed after
 	idleGrace     = 3 * time.Minute  // any connection to a contact is: it costs traffic, and is made again in no time
-	upgradeFirst  = 30 * time.Second // libp2p itself tries for the first 15 s
+	upgradeFirst  = 20 * time.Second // libp2p itself tries for the first 15 s
 	upgradeEvery  = 5 * time.Minute
 	upgradeBudget = 5 * time.Second
 	doubtTimeout  = time.Second

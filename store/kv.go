@@ -36,22 +36,25 @@ var (
 )
 
 // KV is an ordered map of bytes with serialisable transactions. All methods
-// may be called from several goroutines.
+// may be called from several goroutines, but a function handed to View or
+// Update must not call them: it uses the store through its Tx only.
 type KV interface {
 	// View runs fn on a snapshot that sees every Update that returned before.
-	// Views run side by side and do not wait for updates.
+	// Views run side by side; to start, one waits for a commit that is under
+	// way, at most.
 	View(ctx context.Context, fn func(Tx) error) error
 
 	// Update runs fn and commits its writes. It returns nil only when they are
 	// durable. An error, panic or runtime.Goexit of fn undoes them, and only
 	// this caller sees it.
 	//
-	// Updates run strictly one after the other, so fn must be quick and must
-	// not call View, Update or Close of the same store. fn may be run more than
-	// once (only the last run counts), so it has no effects outside tx.
+	// Updates run strictly one after the other, so fn must be quick. It may be
+	// run more than once (only the last run counts), so it has no effects
+	// outside tx.
 	//
-	// ctx counts until fn starts: when Update returns ctx's error, fn has not
-	// run and never will. Once fn runs, Update waits for the outcome.
+	// ctx counts until fn starts: when Update returns ctx's error, nothing was
+	// written and fn will not run any more. Once fn runs, Update waits for the
+	// outcome.
 	Update(ctx context.Context, fn func(Tx) error) error
 
 	// Close waits for running Views and Updates, then releases the store.

@@ -23,6 +23,9 @@ type natGroup struct {
 func newNATGroup(t *testing.T, sites natlab.Sites, aliceAt, bobAt string) *natGroup {
 	natlab.Require(t)
 	g := &natGroup{group: newGroup(t), lab: natlab.New(t, sites, natlab.Public(1))}
+	for site := range sites {
+		g.lab.Delay(site, 10*time.Millisecond, 2*time.Millisecond, 0) // a hole punch is timed by it
+	}
 	g.in = g.inside("R1")
 	g.flags = nil // as a friend with a server would start it
 	g.start()
@@ -41,6 +44,8 @@ func (g *natGroup) inside(host string) []string {
 // say sends both ways and waits until each has it.
 func (g *natGroup) say(text string) {
 	g.t.Helper()
+	began := time.Now()
+	defer func() { g.t.Logf("%q took %v both ways", text, time.Since(began).Round(10*time.Millisecond)) }()
 	for from, to := range map[*drive.Person]*drive.Person{&g.alice: &g.bob, &g.bob: &g.alice} {
 		line := from.Name + ": " + text
 		if _, err := from.Run(g.ctx, "send", to.Name, line); err != nil {
