@@ -11,14 +11,26 @@ import (
 	"fmt"
 	"io"
 
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/parley-chat/parley/protocol"
 )
 
-// ErrFrameTooLarge is returned for a frame over protocol.MaxFrame, before
-// anything is allocated for it.
-var ErrFrameTooLarge = errors.New("frame too large")
+var (
+	// ErrFrameTooLarge is returned for a frame over protocol.MaxFrame, before
+	// anything is allocated for it.
+	ErrFrameTooLarge = errors.New("frame too large")
+
+	// ErrTooManyFields is returned for a frame of more than maxFields fields,
+	// before it is decoded: two bytes on the wire can cost a hundred in memory.
+	ErrTooManyFields = errors.New("too many fields in a frame")
+)
+
+// maxFields leaves room for the largest frame that is sent, an allow list of
+// protocol.MaxContacts accounts.
+const maxFields = 8192
 
 const frameHeader = 4 // uint32 big-endian length of what follows
 
@@ -61,8 +73,40 @@ func ReadMsg(r io.Reader, m proto.Message) error {
 		}
 		return fmt.Errorf("read frame: %w", err)
 	}
+	left := maxFields
+	if err := countFields(buf, m.ProtoReflect().Descriptor(), &left); err != nil {
+		return fmt.Errorf("decode frame: %w", err)
+	}
 	if err := proto.Unmarshal(buf, m); err != nil {
 		return fmt.Errorf("decode frame: %w", err)
+	}
+	return nil
+}
+
+// countFields takes the fields of an encoded message, and of those in it, off
+// left. The schema has no recursion, so neither has this without end.
+func countFields(b []byte, d protoreflect.MessageDescriptor, left *int) error {
+	for len(b) > 0 {
+		if *left--; *left < 0 {
+			return ErrTooManyFields
+		}
+		number, kind, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return protowire.ParseError(n)
+		}
+		value := b[n:]
+		if n = protowire.ConsumeFieldValue(number, kind, value); n < 0 {
+			return protowire.ParseError(n)
+		}
+		b = value[n:]
+		field := d.Fields().ByNumber(number)
+		if field == nil || field.Message() == nil || kind != protowire.BytesType {
+			continue
+		}
+		inner, _ := protowire.ConsumeBytes(value)
+		if err := countFields(inner, field.Message(), left); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -58,6 +58,36 @@ func TestFrameRefused(t *testing.T) {
 	}
 }
 
+// Many empty items take two bytes each on the wire and a hundred in memory.
+func TestFieldsAreBounded(t *testing.T) {
+	read := func(m proto.Message, into proto.Message) error {
+		var buf bytes.Buffer
+		if err := WriteMsg(&buf, m); err != nil {
+			t.Fatal(err)
+		}
+		return ReadMsg(&buf, into)
+	}
+	put := &Put{Items: make([]*PutItem, maxFields+1)}
+	for i := range put.Items {
+		put.Items[i] = &PutItem{}
+	}
+	if err := read(&Request{Call: &Request_Put{Put: put}}, &Request{}); !errors.Is(err, ErrTooManyFields) {
+		t.Errorf("%d empty items: %v", len(put.Items), err)
+	}
+	unknown := &Deliver{}
+	unknown.ProtoReflect().SetUnknown(bytes.Repeat([]byte{0xf8, 0x06, 0}, maxFields+1))
+	if err := read(unknown, &Deliver{}); !errors.Is(err, ErrTooManyFields) {
+		t.Errorf("unknown fields: %v", err)
+	}
+	contacts := &SetContacts{Accounts: make([][]byte, protocol.MaxContacts)}
+	for i := range contacts.Accounts {
+		contacts.Accounts[i] = make([]byte, 32)
+	}
+	if err := read(&Request{Call: &Request_SetContacts{SetContacts: contacts}}, &Request{}); err != nil {
+		t.Errorf("the longest allow list: %v", err)
+	}
+}
+
 func FuzzReadMsg(f *testing.F) {
 	var buf bytes.Buffer
 	WriteMsg(&buf, &Request{Call: &Request_Lookup{Lookup: &Lookup{Name: "bob"}}})
