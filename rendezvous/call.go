@@ -197,7 +197,7 @@ func readFrame(stream network.Stream, limit int, m proto.Message) (int, error) {
 	}
 	defer stream.Scope().ReleaseMemory(int(size))
 	err := wire.ReadMsg(io.MultiReader(bytes.NewReader(head[:]), stream), m)
-	if errors.Is(err, proto.Error) {
+	if errors.Is(err, wire.ErrMalformed) {
 		return 0, protocol.Refuse(protocol.BadRequest, "malformed frame")
 	}
 	if err != nil {

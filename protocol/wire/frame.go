@@ -23,7 +23,10 @@ var (
 	// anything is allocated for it.
 	ErrFrameTooLarge = errors.New("frame too large")
 
-	// ErrTooManyFields is returned for a frame of more than maxFields fields,
+	// ErrMalformed is returned for a frame that does not decode.
+	ErrMalformed = errors.New("malformed frame")
+
+	// ErrTooManyFields, always within an ErrMalformed, is returned for a frame of more than maxFields fields,
 	// before it is decoded: two bytes on the wire can cost a hundred in memory.
 	ErrTooManyFields = errors.New("too many fields in a frame")
 )
@@ -75,10 +78,10 @@ func ReadMsg(r io.Reader, m proto.Message) error {
 	}
 	left := maxFields
 	if err := countFields(buf, m.ProtoReflect().Descriptor(), &left); err != nil {
-		return fmt.Errorf("decode frame: %w", err)
+		return fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
 	if err := proto.Unmarshal(buf, m); err != nil {
-		return fmt.Errorf("decode frame: %w", err)
+		return fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
 	return nil
 }
