@@ -58,11 +58,19 @@ func (w *worker) deliver(ctx context.Context, d device) error {
 	}
 	w.flying.Store(0)
 	defer w.flying.Store(0)
-	g, ctx := errgroup.WithContext(ctx)
-	stop := context.AfterFunc(ctx, func() { s.Reset() })
-	g.Go(func() error { return f.write(ctx) })
-	g.Go(func() error { return f.read(ctx) })
-	g.Go(func() error { return f.watch(ctx) })
+	ctx, fail := context.WithCancel(ctx)
+	defer fail()
+	stop := context.AfterFunc(ctx, func() { s.Reset() }) // unblocks the others; a good end is a Close
+	var g errgroup.Group
+	for _, part := range []func(context.Context) error{f.write, f.read, f.watch} {
+		g.Go(func() error {
+			err := part(ctx)
+			if err != nil {
+				fail()
+			}
+			return err
+		})
+	}
 	err = g.Wait()
 	if stop() {
 		s.Close()

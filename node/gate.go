@@ -58,18 +58,27 @@ const (
 	thisMachine reach = iota
 	thisNetwork
 	everywhere
+	nowhere // reserved
 )
 
 func reachOf(a ma.Multiaddr) reach {
+	if addr, ok := ipOf(a); ok { // an IPv4 address may be dressed up as IPv6
+		a, _ = manet.FromIP(addr.AsSlice())
+	}
 	switch {
 	case manet.IsIPLoopback(a):
 		return thisMachine
 	case manet.IsPrivateAddr(a):
 		return thisNetwork
-	default:
+	case manet.IsPublicAddr(a):
 		return everywhere
+	default:
+		return nowhere
 	}
 }
+
+// nat64 leads to IPv4 addresses that no rule here would see.
+var nat64 = netip.MustParsePrefix("64:ff9b::/96")
 
 func newGate(home peer.AddrInfo, ifs *interfaces) *gate {
 	g := &gate{home: home.ID, homeReach: everywhere, homeAddrs: map[netip.Addr]bool{}, interfaces: ifs}
@@ -108,12 +117,21 @@ func (g *gate) nearness() reach {
 }
 
 // set replaces the contacts' devices and returns the peers that are no longer
-// among them.
+// among them. A libp2p identity that two accounts claim, or that is the
+// rendezvous's, is nobody's: those devices are reached through the mailbox.
 func (g *gate) set(devices []device) (gone []peer.ID) {
 	byPeer := make(map[peer.ID]device, len(devices))
 	byDevice := make(map[protocol.DeviceID]device, len(devices))
+	var disputed []peer.ID // nothing proves which of two accounts has the host key
 	for _, d := range devices {
-		byPeer[d.peer], byDevice[d.id] = d, d
+		byDevice[d.id] = d
+		if other, claimed := byPeer[d.peer]; d.peer == g.home || claimed && other.account != d.account {
+			disputed = append(disputed, d.peer)
+		}
+		byPeer[d.peer] = d
+	}
+	for _, p := range disputed {
+		delete(byPeer, p)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -159,16 +177,19 @@ func (g *gate) known(p peer.ID) bool {
 // mayDial tells whether a contact's address is one that we would try.
 //
 // Not dialed are names (a resolver would be asked about them), link-local,
-// multicast and unspecified addresses (cloud metadata is link-local), other
-// relays than our rendezvous, and this machine, unless the rendezvous is on
-// it too. Private addresses are dialed on a network we are on, or where the
+// multicast, unspecified and reserved addresses (cloud metadata is link-local),
+// other relays than our rendezvous, and loopback, unless the rendezvous is on
+// this machine too. Private addresses are dialed on a network we are on, or where the
 // rendezvous itself has a private address, as in a company's network.
 func (g *gate) mayDial(a ma.Multiaddr) bool {
 	if relay, ok := relayOf(a); ok {
 		return relay == g.home
 	}
 	addr, ok := ipOf(a)
-	if !ok || addr.IsUnspecified() || addr.IsMulticast() || addr.IsLinkLocalUnicast() {
+	if !ok || addr.IsUnspecified() || addr.IsMulticast() || addr.IsLinkLocalUnicast() || nat64.Contains(addr) {
+		return false
+	}
+	if first, _ := ma.SplitFirst(a); first.Protocol().Code == ma.P_IP6ZONE {
 		return false
 	}
 	switch reachOf(a) {
@@ -177,7 +198,7 @@ func (g *gate) mayDial(a ma.Multiaddr) bool {
 	case thisNetwork:
 		return g.nearness() <= thisNetwork || g.interfaces.onLink(addr)
 	default:
-		return true
+		return reachOf(a) == everywhere
 	}
 }
 

@@ -56,6 +56,12 @@ func TestGateDials(t *testing.T) {
 		{public, "/dns4/example.com/tcp/9000", false},
 		{public, "/dnsaddr/example.com", false},
 		{public, "/ip6/::ffff:127.0.0.1/tcp/9000", false},
+		{public, "/ip6/::ffff:192.168.251.7/tcp/9000", false},
+		{public, "/ip4/255.255.255.255/udp/9000/quic-v1", false},
+		{public, "/ip4/0.1.2.3/tcp/9000", false},
+		{public, "/ip4/240.0.0.1/tcp/9000", false},
+		{public, "/ip6/64:ff9b::a00:1/tcp/9000", false},
+		{public, "/ip6zone/eth0/ip6/fd00::1/tcp/9000", false},
 	}
 	for _, tt := range tests {
 		g, contact := testGate(t, tt.home)
@@ -92,6 +98,26 @@ func TestGateLimitsAddresses(t *testing.T) {
 	}
 	if !g.InterceptAddrDial(contact.peer, ma.StringCast("/ip4/8.8.8.0/tcp/9000")) {
 		t.Error("an address that was dialed before is refused")
+	}
+}
+
+// A certificate does not prove that its account has the host key it names.
+func TestGateDisputedIdentity(t *testing.T) {
+	g, bob := testGate(t, "/ip4/1.2.3.4/tcp/4001")
+	mallory := device{account: protocol.AccountID{9}, id: protocol.DeviceID{9}, peer: bob.peer}
+	home := device{account: protocol.AccountID{9}, id: protocol.DeviceID{8}, peer: g.home}
+	g.set([]device{bob, mallory, home})
+	for _, p := range []peer.ID{bob.peer, g.home} {
+		if d, ok := g.deviceOf(p); ok {
+			t.Errorf("taken for a device of %v", d.account)
+		}
+	}
+	if !g.InterceptSecured(network.DirInbound, g.home, nil) {
+		t.Error("the rendezvous was locked out")
+	}
+	g.set([]device{bob})
+	if d, ok := g.deviceOf(bob.peer); !ok || d.account != bob.account {
+		t.Error("bob is not known when nobody disputes him")
 	}
 }
 

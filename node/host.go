@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"crypto/ed25519"
 	"fmt"
 	"slices"
 	"time"
@@ -48,7 +49,7 @@ type hostParams struct {
 // newHost makes the libp2p host. It does not listen yet. Of libp2p's defaults
 // it leaves out WebRTC, WebTransport, WebSocket and metrics.
 func newHost(p hostParams) (host.Host, error) {
-	key, err := crypto.UnmarshalEd25519PrivateKey(ed25519Key(p.seed))
+	key, err := crypto.UnmarshalEd25519PrivateKey(ed25519.NewKeyFromSeed(p.seed))
 	if err != nil {
 		return nil, fmt.Errorf("read host key: %w", err)
 	}

@@ -154,7 +154,7 @@ func TestStalledPeer(t *testing.T) {
 	if err := h.Connect(t.Context(), info); err != nil {
 		t.Fatal(err)
 	}
-	net.Wait("alice has the connection", func() bool { return alive(t, h, info.ID) })
+	net.Wait("alice has the connection", func() bool { return alive(t, h, info.ID) && alice.Contact("bob").Path == api.Direct })
 	m := alice.Say(bob, "2")
 	select {
 	case <-taken:

@@ -223,7 +223,7 @@ func (l *lookups) alarm(ctx context.Context, a protocol.AccountID, err error) er
 	l.n.log.Error("the rendezvous's answer is wrong", "account", a, "err", err)
 	refusal := protocol.Refuse(protocol.BadSignature, "%v", err)
 	return errors.Join(refusal, l.n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
-		return engine.Hint{}, l.n.eng.LookupFailed(tx, l.n.now(), a, refusal)
+		return engine.Hint{Events: true}, l.n.eng.LookupFailed(tx, l.n.now(), a, err)
 	}))
 }
 

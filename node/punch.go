@@ -1,7 +1,6 @@
 package node
 
 import (
-	"crypto/ed25519"
 	"sync"
 	"time"
 
@@ -13,8 +12,6 @@ import (
 
 	"github.com/parley-chat/parley/protocol"
 )
-
-func ed25519Key(seed []byte) []byte { return ed25519.NewKeyFromSeed(seed) }
 
 // punchAddrs adds to the addresses that are offered in a hole punch.
 //

@@ -85,6 +85,9 @@ func (n *Node) openEnvelope(ctx context.Context, env []byte) (o engine.Opened, e
 			return o, lookupRefusal(err)
 		}
 	}
+	if need, ok := errors.AsType[*engine.NeedAccount](err); ok { // the record came and did not help
+		return o, protocol.Refuse(protocol.NotContact, "account %v does not vouch for the sender", need.Account)
+	}
 	if err != nil {
 		return o, fmt.Errorf("open envelope: %w", err)
 	}
@@ -110,7 +113,12 @@ func (n *Node) commitBatch(ctx context.Context, opened []*engine.Opened, codes [
 		}
 		return all, nil
 	})
-	if errors.Is(err, store.ErrTooBig) && len(opened) > 1 {
+	if errors.Is(err, store.ErrTooBig) && len(opened) == 1 { // it must not stop what comes behind it
+		n.log.Error("an envelope holds more than can be committed at once", "err", err)
+		codes[0] = protocol.Internal
+		return nil
+	}
+	if errors.Is(err, store.ErrTooBig) {
 		half := len(opened) / 2
 		if err := n.commitBatch(ctx, opened[:half], codes[:half], via); err != nil {
 			return err

@@ -76,6 +76,12 @@ func (n *Node) Status(ctx context.Context) (s api.Status, err error) {
 	return s, nil
 }
 
+// What to type where nothing on this machine is wrong, or a new start helps.
+const (
+	askHost = "parley host status (whoever runs the rendezvous types that there)"
+	again   = "parley down; parley up"
+)
+
 // addProblems lists what is wrong, the cause before what follows from it.
 func (n *Node) addProblems(s *api.Status, refusal *protocol.Error, stale []protocol.AccountID) {
 	add := func(fix, format string, args ...any) {
@@ -87,10 +93,10 @@ func (n *Node) addProblems(s *api.Status, refusal *protocol.Error, stale []proto
 	if fix, text := refusalProblem(refusal); text != "" {
 		add(fix, "%s", text)
 	} else if !s.Rendezvous.Up && n.now().Sub(n.started) > graceAtStart {
-		add("parley status", "The rendezvous cannot be reached: messages go only to contacts who can be reached without it. %s", s.Rendezvous.Problem)
+		add(askHost, "The rendezvous cannot be reached; it is tried again all the time. Until then messages go only to contacts who can be reached without it. %s", s.Rendezvous.Problem)
 	}
 	if s.Rendezvous.Up && s.Relay.Problem != "" {
-		add("parley status", "No relay: contacts behind other routers may be reached through the mailbox only. %s", s.Relay.Problem)
+		add(askHost, "No relay: contacts behind other routers may be reached through the mailbox only. %s", s.Relay.Problem)
 	}
 	if skew := n.home.skew(); s.Rendezvous.Up && max(skew, -skew) > maxSkew {
 		way := "ahead"
@@ -100,15 +106,15 @@ func (n *Node) addProblems(s *api.Status, refusal *protocol.Error, stale []proto
 		add("timedatectl set-ntp true", "This machine's clock is %s %s of the rendezvous's.", max(skew, -skew).Round(time.Second), way)
 	}
 	if s.Rendezvous.Up && s.Prekeys.Cap > 0 && s.Prekeys.Published < s.Prekeys.Cap/10 {
-		add("parley keys status", "Only %d one-time keys are left at the rendezvous. %s", s.Prekeys.Published, s.Prekeys.LastProblem)
+		add(again, "Only %d one-time keys are left at the rendezvous. %s", s.Prekeys.Published, s.Prekeys.LastProblem)
 	} else if s.Prekeys.LastProblem != "" {
-		add("parley keys status", "Publishing keys failed: %s", s.Prekeys.LastProblem)
+		add(again, "Publishing keys failed: %s", s.Prekeys.LastProblem)
 	}
 	if len(stale) > 0 && !s.Rendezvous.Up {
-		add("parley status", "The keys of %d contacts were not confirmed for more than a day.", len(stale))
+		add(askHost, "The keys of %d contacts were not confirmed for more than a day. That is done when the rendezvous can be reached.", len(stale))
 	}
 	if s.Waiting > 0 {
-		add("parley status", "%d messages wait for keys of their recipients.", s.Waiting)
+		add("parley contacts", "%d messages wait for keys of their recipients. They go out as soon as the rendezvous has them.", s.Waiting)
 	}
 }
 
@@ -121,17 +127,17 @@ func refusalProblem(refusal *protocol.Error) (fix, text string) {
 	case protocol.Replaced:
 		return "parley down", "This device is in use in another place; only one of the two can be connected. Stop one of them."
 	case protocol.DeviceCloned:
-		return "parley join INVITE", "This folder is a copy of another device's. Join as a new device instead of using a copy."
+		return "parley --dir NEW join INVITE", "This folder is a copy of another device's. Join as a new device instead of using a copy."
 	case protocol.StoreRolledBack:
-		return "parley join INVITE", "This folder was restored from an older copy. Join as a new device: its old keys are not safe to use."
+		return "parley --dir NEW join INVITE", "This folder was restored from an older copy. Join as a new device: its old keys are not safe to use."
 	case protocol.Revoked:
-		return "parley join INVITE", "This device was revoked."
+		return "parley --dir NEW join INVITE", "This device was revoked."
 	case protocol.NotMember:
-		return "parley join INVITE", "The rendezvous does not know this device."
+		return "parley --dir NEW join INVITE", "The rendezvous does not know this device."
 	case protocol.UnsupportedVersion:
 		return "parley version", "The rendezvous speaks another version. Update Parley."
 	default:
-		return "parley status", "The rendezvous does not let us in now: " + refusal.Error()
+		return askHost, "The rendezvous does not let us in now: " + refusal.Error()
 	}
 }
 

@@ -76,7 +76,7 @@ func (s *syncer) run(ctx context.Context) error {
 		}
 		retry = nil
 		err := errors.Join(s.syncContacts(ctx), s.syncPrekeys(ctx))
-		if err == nil || ctx.Err() != nil || errors.Is(err, ErrOffline) {
+		if err == nil || ctx.Err() != nil || !s.n.home.isUp() {
 			continue // a welcome begins anew
 		}
 		s.n.log.Warn("rendezvous not up to date", "err", err)
@@ -166,6 +166,11 @@ func (s *syncer) uploadPrekeys(ctx context.Context, have *wire.PrekeyCounts) (ag
 		return false, err
 	}
 	resp, err := s.n.home.call(ctx, &wire.Request{Call: &wire.Request_UploadPrekeys{UploadPrekeys: up}})
+	if refusal, ok := errors.AsType[*protocol.Error](err); ok {
+		return false, errors.Join(err, s.n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
+			return engine.Hint{}, s.n.eng.PrekeysRefused(tx, s.n.now(), refusal)
+		}))
+	}
 	if err != nil {
 		return false, err
 	}

@@ -61,7 +61,7 @@ func (w *work) composed(to protocol.AccountID, id protocol.MsgID, text string) (
 	if !ok || err != nil {
 		return false, err
 	}
-	h, ok, err := load[historyRow](w.tx, keyHistory(index.account, index.position))
+	h, ok, err := loadHistory(w.tx, index.account, index.position)
 	if err != nil {
 		return false, err
 	}
@@ -127,7 +127,7 @@ func (w *work) compose(to protocol.AccountID, p *peerRow, devices []protocol.Dev
 			h.step(w.now, "waiting", "no session with device "+short(device)+" yet")
 		}
 	}
-	if err := w.put(keyHistory(to, p.position), &h); err != nil {
+	if err := w.record(to, p.position, &h); err != nil {
 		return err
 	}
 	index := indexRow{account: to, position: p.position, number: h.number}

@@ -142,12 +142,45 @@ func (w *work) tellAccepted(p *peerRow) error {
 		if err != nil {
 			return err
 		}
+		queued, err := w.acceptQueued(device)
+		if err != nil {
+			return err
+		}
+		if queued {
+			continue
+		}
 		content := &wire.Content{Body: &wire.Content_ContactAccept{ContactAccept: accept}}
 		if _, err := w.postOther(device, d, wire.MailKind_MESSAGE, content); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// acceptQueued tells whether an accept is among the newest contents queued for
+// a device. One that asks again and again gets no more than that.
+func (w *work) acceptQueued(device protocol.DeviceID) (bool, error) {
+	for _, table := range []byte{tableWaiting, tableOut, tableKept} {
+		rows := 0
+		prefix := store.Key(table, device[:])
+		for pair, err := range w.tx.ScanDown(prefix, store.PrefixEnd(prefix)) {
+			if err != nil {
+				return false, err
+			}
+			r, err := decodeRow[itemRow](pair.Value)
+			if err != nil {
+				return false, err
+			}
+			content, ok := parseContent(r.content)
+			if ok && content.GetContactAccept() != nil {
+				return true, nil
+			}
+			if rows++; rows == sentRows {
+				break
+			}
+		}
+	}
+	return false, nil
 }
 
 // Accept makes somebody who asked a contact. Of a contact it changes nothing.
@@ -199,13 +232,30 @@ func (e *Engine) Unblock(tx store.Tx, now time.Time, a protocol.AccountID) (Hint
 			if err != nil {
 				return err
 			}
-			d.next = 0 // go on with what comes next
+			if err := w.goOn(device.id, d); err != nil {
+				return err
+			}
 		}
 		if p.before != Accepted {
 			return w.relate(a, p, Stranger, KindContact)
 		}
 		return w.relate(a, p, Accepted, KindContact)
 	})
+}
+
+// goOn takes up the order of a device's texts after some were lost: with what
+// is held of it, else with what comes next.
+func (w *work) goOn(device protocol.DeviceID, d *deviceRow) error {
+	d.next = 0
+	if d.held == 0 {
+		return nil
+	}
+	first, _, err := w.firstHeld(device)
+	if err != nil {
+		return err
+	}
+	d.next = first
+	return w.release(device, d)
 }
 
 // Remove ends a contact, or takes a request back. The conversation stays, and

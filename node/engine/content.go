@@ -104,6 +104,9 @@ func (w *work) settleRequest(in *incoming) error {
 // only shown.
 func (w *work) receiveRequest(in *incoming, r *wire.ContactRequest) error {
 	p, account := in.p, in.d.account
+	if p.relation == Incoming { // what the user is looking at does not change
+		return nil
+	}
 	p.display, p.note = cleanFrom(r.GetDisplay()), r.GetNote()
 	if len(p.note) > protocol.MaxNote || !utf8.ValidString(p.note) {
 		p.note = ""

@@ -30,6 +30,9 @@ func (e *Engine) SetAccount(tx store.Tx, now time.Time, f *wire.Found) (Hint, er
 	if a.chain.Account() == e.id.Account {
 		return Hint{}, nil
 	}
+	if a.known == nil && w.count().visitors >= maxVisitors {
+		return Hint{}, fmt.Errorf("directory answer of a stranger: %w", ErrTooMany)
+	}
 	p, err := w.learn(a)
 	if err != nil {
 		return Hint{}, err
@@ -123,9 +126,6 @@ func (w *work) learn(a answer) (*peerRow, error) {
 
 // welcome makes an account known, for a day unless it becomes a contact.
 func (w *work) welcome(a answer) (*peerRow, error) {
-	if w.count().visitors >= maxVisitors {
-		return nil, fmt.Errorf("directory answer of a stranger: %w", ErrTooMany)
-	}
 	w.count().visitors++
 	id := a.chain.Account()
 	if err := w.set(w.e.keyName(a.name), id[:]); err != nil {

@@ -75,7 +75,7 @@ func (e *Engine) readEvent(tx store.Tx, pair store.Pair) (Event, error) {
 	if r.position == 0 {
 		return ev, nil
 	}
-	h, ok, err := load[historyRow](tx, keyHistory(r.account, r.position))
+	h, ok, err := loadHistory(tx, r.account, r.position)
 	if err != nil {
 		return Event{}, err
 	}

@@ -132,6 +132,7 @@ var decoders = map[string]func() row{
 	"receipts": func() row { return new(receiptRow) },
 	"reason":   func() row { return new(reasonRow) },
 	"counts":   func() row { return new(countsRow) },
+	"clock":    func() row { return new(clockRow) },
 	"pair":     func() row { return new(pairRow) },
 	"prekeys":  func() row { return new(prekeysRow) },
 }
@@ -206,7 +207,8 @@ func TestRowsRoundTrip(t *testing.T) {
 			"reason":   &reasonRow{since: at, reason: text},
 			"counts": &countsRow{events: n, items: n, queued: n, waiting: n, listed: 1, incoming: 2, visitors: 3, troubles: 4,
 				troubledAt: at},
-			"pair": &pairRow{keepUntil: at, pair: []byte(text)},
+			"clock": &clockRow{last: at, destroyAfter: at},
+			"pair":  &pairRow{keepUntil: at, pair: []byte(text)},
 			"prekeys": &prekeysRow{signed: protocol.PrekeyID(msg), signedPending: yes, signedAt: at, rotateAt: at, fallback: yes,
 				published: 1, cap: 2, lastUpload: at, problem: text, uploads: n, kept: 3, resetting: yes, resetAt: at, conflicts: 4,
 				notBefore: at},

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"encoding/base32"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -15,6 +16,45 @@ func (h *historyRow) message(with protocol.AccountID, position uint64) Message {
 		ID: h.id, With: with, Position: position, Mine: h.mine, Text: h.text, Sent: h.sent, Recorded: h.recorded,
 		State: h.state, Via: h.via, Problem: h.problem, Late: h.late,
 	}
+}
+
+// inlineText is the longest text, in bytes, that is kept in the row of its
+// message. A longer one has a row of its own, which is written once: the state
+// of many messages may change in one transaction.
+const inlineText = 1 << 10
+
+// record writes a new row of a conversation, with its text.
+func (w *work) record(a protocol.AccountID, position uint64, h *historyRow) error {
+	if h.apart = len(h.text) > inlineText; h.apart {
+		e := newRow(len(h.text) + 4)
+		e.string(h.text)
+		if err := w.set(keyText(a, position), e.b); err != nil {
+			return err
+		}
+	}
+	return w.put(keyHistory(a, position), h)
+}
+
+// readText completes a row that was read without its text.
+func (h *historyRow) readText(tx store.Tx, a protocol.AccountID, position uint64) error {
+	if !h.apart {
+		return nil
+	}
+	b, err := tx.Get(keyText(a, position))
+	if err != nil {
+		return fmt.Errorf("text of a message: %w", err)
+	}
+	d := readRow(b)
+	h.text = d.string()
+	return d.end("text")
+}
+
+// loadHistory reads a row of a conversation with its text.
+func loadHistory(tx store.Tx, a protocol.AccountID, position uint64) (h historyRow, ok bool, err error) {
+	if h, ok, err = load[historyRow](tx, keyHistory(a, position)); err != nil || !ok {
+		return h, ok, err
+	}
+	return h, true, h.readText(tx, a, position)
 }
 
 // History returns the newest messages before a position (0: the end), oldest
@@ -32,6 +72,9 @@ func (e *Engine) History(tx store.Tx, with protocol.AccountID, before uint64, li
 		}
 		h, err := decodeRow[historyRow](pair.Value)
 		if err != nil {
+			return nil, err
+		}
+		if err := h.readText(tx, with, keyNumber(pair.Key)); err != nil {
 			return nil, err
 		}
 		if list = append(list, h.message(with, keyNumber(pair.Key))); len(list) == limit {
@@ -73,7 +116,7 @@ func (e *Engine) find(tx store.Tx, id protocol.MsgID) (historyRow, indexRow, err
 	if index.position == 0 {
 		return historyRow{}, index, ErrNotFound
 	}
-	h, ok, err := load[historyRow](tx, keyHistory(index.account, index.position))
+	h, ok, err := loadHistory(tx, index.account, index.position)
 	if err == nil && !ok {
 		err = ErrNotFound
 	}

@@ -16,6 +16,7 @@ const (
 	tableCounts   byte = 'C' // countsRow
 	tablePrekeys  byte = 'P' // prekeysRow
 	tableStarts   byte = 'B' // how often the store was opened: u64
+	tableClock    byte = 'T' // clockRow
 
 	tablePeer   byte = 'a' // account -> peerRow
 	tableChain  byte = 'k' // account -> its statement chain
@@ -29,6 +30,7 @@ const (
 	tableSeen    byte = 'u' // day, envelope -> taken in before
 
 	tableHistory byte = 'h' // account, position -> historyRow
+	tableText    byte = 'b' // account, position -> the text, if it is long
 	tableIndex   byte = 'm' // message, author device -> indexRow
 	tableHeld    byte = 'l' // device, seq -> historyRow that came early
 	tableHole    byte = 'g' // device, seq -> position of its hole
@@ -64,6 +66,10 @@ func keyReplay(signed protocol.PrekeyID, ephemeral [32]byte) []byte {
 
 func keyHistory(a protocol.AccountID, position uint64) []byte {
 	return store.Key(tableHistory, a[:], position)
+}
+
+func keyText(a protocol.AccountID, position uint64) []byte {
+	return store.Key(tableText, a[:], position)
 }
 
 func keyIndex(m protocol.MsgID, author protocol.DeviceID) []byte {

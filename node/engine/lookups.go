@@ -49,7 +49,7 @@ func (w *work) wantsAny(p *peerRow) (bool, error) {
 // until no session with the account is wanted.
 func (w *work) wantLookup(id protocol.AccountID) error {
 	p, err := w.peer(id)
-	if err != nil || w.now.Before(p.lookupAt) {
+	if err != nil || waits(w.now, p.lookupAt, refreshAfter) {
 		return err
 	}
 	w.hint.Lookup = addOnce(w.hint.Lookup, id)
@@ -83,27 +83,6 @@ func (w *work) lookupAgain(id protocol.AccountID, p *peerRow) error {
 		return err
 	}
 	return w.wantLookup(id)
-}
-
-// Wanted returns the accounts that are to be looked up with prekeys now
-// because something waits for a session with them: for when the rendezvous is
-// back. Otherwise Hint.Lookup says so.
-func (e *Engine) Wanted(tx store.Tx) ([]protocol.AccountID, error) {
-	devices, err := devicesIn(tx, tableWaiting, protocol.DeviceID{}, -1)
-	if err != nil {
-		return nil, err
-	}
-	var list []protocol.AccountID
-	for _, id := range devices {
-		d, ok, err := load[deviceRow](tx, keyDevice(id))
-		if err != nil {
-			return nil, err
-		}
-		if ok {
-			list = addOnce(list, d.account)
-		}
-	}
-	return list, nil
 }
 
 // LookupFailed notes that a look-up did not end with SetAccount, for the trace,
@@ -141,7 +120,7 @@ func (w *work) lookupFailed(id protocol.AccountID, p *peerRow, cause error) erro
 	if !ok || refusal.RetryAfter <= 0 {
 		return nil
 	}
-	if at := w.now.Add(min(refusal.RetryAfter, refreshAfter)); at.After(p.lookupAt) {
+	if at := w.now.Add(min(refusal.RetryAfter, refreshAfter)); at.After(p.lookupAt) || !waits(w.now, p.lookupAt, refreshAfter) {
 		p.lookupAt = at
 		return w.at(at, timerLookup, id[:])
 	}

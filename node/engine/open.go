@@ -102,6 +102,10 @@ func (e *Engine) open(tx store.Tx, now time.Time, o *Opened, opening envelope.Op
 // checkSender checks that the claimed account certifies the device, and what
 // the account is to us.
 func (e *Engine) checkSender(tx store.Tx, now time.Time, o *Opened, cert account.Cert) error {
+	if cert.Account == e.id.Account { // nothing is received from oneself, and no look-up would change that
+		o.cause = CauseUnknownSender
+		return nil
+	}
 	p, ok, err := load[peerRow](tx, keyPeer(cert.Account))
 	if err != nil {
 		return err

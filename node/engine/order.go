@@ -18,7 +18,7 @@ func (w *work) show(a protocol.AccountID, p *peerRow, h historyRow) error {
 
 // place writes a received text at a position.
 func (w *work) place(a protocol.AccountID, position uint64, h historyRow) error {
-	if err := w.put(keyHistory(a, position), &h); err != nil {
+	if err := w.record(a, position, &h); err != nil {
 		return err
 	}
 	index := indexRow{account: a, position: position}

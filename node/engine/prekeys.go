@@ -33,7 +33,7 @@ func (e *Engine) PrekeyPlan(tx store.Tx, now time.Time, have *wire.PrekeyCounts)
 		return nil, err
 	}
 	k, stock, err := w.prekeys()
-	if err != nil || w.now.Before(k.notBefore) {
+	if err != nil || waits(w.now, k.notBefore, resetEvery) {
 		return nil, err
 	}
 	before := k.encode()

@@ -143,7 +143,7 @@ func (w *work) sealWaiting(device protocol.DeviceID, d *deviceRow, s session.Sta
 	if r.position == 0 {
 		return w.seal(device, d, s, r, nil)
 	}
-	h, ok, err := load[historyRow](w.tx, keyHistory(r.account, r.position))
+	h, ok, err := loadHistory(w.tx, r.account, r.position)
 	if err != nil || !ok {
 		return err
 	}

@@ -94,7 +94,7 @@ func (e *Engine) Peers(tx store.Tx) ([]PeerInfo, error) {
 			if err != nil {
 				return err
 			}
-			list = append(list, PeerInfo{Account: id, Device: d.id, PeerID: cert.PeerID, Accepted: p.relation == Accepted})
+			list = append(list, PeerInfo{Account: id, Device: d.id, PeerID: cert.PeerID})
 		}
 		return nil
 	})

@@ -12,6 +12,7 @@ import (
 type historyRow struct {
 	id             protocol.MsgID
 	mine, late     bool
+	apart          bool // the text is in a row of its own
 	state          State
 	via            Path
 	device         protocol.DeviceID
@@ -32,9 +33,13 @@ var (
 const maxSteps = 24
 
 func (h *historyRow) encode() []byte {
-	e := newRow(128 + len(h.text) + 24*len(h.steps))
+	text := h.text
+	if h.apart {
+		text = ""
+	}
+	e := newRow(128 + len(text) + 24*len(h.steps))
 	e.raw(h.id[:])
-	e.bool(h.mine, h.late)
+	e.bool(h.mine, h.late, h.apart)
 	e.u8(indexOf(states, h.state))
 	e.u8(uint8(h.via))
 	e.raw(h.device[:])
@@ -49,14 +54,14 @@ func (h *historyRow) encode() []byte {
 		e.u8(indexOf(words, s.What))
 		e.string(s.Detail)
 	}
-	e.string(h.text)
+	e.string(text)
 	return e.b
 }
 
 func (h *historyRow) decode(b []byte) error {
 	d := readRow(b)
 	d.fixed(h.id[:])
-	d.bool(&h.mine, &h.late)
+	d.bool(&h.mine, &h.late, &h.apart)
 	h.state = at(d, states)
 	h.via = Path(d.u8())
 	d.fixed(h.device[:])

@@ -37,15 +37,21 @@ const (
 	sweepEvery  = 6 * time.Hour
 )
 
+// sweeps are the timers that set themselves again for ever. What they do cannot
+// be taken back.
+var sweeps = map[timer]time.Duration{
+	timerExpire: expireEvery, timerSkipped: sweepEvery, timerPrivates: sweepEvery, timerSeen: sweepEvery,
+}
+
 // at sets a timer. The same again changes nothing.
 func (w *work) at(t time.Time, kind timer, id []byte) error {
 	w.hint.Tick = true
 	return w.set(keyTimer(t, kind, id), []byte{rowVersion})
 }
 
-// startSweeps sets the timers that set themselves again for ever.
+// startSweeps sets the timers of the sweeps.
 func (w *work) startSweeps() error {
-	for kind, every := range map[timer]time.Duration{timerExpire: expireEvery, timerSkipped: sweepEvery, timerPrivates: sweepEvery, timerSeen: sweepEvery} {
+	for kind, every := range sweeps {
 		if err := w.at(w.now.Add(every), kind, nil); err != nil {
 			return err
 		}
@@ -55,9 +61,13 @@ func (w *work) startSweeps() error {
 
 // Tick does what is due at now and returns when to call it next, at the
 // latest; that may be in the past when there is more than one transaction may
-// carry. It costs one read when nothing is due.
+// carry. It costs two reads when nothing is due.
 func (e *Engine) Tick(tx store.Tx, now time.Time) (next time.Time, h Hint, err error) {
 	w, err := e.begin(tx, now)
+	if err != nil {
+		return next, h, err
+	}
+	destroyAfter, err := w.watchClock()
 	if err != nil {
 		return next, h, err
 	}
@@ -72,7 +82,12 @@ func (e *Engine) Tick(tx store.Tx, now time.Time) (next time.Time, h Hint, err e
 		if err := w.delete(key); err != nil {
 			return next, h, err
 		}
-		if err := w.fire(key); err != nil {
+		if sweeps[timer(key[9])] != 0 && w.now.Before(destroyAfter) {
+			err = w.at(destroyAfter, timer(key[9]), key[10:])
+		} else {
+			err = w.fire(key)
+		}
+		if err != nil {
 			return next, h, err
 		}
 	}
@@ -87,10 +102,13 @@ func firstTimer(tx store.Tx) (key []byte, at time.Time, err error) {
 		if err != nil {
 			return nil, at, err
 		}
-		return pair.Key, fromMillis(int64(store.ReadKey(pair.Key[:9]).Uint64())), nil
+		return pair.Key, timerTime(pair.Key), nil
 	}
 	return nil, at, nil
 }
+
+// timerTime reads when a timer is due.
+func timerTime(key []byte) time.Time { return fromMillis(int64(store.ReadKey(key[:9]).Uint64())) }
 
 // fire does what a timer was set for.
 func (w *work) fire(key []byte) error {

@@ -146,10 +146,9 @@ type Contact struct {
 
 // PeerInfo names one device of an account by the identity it has in libp2p.
 type PeerInfo struct {
-	Account  protocol.AccountID
-	Device   protocol.DeviceID
-	PeerID   []byte
-	Accepted bool // the account is an accepted contact
+	Account protocol.AccountID
+	Device  protocol.DeviceID
+	PeerID  []byte
 }
 
 // Queued is one envelope to be sent. The bytes are the same in every retry.

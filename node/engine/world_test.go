@@ -146,10 +146,7 @@ func (n *node) load() {
 		return err
 	}))
 	n.view(func(tx store.Tx) (err error) {
-		if n.hint.Outbox, err = n.e.QueuedDevices(tx); err != nil {
-			return err
-		}
-		n.hint.Lookup, err = n.e.Wanted(tx)
+		n.hint.Outbox, err = n.e.QueuedDevices(tx)
 		return err
 	})
 }
