@@ -46,8 +46,8 @@ fuzz: ## every fuzz target for FUZZTIME each
 		done; \
 	done
 
-soak: build ## SIGKILL at random moments during 10,000 messages
-	PARLEY_SOAK=10000 $(GO) test -count=1 -v -timeout 3h -run Kill ./cmd/e2e
+soak: build ## SIGKILL at random during 10,000 messages; 1,000 starts, kills and suspensions
+	PARLEY_SOAK=10000 PARLEY_CYCLES=1000 $(GO) test -count=1 -v -timeout 3h -run Kill ./cmd/e2e
 
 bench: ## a table of what things cost here
 	$(GO) test -run '^$$' -bench . -benchtime 2s ./protocol/... ./store/... ./node/... | grep -v '^ok\|^PASS\|no test files'
