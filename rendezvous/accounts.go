@@ -151,6 +151,18 @@ func (s *Server) setContacts(ctx context.Context, from store.Device, c *wire.Set
 	if err != nil {
 		return err
 	}
+	digest := store.ContactsDigest(list)
+	resp.Result = &wire.Response_ContactsSet{ContactsSet: &wire.ContactsSet{Digest: digest[:]}}
+	old, err := s.store.ContactsDigest(ctx, from.Account)
+	if err != nil {
+		return fmt.Errorf("read contacts: %w", err)
+	}
+	if old == digest {
+		return nil // a retry
+	}
+	if err := take(s.now(), 1, "changes of contacts", s.rates.contacts.get(from.ID)); err != nil {
+		return err
+	}
 	if err := s.store.SetContacts(ctx, from.Account, list); err != nil {
 		return fmt.Errorf("set contacts: %w", err)
 	}
@@ -160,8 +172,6 @@ func (s *Server) setContacts(ctx context.Context, from store.Device, c *wire.Set
 	if err != nil {
 		return fmt.Errorf("refresh presence: %w", err)
 	}
-	digest := store.ContactsDigest(list)
-	resp.Result = &wire.Response_ContactsSet{ContactsSet: &wire.ContactsSet{Digest: digest[:]}}
 	return nil
 }
 

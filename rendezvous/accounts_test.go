@@ -231,3 +231,23 @@ func TestSetContacts(t *testing.T) {
 		t.Error("the welcome has another digest than the call")
 	}
 }
+
+// A list that is here already costs nothing; changes are limited.
+func TestSetContactsIsLimited(t *testing.T) {
+	s := startServer(t, nil)
+	alice, bob := member(t, s, "alice"), member(t, s, "bob")
+	for i := range 30 {
+		alice.setContacts([]*device{bob, alice}[i%2])
+	}
+	for range 40 {
+		alice.setContacts(alice)
+	}
+	change := &wire.Request{Call: &wire.Request_SetContacts{SetContacts: &wire.SetContacts{}}}
+	wait := alice.refused(protocol.RateLimited, change).GetRetryAfterMs()
+	if wait == 0 {
+		t.Error("no time to come back")
+	}
+	alice.setContacts(alice)
+	s.clock.add(time.Duration(wait) * time.Millisecond)
+	alice.must(change)
+}

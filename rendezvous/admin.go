@@ -32,10 +32,17 @@ type Status struct {
 	Connections  int      `json:"connections"`
 	Reservations int      `json:"reservations"`
 	Circuits     int      `json:"circuits"`
+	Accounts     int      `json:"accounts"`
+	Mail         int      `json:"mail"` // envelopes that wait
+	MailBytes    int      `json:"mail_bytes"`
 }
 
 // Status tells how the server is doing.
-func (s *Server) Status(context.Context) (Status, error) {
+func (s *Server) Status(ctx context.Context) (Status, error) {
+	totals, err := s.store.Totals(ctx)
+	if err != nil {
+		return Status{}, fmt.Errorf("count what is stored: %w", err)
+	}
 	st := Status{
 		Peer:         s.PeerID().String(),
 		Open:         s.cfg.Open,
@@ -44,6 +51,9 @@ func (s *Server) Status(context.Context) (Status, error) {
 		Connections:  len(s.host.Network().Conns()),
 		Reservations: s.relay.Reservations(),
 		Circuits:     s.relay.Circuits(),
+		Accounts:     totals.Accounts,
+		Mail:         totals.Mail.Count,
+		MailBytes:    totals.Mail.Bytes,
 	}
 	for _, a := range s.Addrs() {
 		st.Addrs = append(st.Addrs, a.String())

@@ -156,6 +156,7 @@ func (s *Server) refusal(err error) *protocol.Error {
 	if e, ok := errors.AsType[*protocol.Error](err); ok {
 		return e
 	}
+	s.noticeFailure(err)
 	e := &protocol.Error{Code: protocol.Unavailable, RetryAfter: 5 * time.Second}
 	switch {
 	case errors.Is(err, store.ErrFull):

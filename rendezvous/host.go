@@ -38,8 +38,13 @@ var defaultListen = []string{
 	"/ip6/::/tcp/4001", "/ip6/::/udp/4001/quic-v1",
 }
 
-// newHost makes the libp2p host and begins to listen.
+// newHost makes the libp2p host and begins to listen, at every address asked
+// for.
 func newHost(cfg Config, announce []ma.Multiaddr) (host.Host, error) {
+	listen, err := parseListen(cfg.Listen)
+	if err != nil {
+		return nil, err
+	}
 	identity, err := loadIdentity(cfg.Dir)
 	if err != nil {
 		return nil, err
@@ -55,8 +60,8 @@ func newHost(cfg Config, announce []ma.Multiaddr) (host.Host, error) {
 	gate := &dialGate{}
 	options := []libp2p.Option{
 		libp2p.Identity(identity),
-		libp2p.ListenAddrStrings(cfg.Listen...),
-		libp2p.Transport(tcp.NewTCPTransport),
+		libp2p.ListenAddrs(listen...),
+		libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()), // or two hosts share a port
 		libp2p.Transport(quic.NewTransport),
 		libp2p.Transport(websocket.New),
 		libp2p.Security(tls.ID, tls.New), // before Noise: Go's TLS is hybrid post-quantum
@@ -80,6 +85,9 @@ func newHost(cfg Config, announce []ma.Multiaddr) (host.Host, error) {
 		return nil, fmt.Errorf("start libp2p host: %w", err)
 	}
 	net := h.Network()
+	if err := checkListening(listen, net.ListenAddresses()); err != nil {
+		return nil, errors.Join(err, h.Close())
+	}
 	gate.net.Store(&net)
 	return h, nil
 }

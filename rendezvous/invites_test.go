@@ -29,6 +29,20 @@ func TestClosedByDefault(t *testing.T) {
 	alice.refused(protocol.InviteInvalid, alice.registerRequest([]byte("short")))
 }
 
+// Who is not invited does not learn which names are taken.
+func TestNameTakenIsToldToInvitedOnly(t *testing.T) {
+	s := startServer(t, closed)
+	token, _, err := s.storeInvite(t.Context(), protocol.AccountID{}, 2, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	alice, mallory := newDevice(t, s, "alice"), newDevice(t, s, "alice")
+	alice.must(alice.registerRequest(token[:]))
+	mallory.refused(protocol.InviteInvalid, mallory.registerRequest(nil))
+	mallory.refused(protocol.NameTaken, mallory.registerRequest(token[:]))
+	alice.must(alice.registerRequest(nil))
+}
+
 func TestOperatorInvite(t *testing.T) {
 	s := startServer(t, closed)
 	link, expires, err := s.NewInvite(t.Context(), 2, time.Hour)
@@ -134,8 +148,9 @@ func TestAdmin(t *testing.T) {
 	alice := newDevice(t, s, "alice")
 	alice.must(alice.registerRequest(i.Token[:]))
 	alice.link()
+	alice.put(item(alice, wire.MailKind_MESSAGE, []byte("mail")))
 	s.clock.add(90 * time.Second)
-	if st, err = admin.Status(t.Context()); err != nil || st.Online != 1 || st.UptimeS != 90 {
+	if st, err = admin.Status(t.Context()); err != nil || st.Online != 1 || st.UptimeS != 90 || st.Accounts != 1 || st.Mail != 1 || st.MailBytes != 4 {
 		t.Errorf("status %+v, %v", st, err)
 	}
 	if _, _, err := admin.NewInvite(t.Context(), -1, time.Hour); err == nil {

@@ -137,7 +137,7 @@ func TestContactRequests(t *testing.T) {
 	alice, bob := member(t, s, "alice"), member(t, s, "bob")
 	const request = wire.MailKind_REQUEST
 	first := []byte("may I?")
-	expectCodes(t, alice.put(item(bob, request, first)), protocol.OK)
+	expectCodes(t, alice.put(item(bob, request, first), item(bob, request, []byte("or"))), protocol.OK, protocol.RequestPending)
 	expectCodes(t, alice.put(item(bob, request, first)), protocol.OK) // a retry
 	expectCodes(t, alice.put(item(bob, request, []byte("please?"))), protocol.RequestPending)
 	bob.ack(first)

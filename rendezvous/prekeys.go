@@ -42,6 +42,11 @@ func (s *Server) uploadPrekeys(ctx context.Context, from store.Device, u *wire.U
 	if err != nil {
 		return err
 	}
+	if u.GetReset_() {
+		if err := take(s.now(), 1, "resets today", s.rates.resets.get(from.ID)); err != nil {
+			return err
+		}
+	}
 	var conflicts []protocol.PrekeyID
 	if signed != nil {
 		err := s.store.PutSigned(ctx, from.ID, *signed)
@@ -214,6 +219,7 @@ type claimPair struct {
 type claimBucket struct {
 	mu     sync.Mutex
 	bucket *rate.Limiter
+	used   bool // last is a nonce
 	last   [16]byte
 }
 
@@ -224,12 +230,12 @@ func newClaimBucket() *claimBucket {
 func (c *claimBucket) allow(now time.Time, nonce [16]byte, target *rate.Limiter) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if nonce == c.last {
+	if c.used && nonce == c.last {
 		return true
 	}
 	if take(now, 1, "claims", c.bucket, target) != nil {
 		return false
 	}
-	c.last = nonce
+	c.used, c.last = true, nonce
 	return true
 }

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/key/keytest"
 	"github.com/parley-chat/parley/protocol/prekey"
@@ -83,6 +85,22 @@ func TestOTK03_RepairInOneRound(t *testing.T) {
 			t.Errorf("after a bare reset: %v", counts)
 		}
 	}
+}
+
+func TestResetsAreLimited(t *testing.T) {
+	s := startServer(t, nil)
+	alice := member(t, s, "alice")
+	reset := uploadRequest(&wire.UploadPrekeys{Reset_: true})
+	for range 5 {
+		alice.must(reset)
+	}
+	alice.publish(1)
+	wait := alice.refused(protocol.RateLimited, reset).GetRetryAfterMs()
+	if c := alice.must(uploadRequest(&wire.UploadPrekeys{})).GetPrekeyCounts(); wait == 0 || c.GetOneTime() != 1 {
+		t.Errorf("retry after %d ms, %v", wait, c)
+	}
+	s.clock.add(time.Duration(wait) * time.Millisecond)
+	alice.must(reset)
 }
 
 func TestOTK05_CountsAreInEveryAnswer(t *testing.T) {
@@ -215,6 +233,18 @@ func TestClaimsAreLimited(t *testing.T) {
 	s.clock.add(20 * time.Minute)
 	if b := bob.claim(alice); len(b.GetOneTimeRecord()) == 0 {
 		t.Error("three an hour come back one by one")
+	}
+}
+
+func TestZeroNonceIsNotFree(t *testing.T) {
+	c, now := newClaimBucket(), time.Unix(1_800_000_000, 0)
+	empty := rate.NewLimiter(rate.Every(time.Hour), 1)
+	empty.AllowN(now, 1)
+	if c.allow(now, [16]byte{}, empty) {
+		t.Error("the first claim was free")
+	}
+	if !c.allow(now, [16]byte{}, rate.NewLimiter(rate.Every(time.Hour), 1)) || !c.allow(now, [16]byte{}, empty) {
+		t.Error("a claim or its retry was refused")
 	}
 }
 

@@ -83,7 +83,9 @@ type rates struct {
 	calls     *limiters[protocol.DeviceID]
 	links     *limiters[protocol.DeviceID]
 	uploads   *limiters[protocol.DeviceID]
-	strangers *limiters[netip.Prefix] // calls of peers that are not registered
+	resets    *limiters[protocol.DeviceID] // of one-time prekeys: the ids dropped are remembered
+	contacts  *limiters[protocol.DeviceID] // changes of the contact list
+	strangers *limiters[netip.Prefix]      // calls of peers that are not registered
 
 	requestsHour *limiters[protocol.AccountID] // contact requests sent
 	requestsDay  *limiters[protocol.AccountID]
@@ -101,6 +103,8 @@ func newRates(l Limits) *rates {
 		calls:        newLimiters[protocol.DeviceID](l.Calls, time.Second, 5*l.Calls),
 		links:        newLimiters[protocol.DeviceID](60, time.Minute, 30),
 		uploads:      newLimiters[protocol.DeviceID](60, time.Hour, 30),
+		resets:       newLimiters[protocol.DeviceID](5, 24*time.Hour, 5),
+		contacts:     newLimiters[protocol.DeviceID](120, time.Hour, 30),
 		strangers:    newLimiters[netip.Prefix](l.Strangers, time.Minute, l.Strangers),
 		requestsHour: newLimiters[protocol.AccountID](10, time.Hour, 10),
 		requestsDay:  newLimiters[protocol.AccountID](30, 24*time.Hour, 30),

@@ -62,6 +62,7 @@ type Server struct {
 	announce []ma.Multiaddr
 	relay    *relay.Relay
 	started  time.Time
+	failed   chan error // capacity 1: why the store writes no more, for Run
 
 	rates    *rates
 	presence *presence
@@ -88,7 +89,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 		cfg.Listen = defaultListen
 	}
 	cfg.Limits = cfg.Limits.withDefaults()
-	s := &Server{cfg: cfg, now: cfg.Now, log: cfg.Log, troubles: rate.Sometimes{Interval: time.Second}}
+	s := &Server{cfg: cfg, now: cfg.Now, log: cfg.Log, failed: make(chan error, 1), troubles: rate.Sometimes{Interval: time.Second}}
 	if s.now == nil {
 		s.now = time.Now
 	}
@@ -137,7 +138,8 @@ func (s *Server) open(ctx context.Context) (err error) {
 	return nil
 }
 
-// Run serves until ctx ends, then drains: links are told when to come back,
+// Run serves until ctx ends, or until the store fails and has to be opened
+// again, which is an error; then it drains: links are told when to come back,
 // calls in progress finish, new ones are refused. It returns when every
 // goroutine has ended and the store is closed, at most some seconds more than
 // drainTimeout after ctx.
@@ -146,6 +148,7 @@ func (s *Server) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.sweep(ctx) })
 	group.Go(func() error { return s.serveAdmin(ctx) })
+	group.Go(func() error { return s.awaitFailure(ctx) })
 	<-ctx.Done()
 	s.drain()
 	return errors.Join(group.Wait(), s.Close())
@@ -161,6 +164,7 @@ func (s *Server) sweep(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return nil
 		case err != nil:
+			s.noticeFailure(err)
 			s.log.Error("cannot sweep", "err", err) // a full disk passes; calls say the same
 		case dropped > 0:
 			s.log.Info("swept", "dropped", dropped)
@@ -170,6 +174,27 @@ func (s *Server) sweep(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
+	}
+}
+
+// noticeFailure ends Run when the store writes no more: only opening it again
+// helps.
+func (s *Server) noticeFailure(err error) {
+	if !errors.Is(err, store.ErrFailed) {
+		return
+	}
+	select {
+	case s.failed <- err:
+	default: // Run knows
+	}
+}
+
+func (s *Server) awaitFailure(ctx context.Context) error {
+	select {
+	case err := <-s.failed:
+		return err
+	case <-ctx.Done():
+		return nil
 	}
 }
 

@@ -257,11 +257,43 @@ func TestDiskFull(t *testing.T) {
 		c.wrap = func(s store.Rendezvous) store.Rendezvous { return fullStore{s} }
 	})
 	alice := member(t, s, "alice")
-	resp := alice.refused(protocol.Unavailable, &wire.Request{Call: &wire.Request_SetContacts{SetContacts: &wire.SetContacts{}}})
+	resp := alice.refused(protocol.Unavailable, &wire.Request{Call: &wire.Request_SetContacts{SetContacts: &wire.SetContacts{Accounts: [][]byte{alice.owner[:]}}}})
 	if resp.GetRetryAfterMs() == 0 {
 		t.Error("no time to come back")
 	}
 	alice.must(lookupRequest("alice", nil))
+}
+
+// A store that writes no more ends Run, so that a supervisor starts it anew.
+func TestFailedStoreEndsRun(t *testing.T) {
+	for name, fail := range map[string]func(s *Server){
+		"call":  func(s *Server) { s.refusal(fmt.Errorf("put: %w", store.ErrFailed)) },
+		"sweep": func(*Server) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := Config{Dir: t.TempDir(), Listen: []string{"/ip4/127.0.0.1/tcp/0"}, Log: slog.New(slog.DiscardHandler)}
+			if name == "sweep" {
+				cfg.wrap = func(s store.Rendezvous) store.Rendezvous { return brokenStore{s} }
+			}
+			s, err := New(t.Context(), cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			fail(s)
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			if err := s.Run(ctx); !errors.Is(err, store.ErrFailed) {
+				t.Errorf("run: %v, want ErrFailed", err)
+			}
+		})
+	}
+}
+
+// brokenStore is a real store after a commit that failed.
+type brokenStore struct{ store.Rendezvous }
+
+func (brokenStore) Sweep(context.Context, time.Time) (int, error) {
+	return 0, fmt.Errorf("sweep: %w", store.ErrFailed)
 }
 
 // fullStore is a real store on a full disk.
@@ -303,7 +335,7 @@ func TestLogsTellNothing(t *testing.T) {
 	alice.must(alice.registerRequest(token[:]))
 	l := alice.link(multiaddr(t, "/ip4/192.0.2.77/tcp/1"))
 	alice.put(item(alice, wire.MailKind_MESSAGE, []byte("marker-envelope")))
-	alice.refused(protocol.Unavailable, &wire.Request{Call: &wire.Request_SetContacts{SetContacts: &wire.SetContacts{}}})
+	alice.refused(protocol.Unavailable, &wire.Request{Call: &wire.Request_SetContacts{SetContacts: &wire.SetContacts{Accounts: [][]byte{alice.owner[:]}}}})
 	l.s.Reset()
 	s.stopNow()
 	mu.Lock()

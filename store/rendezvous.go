@@ -31,6 +31,16 @@ type Rendezvous interface {
 	// it every few minutes; it works in small transactions. It returns how many
 	// rows it dropped.
 	Sweep(ctx context.Context, now time.Time) (dropped int, err error)
+
+	// Totals counts what is stored. It reads a row per account and per device:
+	// for the operator, not for calls.
+	Totals(ctx context.Context) (Totals, error)
+}
+
+// Totals are the sizes of a rendezvous.
+type Totals struct {
+	Accounts int
+	Mail     Usage // waiting in all mailboxes
 }
 
 // Accounts binds names to accounts and accounts to devices.
@@ -220,7 +230,7 @@ type OneTimePrekey struct {
 // counts as such and is not published again.
 type UploadResult struct {
 	Conflicts []protocol.PrekeyID // the id is bound to another key; answer KeyConflict
-	Full      []protocol.PrekeyID // above the limit; answer StockFull
+	Full      []protocol.PrekeyID // above the limit, or too many ids are bound; answer StockFull
 	Expired   []protocol.PrekeyID // not stored
 	Stored    int                 // newly stored by this call
 	Count     PrekeyCount         // after this call
@@ -261,8 +271,8 @@ type Mailbox interface {
 	// Acknowledged ids are not remembered: a duplicate that comes later is
 	// stored again, and the receiving device drops it.
 	//
-	// Of the contact requests of one account to another (to all its devices),
-	// those of one Put may wait at a time; until each of them is acknowledged
+	// Of the contact requests of one account to another, those of one Put may
+	// wait at a time, one for each device; until each of them is acknowledged
 	// or expired, others get RequestPending.
 	Put(ctx context.Context, mail []Mail, q Quotas) ([]protocol.Code, error)
 

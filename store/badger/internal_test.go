@@ -62,6 +62,37 @@ func TestDiskFull(t *testing.T) {
 	}
 }
 
+// TestAckOnFullDisk: acknowledging mail of many senders writes a counter for
+// each, and makes room all the same.
+func TestAckOnFullDisk(t *testing.T) {
+	var free atomic.Int64
+	free.Store(1 << 30)
+	disk := func(string) (int64, int64) { return free.Load(), 1 << 40 }
+	db, err := Open(Options{Dir: t.TempDir(), MinFree: 100 << 20, Ballast: -1, disk: disk})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	ack := func(value int) func(store.Tx) error {
+		return func(tx store.Tx) error {
+			for i := range byte(100) {
+				err := errors.Join(tx.Delete([]byte{'m', i}), tx.Delete([]byte{'w', i}), tx.Set([]byte{'f', i}, make([]byte, value)))
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}
+	free.Store(99 << 20)
+	if err := db.Update(t.Context(), ack(100)); err != nil {
+		t.Errorf("acknowledge: %v", err)
+	}
+	if err := db.Update(t.Context(), ack(1000)); !errors.Is(err, store.ErrFull) {
+		t.Errorf("writes more than it deletes: %v, want ErrFull", err)
+	}
+}
+
 func TestBallast(t *testing.T) {
 	dir := t.TempDir()
 	free := int64(1 << 30)

@@ -146,8 +146,10 @@ func (t *tx) put(key []byte, w write) error {
 var errTooBig = fmt.Errorf("%w: writes of one transaction", store.ErrTooBig)
 
 // frees tells whether the transaction is one that makes room: it deletes, and
-// writes no more than a few counters.
-func (t *tx) frees() bool { return t.grown == 0 || t.deletes > 0 && t.grown <= 2<<10 }
+// writes no more than a few counters, and one for each row it deletes.
+func (t *tx) frees() bool {
+	return t.grown == 0 || t.deletes > 0 && t.grown <= 2<<10+200*t.deletes
+}
 
 func (t *tx) Scan(start, end []byte) iter.Seq2[store.Pair, error] {
 	return t.scan(start, end, false)

@@ -20,24 +20,24 @@ func (s *Store) Register(ctx context.Context, p store.RegisterParams) error {
 		if taken && holder == p.Account {
 			return nil // a retry
 		}
-		if taken {
-			return protocol.Refuse(protocol.NameTaken, "%s", p.Name)
-		}
 		old, exists, err := get[accountRow](tx, accountKey(p.Account))
 		if err != nil {
 			return err
-		}
-		if exists {
-			return protocol.Refuse(protocol.AccountExists, "as %s", old.Name)
 		}
 		account := accountRow{
 			ID: p.Account, Name: p.Name, Created: p.Now,
 			Chain: p.Chain, ChainSeq: p.ChainSeq, ChainHead: p.ChainHead,
 		}
-		if p.Invite != nil {
+		if p.Invite != nil && !exists { // first: who is not invited does not learn which names are taken
 			if account.InvitedBy, err = useInvite(tx, *p.Invite, p.Now); err != nil {
 				return err
 			}
+		}
+		switch {
+		case taken:
+			return protocol.Refuse(protocol.NameTaken, "%s", p.Name)
+		case exists:
+			return protocol.Refuse(protocol.AccountExists, "as %s", old.Name)
 		}
 		if err := putDevices(tx, p.Account, p.Devices, p.Now); err != nil {
 			return err

@@ -21,8 +21,8 @@ type Store struct{ kv store.KV }
 
 var _ store.Rendezvous = (*Store)(nil)
 
-// schema is the version of rows.go. A newer store is refused untouched.
-const schema = 1
+// schema is the version of rows.go. A store of another one is refused untouched.
+const schema = 2
 
 // New prepares kv, which stays the caller's to close.
 func New(ctx context.Context, kv store.KV) (*Store, error) {

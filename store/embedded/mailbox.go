@@ -112,7 +112,8 @@ type delivery struct {
 // pending counts contact requests of one account to another.
 type pending struct {
 	pendingRow
-	before bool // some waited before this transaction
+	before bool                       // some waited before this transaction
+	now    map[protocol.DeviceID]bool // devices that got one in this transaction
 }
 
 func newDelivery(tx store.Tx) *delivery {
@@ -158,9 +159,10 @@ func (d *delivery) put(m store.Mail, q store.Quotas) (protocol.Code, error) {
 		if err != nil {
 			return 0, err
 		}
-		if p.before {
+		if p.before || p.now[m.To] {
 			return protocol.RequestPending, nil
 		}
+		p.now[m.To] = true
 		p.count++
 	}
 	return protocol.OK, d.store(m, box, sender)
@@ -269,7 +271,7 @@ func (d *delivery) requests(from, to protocol.AccountID) (*pending, error) {
 		return p, nil
 	}
 	row, _, err := get[pendingRow](d.tx, pendingKey(from, to))
-	d.pending[pair] = &pending{row, row.count > 0}
+	d.pending[pair] = &pending{row, row.count > 0, map[protocol.DeviceID]bool{}}
 	return d.pending[pair], err
 }
 

@@ -12,6 +12,10 @@ import (
 	"github.com/parley-chat/parley/store"
 )
 
+// maxBound is how many prekey ids of a device are remembered until they
+// expire, claimed and taken back ones included. Beyond it the stock is full.
+const maxBound = 5000
+
 // PutSigned implements store.Prekeys.
 func (s *Store) PutSigned(ctx context.Context, device protocol.DeviceID, key store.SignedPrekey) error {
 	return s.kv.Update(ctx, func(tx store.Tx) error {
@@ -79,16 +83,17 @@ func putOneTime(tx store.Tx, device protocol.DeviceID, k store.OneTimePrekey, st
 	case !k.Expires.After(now):
 		res.Expired = append(res.Expired, k.ID)
 		return nil
-	case stock.waiting >= uint64(limit):
+	case stock.waiting >= uint64(limit) || stock.bound >= maxBound:
 		res.Full = append(res.Full, k.ID)
 		return nil
 	}
 	n := stock.end
 	stock.end++
 	stock.waiting++
+	stock.bound++
 	res.Stored++
 	return errors.Join(
-		put(tx, oneTimeKey(device, n), oneTimeRow{k.Expires, k.Record}),
+		put(tx, oneTimeKey(device, n), oneTimeRow{k.ID, k.Expires, k.Record}),
 		put(tx, boundKey(device, k.ID), boundRow{k.Key, n, k.Expires}))
 }
 
@@ -129,27 +134,29 @@ func count(tx store.Tx, device protocol.DeviceID, stock stockRow, now time.Time)
 	return c, err
 }
 
-// digest hashes the ids of what waits. The rows are in order of id.
+// digest hashes the ids of what waits, in order.
 func digest(tx store.Tx, device protocol.DeviceID, stock stockRow) (sum [32]byte, err error) {
+	var ids []protocol.PrekeyID
+	for pair, err := range tx.Scan(oneTimeKey(device, stock.next), oneTimeKey(device, stock.end)) {
+		if err != nil {
+			return sum, err
+		}
+		k, err := parse[oneTimeRow](pair.Value)
+		if err != nil {
+			return sum, err
+		}
+		ids = append(ids, k.id)
+	}
+	slices.SortFunc(ids, func(a, b protocol.PrekeyID) int { return slices.Compare(a[:], b[:]) })
 	h := sha256.New()
-	prefix := boundPrefix(device)
-	for pair, err := range tx.Scan(prefix, store.PrefixEnd(prefix)) {
-		if err != nil {
-			return sum, err
-		}
-		bound, err := parse[boundRow](pair.Value)
-		if err != nil {
-			return sum, err
-		}
-		if bound.n >= stock.next && bound.n < stock.end {
-			h.Write(pair.Key[len(prefix):])
-		}
+	for _, id := range ids {
+		h.Write(id[:])
 	}
 	h.Sum(sum[:0])
 	return sum, nil
 }
 
-// DropOneTime implements store.Prekeys.
+// DropOneTime implements store.Prekeys. The ids stay bound.
 func (s *Store) DropOneTime(ctx context.Context, device protocol.DeviceID) error {
 	return s.kv.Update(ctx, func(tx store.Tx) error {
 		if _, err := liveDevice(tx, device); err != nil {
@@ -158,6 +165,14 @@ func (s *Store) DropOneTime(ctx context.Context, device protocol.DeviceID) error
 		stock, _, err := get[stockRow](tx, stockKey(device))
 		if err != nil {
 			return err
+		}
+		for pair, err := range tx.Scan(oneTimeKey(device, stock.next), oneTimeKey(device, stock.end)) {
+			if err != nil {
+				return err
+			}
+			if err := tx.Delete(pair.Key); err != nil {
+				return err
+			}
 		}
 		stock.next, stock.waiting = stock.end, 0
 		return put(tx, stockKey(device), stock)

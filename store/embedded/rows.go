@@ -169,19 +169,30 @@ func (s *signedRow) decode(r *reader) {
 
 // stockRow: the one-time prekeys with next <= n < end wait to be claimed, but
 // for those that expired; waiting says how many. Both numbers only grow, so a
-// row that comes back from the dead is never handed out.
-type stockRow struct{ next, end, waiting uint64 }
+// row that comes back from the dead is never handed out. bound counts the
+// device's boundRows.
+type stockRow struct{ next, end, waiting, bound uint64 }
 
-func (s *stockRow) encode(w *writer) { w.num(s.next); w.num(s.end); w.num(s.waiting) }
-func (s *stockRow) decode(r *reader) { s.next, s.end, s.waiting = r.num(), r.num(), r.num() }
+func (s *stockRow) encode(w *writer) {
+	for _, n := range []uint64{s.next, s.end, s.waiting, s.bound} {
+		w.num(n)
+	}
+}
+
+func (s *stockRow) decode(r *reader) {
+	for _, n := range []*uint64{&s.next, &s.end, &s.waiting, &s.bound} {
+		*n = r.num()
+	}
+}
 
 type oneTimeRow struct {
+	id      protocol.PrekeyID
 	expires time.Time
 	record  []byte
 }
 
-func (o *oneTimeRow) encode(w *writer) { w.time(o.expires); w.bytes(o.record) }
-func (o *oneTimeRow) decode(r *reader) { o.expires, o.record = r.time(), r.bytes() }
+func (o *oneTimeRow) encode(w *writer) { w.fixed(o.id[:]); w.time(o.expires); w.bytes(o.record) }
+func (o *oneTimeRow) decode(r *reader) { r.fixed(o.id[:]); o.expires, o.record = r.time(), r.bytes() }
 
 type boundRow struct {
 	key     [32]byte

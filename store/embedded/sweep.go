@@ -172,11 +172,11 @@ func (w sweeper) dropBound(tx store.Tx, row store.Pair, _ int) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	stock.bound--
 	if bound.n >= stock.next {
 		stock.waiting--
-		err = put(tx, stockKey(device), stock)
 	}
-	return 2, errors.Join(err, tx.Delete(row.Key), tx.Delete(oneTimeKey(device, bound.n)))
+	return 2, errors.Join(put(tx, stockKey(device), stock), tx.Delete(row.Key), tx.Delete(oneTimeKey(device, bound.n)))
 }
 
 func (w sweeper) signedExpired(pair store.Pair) (bool, error) {

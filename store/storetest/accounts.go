@@ -156,6 +156,26 @@ func testInvites(t *testing.T, r store.Rendezvous) {
 	equal(t, "invites after a year", len(list), 0)
 }
 
+// testNameTakenNeedsInvite: where registration is closed, who has no usable
+// invite does not learn which names are taken; a retry needs none.
+func testNameTakenNeedsInvite(t *testing.T, r store.Rendezvous) {
+	person(t, r, "alice")
+	none := hash("no such invite")
+	p := registration("mallory", 1)
+	p.Name, p.Invite = "alice", &none
+	refused(t, r.Register(ctx, p), protocol.InviteInvalid)
+	again := registration("alice", 2)
+	again.Invite = &none
+	ok(t, r.Register(ctx, again))
+
+	good := hash("invite")
+	ok(t, r.CreateInvite(ctx, store.Invite{Hash: good, Uses: 1, Created: start, Expires: start.Add(month)}))
+	p.Invite = &good
+	refused(t, r.Register(ctx, p), protocol.NameTaken)
+	p.Name = "mallory" // a refusal uses nothing up
+	ok(t, r.Register(ctx, p))
+}
+
 func testInviteRace(t *testing.T, r store.Rendezvous) {
 	token := store.InviteHash([]byte("token"))
 	ok(t, r.CreateInvite(ctx, store.Invite{Hash: token, Uses: 3, Created: start, Expires: start.Add(time.Hour)}))

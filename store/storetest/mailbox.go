@@ -212,6 +212,10 @@ func testContactRequests(t *testing.T, r store.Rendezvous) {
 
 	codes := deliver(t, r, store.Quotas{}, request(bob, device, "hi"), request(bob, other, "hi there"))
 	equal(t, "to both devices at once", codes, []protocol.Code{yes, yes})
+	dave, _ := person(t, r, "dave")
+	codes = deliver(t, r, store.Quotas{}, request(carol, deviceID("dave", 0), "1"), request(carol, deviceID("dave", 0), "2"),
+		request(carol, deviceID("dave", 1), "3"), request(carol, deviceID("dave", 1), "4"), request(dave, device, "5"))
+	equal(t, "one per device at once", codes, []protocol.Code{yes, pending, yes, pending, yes})
 	codes = deliver(t, r, store.Quotas{},
 		request(bob, device, "hi"),        // a retry
 		request(bob, device, "hello?"),    // another one

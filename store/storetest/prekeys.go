@@ -225,6 +225,28 @@ func testDropOneTime(t *testing.T, r store.Rendezvous) {
 	equal(t, "count at last", n, published(0))
 }
 
+// testBoundCap: ids stay bound after their keys were taken back, so there is a
+// limit to how many; it is gone when they expire.
+func testBoundCap(t *testing.T, r store.Rendezvous) {
+	device, _ := withStock(t, r, 0)
+	stored, n := 0, 0
+	for ; n < 10_000; n += 500 {
+		res := upload(t, r, device, 1000, oneTimes(n, n+500)...)
+		stored += res.Stored
+		equal(t, "stored or full", res.Stored+len(res.Full), 500)
+		ok(t, r.DropOneTime(ctx, device))
+	}
+	equal(t, "stored in all", stored, 5000)
+	late := start.Add(month)
+	_, err := r.Sweep(ctx, late)
+	ok(t, err)
+	k := oneTime(n)
+	k.Expires = late.Add(month)
+	res, err := r.PutOneTime(ctx, device, []store.OneTimePrekey{k}, 1000, late)
+	ok(t, err)
+	equal(t, "stored after the others expired", res.Stored, 1)
+}
+
 func testClaimRetry(t *testing.T, r store.Rendezvous) {
 	device, bob := withStock(t, r, 3)
 	carol, _ := person(t, r, "carol")
