@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -27,6 +28,7 @@ type program struct {
 func run(args []string) int {
 	p := &program{stdin: bufio.NewReader(os.Stdin), stdout: os.Stdout, stderr: os.Stderr}
 	app := p.app()
+	asJSON := wantsJSON(args)
 	args, err := arrange(app, args)
 	if err == nil {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -38,8 +40,16 @@ func run(args []string) int {
 		return exitOK
 	}
 	f := explain(err)
-	p.complain(f)
+	p.complain(f, asJSON)
 	return f.code
+}
+
+// wantsJSON reads the flag where it stands: an error may come before it is parsed.
+func wantsJSON(args []string) bool {
+	if end := slices.Index(args, "--"); end >= 0 {
+		args = args[:end]
+	}
+	return slices.Contains(args, "--json")
 }
 
 func (p *program) app() *cli.App {

@@ -132,14 +132,8 @@ func (l *commandLine) flagNames() (names []string) {
 
 // takesValue is false for flags that may stand alone.
 func takesValue(f cli.Flag) bool {
-	switch f := f.(type) {
-	case *cli.BoolFlag:
-		return false
-	case *cli.GenericFlag:
-		alone, ok := f.Value.(interface{ IsBoolFlag() bool })
-		return !ok || !alone.IsBoolFlag()
-	}
-	return true
+	_, alone := f.(*cli.BoolFlag)
+	return !alone
 }
 
 // join writes the line down again, flags first at each level.

@@ -160,7 +160,7 @@ func TestArrange(t *testing.T) {
 		"--dir /d send bob hi":                     "--dir=/d|send|--|bob|hi",
 		"send bob hi --dir=/d":                     "--dir=/d|send|--|bob|hi",
 		"send --wait bob hi":                       "send|--wait|--|bob|hi",
-		"send bob --wait=5s hi":                    "send|--wait=5s|--|bob|hi",
+		"send bob hi --wait --timeout 5s":          "send|--wait|--timeout=5s|--|bob|hi",
 		"send bob -- --json -":                     "send|--|bob|--json|-",
 		"send bob - --json":                        "--json=|send|--|bob|-",
 		"send bob -- -- a":                         "send|--|bob|--|a",
@@ -203,7 +203,7 @@ func TestWrongCommandLines(t *testing.T) {
 			t.Errorf("%q: %#v", line, err)
 		}
 	}
-	for _, line := range []string{"history bob -n x", "host invite --ttl x", "send bob hi --wait=x", "invite --uses 1.5", "up --lan=maybe"} {
+	for _, line := range []string{"history bob -n x", "host invite --ttl x", "send bob hi --wait=5s", "send bob hi --timeout x", "invite --uses 1.5", "up --lan=maybe"} {
 		_, err := parse(strings.Fields(line)...)
 		if f, ok := errors.AsType[*failure](err); !ok || f.code != exitUsage {
 			t.Errorf("%q: %#v", line, err)

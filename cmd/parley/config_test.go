@@ -73,10 +73,4 @@ func TestDuration(t *testing.T) {
 			t.Errorf("%q is %v", text, d)
 		}
 	}
-	var w waiting
-	for text, want := range map[string]time.Duration{"true": defaultWait, "false": 0, "5s": 5 * time.Second} {
-		if err := w.Set(text); err != nil || time.Duration(w.duration) != want {
-			t.Errorf("--wait=%s: %v, %v", text, w, err)
-		}
-	}
 }

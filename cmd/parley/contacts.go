@@ -20,7 +20,7 @@ func (p *program) contactCommands() []*cli.Command {
 			Action: asking(1, 1, p.add),
 		},
 		p.contactVerb("accept", "accept a contact request", (*api.Client).Accept, "%s is your contact now"),
-		p.contactVerb("decline", "decline a contact request; they are not told", (*api.Client).Decline, "the request of %s is gone"),
+		p.contactVerb("decline", "decline a contact request; they are not told", decline, "the request of %s is gone"),
 		p.contactVerb("block", "drop everything that comes from somebody; they are not told", (*api.Client).Block, "%s is blocked"),
 		p.contactVerb("unblock", "undo block", (*api.Client).Unblock, "%s is not blocked any more"),
 		p.contactVerb("remove", "remove a contact; the history stays", (*api.Client).Remove, "%s is no contact any more"),
@@ -49,6 +49,20 @@ func (p *program) contactVerb(name, usage string, do func(*api.Client, context.C
 	})
 	c.BashComplete = p.completeContacts(c)
 	return c
+}
+
+// decline refuses somebody who is a contact already: that takes remove.
+func decline(client *api.Client, ctx context.Context, name string) (api.Contact, error) {
+	all, err := client.Contacts(ctx)
+	if err != nil {
+		return api.Contact{}, err
+	}
+	for _, k := range all {
+		if k.Name == name && k.Relation == api.Accepted {
+			return k, fail(exitConflict, "%s is your contact", name).hint("parley remove %s", name)
+		}
+	}
+	return client.Decline(ctx, name)
 }
 
 func (p *program) add(c *cli.Context, client *api.Client) error {

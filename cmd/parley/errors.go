@@ -122,6 +122,7 @@ var knownErrors = []struct {
 	{context.DeadlineExceeded, exitTimeout, ""},
 	{fs.ErrPermission, exitError, "check who owns the directory, or choose another with --dir"},
 	{syscall.EROFS, exitError, "choose another directory with --dir"},
+	{syscall.EADDRINUSE, exitError, "does another rendezvous run here? use another port: --listen"},
 }
 
 // explainRefusal puts a refusal of the rendezvous in words.

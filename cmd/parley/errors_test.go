@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -34,6 +35,7 @@ func TestExitCodes(t *testing.T) {
 		{context.DeadlineExceeded, exitTimeout, ""},
 		{fmt.Errorf("ask: %w", context.Canceled), exitError, "interrupted"},
 		{missing, exitError, "no such file"},
+		{fmt.Errorf("listen: %w", syscall.EADDRINUSE), exitError, "--listen"},
 		{&api.Error{Code: api.ErrNotFound, Text: "who?", Hint: "parley contacts"}, exitNotFound, "parley contacts"},
 		{&api.Error{Code: api.ErrOffline, Text: "away"}, exitTimeout, "away"},
 		{&api.Error{Code: api.ErrConflict, Text: "taken"}, exitConflict, "taken"},

@@ -37,22 +37,3 @@ func (d *duration) String() string {
 	}
 	return time.Duration(*d).String()
 }
-
-// waiting is the value of a flag that may stand alone: --wait or --wait=10s.
-type waiting struct{ duration }
-
-const defaultWait = 30 * time.Second
-
-func (w *waiting) IsBoolFlag() bool { return true }
-
-func (w *waiting) Set(text string) error {
-	switch text {
-	case "true":
-		w.duration = duration(defaultWait)
-		return nil
-	case "false":
-		w.duration = 0
-		return nil
-	}
-	return w.duration.Set(text)
-}

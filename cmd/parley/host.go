@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -16,8 +17,9 @@ import (
 	"github.com/parley-chat/parley/store"
 )
 
-// hostKey is in the data directory of every rendezvous that has ever started.
-const hostKey = "identity.key"
+// invitedName is a file in the data directory of a rendezvous that has printed
+// its first invite.
+const invitedName = "invited"
 
 func (p *program) hostCommands() []*cli.Command {
 	return []*cli.Command{{
@@ -51,7 +53,7 @@ func (p *program) host(c *cli.Context) error {
 	if _, _, err := vault.Kind(dir); err == nil {
 		return fail(exitConflict, "%s belongs to a node", dir).hint("choose another directory for the rendezvous: --dir")
 	}
-	_, err = os.Stat(filepath.Join(dir, hostKey))
+	_, err = os.Stat(filepath.Join(dir, invitedName))
 	first := errors.Is(err, fs.ErrNotExist)
 
 	server, err := rendezvous.New(c.Context, rendezvous.Config{
@@ -66,6 +68,9 @@ func (p *program) host(c *cli.Context) error {
 	}
 	if err := p.announceHost(c, server, dir, first); err != nil {
 		return errors.Join(err, server.Close())
+	}
+	if err := os.WriteFile(filepath.Join(dir, invitedName), nil, 0o600); err != nil {
+		return errors.Join(fmt.Errorf("note that there is an invite: %w", err), server.Close())
 	}
 	return server.Run(c.Context)
 }
@@ -82,7 +87,7 @@ func (p *program) announceHost(c *cli.Context, server *rendezvous.Server, dir st
 	}
 	p.say("")
 	if !first {
-		p.say("For an invite, type in another terminal: parley host invite")
+		p.say("For an invite, type in another terminal: %s", inviteHint(c, dir))
 		return nil
 	}
 	link, expires, err := server.NewInvite(c.Context, 0, 0)
@@ -93,8 +98,16 @@ func (p *program) announceHost(c *cli.Context, server *rendezvous.Server, dir st
 		return err
 	}
 	p.say("")
-	p.say("For another invite, type in another terminal: parley host invite")
+	p.say("For another invite, type in another terminal: %s", inviteHint(c, dir))
 	return nil
+}
+
+// inviteHint is the command that makes another invite.
+func inviteHint(c *cli.Context, dir string) string {
+	if c.IsSet("dir") {
+		return fmt.Sprintf("parley host invite --dir '%s'", dir)
+	}
+	return "parley host invite"
 }
 
 func (p *program) hostJSON(ctx context.Context, server *rendezvous.Server, dir string, first bool) error {
@@ -148,6 +161,8 @@ func (p *program) hostStatus(c *cli.Context) error {
 	p.say("online      %s, %s", count(s.Online, "device", "devices"), count(s.Connections, "connection", "connections"))
 	p.say("relay       %s, %s", count(s.Reservations, "reservation", "reservations"), count(s.Circuits, "circuit", "circuits"))
 	p.say("joining     %s", map[bool]string{true: "open to everybody", false: "by invite"}[s.Open])
+	p.say("accounts    %d", s.Accounts)
+	p.say("mail        %s, %d bytes", count(s.Mail, "envelope waits", "envelopes wait"), s.MailBytes)
 	for _, addr := range s.Addrs {
 		p.say("listening   %s", addr)
 	}

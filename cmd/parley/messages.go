@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"slices"
@@ -19,7 +20,8 @@ func (p *program) messageCommands() []*cli.Command {
 		Name: "send", ArgsUsage: "NAME TEXT...|-", Usage: "send a message; - takes the text from standard input, byte by byte",
 		Description: "The message is safe on this computer when the command ends. It goes on its way by itself,\nalso if the other side comes back only next week. Text that begins with a dash comes after --.",
 		Flags: []cli.Flag{
-			&cli.GenericFlag{Name: "wait", Usage: "wait until it is on the other computer, 30s or --wait=`TIME`; exit code 7 if not", Value: new(waiting)},
+			&cli.BoolFlag{Name: "wait", Usage: "wait until it is on the other computer; exit code 7 if it is not in time"},
+			&cli.GenericFlag{Name: "timeout", Usage: "how long --wait waits, such as 10s or 2m", Value: new(duration), DefaultText: "30s"},
 			&cli.StringFlag{Name: "id", Usage: "the message's `ID`: a second try with the same one sends nothing twice"},
 		},
 		Action: asking(2, -1, p.send),
@@ -61,6 +63,9 @@ func (p *program) send(c *cli.Context, client *api.Client) error {
 		}
 		text = string(read)
 	}
+	if text == "" {
+		return usageError("there is no text to send")
+	}
 	if len(text) > protocol.MaxText {
 		return usageError("a message has at most %d bytes", protocol.MaxText)
 	}
@@ -71,7 +76,7 @@ func (p *program) send(c *cli.Context, client *api.Client) error {
 	if err != nil {
 		return err
 	}
-	wait := time.Duration(c.Generic("wait").(*waiting).duration)
+	wait := waitTime(c)
 	if m, err = follow(c.Context, client, m, wait); err != nil {
 		return err
 	}
@@ -85,6 +90,16 @@ func (p *program) send(c *cli.Context, client *api.Client) error {
 			hint("it goes on its way by itself; see where it is: parley trace %s", m.ID)
 	}
 	return err
+}
+
+const defaultWait = 30 * time.Second
+
+// waitTime is how long send was asked to wait; 0 if it was not.
+func waitTime(c *cli.Context) time.Duration {
+	if !c.Bool("wait") {
+		return 0
+	}
+	return cmp.Or(time.Duration(*c.Generic("timeout").(*duration)), defaultWait)
 }
 
 // glance is how long send looks at a message that it was not asked to wait for,

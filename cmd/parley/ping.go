@@ -1,6 +1,8 @@
 package main
 
 import (
+	"strings"
+
 	"github.com/urfave/cli/v2"
 
 	"github.com/parley-chat/parley/node/api"
@@ -53,7 +55,8 @@ func (p *program) showPong(c *cli.Context, name string, pong api.Pong) error {
 	case c.Bool("json"):
 		return p.json(pong)
 	case pong.Problem != "":
-		p.say("%s: %s", name, pong.Problem)
+		problem, _, _ := strings.Cut(pong.Problem, "\n") // then come all addresses
+		p.say("%s: %s", name, problem)
 	case pong.Addr != "":
 		p.say("%s answers in %.1f ms, %s (%s)", name, pong.RTTms, pong.Path, pong.Addr)
 	default:

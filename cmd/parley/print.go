@@ -74,7 +74,9 @@ func (p *program) table(rows [][]string) {
 }
 
 // json prints v, which encodes as an object, with the version of our JSON.
-func (p *program) json(v any) error {
+func (p *program) json(v any) error { return writeJSON(p.stdout, v) }
+
+func writeJSON(w io.Writer, v any) error {
 	encoded, err := json.Marshal(v)
 	if err != nil {
 		return fmt.Errorf("encode answer: %w", err)
@@ -83,12 +85,20 @@ func (p *program) json(v any) error {
 	if len(rest) > 1 {
 		rest = append([]byte{','}, rest...)
 	}
-	_, err = fmt.Fprintf(p.stdout, "{\"v\":%d%s\n", api.V, rest)
+	_, err = fmt.Fprintf(w, "{\"v\":%d%s\n", api.V, rest)
 	return err
 }
 
 // complain prints why the program fails, and what to do.
-func (p *program) complain(f *failure) {
+func (p *program) complain(f *failure, asJSON bool) {
+	if asJSON {
+		writeJSON(p.stderr, struct {
+			Error string   `json:"error"`
+			Hint  []string `json:"hint,omitempty"`
+			Code  int      `json:"code"`
+		}{f.text, f.hints, f.code})
+		return
+	}
 	p.note("parley: error: %s", f.text)
 	for _, hint := range f.hints {
 		p.note("hint: %s", hint)

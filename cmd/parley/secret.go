@@ -60,6 +60,9 @@ func (p *program) openSecret(c *cli.Context, dir string) (unlock, error) {
 	if err != nil {
 		return unlock{}, err
 	}
+	if err := fitsVault(c, kind); err != nil {
+		return unlock{}, err
+	}
 	switch kind {
 	case vault.Keyring:
 		service, user, _ := strings.Cut(place, "/")
@@ -76,6 +79,18 @@ func (p *program) openSecret(c *cli.Context, dir string) (unlock, error) {
 	}
 	passphrase, err := p.passphrase(c, false)
 	return unlock{secret: vault.FromPassphrase(passphrase), passphrase: passphrase}, err
+}
+
+// fitsVault refuses flags that ask for another kind of secret than opens the vault.
+func fitsVault(c *cli.Context, kind string) error {
+	for _, f := range []struct{ flag, kind string }{
+		{"key-file", vault.KeyFile}, {"passphrase-file", vault.Passphrase}, {"keyring", vault.Keyring},
+	} {
+		if c.IsSet(f.flag) && f.kind != kind {
+			return usageError("--%s does not fit: the keys here open with a %s", f.flag, kind)
+		}
+	}
+	return nil
 }
 
 func keyFile(path string, create bool) (unlock, error) {
@@ -124,18 +139,21 @@ func (p *program) askPassphrase(ctx context.Context, isNew bool) ([]byte, error)
 		return p.readHidden(ctx, "Passphrase: ")
 	}
 	p.note("Your keys and messages are sealed on this computer with a passphrase.\nThere is no way to get it back if you forget it.")
-	first, err := p.readHidden(ctx, "New passphrase: ")
-	if err != nil {
-		return nil, err
+	for range 3 {
+		first, err := p.readHidden(ctx, "New passphrase: ")
+		if err != nil {
+			return nil, err
+		}
+		again, err := p.readHidden(ctx, "Once more: ")
+		if err != nil {
+			return nil, err
+		}
+		if bytes.Equal(first, again) {
+			return first, nil
+		}
+		p.note("These two are not the same.")
 	}
-	again, err := p.readHidden(ctx, "Once more: ")
-	if err != nil {
-		return nil, err
-	}
-	if !bytes.Equal(first, again) {
-		return nil, usageError("the two are not the same").hint("run the command again")
-	}
-	return first, nil
+	return nil, usageError("the two are not the same").hint("run the command again")
 }
 
 // readHidden asks a question whose answer is not shown. An interrupt gives the

@@ -23,7 +23,7 @@ var ErrNotRunning = errors.New("no node is running here")
 
 // Limits of a Client. The server stays well inside them.
 const (
-	callTimeout   = 2 * time.Minute
+	callTimeout   = 20 * time.Second // twice what a call to the rendezvous may take
 	silence       = 45 * time.Second // a stream has a heartbeat every 15 s
 	maxAnswer     = 128 << 20        // bytes
 	maxStreamLine = 1 << 20          // bytes
@@ -166,9 +166,12 @@ func (c *Client) Ping(ctx context.Context, name string) iter.Seq2[Pong, error] {
 
 // call makes one request; in and out are JSON, and may be nil.
 func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	limited, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	body, err := c.do(ctx, method, path, in)
+	body, err := c.do(limited, method, path, in)
+	if err != nil && limited.Err() != nil && ctx.Err() == nil {
+		return &Error{Code: ErrTimeout, Text: fmt.Sprintf("the node has not answered for %v", callTimeout), Hint: "if it is stuck, kill its process and type: parley up"}
+	}
 	if err != nil {
 		return err
 	}
