@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -67,6 +68,20 @@ func testTime(t *testing.T) time.Duration {
 		return time.Until(deadline) - 20*time.Second // room to clean up and say why
 	}
 	return time.Hour
+}
+
+// often returns how many times something is done: few in a test run, as many as
+// the environment says in a soak.
+func often(t *testing.T, env string, few int) int {
+	s := os.Getenv(env)
+	if s == "" {
+		return few
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		t.Fatalf("%s: %v", env, err)
+	}
+	return n
 }
 
 // freePort returns a port that is free now, for a rendezvous that must come

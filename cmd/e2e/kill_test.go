@@ -4,9 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"sync"
 	"syscall"
 	"testing"
@@ -21,14 +19,7 @@ import (
 // again while both sides send, loses nothing, doubles nothing and reorders
 // nothing. PARLEY_SOAK sets the number of messages.
 func TestKillAtRandomMoments(t *testing.T) {
-	total := 400
-	if s := os.Getenv("PARLEY_SOAK"); s != "" {
-		n, err := strconv.Atoi(s)
-		if err != nil {
-			t.Fatalf("PARLEY_SOAK: %v", err)
-		}
-		total = n
-	}
+	total := often(t, "PARLEY_SOAK", 400)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("%d messages, seed %d", total, seed)
 	g := newGroup(t)
