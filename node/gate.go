@@ -197,8 +197,10 @@ func (g *gate) mayDial(a ma.Multiaddr) bool {
 		return g.nearness() == thisMachine
 	case thisNetwork:
 		return g.nearness() <= thisNetwork || g.interfaces.onLink(addr)
-	default:
-		return reachOf(a) == everywhere
+	case everywhere:
+		return true
+	default: // reserved, unless this very network uses it
+		return g.interfaces.onLink(addr)
 	}
 }
 
