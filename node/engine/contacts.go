@@ -39,14 +39,7 @@ func (e *Engine) Add(tx store.Tx, now time.Time, f *wire.Found, note string) (Hi
 	if err := w.add(a.chain.Account(), p, note); err != nil {
 		return Hint{}, err
 	}
-	bad, err := w.openSessions(p, a)
-	if err != nil {
-		return Hint{}, err
-	}
-	if err := w.lookedUp(p, a, bad); err != nil {
-		return Hint{}, err
-	}
-	return w.end()
+	return w.useAnswer(p, a)
 }
 
 func (w *work) mayAdd(a answer, note string) error {

@@ -37,6 +37,12 @@ func (e *Engine) SetAccount(tx store.Tx, now time.Time, f *wire.Found) (Hint, er
 	if err != nil {
 		return Hint{}, err
 	}
+	return w.useAnswer(p, a)
+}
+
+// useAnswer opens the sessions that are wanted with the answer's bundles, and
+// ends the work.
+func (w *work) useAnswer(p *peerRow, a answer) (Hint, error) {
 	bad, err := w.openSessions(p, a)
 	if err != nil {
 		return Hint{}, err
