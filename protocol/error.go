@@ -28,6 +28,8 @@ const (
 	NameInvalid        Code = 14
 	DeviceExists       Code = 15 // this device id is bound to other bytes
 	AccountExists      Code = 16 // this account is registered under another name
+	ChainConflict      Code = 17 // the stored chain is not part of this one: fetch it, redo the change
+	NotOwner           Code = 18 // the signer is not the account's present key
 	UnknownAccount     Code = 20
 	UnknownDevice      Code = 21
 	NotContact         Code = 22 // the recipient has not accepted the sender
@@ -43,6 +45,7 @@ const (
 	Revoked            Code = 36
 	Replaced           Code = 37 // a newer connection of this device took over
 	Undecryptable      Code = 40 // the receiving device could not open an envelope; it repairs
+	PairingOver        Code = 50 // no such slot: never was, used, or too old
 )
 
 var codeNames = map[Code]string{
@@ -50,11 +53,13 @@ var codeNames = map[Code]string{
 	RateLimited: "rate_limited", TooLarge: "too_large", UnsupportedVersion: "unsupported_version", NotMember: "not_member",
 	InviteInvalid: "invite_invalid", InviteExpired: "invite_expired", InviteUsed: "invite_used",
 	NameTaken: "name_taken", NameInvalid: "name_invalid", DeviceExists: "device_exists", AccountExists: "account_exists",
+	ChainConflict: "chain_conflict", NotOwner: "not_owner",
 	UnknownAccount: "unknown_account", UnknownDevice: "unknown_device", NotContact: "not_contact",
 	MailboxFull: "mailbox_full", SenderFull: "sender_full", RequestPending: "request_pending",
 	KeyConflict: "key_conflict", StockFull: "stock_full", BadSignature: "bad_signature",
 	DeviceCloned: "device_cloned", StoreRolledBack: "store_rolled_back", StaleKey: "stale_key", Revoked: "revoked",
 	Replaced: "replaced", Undecryptable: "undecryptable",
+	PairingOver: "pairing_over",
 }
 
 func (c Code) String() string {

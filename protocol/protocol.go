@@ -22,6 +22,9 @@ const (
 	CallProtocol = "/parley/call/1" // one request to the rendezvous, one answer
 	LinkProtocol = "/parley/link/1" // a node's standing link to the rendezvous: beats up, hints down
 	MsgProtocol  = "/parley/msg/1"  // envelopes to a device, acknowledgements back
+
+	PairProtocol   = "/parley/pair/1"   // two machines of one person, joined by the rendezvous, to add a device
+	PrekeyProtocol = "/parley/prekey/1" // a prekey, from the contact's device itself
 )
 
 // Version is the one protocol version this build speaks. It is signed into

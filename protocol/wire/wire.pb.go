@@ -25,6 +25,61 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type Relation int32
+
+const (
+	Relation_STRANGER  Relation = 0 // removed or declined
+	Relation_REQUESTED Relation = 1
+	Relation_INCOMING  Relation = 2
+	Relation_ACCEPTED  Relation = 3
+	Relation_BLOCKED   Relation = 4
+)
+
+// Enum value maps for Relation.
+var (
+	Relation_name = map[int32]string{
+		0: "STRANGER",
+		1: "REQUESTED",
+		2: "INCOMING",
+		3: "ACCEPTED",
+		4: "BLOCKED",
+	}
+	Relation_value = map[string]int32{
+		"STRANGER":  0,
+		"REQUESTED": 1,
+		"INCOMING":  2,
+		"ACCEPTED":  3,
+		"BLOCKED":   4,
+	}
+)
+
+func (x Relation) Enum() *Relation {
+	p := new(Relation)
+	*p = x
+	return p
+}
+
+func (x Relation) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Relation) Descriptor() protoreflect.EnumDescriptor {
+	return file_wire_proto_enumTypes[0].Descriptor()
+}
+
+func (Relation) Type() protoreflect.EnumType {
+	return &file_wire_proto_enumTypes[0]
+}
+
+func (x Relation) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Relation.Descriptor instead.
+func (Relation) EnumDescriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{0}
+}
+
 type MailKind int32
 
 const (
@@ -55,11 +110,11 @@ func (x MailKind) String() string {
 }
 
 func (MailKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_wire_proto_enumTypes[0].Descriptor()
+	return file_wire_proto_enumTypes[1].Descriptor()
 }
 
 func (MailKind) Type() protoreflect.EnumType {
-	return &file_wire_proto_enumTypes[0]
+	return &file_wire_proto_enumTypes[1]
 }
 
 func (x MailKind) Number() protoreflect.EnumNumber {
@@ -68,7 +123,7 @@ func (x MailKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use MailKind.Descriptor instead.
 func (MailKind) EnumDescriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{0}
+	return file_wire_proto_rawDescGZIP(), []int{1}
 }
 
 type Content struct {
@@ -83,6 +138,11 @@ type Content struct {
 	//	*Content_ContactAccept
 	//	*Content_Receipt
 	//	*Content_Repair
+	//	*Content_Sent
+	//	*Content_ContactState
+	//	*Content_Past
+	//	*Content_AccountKey
+	//	*Content_Compare
 	Body          isContent_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -191,6 +251,51 @@ func (x *Content) GetRepair() *Repair {
 	return nil
 }
 
+func (x *Content) GetSent() *Sent {
+	if x != nil {
+		if x, ok := x.Body.(*Content_Sent); ok {
+			return x.Sent
+		}
+	}
+	return nil
+}
+
+func (x *Content) GetContactState() *ContactState {
+	if x != nil {
+		if x, ok := x.Body.(*Content_ContactState); ok {
+			return x.ContactState
+		}
+	}
+	return nil
+}
+
+func (x *Content) GetPast() *Past {
+	if x != nil {
+		if x, ok := x.Body.(*Content_Past); ok {
+			return x.Past
+		}
+	}
+	return nil
+}
+
+func (x *Content) GetAccountKey() *AccountKey {
+	if x != nil {
+		if x, ok := x.Body.(*Content_AccountKey); ok {
+			return x.AccountKey
+		}
+	}
+	return nil
+}
+
+func (x *Content) GetCompare() *Compare {
+	if x != nil {
+		if x, ok := x.Body.(*Content_Compare); ok {
+			return x.Compare
+		}
+	}
+	return nil
+}
+
 type isContent_Body interface {
 	isContent_Body()
 }
@@ -215,6 +320,26 @@ type Content_Repair struct {
 	Repair *Repair `protobuf:"bytes,14,opt,name=repair,proto3,oneof"`
 }
 
+type Content_Sent struct {
+	Sent *Sent `protobuf:"bytes,15,opt,name=sent,proto3,oneof"` // this and the next three: only between devices of one account
+}
+
+type Content_ContactState struct {
+	ContactState *ContactState `protobuf:"bytes,16,opt,name=contact_state,json=contactState,proto3,oneof"`
+}
+
+type Content_Past struct {
+	Past *Past `protobuf:"bytes,17,opt,name=past,proto3,oneof"`
+}
+
+type Content_AccountKey struct {
+	AccountKey *AccountKey `protobuf:"bytes,18,opt,name=account_key,json=accountKey,proto3,oneof"`
+}
+
+type Content_Compare struct {
+	Compare *Compare `protobuf:"bytes,19,opt,name=compare,proto3,oneof"`
+}
+
 func (*Content_Text) isContent_Body() {}
 
 func (*Content_ContactRequest) isContent_Body() {}
@@ -224,6 +349,16 @@ func (*Content_ContactAccept) isContent_Body() {}
 func (*Content_Receipt) isContent_Body() {}
 
 func (*Content_Repair) isContent_Body() {}
+
+func (*Content_Sent) isContent_Body() {}
+
+func (*Content_ContactState) isContent_Body() {}
+
+func (*Content_Past) isContent_Body() {}
+
+func (*Content_AccountKey) isContent_Body() {}
+
+func (*Content_Compare) isContent_Body() {}
 
 type Text struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -382,7 +517,431 @@ func (x *ContactAccept) GetDisplay() string {
 	return ""
 }
 
-// At most MaxReceipts ids in all.
+// A text that another device of the account wrote; msg_id and sent_ms are the
+// text's own.
+type Sent struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	To            []byte                 `protobuf:"bytes,1,opt,name=to,proto3" json:"to,omitempty"` // account
+	Text          string                 `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Sent) Reset() {
+	*x = Sent{}
+	mi := &file_wire_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Sent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Sent) ProtoMessage() {}
+
+func (x *Sent) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Sent.ProtoReflect.Descriptor instead.
+func (*Sent) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Sent) GetTo() []byte {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+func (x *Sent) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+// What another device of the account knows of a contact.
+type ContactState struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Account       []byte                 `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Display       string                 `protobuf:"bytes,3,opt,name=display,proto3" json:"display,omitempty"`
+	Relation      Relation               `protobuf:"varint,4,opt,name=relation,proto3,enum=parley.wire.v1.Relation" json:"relation,omitempty"`
+	Verified      bool                   `protobuf:"varint,5,opt,name=verified,proto3" json:"verified,omitempty"`
+	Note          string                 `protobuf:"bytes,6,opt,name=note,proto3" json:"note,omitempty"`
+	SinceMs       uint64                 `protobuf:"varint,7,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"`
+	ChangedMs     uint64                 `protobuf:"varint,8,opt,name=changed_ms,json=changedMs,proto3" json:"changed_ms,omitempty"` // the latest change wins
+	Chain         []byte                 `protobuf:"bytes,9,opt,name=chain,proto3" json:"chain,omitempty"`                           // statement chain, as far as it is known there
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ContactState) Reset() {
+	*x = ContactState{}
+	mi := &file_wire_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ContactState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ContactState) ProtoMessage() {}
+
+func (x *ContactState) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ContactState.ProtoReflect.Descriptor instead.
+func (*ContactState) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ContactState) GetAccount() []byte {
+	if x != nil {
+		return x.Account
+	}
+	return nil
+}
+
+func (x *ContactState) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ContactState) GetDisplay() string {
+	if x != nil {
+		return x.Display
+	}
+	return ""
+}
+
+func (x *ContactState) GetRelation() Relation {
+	if x != nil {
+		return x.Relation
+	}
+	return Relation_STRANGER
+}
+
+func (x *ContactState) GetVerified() bool {
+	if x != nil {
+		return x.Verified
+	}
+	return false
+}
+
+func (x *ContactState) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
+func (x *ContactState) GetSinceMs() uint64 {
+	if x != nil {
+		return x.SinceMs
+	}
+	return 0
+}
+
+func (x *ContactState) GetChangedMs() uint64 {
+	if x != nil {
+		return x.ChangedMs
+	}
+	return 0
+}
+
+func (x *ContactState) GetChain() []byte {
+	if x != nil {
+		return x.Chain
+	}
+	return nil
+}
+
+// Older messages of one conversation, newest first.
+type Past struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	With          []byte                 `protobuf:"bytes,1,opt,name=with,proto3" json:"with,omitempty"` // account
+	Messages      []*PastMessage         `protobuf:"bytes,2,rep,name=messages,proto3" json:"messages,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Past) Reset() {
+	*x = Past{}
+	mi := &file_wire_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Past) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Past) ProtoMessage() {}
+
+func (x *Past) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Past.ProtoReflect.Descriptor instead.
+func (*Past) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Past) GetWith() []byte {
+	if x != nil {
+		return x.With
+	}
+	return nil
+}
+
+func (x *Past) GetMessages() []*PastMessage {
+	if x != nil {
+		return x.Messages
+	}
+	return nil
+}
+
+type PastMessage struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	MsgId         []byte                 `protobuf:"bytes,1,opt,name=msg_id,json=msgId,proto3" json:"msg_id,omitempty"`
+	Device        []byte                 `protobuf:"bytes,2,opt,name=device,proto3" json:"device,omitempty"` // the author's
+	Mine          bool                   `protobuf:"varint,3,opt,name=mine,proto3" json:"mine,omitempty"`    // by the account that the two devices share
+	Text          string                 `protobuf:"bytes,4,opt,name=text,proto3" json:"text,omitempty"`
+	SentMs        uint64                 `protobuf:"varint,5,opt,name=sent_ms,json=sentMs,proto3" json:"sent_ms,omitempty"`
+	RecordedMs    uint64                 `protobuf:"varint,6,opt,name=recorded_ms,json=recordedMs,proto3" json:"recorded_ms,omitempty"`
+	State         uint32                 `protobuf:"varint,7,opt,name=state,proto3" json:"state,omitempty"` // 1 queued, 2 stored, 3 delivered, 4 read, 5 failed, 6 received
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PastMessage) Reset() {
+	*x = PastMessage{}
+	mi := &file_wire_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PastMessage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PastMessage) ProtoMessage() {}
+
+func (x *PastMessage) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PastMessage.ProtoReflect.Descriptor instead.
+func (*PastMessage) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *PastMessage) GetMsgId() []byte {
+	if x != nil {
+		return x.MsgId
+	}
+	return nil
+}
+
+func (x *PastMessage) GetDevice() []byte {
+	if x != nil {
+		return x.Device
+	}
+	return nil
+}
+
+func (x *PastMessage) GetMine() bool {
+	if x != nil {
+		return x.Mine
+	}
+	return false
+}
+
+func (x *PastMessage) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *PastMessage) GetSentMs() uint64 {
+	if x != nil {
+		return x.SentMs
+	}
+	return 0
+}
+
+func (x *PastMessage) GetRecordedMs() uint64 {
+	if x != nil {
+		return x.RecordedMs
+	}
+	return 0
+}
+
+func (x *PastMessage) GetState() uint32 {
+	if x != nil {
+		return x.State
+	}
+	return 0
+}
+
+// The account key, after it was replaced.
+type AccountKey struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Seed          []byte                 `protobuf:"bytes,1,opt,name=seed,proto3" json:"seed,omitempty"` // 32
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AccountKey) Reset() {
+	*x = AccountKey{}
+	mi := &file_wire_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AccountKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AccountKey) ProtoMessage() {}
+
+func (x *AccountKey) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AccountKey.ProtoReflect.Descriptor instead.
+func (*AccountKey) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *AccountKey) GetSeed() []byte {
+	if x != nil {
+		return x.Seed
+	}
+	return nil
+}
+
+// One step of comparing seven emoji (SPEC "Comparing").
+type Compare struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`                 // 16; of this comparison, chosen by who began it
+	Commitment    []byte                 `protobuf:"bytes,2,opt,name=commitment,proto3" json:"commitment,omitempty"` // first step: SHA-256 over the nonce of who began
+	Nonce         []byte                 `protobuf:"bytes,3,opt,name=nonce,proto3" json:"nonce,omitempty"`           // second step: of the other; third: of who began; 32
+	Cancel        bool                   `protobuf:"varint,4,opt,name=cancel,proto3" json:"cancel,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Compare) Reset() {
+	*x = Compare{}
+	mi := &file_wire_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Compare) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Compare) ProtoMessage() {}
+
+func (x *Compare) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Compare.ProtoReflect.Descriptor instead.
+func (*Compare) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Compare) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *Compare) GetCommitment() []byte {
+	if x != nil {
+		return x.Commitment
+	}
+	return nil
+}
+
+func (x *Compare) GetNonce() []byte {
+	if x != nil {
+		return x.Nonce
+	}
+	return nil
+}
+
+func (x *Compare) GetCancel() bool {
+	if x != nil {
+		return x.Cancel
+	}
+	return false
+}
+
+// At most MaxReceipts ids in all. From another device of the account: ids of
+// this account's messages are what was acknowledged there, ids of others'
+// messages what was read there.
 type Receipt struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Delivered     [][]byte               `protobuf:"bytes,1,rep,name=delivered,proto3" json:"delivered,omitempty"` // msg ids durable at this device
@@ -393,7 +952,7 @@ type Receipt struct {
 
 func (x *Receipt) Reset() {
 	*x = Receipt{}
-	mi := &file_wire_proto_msgTypes[4]
+	mi := &file_wire_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -405,7 +964,7 @@ func (x *Receipt) String() string {
 func (*Receipt) ProtoMessage() {}
 
 func (x *Receipt) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[4]
+	mi := &file_wire_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -418,7 +977,7 @@ func (x *Receipt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Receipt.ProtoReflect.Descriptor instead.
 func (*Receipt) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{4}
+	return file_wire_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Receipt) GetDelivered() [][]byte {
@@ -445,7 +1004,7 @@ type Repair struct {
 
 func (x *Repair) Reset() {
 	*x = Repair{}
-	mi := &file_wire_proto_msgTypes[5]
+	mi := &file_wire_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -457,7 +1016,7 @@ func (x *Repair) String() string {
 func (*Repair) ProtoMessage() {}
 
 func (x *Repair) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[5]
+	mi := &file_wire_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -470,7 +1029,7 @@ func (x *Repair) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Repair.ProtoReflect.Descriptor instead.
 func (*Repair) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{5}
+	return file_wire_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Repair) GetSessionId() []byte {
@@ -493,6 +1052,9 @@ type Request struct {
 	//	*Request_Ack
 	//	*Request_Where
 	//	*Request_CreateInvite
+	//	*Request_UpdateChain
+	//	*Request_FetchChain
+	//	*Request_Heads
 	Call          isRequest_Call `protobuf_oneof:"call"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -500,7 +1062,7 @@ type Request struct {
 
 func (x *Request) Reset() {
 	*x = Request{}
-	mi := &file_wire_proto_msgTypes[6]
+	mi := &file_wire_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -512,7 +1074,7 @@ func (x *Request) String() string {
 func (*Request) ProtoMessage() {}
 
 func (x *Request) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[6]
+	mi := &file_wire_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -525,7 +1087,7 @@ func (x *Request) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Request.ProtoReflect.Descriptor instead.
 func (*Request) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{6}
+	return file_wire_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Request) GetCall() isRequest_Call {
@@ -616,6 +1178,33 @@ func (x *Request) GetCreateInvite() *CreateInvite {
 	return nil
 }
 
+func (x *Request) GetUpdateChain() *UpdateChain {
+	if x != nil {
+		if x, ok := x.Call.(*Request_UpdateChain); ok {
+			return x.UpdateChain
+		}
+	}
+	return nil
+}
+
+func (x *Request) GetFetchChain() *FetchChain {
+	if x != nil {
+		if x, ok := x.Call.(*Request_FetchChain); ok {
+			return x.FetchChain
+		}
+	}
+	return nil
+}
+
+func (x *Request) GetHeads() *Heads {
+	if x != nil {
+		if x, ok := x.Call.(*Request_Heads); ok {
+			return x.Heads
+		}
+	}
+	return nil
+}
+
 type isRequest_Call interface {
 	isRequest_Call()
 }
@@ -656,6 +1245,18 @@ type Request_CreateInvite struct {
 	CreateInvite *CreateInvite `protobuf:"bytes,9,opt,name=create_invite,json=createInvite,proto3,oneof"`
 }
 
+type Request_UpdateChain struct {
+	UpdateChain *UpdateChain `protobuf:"bytes,10,opt,name=update_chain,json=updateChain,proto3,oneof"`
+}
+
+type Request_FetchChain struct {
+	FetchChain *FetchChain `protobuf:"bytes,11,opt,name=fetch_chain,json=fetchChain,proto3,oneof"`
+}
+
+type Request_Heads struct {
+	Heads *Heads `protobuf:"bytes,12,opt,name=heads,proto3,oneof"`
+}
+
 func (*Request_Register) isRequest_Call() {}
 
 func (*Request_Lookup) isRequest_Call() {}
@@ -674,6 +1275,12 @@ func (*Request_Where) isRequest_Call() {}
 
 func (*Request_CreateInvite) isRequest_Call() {}
 
+func (*Request_UpdateChain) isRequest_Call() {}
+
+func (*Request_FetchChain) isRequest_Call() {}
+
+func (*Request_Heads) isRequest_Call() {}
+
 type Response struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
 	Code         uint32                 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"` // protocol.Code; when not OK nothing else is set but detail and retry_after_ms
@@ -690,6 +1297,8 @@ type Response struct {
 	//	*Response_Acked
 	//	*Response_Places
 	//	*Response_Invite
+	//	*Response_ChainUpdated
+	//	*Response_HeadList
 	Result        isResponse_Result `protobuf_oneof:"result"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -697,7 +1306,7 @@ type Response struct {
 
 func (x *Response) Reset() {
 	*x = Response{}
-	mi := &file_wire_proto_msgTypes[7]
+	mi := &file_wire_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -709,7 +1318,7 @@ func (x *Response) String() string {
 func (*Response) ProtoMessage() {}
 
 func (x *Response) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[7]
+	mi := &file_wire_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -722,7 +1331,7 @@ func (x *Response) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Response.ProtoReflect.Descriptor instead.
 func (*Response) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{7}
+	return file_wire_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Response) GetCode() uint32 {
@@ -834,6 +1443,24 @@ func (x *Response) GetInvite() *Invite {
 	return nil
 }
 
+func (x *Response) GetChainUpdated() *ChainUpdated {
+	if x != nil {
+		if x, ok := x.Result.(*Response_ChainUpdated); ok {
+			return x.ChainUpdated
+		}
+	}
+	return nil
+}
+
+func (x *Response) GetHeadList() *HeadList {
+	if x != nil {
+		if x, ok := x.Result.(*Response_HeadList); ok {
+			return x.HeadList
+		}
+	}
+	return nil
+}
+
 type isResponse_Result interface {
 	isResponse_Result()
 }
@@ -874,6 +1501,14 @@ type Response_Invite struct {
 	Invite *Invite `protobuf:"bytes,19,opt,name=invite,proto3,oneof"`
 }
 
+type Response_ChainUpdated struct {
+	ChainUpdated *ChainUpdated `protobuf:"bytes,20,opt,name=chain_updated,json=chainUpdated,proto3,oneof"`
+}
+
+type Response_HeadList struct {
+	HeadList *HeadList `protobuf:"bytes,21,opt,name=head_list,json=headList,proto3,oneof"`
+}
+
 func (*Response_Registered) isResponse_Result() {}
 
 func (*Response_Found) isResponse_Result() {}
@@ -892,6 +1527,10 @@ func (*Response_Places) isResponse_Result() {}
 
 func (*Response_Invite) isResponse_Result() {}
 
+func (*Response_ChainUpdated) isResponse_Result() {}
+
+func (*Response_HeadList) isResponse_Result() {}
+
 // The connection's key must be the peer id in the one device certificate of the chain.
 // Safe to repeat: the same name and account are answered OK again.
 type Register struct {
@@ -905,7 +1544,7 @@ type Register struct {
 
 func (x *Register) Reset() {
 	*x = Register{}
-	mi := &file_wire_proto_msgTypes[8]
+	mi := &file_wire_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -917,7 +1556,7 @@ func (x *Register) String() string {
 func (*Register) ProtoMessage() {}
 
 func (x *Register) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[8]
+	mi := &file_wire_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -930,7 +1569,7 @@ func (x *Register) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Register.ProtoReflect.Descriptor instead.
 func (*Register) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{8}
+	return file_wire_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Register) GetInvite() []byte {
@@ -962,7 +1601,7 @@ type Registered struct {
 
 func (x *Registered) Reset() {
 	*x = Registered{}
-	mi := &file_wire_proto_msgTypes[9]
+	mi := &file_wire_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -974,7 +1613,7 @@ func (x *Registered) String() string {
 func (*Registered) ProtoMessage() {}
 
 func (x *Registered) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[9]
+	mi := &file_wire_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -987,7 +1626,7 @@ func (x *Registered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Registered.ProtoReflect.Descriptor instead.
 func (*Registered) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{9}
+	return file_wire_proto_rawDescGZIP(), []int{15}
 }
 
 // One look-up, one round trip: who it is and, when nonce is set, one bundle per device.
@@ -1002,7 +1641,7 @@ type Lookup struct {
 
 func (x *Lookup) Reset() {
 	*x = Lookup{}
-	mi := &file_wire_proto_msgTypes[10]
+	mi := &file_wire_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1014,7 +1653,7 @@ func (x *Lookup) String() string {
 func (*Lookup) ProtoMessage() {}
 
 func (x *Lookup) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[10]
+	mi := &file_wire_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1027,7 +1666,7 @@ func (x *Lookup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lookup.ProtoReflect.Descriptor instead.
 func (*Lookup) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{10}
+	return file_wire_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Lookup) GetName() string {
@@ -1063,7 +1702,7 @@ type Found struct {
 
 func (x *Found) Reset() {
 	*x = Found{}
-	mi := &file_wire_proto_msgTypes[11]
+	mi := &file_wire_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1075,7 +1714,7 @@ func (x *Found) String() string {
 func (*Found) ProtoMessage() {}
 
 func (x *Found) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[11]
+	mi := &file_wire_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1088,7 +1727,7 @@ func (x *Found) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Found.ProtoReflect.Descriptor instead.
 func (*Found) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{11}
+	return file_wire_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Found) GetName() string {
@@ -1131,7 +1770,7 @@ type Bundle struct {
 
 func (x *Bundle) Reset() {
 	*x = Bundle{}
-	mi := &file_wire_proto_msgTypes[12]
+	mi := &file_wire_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1143,7 +1782,7 @@ func (x *Bundle) String() string {
 func (*Bundle) ProtoMessage() {}
 
 func (x *Bundle) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[12]
+	mi := &file_wire_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1156,7 +1795,7 @@ func (x *Bundle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bundle.ProtoReflect.Descriptor instead.
 func (*Bundle) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{12}
+	return file_wire_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Bundle) GetDevice() []byte {
@@ -1199,7 +1838,7 @@ type UploadPrekeys struct {
 
 func (x *UploadPrekeys) Reset() {
 	*x = UploadPrekeys{}
-	mi := &file_wire_proto_msgTypes[13]
+	mi := &file_wire_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1211,7 +1850,7 @@ func (x *UploadPrekeys) String() string {
 func (*UploadPrekeys) ProtoMessage() {}
 
 func (x *UploadPrekeys) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[13]
+	mi := &file_wire_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1224,7 +1863,7 @@ func (x *UploadPrekeys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadPrekeys.ProtoReflect.Descriptor instead.
 func (*UploadPrekeys) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{13}
+	return file_wire_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *UploadPrekeys) GetSignedRecord() []byte {
@@ -1269,7 +1908,7 @@ type PrekeyCounts struct {
 
 func (x *PrekeyCounts) Reset() {
 	*x = PrekeyCounts{}
-	mi := &file_wire_proto_msgTypes[14]
+	mi := &file_wire_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1281,7 +1920,7 @@ func (x *PrekeyCounts) String() string {
 func (*PrekeyCounts) ProtoMessage() {}
 
 func (x *PrekeyCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[14]
+	mi := &file_wire_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1294,7 +1933,7 @@ func (x *PrekeyCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrekeyCounts.ProtoReflect.Descriptor instead.
 func (*PrekeyCounts) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{14}
+	return file_wire_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PrekeyCounts) GetOneTime() uint32 {
@@ -1341,7 +1980,7 @@ type SetContacts struct {
 
 func (x *SetContacts) Reset() {
 	*x = SetContacts{}
-	mi := &file_wire_proto_msgTypes[15]
+	mi := &file_wire_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1353,7 +1992,7 @@ func (x *SetContacts) String() string {
 func (*SetContacts) ProtoMessage() {}
 
 func (x *SetContacts) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[15]
+	mi := &file_wire_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1366,7 +2005,7 @@ func (x *SetContacts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetContacts.ProtoReflect.Descriptor instead.
 func (*SetContacts) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{15}
+	return file_wire_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SetContacts) GetAccounts() [][]byte {
@@ -1385,7 +2024,7 @@ type ContactsSet struct {
 
 func (x *ContactsSet) Reset() {
 	*x = ContactsSet{}
-	mi := &file_wire_proto_msgTypes[16]
+	mi := &file_wire_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1397,7 +2036,7 @@ func (x *ContactsSet) String() string {
 func (*ContactsSet) ProtoMessage() {}
 
 func (x *ContactsSet) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[16]
+	mi := &file_wire_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1410,12 +2049,301 @@ func (x *ContactsSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContactsSet.ProtoReflect.Descriptor instead.
 func (*ContactsSet) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{16}
+	return file_wire_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ContactsSet) GetDigest() []byte {
 	if x != nil {
 		return x.Digest
+	}
+	return nil
+}
+
+// A longer statement chain of the caller's account. The connection's key must
+// be the peer id of a device that the new chain certifies; it need not have been
+// a member before. The same chain again is OK; one that does not extend the
+// stored one is CHAIN_CONFLICT: fetch it, and do it again on top of that.
+type UpdateChain struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Chain         []byte                 `protobuf:"bytes,1,opt,name=chain,proto3" json:"chain,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateChain) Reset() {
+	*x = UpdateChain{}
+	mi := &file_wire_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateChain) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateChain) ProtoMessage() {}
+
+func (x *UpdateChain) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateChain.ProtoReflect.Descriptor instead.
+func (*UpdateChain) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *UpdateChain) GetChain() []byte {
+	if x != nil {
+		return x.Chain
+	}
+	return nil
+}
+
+type ChainUpdated struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChainUpdated) Reset() {
+	*x = ChainUpdated{}
+	mi := &file_wire_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChainUpdated) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChainUpdated) ProtoMessage() {}
+
+func (x *ChainUpdated) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChainUpdated.ProtoReflect.Descriptor instead.
+func (*ChainUpdated) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{24}
+}
+
+// The stored chain of an account, for a machine that is no member (yet) and
+// holds the account key or the recovery key. The answer is a Found without
+// prekeys.
+type FetchChain struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // or
+	Account       []byte                 `protobuf:"bytes,2,opt,name=account,proto3" json:"account,omitempty"`
+	Signer        []byte                 `protobuf:"bytes,3,opt,name=signer,proto3" json:"signer,omitempty"` // 32; public half of the account's present account or recovery key
+	Sig           []byte                 `protobuf:"bytes,4,opt,name=sig,proto3" json:"sig,omitempty"`       // SPEC "Fetching a chain"
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FetchChain) Reset() {
+	*x = FetchChain{}
+	mi := &file_wire_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FetchChain) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FetchChain) ProtoMessage() {}
+
+func (x *FetchChain) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FetchChain.ProtoReflect.Descriptor instead.
+func (*FetchChain) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *FetchChain) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *FetchChain) GetAccount() []byte {
+	if x != nil {
+		return x.Account
+	}
+	return nil
+}
+
+func (x *FetchChain) GetSigner() []byte {
+	if x != nil {
+		return x.Signer
+	}
+	return nil
+}
+
+func (x *FetchChain) GetSig() []byte {
+	if x != nil {
+		return x.Sig
+	}
+	return nil
+}
+
+// The heads of the chains of all accounts on the caller's allow list, and of
+// its own.
+type Heads struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Heads) Reset() {
+	*x = Heads{}
+	mi := &file_wire_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Heads) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Heads) ProtoMessage() {}
+
+func (x *Heads) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Heads.ProtoReflect.Descriptor instead.
+func (*Heads) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{26}
+}
+
+type HeadList struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Heads         []*Head                `protobuf:"bytes,1,rep,name=heads,proto3" json:"heads,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeadList) Reset() {
+	*x = HeadList{}
+	mi := &file_wire_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeadList) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeadList) ProtoMessage() {}
+
+func (x *HeadList) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeadList.ProtoReflect.Descriptor instead.
+func (*HeadList) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *HeadList) GetHeads() []*Head {
+	if x != nil {
+		return x.Heads
+	}
+	return nil
+}
+
+type Head struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Account       []byte                 `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
+	Head          []byte                 `protobuf:"bytes,2,opt,name=head,proto3" json:"head,omitempty"` // first 16 bytes of the hash of the newest statement
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Head) Reset() {
+	*x = Head{}
+	mi := &file_wire_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Head) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Head) ProtoMessage() {}
+
+func (x *Head) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Head.ProtoReflect.Descriptor instead.
+func (*Head) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *Head) GetAccount() []byte {
+	if x != nil {
+		return x.Account
+	}
+	return nil
+}
+
+func (x *Head) GetHead() []byte {
+	if x != nil {
+		return x.Head
 	}
 	return nil
 }
@@ -1429,7 +2357,7 @@ type Put struct {
 
 func (x *Put) Reset() {
 	*x = Put{}
-	mi := &file_wire_proto_msgTypes[17]
+	mi := &file_wire_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1441,7 +2369,7 @@ func (x *Put) String() string {
 func (*Put) ProtoMessage() {}
 
 func (x *Put) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[17]
+	mi := &file_wire_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1454,7 +2382,7 @@ func (x *Put) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Put.ProtoReflect.Descriptor instead.
 func (*Put) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{17}
+	return file_wire_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Put) GetItems() []*PutItem {
@@ -1475,7 +2403,7 @@ type PutItem struct {
 
 func (x *PutItem) Reset() {
 	*x = PutItem{}
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1487,7 +2415,7 @@ func (x *PutItem) String() string {
 func (*PutItem) ProtoMessage() {}
 
 func (x *PutItem) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1500,7 +2428,7 @@ func (x *PutItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutItem.ProtoReflect.Descriptor instead.
 func (*PutItem) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{18}
+	return file_wire_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *PutItem) GetDevice() []byte {
@@ -1533,7 +2461,7 @@ type PutResults struct {
 
 func (x *PutResults) Reset() {
 	*x = PutResults{}
-	mi := &file_wire_proto_msgTypes[19]
+	mi := &file_wire_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1545,7 +2473,7 @@ func (x *PutResults) String() string {
 func (*PutResults) ProtoMessage() {}
 
 func (x *PutResults) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[19]
+	mi := &file_wire_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1558,7 +2486,7 @@ func (x *PutResults) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutResults.ProtoReflect.Descriptor instead.
 func (*PutResults) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{19}
+	return file_wire_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *PutResults) GetResults() []*PutResult {
@@ -1578,7 +2506,7 @@ type PutResult struct {
 
 func (x *PutResult) Reset() {
 	*x = PutResult{}
-	mi := &file_wire_proto_msgTypes[20]
+	mi := &file_wire_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1590,7 +2518,7 @@ func (x *PutResult) String() string {
 func (*PutResult) ProtoMessage() {}
 
 func (x *PutResult) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[20]
+	mi := &file_wire_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1603,7 +2531,7 @@ func (x *PutResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutResult.ProtoReflect.Descriptor instead.
 func (*PutResult) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{20}
+	return file_wire_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *PutResult) GetCode() uint32 {
@@ -1630,7 +2558,7 @@ type Fetch struct {
 
 func (x *Fetch) Reset() {
 	*x = Fetch{}
-	mi := &file_wire_proto_msgTypes[21]
+	mi := &file_wire_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1642,7 +2570,7 @@ func (x *Fetch) String() string {
 func (*Fetch) ProtoMessage() {}
 
 func (x *Fetch) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[21]
+	mi := &file_wire_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1655,7 +2583,7 @@ func (x *Fetch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fetch.ProtoReflect.Descriptor instead.
 func (*Fetch) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{21}
+	return file_wire_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Fetch) GetAfter() uint64 {
@@ -1682,7 +2610,7 @@ type Mail struct {
 
 func (x *Mail) Reset() {
 	*x = Mail{}
-	mi := &file_wire_proto_msgTypes[22]
+	mi := &file_wire_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1694,7 +2622,7 @@ func (x *Mail) String() string {
 func (*Mail) ProtoMessage() {}
 
 func (x *Mail) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[22]
+	mi := &file_wire_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1707,7 +2635,7 @@ func (x *Mail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mail.ProtoReflect.Descriptor instead.
 func (*Mail) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{22}
+	return file_wire_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Mail) GetItems() []*MailItem {
@@ -1735,7 +2663,7 @@ type MailItem struct {
 
 func (x *MailItem) Reset() {
 	*x = MailItem{}
-	mi := &file_wire_proto_msgTypes[23]
+	mi := &file_wire_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1747,7 +2675,7 @@ func (x *MailItem) String() string {
 func (*MailItem) ProtoMessage() {}
 
 func (x *MailItem) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[23]
+	mi := &file_wire_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1760,7 +2688,7 @@ func (x *MailItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MailItem.ProtoReflect.Descriptor instead.
 func (*MailItem) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{23}
+	return file_wire_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *MailItem) GetCursor() uint64 {
@@ -1793,7 +2721,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_wire_proto_msgTypes[24]
+	mi := &file_wire_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1805,7 +2733,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[24]
+	mi := &file_wire_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1818,7 +2746,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{24}
+	return file_wire_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Ack) GetIds() [][]byte {
@@ -1836,7 +2764,7 @@ type Acked struct {
 
 func (x *Acked) Reset() {
 	*x = Acked{}
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1848,7 +2776,7 @@ func (x *Acked) String() string {
 func (*Acked) ProtoMessage() {}
 
 func (x *Acked) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1861,7 +2789,7 @@ func (x *Acked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Acked.ProtoReflect.Descriptor instead.
 func (*Acked) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{25}
+	return file_wire_proto_rawDescGZIP(), []int{37}
 }
 
 // Where the devices of an accepted contact can be reached now.
@@ -1874,7 +2802,7 @@ type Where struct {
 
 func (x *Where) Reset() {
 	*x = Where{}
-	mi := &file_wire_proto_msgTypes[26]
+	mi := &file_wire_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1886,7 +2814,7 @@ func (x *Where) String() string {
 func (*Where) ProtoMessage() {}
 
 func (x *Where) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[26]
+	mi := &file_wire_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1899,7 +2827,7 @@ func (x *Where) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Where.ProtoReflect.Descriptor instead.
 func (*Where) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{26}
+	return file_wire_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Where) GetAccount() []byte {
@@ -1918,7 +2846,7 @@ type Places struct {
 
 func (x *Places) Reset() {
 	*x = Places{}
-	mi := &file_wire_proto_msgTypes[27]
+	mi := &file_wire_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1930,7 +2858,7 @@ func (x *Places) String() string {
 func (*Places) ProtoMessage() {}
 
 func (x *Places) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[27]
+	mi := &file_wire_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1943,7 +2871,7 @@ func (x *Places) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Places.ProtoReflect.Descriptor instead.
 func (*Places) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{27}
+	return file_wire_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Places) GetPlaces() []*Place {
@@ -1964,7 +2892,7 @@ type Place struct {
 
 func (x *Place) Reset() {
 	*x = Place{}
-	mi := &file_wire_proto_msgTypes[28]
+	mi := &file_wire_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1976,7 +2904,7 @@ func (x *Place) String() string {
 func (*Place) ProtoMessage() {}
 
 func (x *Place) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[28]
+	mi := &file_wire_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1989,7 +2917,7 @@ func (x *Place) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Place.ProtoReflect.Descriptor instead.
 func (*Place) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{28}
+	return file_wire_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Place) GetDevice() []byte {
@@ -2023,7 +2951,7 @@ type CreateInvite struct {
 
 func (x *CreateInvite) Reset() {
 	*x = CreateInvite{}
-	mi := &file_wire_proto_msgTypes[29]
+	mi := &file_wire_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2035,7 +2963,7 @@ func (x *CreateInvite) String() string {
 func (*CreateInvite) ProtoMessage() {}
 
 func (x *CreateInvite) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[29]
+	mi := &file_wire_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2048,7 +2976,7 @@ func (x *CreateInvite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateInvite.ProtoReflect.Descriptor instead.
 func (*CreateInvite) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{29}
+	return file_wire_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *CreateInvite) GetUses() uint32 {
@@ -2075,7 +3003,7 @@ type Invite struct {
 
 func (x *Invite) Reset() {
 	*x = Invite{}
-	mi := &file_wire_proto_msgTypes[30]
+	mi := &file_wire_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2087,7 +3015,7 @@ func (x *Invite) String() string {
 func (*Invite) ProtoMessage() {}
 
 func (x *Invite) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[30]
+	mi := &file_wire_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2100,7 +3028,7 @@ func (x *Invite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Invite.ProtoReflect.Descriptor instead.
 func (*Invite) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{30}
+	return file_wire_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Invite) GetToken() []byte {
@@ -2129,7 +3057,7 @@ type Beat struct {
 
 func (x *Beat) Reset() {
 	*x = Beat{}
-	mi := &file_wire_proto_msgTypes[31]
+	mi := &file_wire_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2141,7 +3069,7 @@ func (x *Beat) String() string {
 func (*Beat) ProtoMessage() {}
 
 func (x *Beat) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[31]
+	mi := &file_wire_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2154,7 +3082,7 @@ func (x *Beat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Beat.ProtoReflect.Descriptor instead.
 func (*Beat) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{31}
+	return file_wire_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Beat) GetHello() *Hello {
@@ -2190,15 +3118,17 @@ type Hello struct {
 	MinVersion    uint32                 `protobuf:"varint,1,opt,name=min_version,json=minVersion,proto3" json:"min_version,omitempty"`
 	MaxVersion    uint32                 `protobuf:"varint,2,opt,name=max_version,json=maxVersion,proto3" json:"max_version,omitempty"`
 	StoreId       []byte                 `protobuf:"bytes,3,opt,name=store_id,json=storeId,proto3" json:"store_id,omitempty"`     // 16
-	StoreCtr      uint64                 `protobuf:"varint,4,opt,name=store_ctr,json=storeCtr,proto3" json:"store_ctr,omitempty"` // never goes back
+	StoreCtr      uint64                 `protobuf:"varint,4,opt,name=store_ctr,json=storeCtr,proto3" json:"store_ctr,omitempty"` // one more than in the last hello that was welcomed
 	NowMs         uint64                 `protobuf:"varint,5,opt,name=now_ms,json=nowMs,proto3" json:"now_ms,omitempty"`
+	Start         []byte                 `protobuf:"bytes,6,opt,name=start,proto3" json:"start,omitempty"` // 16; random; new whenever the counter is
+	Sig           []byte                 `protobuf:"bytes,7,opt,name=sig,proto3" json:"sig,omitempty"`     // SPEC "Hello"
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_wire_proto_msgTypes[32]
+	mi := &file_wire_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2210,7 +3140,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[32]
+	mi := &file_wire_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2223,7 +3153,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{32}
+	return file_wire_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Hello) GetMinVersion() uint32 {
@@ -2261,6 +3191,20 @@ func (x *Hello) GetNowMs() uint64 {
 	return 0
 }
 
+func (x *Hello) GetStart() []byte {
+	if x != nil {
+		return x.Start
+	}
+	return nil
+}
+
+func (x *Hello) GetSig() []byte {
+	if x != nil {
+		return x.Sig
+	}
+	return nil
+}
+
 type Welcome struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Code           uint32                 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`
@@ -2273,13 +3217,14 @@ type Welcome struct {
 	ContactsDigest []byte                 `protobuf:"bytes,8,opt,name=contacts_digest,json=contactsDigest,proto3" json:"contacts_digest,omitempty"`
 	Presence       []*Presence            `protobuf:"bytes,9,rep,name=presence,proto3" json:"presence,omitempty"`
 	Mail           bool                   `protobuf:"varint,10,opt,name=mail,proto3" json:"mail,omitempty"`
+	HeadsDigest    []byte                 `protobuf:"bytes,11,opt,name=heads_digest,json=headsDigest,proto3" json:"heads_digest,omitempty"` // SHA-256 over what Heads would answer: account, head, sorted by account
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_wire_proto_msgTypes[33]
+	mi := &file_wire_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2291,7 +3236,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[33]
+	mi := &file_wire_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2304,7 +3249,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{33}
+	return file_wire_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Welcome) GetCode() uint32 {
@@ -2377,6 +3322,13 @@ func (x *Welcome) GetMail() bool {
 	return false
 }
 
+func (x *Welcome) GetHeadsDigest() []byte {
+	if x != nil {
+		return x.HeadsDigest
+	}
+	return nil
+}
+
 type Limits struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	MailboxBytes  uint64                 `protobuf:"varint,1,opt,name=mailbox_bytes,json=mailboxBytes,proto3" json:"mailbox_bytes,omitempty"` // per recipient device
@@ -2392,7 +3344,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_wire_proto_msgTypes[34]
+	mi := &file_wire_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2404,7 +3356,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[34]
+	mi := &file_wire_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2417,7 +3369,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{34}
+	return file_wire_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Limits) GetMailboxBytes() uint64 {
@@ -2484,7 +3436,7 @@ type Hint struct {
 
 func (x *Hint) Reset() {
 	*x = Hint{}
-	mi := &file_wire_proto_msgTypes[35]
+	mi := &file_wire_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2496,7 +3448,7 @@ func (x *Hint) String() string {
 func (*Hint) ProtoMessage() {}
 
 func (x *Hint) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[35]
+	mi := &file_wire_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2509,7 +3461,7 @@ func (x *Hint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hint.ProtoReflect.Descriptor instead.
 func (*Hint) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{35}
+	return file_wire_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Hint) GetBeat() uint64 {
@@ -2571,7 +3523,7 @@ type Presence struct {
 
 func (x *Presence) Reset() {
 	*x = Presence{}
-	mi := &file_wire_proto_msgTypes[36]
+	mi := &file_wire_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2583,7 +3535,7 @@ func (x *Presence) String() string {
 func (*Presence) ProtoMessage() {}
 
 func (x *Presence) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[36]
+	mi := &file_wire_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2596,7 +3548,7 @@ func (x *Presence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Presence.ProtoReflect.Descriptor instead.
 func (*Presence) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{36}
+	return file_wire_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Presence) GetAccount() []byte {
@@ -2622,7 +3574,7 @@ type Deliver struct {
 
 func (x *Deliver) Reset() {
 	*x = Deliver{}
-	mi := &file_wire_proto_msgTypes[37]
+	mi := &file_wire_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2634,7 +3586,7 @@ func (x *Deliver) String() string {
 func (*Deliver) ProtoMessage() {}
 
 func (x *Deliver) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[37]
+	mi := &file_wire_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2647,7 +3599,7 @@ func (x *Deliver) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Deliver.ProtoReflect.Descriptor instead.
 func (*Deliver) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{37}
+	return file_wire_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Deliver) GetEnvelopes() [][]byte {
@@ -2666,7 +3618,7 @@ type Delivered struct {
 
 func (x *Delivered) Reset() {
 	*x = Delivered{}
-	mi := &file_wire_proto_msgTypes[38]
+	mi := &file_wire_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2678,7 +3630,7 @@ func (x *Delivered) String() string {
 func (*Delivered) ProtoMessage() {}
 
 func (x *Delivered) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[38]
+	mi := &file_wire_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2691,7 +3643,7 @@ func (x *Delivered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delivered.ProtoReflect.Descriptor instead.
 func (*Delivered) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{38}
+	return file_wire_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Delivered) GetCodes() []uint32 {
@@ -2701,12 +3653,288 @@ func (x *Delivered) GetCodes() []uint32 {
 	return nil
 }
 
+type PairJoin struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Slot          string                 `protobuf:"bytes,1,opt,name=slot,proto3" json:"slot,omitempty"` // empty: open one, members only
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PairJoin) Reset() {
+	*x = PairJoin{}
+	mi := &file_wire_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PairJoin) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PairJoin) ProtoMessage() {}
+
+func (x *PairJoin) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PairJoin.ProtoReflect.Descriptor instead.
+func (*PairJoin) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *PairJoin) GetSlot() string {
+	if x != nil {
+		return x.Slot
+	}
+	return ""
+}
+
+type PairJoined struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Code          uint32                 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"` // protocol.Code
+	Detail        string                 `protobuf:"bytes,2,opt,name=detail,proto3" json:"detail,omitempty"`
+	RetryAfterMs  uint64                 `protobuf:"varint,3,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"`
+	Slot          string                 `protobuf:"bytes,4,opt,name=slot,proto3" json:"slot,omitempty"` // of the one who opened; sent at once
+	TtlMs         uint64                 `protobuf:"varint,5,opt,name=ttl_ms,json=ttlMs,proto3" json:"ttl_ms,omitempty"`
+	Ready         bool                   `protobuf:"varint,6,opt,name=ready,proto3" json:"ready,omitempty"` // the other is there; sent to both, once
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PairJoined) Reset() {
+	*x = PairJoined{}
+	mi := &file_wire_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PairJoined) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PairJoined) ProtoMessage() {}
+
+func (x *PairJoined) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PairJoined.ProtoReflect.Descriptor instead.
+func (*PairJoined) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *PairJoined) GetCode() uint32 {
+	if x != nil {
+		return x.Code
+	}
+	return 0
+}
+
+func (x *PairJoined) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+func (x *PairJoined) GetRetryAfterMs() uint64 {
+	if x != nil {
+		return x.RetryAfterMs
+	}
+	return 0
+}
+
+func (x *PairJoined) GetSlot() string {
+	if x != nil {
+		return x.Slot
+	}
+	return ""
+}
+
+func (x *PairJoined) GetTtlMs() uint64 {
+	if x != nil {
+		return x.TtlMs
+	}
+	return 0
+}
+
+func (x *PairJoined) GetReady() bool {
+	if x != nil {
+		return x.Ready
+	}
+	return false
+}
+
+type PairFrame struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Data          []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"` // SPEC "Adding a device"
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PairFrame) Reset() {
+	*x = PairFrame{}
+	mi := &file_wire_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PairFrame) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PairFrame) ProtoMessage() {}
+
+func (x *PairFrame) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PairFrame.ProtoReflect.Descriptor instead.
+func (*PairFrame) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *PairFrame) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+type GetPrekey struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Nonce         []byte                 `protobuf:"bytes,1,opt,name=nonce,proto3" json:"nonce,omitempty"` // 16; the same nonce gets the same prekey
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetPrekey) Reset() {
+	*x = GetPrekey{}
+	mi := &file_wire_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetPrekey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetPrekey) ProtoMessage() {}
+
+func (x *GetPrekey) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetPrekey.ProtoReflect.Descriptor instead.
+func (*GetPrekey) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *GetPrekey) GetNonce() []byte {
+	if x != nil {
+		return x.Nonce
+	}
+	return nil
+}
+
+type OwnPrekey struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Code          uint32                 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`
+	RetryAfterMs  uint64                 `protobuf:"varint,2,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"`
+	Bundle        *Bundle                `protobuf:"bytes,3,opt,name=bundle,proto3" json:"bundle,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OwnPrekey) Reset() {
+	*x = OwnPrekey{}
+	mi := &file_wire_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OwnPrekey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OwnPrekey) ProtoMessage() {}
+
+func (x *OwnPrekey) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OwnPrekey.ProtoReflect.Descriptor instead.
+func (*OwnPrekey) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *OwnPrekey) GetCode() uint32 {
+	if x != nil {
+		return x.Code
+	}
+	return 0
+}
+
+func (x *OwnPrekey) GetRetryAfterMs() uint64 {
+	if x != nil {
+		return x.RetryAfterMs
+	}
+	return 0
+}
+
+func (x *OwnPrekey) GetBundle() *Bundle {
+	if x != nil {
+		return x.Bundle
+	}
+	return nil
+}
+
 var File_wire_proto protoreflect.FileDescriptor
 
 const file_wire_proto_rawDesc = "" +
 	"\n" +
 	"\n" +
-	"wire.proto\x12\x0eparley.wire.v1\"\xf9\x02\n" +
+	"wire.proto\x12\x0eparley.wire.v1\"\x8a\x05\n" +
 	"\aContent\x12\x15\n" +
 	"\x06msg_id\x18\x01 \x01(\fR\x05msgId\x12\x17\n" +
 	"\asent_ms\x18\x02 \x01(\x04R\x06sentMs\x12\x10\n" +
@@ -2716,7 +3944,13 @@ const file_wire_proto_rawDesc = "" +
 	"\x0fcontact_request\x18\v \x01(\v2\x1e.parley.wire.v1.ContactRequestH\x00R\x0econtactRequest\x12F\n" +
 	"\x0econtact_accept\x18\f \x01(\v2\x1d.parley.wire.v1.ContactAcceptH\x00R\rcontactAccept\x123\n" +
 	"\areceipt\x18\r \x01(\v2\x17.parley.wire.v1.ReceiptH\x00R\areceipt\x120\n" +
-	"\x06repair\x18\x0e \x01(\v2\x16.parley.wire.v1.RepairH\x00R\x06repairB\x06\n" +
+	"\x06repair\x18\x0e \x01(\v2\x16.parley.wire.v1.RepairH\x00R\x06repair\x12*\n" +
+	"\x04sent\x18\x0f \x01(\v2\x14.parley.wire.v1.SentH\x00R\x04sent\x12C\n" +
+	"\rcontact_state\x18\x10 \x01(\v2\x1c.parley.wire.v1.ContactStateH\x00R\fcontactState\x12*\n" +
+	"\x04past\x18\x11 \x01(\v2\x14.parley.wire.v1.PastH\x00R\x04past\x12=\n" +
+	"\vaccount_key\x18\x12 \x01(\v2\x1a.parley.wire.v1.AccountKeyH\x00R\n" +
+	"accountKey\x123\n" +
+	"\acompare\x18\x13 \x01(\v2\x17.parley.wire.v1.CompareH\x00R\acompareB\x06\n" +
 	"\x04body\"\x1a\n" +
 	"\x04Text\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\"R\n" +
@@ -2726,13 +3960,49 @@ const file_wire_proto_rawDesc = "" +
 	"\x04note\x18\x03 \x01(\tR\x04note\"=\n" +
 	"\rContactAccept\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
-	"\adisplay\x18\x02 \x01(\tR\adisplay\";\n" +
+	"\adisplay\x18\x02 \x01(\tR\adisplay\"*\n" +
+	"\x04Sent\x12\x0e\n" +
+	"\x02to\x18\x01 \x01(\fR\x02to\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"\x8c\x02\n" +
+	"\fContactState\x12\x18\n" +
+	"\aaccount\x18\x01 \x01(\fR\aaccount\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
+	"\adisplay\x18\x03 \x01(\tR\adisplay\x124\n" +
+	"\brelation\x18\x04 \x01(\x0e2\x18.parley.wire.v1.RelationR\brelation\x12\x1a\n" +
+	"\bverified\x18\x05 \x01(\bR\bverified\x12\x12\n" +
+	"\x04note\x18\x06 \x01(\tR\x04note\x12\x19\n" +
+	"\bsince_ms\x18\a \x01(\x04R\asinceMs\x12\x1d\n" +
+	"\n" +
+	"changed_ms\x18\b \x01(\x04R\tchangedMs\x12\x14\n" +
+	"\x05chain\x18\t \x01(\fR\x05chain\"S\n" +
+	"\x04Past\x12\x12\n" +
+	"\x04with\x18\x01 \x01(\fR\x04with\x127\n" +
+	"\bmessages\x18\x02 \x03(\v2\x1b.parley.wire.v1.PastMessageR\bmessages\"\xb4\x01\n" +
+	"\vPastMessage\x12\x15\n" +
+	"\x06msg_id\x18\x01 \x01(\fR\x05msgId\x12\x16\n" +
+	"\x06device\x18\x02 \x01(\fR\x06device\x12\x12\n" +
+	"\x04mine\x18\x03 \x01(\bR\x04mine\x12\x12\n" +
+	"\x04text\x18\x04 \x01(\tR\x04text\x12\x17\n" +
+	"\asent_ms\x18\x05 \x01(\x04R\x06sentMs\x12\x1f\n" +
+	"\vrecorded_ms\x18\x06 \x01(\x04R\n" +
+	"recordedMs\x12\x14\n" +
+	"\x05state\x18\a \x01(\rR\x05state\" \n" +
+	"\n" +
+	"AccountKey\x12\x12\n" +
+	"\x04seed\x18\x01 \x01(\fR\x04seed\"g\n" +
+	"\aCompare\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\fR\x02id\x12\x1e\n" +
+	"\n" +
+	"commitment\x18\x02 \x01(\fR\n" +
+	"commitment\x12\x14\n" +
+	"\x05nonce\x18\x03 \x01(\fR\x05nonce\x12\x16\n" +
+	"\x06cancel\x18\x04 \x01(\bR\x06cancel\";\n" +
 	"\aReceipt\x12\x1c\n" +
 	"\tdelivered\x18\x01 \x03(\fR\tdelivered\x12\x12\n" +
 	"\x04read\x18\x02 \x03(\fR\x04read\"'\n" +
 	"\x06Repair\x12\x1d\n" +
 	"\n" +
-	"session_id\x18\x01 \x01(\fR\tsessionId\"\xfa\x03\n" +
+	"session_id\x18\x01 \x01(\fR\tsessionId\"\xaa\x05\n" +
 	"\aRequest\x126\n" +
 	"\bregister\x18\x01 \x01(\v2\x18.parley.wire.v1.RegisterH\x00R\bregister\x120\n" +
 	"\x06lookup\x18\x02 \x01(\v2\x16.parley.wire.v1.LookupH\x00R\x06lookup\x12F\n" +
@@ -2742,8 +4012,13 @@ const file_wire_proto_rawDesc = "" +
 	"\x05fetch\x18\x06 \x01(\v2\x15.parley.wire.v1.FetchH\x00R\x05fetch\x12'\n" +
 	"\x03ack\x18\a \x01(\v2\x13.parley.wire.v1.AckH\x00R\x03ack\x12-\n" +
 	"\x05where\x18\b \x01(\v2\x15.parley.wire.v1.WhereH\x00R\x05where\x12C\n" +
-	"\rcreate_invite\x18\t \x01(\v2\x1c.parley.wire.v1.CreateInviteH\x00R\fcreateInviteB\x06\n" +
-	"\x04call\"\xd8\x04\n" +
+	"\rcreate_invite\x18\t \x01(\v2\x1c.parley.wire.v1.CreateInviteH\x00R\fcreateInvite\x12@\n" +
+	"\fupdate_chain\x18\n" +
+	" \x01(\v2\x1b.parley.wire.v1.UpdateChainH\x00R\vupdateChain\x12=\n" +
+	"\vfetch_chain\x18\v \x01(\v2\x1a.parley.wire.v1.FetchChainH\x00R\n" +
+	"fetchChain\x12-\n" +
+	"\x05heads\x18\f \x01(\v2\x15.parley.wire.v1.HeadsH\x00R\x05headsB\x06\n" +
+	"\x04call\"\xd6\x05\n" +
 	"\bResponse\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x16\n" +
 	"\x06detail\x18\x02 \x01(\tR\x06detail\x12$\n" +
@@ -2759,7 +4034,9 @@ const file_wire_proto_rawDesc = "" +
 	"\x04mail\x18\x10 \x01(\v2\x14.parley.wire.v1.MailH\x00R\x04mail\x12-\n" +
 	"\x05acked\x18\x11 \x01(\v2\x15.parley.wire.v1.AckedH\x00R\x05acked\x120\n" +
 	"\x06places\x18\x12 \x01(\v2\x16.parley.wire.v1.PlacesH\x00R\x06places\x120\n" +
-	"\x06invite\x18\x13 \x01(\v2\x16.parley.wire.v1.InviteH\x00R\x06inviteB\b\n" +
+	"\x06invite\x18\x13 \x01(\v2\x16.parley.wire.v1.InviteH\x00R\x06invite\x12C\n" +
+	"\rchain_updated\x18\x14 \x01(\v2\x1c.parley.wire.v1.ChainUpdatedH\x00R\fchainUpdated\x127\n" +
+	"\thead_list\x18\x15 \x01(\v2\x18.parley.wire.v1.HeadListH\x00R\bheadListB\b\n" +
 	"\x06result\"L\n" +
 	"\bRegister\x12\x16\n" +
 	"\x06invite\x18\x01 \x01(\fR\x06invite\x12\x12\n" +
@@ -2795,7 +4072,22 @@ const file_wire_proto_rawDesc = "" +
 	"\vSetContacts\x12\x1a\n" +
 	"\baccounts\x18\x01 \x03(\fR\baccounts\"%\n" +
 	"\vContactsSet\x12\x16\n" +
-	"\x06digest\x18\x01 \x01(\fR\x06digest\"4\n" +
+	"\x06digest\x18\x01 \x01(\fR\x06digest\"#\n" +
+	"\vUpdateChain\x12\x14\n" +
+	"\x05chain\x18\x01 \x01(\fR\x05chain\"\x0e\n" +
+	"\fChainUpdated\"d\n" +
+	"\n" +
+	"FetchChain\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\aaccount\x18\x02 \x01(\fR\aaccount\x12\x16\n" +
+	"\x06signer\x18\x03 \x01(\fR\x06signer\x12\x10\n" +
+	"\x03sig\x18\x04 \x01(\fR\x03sig\"\a\n" +
+	"\x05Heads\"6\n" +
+	"\bHeadList\x12*\n" +
+	"\x05heads\x18\x01 \x03(\v2\x14.parley.wire.v1.HeadR\x05heads\"4\n" +
+	"\x04Head\x12\x18\n" +
+	"\aaccount\x18\x01 \x01(\fR\aaccount\x12\x12\n" +
+	"\x04head\x18\x02 \x01(\fR\x04head\"4\n" +
 	"\x03Put\x12-\n" +
 	"\x05items\x18\x01 \x03(\v2\x17.parley.wire.v1.PutItemR\x05items\"k\n" +
 	"\aPutItem\x12\x16\n" +
@@ -2840,7 +4132,7 @@ const file_wire_proto_rawDesc = "" +
 	"\x05hello\x18\x01 \x01(\v2\x15.parley.wire.v1.HelloR\x05hello\x12\x14\n" +
 	"\x05addrs\x18\x02 \x03(\fR\x05addrs\x12#\n" +
 	"\raddrs_changed\x18\x03 \x01(\bR\faddrsChanged\x12\x10\n" +
-	"\x03seq\x18\x04 \x01(\x04R\x03seq\"\x98\x01\n" +
+	"\x03seq\x18\x04 \x01(\x04R\x03seq\"\xc0\x01\n" +
 	"\x05Hello\x12\x1f\n" +
 	"\vmin_version\x18\x01 \x01(\rR\n" +
 	"minVersion\x12\x1f\n" +
@@ -2848,7 +4140,9 @@ const file_wire_proto_rawDesc = "" +
 	"maxVersion\x12\x19\n" +
 	"\bstore_id\x18\x03 \x01(\fR\astoreId\x12\x1b\n" +
 	"\tstore_ctr\x18\x04 \x01(\x04R\bstoreCtr\x12\x15\n" +
-	"\x06now_ms\x18\x05 \x01(\x04R\x05nowMs\"\xe7\x02\n" +
+	"\x06now_ms\x18\x05 \x01(\x04R\x05nowMs\x12\x14\n" +
+	"\x05start\x18\x06 \x01(\fR\x05start\x12\x10\n" +
+	"\x03sig\x18\a \x01(\fR\x03sig\"\x8a\x03\n" +
 	"\aWelcome\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x16\n" +
 	"\x06detail\x18\x02 \x01(\tR\x06detail\x12$\n" +
@@ -2860,7 +4154,8 @@ const file_wire_proto_rawDesc = "" +
 	"\x0fcontacts_digest\x18\b \x01(\fR\x0econtactsDigest\x124\n" +
 	"\bpresence\x18\t \x03(\v2\x18.parley.wire.v1.PresenceR\bpresence\x12\x12\n" +
 	"\x04mail\x18\n" +
-	" \x01(\bR\x04mail\"\xf6\x01\n" +
+	" \x01(\bR\x04mail\x12!\n" +
+	"\fheads_digest\x18\v \x01(\fR\vheadsDigest\"\xf6\x01\n" +
 	"\x06Limits\x12#\n" +
 	"\rmailbox_bytes\x18\x01 \x01(\x04R\fmailboxBytes\x12#\n" +
 	"\rmailbox_count\x18\x02 \x01(\rR\fmailboxCount\x12!\n" +
@@ -2885,7 +4180,31 @@ const file_wire_proto_rawDesc = "" +
 	"\aDeliver\x12\x1c\n" +
 	"\tenvelopes\x18\x01 \x03(\fR\tenvelopes\"!\n" +
 	"\tDelivered\x12\x14\n" +
-	"\x05codes\x18\x01 \x03(\rR\x05codes*$\n" +
+	"\x05codes\x18\x01 \x03(\rR\x05codes\"\x1e\n" +
+	"\bPairJoin\x12\x12\n" +
+	"\x04slot\x18\x01 \x01(\tR\x04slot\"\x9f\x01\n" +
+	"\n" +
+	"PairJoined\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\rR\x04code\x12\x16\n" +
+	"\x06detail\x18\x02 \x01(\tR\x06detail\x12$\n" +
+	"\x0eretry_after_ms\x18\x03 \x01(\x04R\fretryAfterMs\x12\x12\n" +
+	"\x04slot\x18\x04 \x01(\tR\x04slot\x12\x15\n" +
+	"\x06ttl_ms\x18\x05 \x01(\x04R\x05ttlMs\x12\x14\n" +
+	"\x05ready\x18\x06 \x01(\bR\x05ready\"\x1f\n" +
+	"\tPairFrame\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"!\n" +
+	"\tGetPrekey\x12\x14\n" +
+	"\x05nonce\x18\x01 \x01(\fR\x05nonce\"u\n" +
+	"\tOwnPrekey\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\rR\x04code\x12$\n" +
+	"\x0eretry_after_ms\x18\x02 \x01(\x04R\fretryAfterMs\x12.\n" +
+	"\x06bundle\x18\x03 \x01(\v2\x16.parley.wire.v1.BundleR\x06bundle*P\n" +
+	"\bRelation\x12\f\n" +
+	"\bSTRANGER\x10\x00\x12\r\n" +
+	"\tREQUESTED\x10\x01\x12\f\n" +
+	"\bINCOMING\x10\x02\x12\f\n" +
+	"\bACCEPTED\x10\x03\x12\v\n" +
+	"\aBLOCKED\x10\x04*$\n" +
 	"\bMailKind\x12\v\n" +
 	"\aMESSAGE\x10\x00\x12\v\n" +
 	"\aREQUEST\x10\x01B-Z+github.com/parley-chat/parley/protocol/wireb\x06proto3"
@@ -2902,91 +4221,123 @@ func file_wire_proto_rawDescGZIP() []byte {
 	return file_wire_proto_rawDescData
 }
 
-var file_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 56)
 var file_wire_proto_goTypes = []any{
-	(MailKind)(0),          // 0: parley.wire.v1.MailKind
-	(*Content)(nil),        // 1: parley.wire.v1.Content
-	(*Text)(nil),           // 2: parley.wire.v1.Text
-	(*ContactRequest)(nil), // 3: parley.wire.v1.ContactRequest
-	(*ContactAccept)(nil),  // 4: parley.wire.v1.ContactAccept
-	(*Receipt)(nil),        // 5: parley.wire.v1.Receipt
-	(*Repair)(nil),         // 6: parley.wire.v1.Repair
-	(*Request)(nil),        // 7: parley.wire.v1.Request
-	(*Response)(nil),       // 8: parley.wire.v1.Response
-	(*Register)(nil),       // 9: parley.wire.v1.Register
-	(*Registered)(nil),     // 10: parley.wire.v1.Registered
-	(*Lookup)(nil),         // 11: parley.wire.v1.Lookup
-	(*Found)(nil),          // 12: parley.wire.v1.Found
-	(*Bundle)(nil),         // 13: parley.wire.v1.Bundle
-	(*UploadPrekeys)(nil),  // 14: parley.wire.v1.UploadPrekeys
-	(*PrekeyCounts)(nil),   // 15: parley.wire.v1.PrekeyCounts
-	(*SetContacts)(nil),    // 16: parley.wire.v1.SetContacts
-	(*ContactsSet)(nil),    // 17: parley.wire.v1.ContactsSet
-	(*Put)(nil),            // 18: parley.wire.v1.Put
-	(*PutItem)(nil),        // 19: parley.wire.v1.PutItem
-	(*PutResults)(nil),     // 20: parley.wire.v1.PutResults
-	(*PutResult)(nil),      // 21: parley.wire.v1.PutResult
-	(*Fetch)(nil),          // 22: parley.wire.v1.Fetch
-	(*Mail)(nil),           // 23: parley.wire.v1.Mail
-	(*MailItem)(nil),       // 24: parley.wire.v1.MailItem
-	(*Ack)(nil),            // 25: parley.wire.v1.Ack
-	(*Acked)(nil),          // 26: parley.wire.v1.Acked
-	(*Where)(nil),          // 27: parley.wire.v1.Where
-	(*Places)(nil),         // 28: parley.wire.v1.Places
-	(*Place)(nil),          // 29: parley.wire.v1.Place
-	(*CreateInvite)(nil),   // 30: parley.wire.v1.CreateInvite
-	(*Invite)(nil),         // 31: parley.wire.v1.Invite
-	(*Beat)(nil),           // 32: parley.wire.v1.Beat
-	(*Hello)(nil),          // 33: parley.wire.v1.Hello
-	(*Welcome)(nil),        // 34: parley.wire.v1.Welcome
-	(*Limits)(nil),         // 35: parley.wire.v1.Limits
-	(*Hint)(nil),           // 36: parley.wire.v1.Hint
-	(*Presence)(nil),       // 37: parley.wire.v1.Presence
-	(*Deliver)(nil),        // 38: parley.wire.v1.Deliver
-	(*Delivered)(nil),      // 39: parley.wire.v1.Delivered
+	(Relation)(0),          // 0: parley.wire.v1.Relation
+	(MailKind)(0),          // 1: parley.wire.v1.MailKind
+	(*Content)(nil),        // 2: parley.wire.v1.Content
+	(*Text)(nil),           // 3: parley.wire.v1.Text
+	(*ContactRequest)(nil), // 4: parley.wire.v1.ContactRequest
+	(*ContactAccept)(nil),  // 5: parley.wire.v1.ContactAccept
+	(*Sent)(nil),           // 6: parley.wire.v1.Sent
+	(*ContactState)(nil),   // 7: parley.wire.v1.ContactState
+	(*Past)(nil),           // 8: parley.wire.v1.Past
+	(*PastMessage)(nil),    // 9: parley.wire.v1.PastMessage
+	(*AccountKey)(nil),     // 10: parley.wire.v1.AccountKey
+	(*Compare)(nil),        // 11: parley.wire.v1.Compare
+	(*Receipt)(nil),        // 12: parley.wire.v1.Receipt
+	(*Repair)(nil),         // 13: parley.wire.v1.Repair
+	(*Request)(nil),        // 14: parley.wire.v1.Request
+	(*Response)(nil),       // 15: parley.wire.v1.Response
+	(*Register)(nil),       // 16: parley.wire.v1.Register
+	(*Registered)(nil),     // 17: parley.wire.v1.Registered
+	(*Lookup)(nil),         // 18: parley.wire.v1.Lookup
+	(*Found)(nil),          // 19: parley.wire.v1.Found
+	(*Bundle)(nil),         // 20: parley.wire.v1.Bundle
+	(*UploadPrekeys)(nil),  // 21: parley.wire.v1.UploadPrekeys
+	(*PrekeyCounts)(nil),   // 22: parley.wire.v1.PrekeyCounts
+	(*SetContacts)(nil),    // 23: parley.wire.v1.SetContacts
+	(*ContactsSet)(nil),    // 24: parley.wire.v1.ContactsSet
+	(*UpdateChain)(nil),    // 25: parley.wire.v1.UpdateChain
+	(*ChainUpdated)(nil),   // 26: parley.wire.v1.ChainUpdated
+	(*FetchChain)(nil),     // 27: parley.wire.v1.FetchChain
+	(*Heads)(nil),          // 28: parley.wire.v1.Heads
+	(*HeadList)(nil),       // 29: parley.wire.v1.HeadList
+	(*Head)(nil),           // 30: parley.wire.v1.Head
+	(*Put)(nil),            // 31: parley.wire.v1.Put
+	(*PutItem)(nil),        // 32: parley.wire.v1.PutItem
+	(*PutResults)(nil),     // 33: parley.wire.v1.PutResults
+	(*PutResult)(nil),      // 34: parley.wire.v1.PutResult
+	(*Fetch)(nil),          // 35: parley.wire.v1.Fetch
+	(*Mail)(nil),           // 36: parley.wire.v1.Mail
+	(*MailItem)(nil),       // 37: parley.wire.v1.MailItem
+	(*Ack)(nil),            // 38: parley.wire.v1.Ack
+	(*Acked)(nil),          // 39: parley.wire.v1.Acked
+	(*Where)(nil),          // 40: parley.wire.v1.Where
+	(*Places)(nil),         // 41: parley.wire.v1.Places
+	(*Place)(nil),          // 42: parley.wire.v1.Place
+	(*CreateInvite)(nil),   // 43: parley.wire.v1.CreateInvite
+	(*Invite)(nil),         // 44: parley.wire.v1.Invite
+	(*Beat)(nil),           // 45: parley.wire.v1.Beat
+	(*Hello)(nil),          // 46: parley.wire.v1.Hello
+	(*Welcome)(nil),        // 47: parley.wire.v1.Welcome
+	(*Limits)(nil),         // 48: parley.wire.v1.Limits
+	(*Hint)(nil),           // 49: parley.wire.v1.Hint
+	(*Presence)(nil),       // 50: parley.wire.v1.Presence
+	(*Deliver)(nil),        // 51: parley.wire.v1.Deliver
+	(*Delivered)(nil),      // 52: parley.wire.v1.Delivered
+	(*PairJoin)(nil),       // 53: parley.wire.v1.PairJoin
+	(*PairJoined)(nil),     // 54: parley.wire.v1.PairJoined
+	(*PairFrame)(nil),      // 55: parley.wire.v1.PairFrame
+	(*GetPrekey)(nil),      // 56: parley.wire.v1.GetPrekey
+	(*OwnPrekey)(nil),      // 57: parley.wire.v1.OwnPrekey
 }
 var file_wire_proto_depIdxs = []int32{
-	2,  // 0: parley.wire.v1.Content.text:type_name -> parley.wire.v1.Text
-	3,  // 1: parley.wire.v1.Content.contact_request:type_name -> parley.wire.v1.ContactRequest
-	4,  // 2: parley.wire.v1.Content.contact_accept:type_name -> parley.wire.v1.ContactAccept
-	5,  // 3: parley.wire.v1.Content.receipt:type_name -> parley.wire.v1.Receipt
-	6,  // 4: parley.wire.v1.Content.repair:type_name -> parley.wire.v1.Repair
-	9,  // 5: parley.wire.v1.Request.register:type_name -> parley.wire.v1.Register
-	11, // 6: parley.wire.v1.Request.lookup:type_name -> parley.wire.v1.Lookup
-	14, // 7: parley.wire.v1.Request.upload_prekeys:type_name -> parley.wire.v1.UploadPrekeys
-	16, // 8: parley.wire.v1.Request.set_contacts:type_name -> parley.wire.v1.SetContacts
-	18, // 9: parley.wire.v1.Request.put:type_name -> parley.wire.v1.Put
-	22, // 10: parley.wire.v1.Request.fetch:type_name -> parley.wire.v1.Fetch
-	25, // 11: parley.wire.v1.Request.ack:type_name -> parley.wire.v1.Ack
-	27, // 12: parley.wire.v1.Request.where:type_name -> parley.wire.v1.Where
-	30, // 13: parley.wire.v1.Request.create_invite:type_name -> parley.wire.v1.CreateInvite
-	10, // 14: parley.wire.v1.Response.registered:type_name -> parley.wire.v1.Registered
-	12, // 15: parley.wire.v1.Response.found:type_name -> parley.wire.v1.Found
-	15, // 16: parley.wire.v1.Response.prekey_counts:type_name -> parley.wire.v1.PrekeyCounts
-	17, // 17: parley.wire.v1.Response.contacts_set:type_name -> parley.wire.v1.ContactsSet
-	20, // 18: parley.wire.v1.Response.put_results:type_name -> parley.wire.v1.PutResults
-	23, // 19: parley.wire.v1.Response.mail:type_name -> parley.wire.v1.Mail
-	26, // 20: parley.wire.v1.Response.acked:type_name -> parley.wire.v1.Acked
-	28, // 21: parley.wire.v1.Response.places:type_name -> parley.wire.v1.Places
-	31, // 22: parley.wire.v1.Response.invite:type_name -> parley.wire.v1.Invite
-	13, // 23: parley.wire.v1.Found.bundles:type_name -> parley.wire.v1.Bundle
-	19, // 24: parley.wire.v1.Put.items:type_name -> parley.wire.v1.PutItem
-	0,  // 25: parley.wire.v1.PutItem.kind:type_name -> parley.wire.v1.MailKind
-	21, // 26: parley.wire.v1.PutResults.results:type_name -> parley.wire.v1.PutResult
-	24, // 27: parley.wire.v1.Mail.items:type_name -> parley.wire.v1.MailItem
-	29, // 28: parley.wire.v1.Places.places:type_name -> parley.wire.v1.Place
-	33, // 29: parley.wire.v1.Beat.hello:type_name -> parley.wire.v1.Hello
-	35, // 30: parley.wire.v1.Welcome.limits:type_name -> parley.wire.v1.Limits
-	15, // 31: parley.wire.v1.Welcome.prekeys:type_name -> parley.wire.v1.PrekeyCounts
-	37, // 32: parley.wire.v1.Welcome.presence:type_name -> parley.wire.v1.Presence
-	37, // 33: parley.wire.v1.Hint.presence:type_name -> parley.wire.v1.Presence
-	15, // 34: parley.wire.v1.Hint.prekeys:type_name -> parley.wire.v1.PrekeyCounts
-	35, // [35:35] is the sub-list for method output_type
-	35, // [35:35] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	3,  // 0: parley.wire.v1.Content.text:type_name -> parley.wire.v1.Text
+	4,  // 1: parley.wire.v1.Content.contact_request:type_name -> parley.wire.v1.ContactRequest
+	5,  // 2: parley.wire.v1.Content.contact_accept:type_name -> parley.wire.v1.ContactAccept
+	12, // 3: parley.wire.v1.Content.receipt:type_name -> parley.wire.v1.Receipt
+	13, // 4: parley.wire.v1.Content.repair:type_name -> parley.wire.v1.Repair
+	6,  // 5: parley.wire.v1.Content.sent:type_name -> parley.wire.v1.Sent
+	7,  // 6: parley.wire.v1.Content.contact_state:type_name -> parley.wire.v1.ContactState
+	8,  // 7: parley.wire.v1.Content.past:type_name -> parley.wire.v1.Past
+	10, // 8: parley.wire.v1.Content.account_key:type_name -> parley.wire.v1.AccountKey
+	11, // 9: parley.wire.v1.Content.compare:type_name -> parley.wire.v1.Compare
+	0,  // 10: parley.wire.v1.ContactState.relation:type_name -> parley.wire.v1.Relation
+	9,  // 11: parley.wire.v1.Past.messages:type_name -> parley.wire.v1.PastMessage
+	16, // 12: parley.wire.v1.Request.register:type_name -> parley.wire.v1.Register
+	18, // 13: parley.wire.v1.Request.lookup:type_name -> parley.wire.v1.Lookup
+	21, // 14: parley.wire.v1.Request.upload_prekeys:type_name -> parley.wire.v1.UploadPrekeys
+	23, // 15: parley.wire.v1.Request.set_contacts:type_name -> parley.wire.v1.SetContacts
+	31, // 16: parley.wire.v1.Request.put:type_name -> parley.wire.v1.Put
+	35, // 17: parley.wire.v1.Request.fetch:type_name -> parley.wire.v1.Fetch
+	38, // 18: parley.wire.v1.Request.ack:type_name -> parley.wire.v1.Ack
+	40, // 19: parley.wire.v1.Request.where:type_name -> parley.wire.v1.Where
+	43, // 20: parley.wire.v1.Request.create_invite:type_name -> parley.wire.v1.CreateInvite
+	25, // 21: parley.wire.v1.Request.update_chain:type_name -> parley.wire.v1.UpdateChain
+	27, // 22: parley.wire.v1.Request.fetch_chain:type_name -> parley.wire.v1.FetchChain
+	28, // 23: parley.wire.v1.Request.heads:type_name -> parley.wire.v1.Heads
+	17, // 24: parley.wire.v1.Response.registered:type_name -> parley.wire.v1.Registered
+	19, // 25: parley.wire.v1.Response.found:type_name -> parley.wire.v1.Found
+	22, // 26: parley.wire.v1.Response.prekey_counts:type_name -> parley.wire.v1.PrekeyCounts
+	24, // 27: parley.wire.v1.Response.contacts_set:type_name -> parley.wire.v1.ContactsSet
+	33, // 28: parley.wire.v1.Response.put_results:type_name -> parley.wire.v1.PutResults
+	36, // 29: parley.wire.v1.Response.mail:type_name -> parley.wire.v1.Mail
+	39, // 30: parley.wire.v1.Response.acked:type_name -> parley.wire.v1.Acked
+	41, // 31: parley.wire.v1.Response.places:type_name -> parley.wire.v1.Places
+	44, // 32: parley.wire.v1.Response.invite:type_name -> parley.wire.v1.Invite
+	26, // 33: parley.wire.v1.Response.chain_updated:type_name -> parley.wire.v1.ChainUpdated
+	29, // 34: parley.wire.v1.Response.head_list:type_name -> parley.wire.v1.HeadList
+	20, // 35: parley.wire.v1.Found.bundles:type_name -> parley.wire.v1.Bundle
+	30, // 36: parley.wire.v1.HeadList.heads:type_name -> parley.wire.v1.Head
+	32, // 37: parley.wire.v1.Put.items:type_name -> parley.wire.v1.PutItem
+	1,  // 38: parley.wire.v1.PutItem.kind:type_name -> parley.wire.v1.MailKind
+	34, // 39: parley.wire.v1.PutResults.results:type_name -> parley.wire.v1.PutResult
+	37, // 40: parley.wire.v1.Mail.items:type_name -> parley.wire.v1.MailItem
+	42, // 41: parley.wire.v1.Places.places:type_name -> parley.wire.v1.Place
+	46, // 42: parley.wire.v1.Beat.hello:type_name -> parley.wire.v1.Hello
+	48, // 43: parley.wire.v1.Welcome.limits:type_name -> parley.wire.v1.Limits
+	22, // 44: parley.wire.v1.Welcome.prekeys:type_name -> parley.wire.v1.PrekeyCounts
+	50, // 45: parley.wire.v1.Welcome.presence:type_name -> parley.wire.v1.Presence
+	50, // 46: parley.wire.v1.Hint.presence:type_name -> parley.wire.v1.Presence
+	22, // 47: parley.wire.v1.Hint.prekeys:type_name -> parley.wire.v1.PrekeyCounts
+	20, // 48: parley.wire.v1.OwnPrekey.bundle:type_name -> parley.wire.v1.Bundle
+	49, // [49:49] is the sub-list for method output_type
+	49, // [49:49] is the sub-list for method input_type
+	49, // [49:49] is the sub-list for extension type_name
+	49, // [49:49] is the sub-list for extension extendee
+	0,  // [0:49] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -3000,8 +4351,13 @@ func file_wire_proto_init() {
 		(*Content_ContactAccept)(nil),
 		(*Content_Receipt)(nil),
 		(*Content_Repair)(nil),
+		(*Content_Sent)(nil),
+		(*Content_ContactState)(nil),
+		(*Content_Past)(nil),
+		(*Content_AccountKey)(nil),
+		(*Content_Compare)(nil),
 	}
-	file_wire_proto_msgTypes[6].OneofWrappers = []any{
+	file_wire_proto_msgTypes[12].OneofWrappers = []any{
 		(*Request_Register)(nil),
 		(*Request_Lookup)(nil),
 		(*Request_UploadPrekeys)(nil),
@@ -3011,8 +4367,11 @@ func file_wire_proto_init() {
 		(*Request_Ack)(nil),
 		(*Request_Where)(nil),
 		(*Request_CreateInvite)(nil),
+		(*Request_UpdateChain)(nil),
+		(*Request_FetchChain)(nil),
+		(*Request_Heads)(nil),
 	}
-	file_wire_proto_msgTypes[7].OneofWrappers = []any{
+	file_wire_proto_msgTypes[13].OneofWrappers = []any{
 		(*Response_Registered)(nil),
 		(*Response_Found)(nil),
 		(*Response_PrekeyCounts)(nil),
@@ -3022,14 +4381,16 @@ func file_wire_proto_init() {
 		(*Response_Acked)(nil),
 		(*Response_Places)(nil),
 		(*Response_Invite)(nil),
+		(*Response_ChainUpdated)(nil),
+		(*Response_HeadList)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   39,
+			NumEnums:      2,
+			NumMessages:   56,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
