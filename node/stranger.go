@@ -58,3 +58,15 @@ func (s *stranger) call(ctx context.Context, req *wire.Request) (*wire.Response,
 }
 
 func (s *stranger) close() error { return s.h.n.host.Close() }
+
+// publishChain uploads a chain as the device with that host key, which the
+// chain certifies.
+func publishChain(ctx context.Context, log *slog.Logger, host key.HostPrivate, to engine.Home, chain []byte) (err error) {
+	s, err := meet(ctx, log, host, to)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
+	_, err = s.call(ctx, &wire.Request{Call: &wire.Request_UpdateChain{UpdateChain: &wire.UpdateChain{Chain: chain}}})
+	return err
+}
