@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"github.com/parley-chat/parley/node/engine"
-	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/key"
 	"github.com/parley-chat/parley/protocol/wire"
 	"github.com/parley-chat/parley/store"
@@ -21,24 +20,101 @@ var ErrReborn = errors.New("this folder is a new device now")
 // of its own, with new keys; history and contacts stay. Each step is stored
 // before the next, so a crash costs a repetition.
 
-// turnedAway tells whether a refusal of the link means that this store is a
-// copy or an older state.
-func turnedAway(err error) bool {
-	code := protocol.CodeOf(err)
-	return code == protocol.DeviceCloned || code == protocol.StoreRolledBack
-}
-
-// becomeNewDevice does all of it. The connection to the rendezvous stands: calls
-// are answered, only the link was refused.
+// becomeNewDevice does all of it and returns ErrReborn. The connection to the
+// rendezvous stands: calls are answered, only the link was refused.
 func (n *Node) becomeNewDevice(ctx context.Context, why error) error {
 	n.log.Warn("this folder is a copy, or an older state, of a device that is in use: becoming a new device", "why", why)
-	if err := n.readOldMail(ctx); err != nil {
-		n.log.Warn("mail of the old device was not read", "err", err)
-	}
-	if err := n.planReborn(ctx); err != nil {
+	if err := n.fetchOwnChain(ctx); err != nil {
 		return fmt.Errorf("become a new device: %w", err)
 	}
-	return n.finishReborn(ctx)
+	chain, host, err := n.planReborn(ctx)
+	if err != nil {
+		return fmt.Errorf("become a new device: %w", err)
+	}
+	if err := publishChain(ctx, n.log, host, n.self.Home, chain); err != nil {
+		return fmt.Errorf("become a new device: %w", err)
+	}
+	if err := n.swapDevice(ctx); err != nil {
+		return fmt.Errorf("become a new device: %w", err)
+	}
+	return ErrReborn
+}
+
+// planReborn makes the new device's keys, unless that was done before, and the
+// chain that certifies it.
+func (n *Node) planReborn(ctx context.Context) (chain []byte, host key.HostPrivate, err error) {
+	pending := func(tx store.Tx) (planned bool, err error) {
+		chain, host, planned, err = engine.PendingReborn(tx)
+		return planned, err
+	}
+	planned := false
+	err = n.kv.View(ctx, func(tx store.Tx) (err error) {
+		planned, err = pending(tx)
+		return err
+	})
+	if err != nil {
+		return nil, host, err
+	}
+	var newcomer *engine.Newcomer
+	if !planned {
+		if err := n.readOldMail(ctx); err != nil {
+			n.log.Warn("mail of the old device was not read", "err", err)
+		}
+		if newcomer, err = engine.NewNewcomer(n.now(), n.self.DeviceName); err != nil {
+			return nil, host, err
+		}
+	}
+	err = n.kv.Update(ctx, func(tx store.Tx) error {
+		if _, err := n.eng.PlanReborn(tx, n.now(), newcomer); err != nil {
+			return err
+		}
+		_, err := pending(tx)
+		return err
+	})
+	return chain, host, err
+}
+
+// swapDevice puts the planned device in the place of this one.
+func (n *Node) swapDevice(ctx context.Context) error {
+	for more := true; more; {
+		err := n.kv.Update(ctx, func(tx store.Tx) (err error) {
+			more, err = n.eng.Reborn(tx, n.now())
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("put the new device in force: %w", err)
+		}
+	}
+	return nil
+}
+
+// fetchOwnChain looks our own account up, before there is a link.
+func (n *Node) fetchOwnChain(ctx context.Context) error {
+	resp, err := n.ask(ctx, &wire.Request{Call: &wire.Request_Lookup{Lookup: &wire.Lookup{Account: n.self.Account[:]}}})
+	if err != nil {
+		return fmt.Errorf("fetch our own chain: %w", err)
+	}
+	return n.lookups.learn(ctx, n.self.Account, resp.GetFound())
+}
+
+// retire waits for the end of this device, and then destroys its keys.
+func (n *Node) retire(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-n.ended:
+	}
+	n.log.Warn("this device was revoked: its keys are destroyed")
+	for more := true; more; {
+		err := n.kv.Update(ctx, func(tx store.Tx) (err error) {
+			more, err = engine.Retire(tx, n.now())
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("destroy the keys of a revoked device: %w", err)
+		}
+	}
+	return engine.ErrRevoked
 }
 
 // readOldMail takes in what waits for the device that this folder was, and
@@ -71,45 +147,4 @@ func (n *Node) ask(ctx context.Context, req *wire.Request) (*wire.Response, erro
 		return nil, err
 	}
 	return resp, refusalIn(resp)
-}
-
-// planReborn makes the new device's keys and the chain that certifies it.
-func (n *Node) planReborn(ctx context.Context) error {
-	resp, err := n.ask(ctx, &wire.Request{Call: &wire.Request_Lookup{Lookup: &wire.Lookup{Account: n.self.Account[:]}}})
-	if err != nil {
-		return fmt.Errorf("fetch our own chain: %w", err)
-	}
-	if err := n.lookups.learn(ctx, n.self.Account, resp.GetFound()); err != nil {
-		return err
-	}
-	newcomer, err := engine.NewNewcomer(n.now(), n.self.DeviceName)
-	if err != nil {
-		return err
-	}
-	return n.kv.Update(ctx, func(tx store.Tx) error {
-		_, err := n.eng.PlanReborn(tx, n.now(), newcomer)
-		return err
-	})
-}
-
-// finishReborn publishes what was planned, as the new device, and puts it in
-// force. It returns ErrReborn when that is done; nil when nothing was planned.
-func (n *Node) finishReborn(ctx context.Context) error {
-	var chain []byte
-	var host key.HostPrivate
-	planned := false
-	err := n.kv.View(ctx, func(tx store.Tx) (err error) {
-		chain, host, planned, err = engine.PendingReborn(tx)
-		return err
-	})
-	if err != nil || !planned {
-		return err
-	}
-	if err := publishChain(ctx, n.log, host, n.self.Home, chain); err != nil {
-		return fmt.Errorf("publish the new device: %w", err)
-	}
-	if err := n.kv.Update(ctx, func(tx store.Tx) error { return engine.Reborn(tx, n.now()) }); err != nil {
-		return fmt.Errorf("put the new device in force: %w", err)
-	}
-	return ErrReborn
 }
