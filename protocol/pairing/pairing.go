@@ -4,8 +4,8 @@
 // the new machine says what it is, a person at the old device says yes or no,
 // and what makes the new machine part of the account travels back.
 //
-// Who enters a code gives himself away to who shows it, never the other way
-// round: nobody can be made to add a stranger's device by showing him a code.
+// Reading a code only ever asks to be added: no code that a stranger shows
+// brings the stranger's machine into the account of who reads it.
 //
 // The two sides are state machines that take frames and give frames. They do
 // no I/O, know no clock, and must not look into what they carry. Each is good
