@@ -12,22 +12,22 @@ import (
 type vector struct {
 	Comment     string        `json:"comment"`
 	Code        string        `json:"code"`
-	NewPeer     keytest.Hex   `json:"new_peer"`
-	OldPeer     keytest.Hex   `json:"old_peer"`
+	NewPeer     keytest.Hex   `json:"newcomer_peer"`
+	OldPeer     keytest.Hex   `json:"sponsor_peer"`
 	Rendezvous  keytest.Hex   `json:"rendezvous"`
-	RandomNew   keytest.Hex   `json:"random_new"` // before the four highest bits are cleared
-	RandomOld   keytest.Hex   `json:"random_old"`
+	RandomNew   keytest.Hex   `json:"random_newcomer"` // before the four highest bits are cleared
+	RandomOld   keytest.Hex   `json:"random_sponsor"`
 	Password    keytest.Hex   `json:"password"`
 	Channel     keytest.Hex   `json:"channel"`
-	ADNew       keytest.Hex   `json:"ad_new"`
-	ADOld       keytest.Hex   `json:"ad_old"`
+	ADNew       keytest.Hex   `json:"ad_newcomer"`
+	ADOld       keytest.Hex   `json:"ad_sponsor"`
 	Device      keytest.Hex   `json:"device_request"`
 	History     bool          `json:"wants_history"`
 	Enter       keytest.Hex   `json:"frame_enter"`
 	Reply       keytest.Hex   `json:"frame_reply"`
 	Session     keytest.Hex   `json:"session"`
-	KeyFromNew  keytest.Hex   `json:"key_from_new"`
-	KeyFromOld  keytest.Hex   `json:"key_from_old"`
+	KeyFromNew  keytest.Hex   `json:"key_from_newcomer"`
+	KeyFromOld  keytest.Hex   `json:"key_from_sponsor"`
 	Request     keytest.Hex   `json:"frame_request"`
 	Fingerprint []string      `json:"fingerprint"`
 	Answer      keytest.Hex   `json:"answer"` // empty: refused
@@ -45,9 +45,9 @@ func TestVectors(t *testing.T) {
 
 func makeVector(t *testing.T, comment string, c Code, history bool, answer []byte) vector {
 	v := vector{
-		Comment: comment, Code: c.String(), Password: c.password(), Channel: common(c, newSelf.Rendezvous).Channel,
-		NewPeer: newSelf.Peer, OldPeer: oldSelf.Peer, Rendezvous: newSelf.Rendezvous,
-		ADNew: adNew(newSelf.Peer), ADOld: adOld(oldSelf.Peer),
+		Comment: comment, Code: c.String(), Password: c.password(), Channel: common(c, newcomerSelf.Rendezvous).Channel,
+		NewPeer: newcomerSelf.Peer, OldPeer: sponsorSelf.Peer, Rendezvous: newcomerSelf.Rendezvous,
+		ADNew: adNewcomer(newcomerSelf.Peer), ADOld: adSponsor(sponsorSelf.Peer),
 		Device: []byte("device request"), History: history, Answer: answer,
 		RandomNew: make([]byte, 32), RandomOld: make([]byte, 32),
 	}
@@ -56,16 +56,16 @@ func makeVector(t *testing.T, comment string, c Code, history bool, answer []byt
 	rand.Read(v.RandomOld)
 	cryptotest.SetGlobalRandom(t, 1)
 
-	n, enter, err := Enter(c, newSelf, v.Device, history)
+	n, enter, err := Enter(c, newcomerSelf, v.Device, history)
 	check(t, err)
-	o, err := Offer(oldSelf, c)
+	o, err := Offer(sponsorSelf, c)
 	check(t, err)
 	v.Enter = enter
 	v.Reply, err = o.Entered(enter)
 	check(t, err)
 	v.Request, err = n.Reply(v.Reply)
 	check(t, err)
-	out := fromNew(n.keys)
+	out := fromNewcomer(n.keys)
 	v.Session, v.KeyFromNew, v.KeyFromOld = n.keys.Session(), out.key()[:], n.in.key()[:]
 	asked, err := o.Requested(v.Request)
 	check(t, err)
