@@ -30,7 +30,13 @@ const (
 )
 
 func (v Verdict) String() string {
-	return [...]string{"not about us", "match", "mismatch"}[v]
+	switch v {
+	case Match:
+		return "match"
+	case Mismatch:
+		return "mismatch"
+	}
+	return "not about us"
 }
 
 // VerifyCode is the safety number as text for a QR code: the one who shows it

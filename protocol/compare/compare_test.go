@@ -141,7 +141,7 @@ func TestCommitmentBinds(t *testing.T) {
 		t.Error("a commitment opens to another comparison")
 	}
 	id2, nonce2, c2 := Begin()
-	if id == id2 || nonce == nonce2 || c == c2 || NewNonce() == NewNonce() {
+	if id == id2 || nonce == nonce2 || c == c2 || NewNonce() == nonce {
 		t.Error("a comparison like another")
 	}
 }

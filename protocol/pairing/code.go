@@ -66,7 +66,7 @@ func NewShort(slot string) (Code, error) {
 }
 
 // NewLink makes a code to scan or paste, for a slot that the rendezvous at
-// home gave.
+// home gave. Parse refuses the link of a home over the limits of link.Place.
 func NewLink(slot string, home link.Place) (Code, error) {
 	var secret [LinkSecret]byte
 	rand.Read(secret[:]) // crashes the program rather than fail

@@ -1,11 +1,12 @@
 // Package pairing is how an account gets another device: a device of the
-// account shows a code, the new machine enters it, and the two agree by it on
-// keys that the rendezvous, which passes their frames on, does not have. Then
-// the new machine says what it is, a person at the old device says yes or no,
-// and what makes the new machine part of the account travels back.
+// account, the sponsor, shows a code; the new machine, the newcomer, enters it;
+// and the two agree by it on keys that the rendezvous, which passes their
+// frames on, does not have. Then the newcomer says what it is, a person at the
+// sponsor says yes or no, and what makes the newcomer part of the account
+// travels back.
 //
-// Who enters a code gives himself away to who shows it, never the other way
-// round: nobody can be made to add a stranger's device by showing him a code.
+// Reading a code only ever asks to be added: no code that a stranger shows
+// brings the stranger's machine into the account of who reads it.
 //
 // The two sides are state machines that take frames and give frames. They do
 // no I/O, know no clock, and must not look into what they carry. Each is good
@@ -28,7 +29,7 @@ import (
 
 // Limits, in bytes.
 const (
-	MaxRequest = 1 << 10   // what the new machine says about itself
+	MaxRequest = 1 << 10   // what the newcomer says about itself
 	MaxAnswer  = 900 << 10 // what it gets
 	MaxFrame   = 60 << 10  // one frame
 )
@@ -40,7 +41,7 @@ var (
 	// ErrWrongCode is returned when the two sides do not have the same code,
 	// or were not brought together by the same rendezvous. Neither learns more.
 	ErrWrongCode = errors.New("wrong code")
-	// ErrRefused is returned to the new machine when the person said no.
+	// ErrRefused is returned to the newcomer when the person said no.
 	ErrRefused = errors.New("the other device refused")
 	// ErrFrame is returned for a frame that is malformed, changed, out of turn
 	// or was sent before.
@@ -59,11 +60,11 @@ type Self struct {
 const (
 	version = 1
 
-	frameEnter   = 1 // new: kind of code, own peer id, share
-	frameReply   = 2 // old: own peer id, share, confirmation
-	frameRequest = 3 // new: confirmation, sealed request
-	frameAnswer  = 4 // old: a piece of the sealed answer
-	frameWrong   = 5 // new: the code is wrong
+	frameEnter   = 1 // newcomer: kind of code, own peer id, share
+	frameReply   = 2 // sponsor: own peer id, share, confirmation
+	frameRequest = 3 // newcomer: confirmation, sealed request
+	frameAnswer  = 4 // sponsor: a piece of the sealed answer
+	frameWrong   = 5 // newcomer: the code is wrong
 
 	headerSize = 2
 	gcmTag     = 16
@@ -88,9 +89,9 @@ func common(c Code, rendezvous []byte) pake.Common {
 	return pake.Common{Password: c.password(), Channel: key.Message("pair", []byte(c.Slot), rendezvous)}
 }
 
-// adNew and adOld are what the sides say about themselves: role and peer id.
-func adNew(peer []byte) []byte { return key.Message("pair new", peer) }
-func adOld(peer []byte) []byte { return key.Message("pair old", peer) }
+// adNewcomer and adSponsor are what the sides say about themselves: role and peer id.
+func adNewcomer(peer []byte) []byte { return key.Message("pair newcomer", peer) }
+func adSponsor(peer []byte) []byte  { return key.Message("pair sponsor", peer) }
 
 // checkSelf keeps a side from making frames that the other refuses.
 func checkSelf(s Self) error {
@@ -124,8 +125,8 @@ func newSealing(k *pake.Keys, purpose string) sealing {
 }
 
 // The two directions.
-func fromNew(k *pake.Keys) sealing { return newSealing(k, "pair from new") }
-func fromOld(k *pake.Keys) sealing { return newSealing(k, "pair from old") }
+func fromNewcomer(k *pake.Keys) sealing { return newSealing(k, "pair from newcomer") }
+func fromSponsor(k *pake.Keys) sealing  { return newSealing(k, "pair from sponsor") }
 
 // seal appends the sealed text to header, which it authenticates.
 func (s *sealing) seal(header, text []byte) []byte {

@@ -90,7 +90,7 @@ func sampleScalar(b [32]byte) *ristretto255.Scalar {
 func newParty(role Role, in Common, ad []byte, y *ristretto255.Scalar) *Party {
 	p := &Party{role: role, sid: slices.Clone(in.Session), ad: slices.Clone(ad), scalar: key.Hide(y)}
 	g := generator(in.Password, in.Channel, in.Session)
-	copy(p.share[:], ristretto255.NewElement().ScalarMult(y, g).Bytes())
+	copy(p.share[:], ristretto255.NewIdentityElement().ScalarMult(y, g).Bytes())
 	return p
 }
 
@@ -126,7 +126,7 @@ func (p *Party) Finish(share, ad []byte) (*Unconfirmed, error) {
 // multiply is G.scalar_mult_vfy: it fails for bytes that are no element and
 // for the neutral element, as input and as result.
 func multiply(y *ristretto255.Scalar, share []byte) ([]byte, error) {
-	e, err := ristretto255.NewElement().SetCanonicalBytes(share)
+	e, err := ristretto255.NewIdentityElement().SetCanonicalBytes(share)
 	if err != nil {
 		return nil, ErrShare
 	}

@@ -20,7 +20,7 @@ const (
 func generator(prs, ci, sid []byte) *ristretto255.Element {
 	hash := sha512.Sum512(generatorString(prs, ci, sid))
 	defer clear(hash[:])
-	g, err := ristretto255.NewElement().SetUniformBytes(hash[:])
+	g, err := ristretto255.NewIdentityElement().SetUniformBytes(hash[:])
 	if err != nil {
 		panic(err) // 64 bytes
 	}

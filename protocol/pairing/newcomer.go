@@ -9,11 +9,11 @@ import (
 	"github.com/parley-chat/parley/protocol/pake"
 )
 
-// New is the machine that wants to become a device of the account. Not for
+// Newcomer is the machine that wants to become a device of the account. Not for
 // concurrent use.
-type New struct {
+type Newcomer struct {
 	key.Redacted
-	step    newStep
+	step    newcomerStep
 	self    Self
 	request []byte
 	history bool
@@ -24,33 +24,33 @@ type New struct {
 	answer key.Hidden[[]byte] // pieces so far, with the first byte
 }
 
-// newStep is what a New waits for.
-type newStep uint8
+// newcomerStep is what a Newcomer waits for.
+type newcomerStep uint8
 
 const (
-	newOver newStep = iota
-	newReply
-	newAnswer
+	newcomerOver newcomerStep = iota
+	awaitReply
+	awaitAnswer
 )
 
-// Enter begins at the new machine with the code that was entered. Request is
+// Enter begins at the newcomer with the code that was entered. Request is
 // what it asks to be certified, 1 to MaxRequest bytes; history, whether it asks
 // for old messages. It returns the first frame to send.
-func Enter(c Code, self Self, request []byte, history bool) (n *New, frame []byte, err error) {
+func Enter(c Code, self Self, request []byte, history bool) (n *Newcomer, frame []byte, err error) {
 	if err := checkSelf(self); err != nil {
 		return nil, nil, err
 	}
 	if len(request) == 0 || len(request) > MaxRequest || c.kind == 0 {
 		return nil, nil, fmt.Errorf("add device: request of %d bytes, or no code", len(request))
 	}
-	n = &New{
-		step: newReply, self: self, request: bytes.Clone(request), history: history,
-		party: pake.New(pake.Initiator, common(c, self.Rendezvous), adNew(self.Peer)),
+	n = &Newcomer{
+		step: awaitReply, self: self, request: bytes.Clone(request), history: history,
+		party: pake.New(pake.Initiator, common(c, self.Rendezvous), adNewcomer(self.Peer)),
 	}
 	return n, n.enter(c.kind), nil
 }
 
-func (n *New) enter(k kind) []byte {
+func (n *Newcomer) enter(k kind) []byte {
 	frame := appendPeer([]byte{version, frameEnter, byte(k)}, n.self.Peer)
 	return append(frame, n.party.Share()...)
 }
@@ -59,11 +59,11 @@ func (n *New) enter(k kind) []byte {
 // Of ErrWrongCode the frame tells the other device; for the other errors,
 // ErrFrame and ErrOver, there is none. The person at this machine may compare
 // Fingerprint from now on.
-func (n *New) Reply(frame []byte) (next []byte, err error) {
-	if n.step != newReply {
+func (n *Newcomer) Reply(frame []byte) (next []byte, err error) {
+	if n.step != awaitReply {
 		return nil, ErrOver
 	}
-	n.step = newOver
+	n.step = newcomerOver
 	keys, confirmation, err := n.confirm(frame)
 	if err == ErrWrongCode {
 		return []byte{version, frameWrong}, err
@@ -71,14 +71,14 @@ func (n *New) Reply(frame []byte) (next []byte, err error) {
 	if err != nil {
 		return nil, err
 	}
-	n.step, n.party = newAnswer, nil
-	n.keys, n.in, n.answer = keys, fromOld(keys), key.Hide(new([]byte))
-	out := fromNew(keys)
+	n.step, n.party = awaitAnswer, nil
+	n.keys, n.in, n.answer = keys, fromSponsor(keys), key.Hide(new([]byte))
+	out := fromNewcomer(keys)
 	return out.seal(append([]byte{version, frameRequest}, confirmation...), n.plainRequest()), nil
 }
 
 // confirm makes sure that the other device has the code.
-func (n *New) confirm(frame []byte) (k *pake.Keys, confirmation []byte, err error) {
+func (n *Newcomer) confirm(frame []byte) (k *pake.Keys, confirmation []byte, err error) {
 	rest, err := cutFrame(frame, frameReply)
 	if err != nil {
 		return nil, nil, err
@@ -87,7 +87,7 @@ func (n *New) confirm(frame []byte) (k *pake.Keys, confirmation []byte, err erro
 	if err != nil || len(rest) != pake.ShareSize+pake.TagSize || bytes.Equal(peer, n.self.Peer) {
 		return nil, nil, ErrFrame
 	}
-	u, err := n.party.Finish(rest[:pake.ShareSize], adOld(peer))
+	u, err := n.party.Finish(rest[:pake.ShareSize], adSponsor(peer))
 	if err != nil {
 		return nil, nil, ErrFrame
 	}
@@ -98,8 +98,8 @@ func (n *New) confirm(frame []byte) (k *pake.Keys, confirmation []byte, err erro
 	return k, u.Confirmation(), nil
 }
 
-// plainRequest is what frame 3 seals: whether old messages are wanted, request.
-func (n *New) plainRequest() []byte {
+// plainRequest is what the request seals: whether old messages are wanted, request.
+func (n *Newcomer) plainRequest() []byte {
 	text := []byte{0}
 	if n.history {
 		text[0] = 1
@@ -109,7 +109,7 @@ func (n *New) plainRequest() []byte {
 
 // Fingerprint returns the words that the other device shows too, if it speaks
 // with this machine; nil before Reply succeeded.
-func (n *New) Fingerprint() []string {
+func (n *Newcomer) Fingerprint() []string {
 	if n.keys == nil {
 		return nil
 	}
@@ -118,18 +118,18 @@ func (n *New) Fingerprint() []string {
 
 // Answer takes one frame of the answer. When done, answer is all of it, and the
 // caller's. The error is ErrRefused, ErrFrame or ErrOver.
-func (n *New) Answer(frame []byte) (answer []byte, done bool, err error) {
-	if n.step != newAnswer {
+func (n *Newcomer) Answer(frame []byte) (answer []byte, done bool, err error) {
+	if n.step != awaitAnswer {
 		return nil, false, ErrOver
 	}
 	answer, done, err = n.takePiece(frame)
 	if done || err != nil {
-		n.step = newOver
+		n.step = newcomerOver
 	}
 	return answer, done, err
 }
 
-func (n *New) takePiece(frame []byte) (answer []byte, done bool, err error) {
+func (n *Newcomer) takePiece(frame []byte) (answer []byte, done bool, err error) {
 	rest, err := cutFrame(frame, frameAnswer)
 	if err != nil {
 		return nil, false, err

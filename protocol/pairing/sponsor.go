@@ -2,6 +2,7 @@ package pairing
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 
 	"github.com/parley-chat/parley/protocol/key"
@@ -9,58 +10,61 @@ import (
 	"github.com/parley-chat/parley/protocol/pake"
 )
 
-// Old is the device of the account that shows the code. Not for concurrent use.
-type Old struct {
+// Sponsor is the device of the account that shows the code. Not for concurrent use.
+type Sponsor struct {
 	key.Redacted
-	step  oldStep
+	step  sponsorStep
 	self  Self
 	codes []Code
 
-	peer  []byte // of the new machine
+	peer  []byte // of the newcomer
 	agree *pake.Unconfirmed
 	out   sealing
 }
 
-// oldStep is what an Old waits for.
-type oldStep uint8
+// sponsorStep is what a Sponsor waits for.
+type sponsorStep uint8
 
 const (
-	oldOver oldStep = iota
-	oldEntered
-	oldRequest
-	oldDecision
+	sponsorOver sponsorStep = iota
+	awaitEnter
+	awaitRequest
+	awaitDecision
 )
 
 // Request is what the person at the old device decides about.
 type Request struct {
-	Device       []byte   // the new machine's request, as it gave it
+	Device       []byte   // the newcomer's request, as it gave it
 	WantsHistory bool     // it asks for old messages too
-	Peer         []byte   // libp2p peer id that the new machine has at the rendezvous, by its own word
-	Fingerprint  []string // FingerprintWords words, which the new machine shows too
+	Peer         []byte   // libp2p peer id that the newcomer has at the rendezvous, by its own word
+	Fingerprint  []string // FingerprintWords words, which the newcomer shows too
 }
 
-// Offer begins at the old device with the codes it shows: one of each form,
+// Offer begins at the sponsor with the codes it shows: one of each form,
 // for the same slot. Only one of them is tried, once.
-func Offer(self Self, codes ...Code) (*Old, error) {
+func Offer(self Self, codes ...Code) (*Sponsor, error) {
 	if err := checkSelf(self); err != nil {
 		return nil, err
 	}
+	if len(codes) == 0 {
+		return nil, errors.New("add device: no code")
+	}
 	for _, c := range codes {
 		if c.kind == 0 || c.Slot != codes[0].Slot {
-			return nil, fmt.Errorf("add device: codes for several slots")
+			return nil, errors.New("add device: a code of no slot or of another")
 		}
 	}
-	return &Old{step: oldEntered, self: self, codes: codes}, nil
+	return &Sponsor{step: awaitEnter, self: self, codes: codes}, nil
 }
 
-// Entered takes the new machine's first frame and returns the frame to send.
+// Entered takes the newcomer's first frame and returns the frame to send.
 // The codes are used up, whatever comes of it. The error is ErrFrame,
 // ErrWrongCode if the code is of a form that was not offered, or ErrOver.
-func (o *Old) Entered(frame []byte) (next []byte, err error) {
-	if o.step != oldEntered {
+func (o *Sponsor) Entered(frame []byte) (next []byte, err error) {
+	if o.step != awaitEnter {
 		return nil, ErrOver
 	}
-	o.step = oldOver
+	o.step = sponsorOver
 	rest, err := cutFrame(frame, frameEnter)
 	if err != nil || len(rest) == 0 {
 		return nil, ErrFrame
@@ -73,18 +77,18 @@ func (o *Old) Entered(frame []byte) (next []byte, err error) {
 	if !ok {
 		return nil, ErrWrongCode
 	}
-	party := pake.New(pake.Responder, common(c, o.self.Rendezvous), adOld(o.self.Peer))
-	o.agree, err = party.Finish(share, adNew(peer))
+	party := pake.New(pake.Responder, common(c, o.self.Rendezvous), adSponsor(o.self.Peer))
+	o.agree, err = party.Finish(share, adNewcomer(peer))
 	if err != nil {
 		return nil, ErrFrame
 	}
-	o.step, o.peer, o.codes = oldRequest, peer, nil
+	o.step, o.peer, o.codes = awaitRequest, peer, nil
 	next = appendPeer([]byte{version, frameReply}, o.self.Peer)
 	next = append(next, party.Share()...)
 	return append(next, o.agree.Confirmation()...), nil
 }
 
-func (o *Old) code(k kind) (Code, bool) {
+func (o *Sponsor) code(k kind) (Code, bool) {
 	for _, c := range o.codes {
 		if c.kind == k {
 			return c, true
@@ -93,13 +97,13 @@ func (o *Old) code(k kind) (Code, bool) {
 	return Code{}, false
 }
 
-// Requested takes the new machine's second frame. The error is ErrWrongCode,
+// Requested takes the newcomer's second frame. The error is ErrWrongCode,
 // ErrFrame or ErrOver.
-func (o *Old) Requested(frame []byte) (Request, error) {
-	if o.step != oldRequest {
+func (o *Sponsor) Requested(frame []byte) (Request, error) {
+	if o.step != awaitRequest {
 		return Request{}, ErrOver
 	}
-	o.step = oldOver
+	o.step = sponsorOver
 	if bytes.Equal(frame, []byte{version, frameWrong}) {
 		return Request{}, ErrWrongCode
 	}
@@ -111,27 +115,27 @@ func (o *Old) Requested(frame []byte) (Request, error) {
 	if err != nil {
 		return Request{}, ErrWrongCode
 	}
-	in := fromNew(keys)
+	in := fromNewcomer(keys)
 	text, err := in.open(frame, headerSize+pake.TagSize)
 	if err != nil || len(text) < 2 || len(text) > 1+MaxRequest || text[0] > 1 {
 		return Request{}, ErrFrame
 	}
-	o.step, o.out, o.agree = oldDecision, fromOld(keys), nil
+	o.step, o.out, o.agree = awaitDecision, fromSponsor(keys), nil
 	return Request{Device: text[1:], WantsHistory: text[0] == 1, Peer: o.peer, Fingerprint: fingerprint(keys, text[1:])}, nil
 }
 
-// Accept returns the frames that carry answer, 1 to MaxAnswer bytes, to the new
-// machine, in the order to send them. It is to be called when a person said
+// Accept returns the frames that carry answer, 1 to MaxAnswer bytes, to the
+// newcomer, in the order to send them. It is to be called when a person said
 // yes, having seen the fingerprint.
-func (o *Old) Accept(answer []byte) (frames [][]byte, err error) {
+func (o *Sponsor) Accept(answer []byte) (frames [][]byte, err error) {
 	if len(answer) == 0 || len(answer) > MaxAnswer {
 		return nil, fmt.Errorf("add device: answer of %d bytes", len(answer))
 	}
 	return o.decide(append([]byte{accepted}, answer...))
 }
 
-// Refuse returns the frame that tells the new machine that the person said no.
-func (o *Old) Refuse() (frame []byte, err error) {
+// Refuse returns the frame that tells the newcomer that the person said no.
+func (o *Sponsor) Refuse() (frame []byte, err error) {
 	frames, err := o.decide([]byte{refused})
 	if err != nil {
 		return nil, err
@@ -139,11 +143,11 @@ func (o *Old) Refuse() (frame []byte, err error) {
 	return frames[0], nil
 }
 
-func (o *Old) decide(text []byte) (frames [][]byte, err error) {
-	if o.step != oldDecision {
+func (o *Sponsor) decide(text []byte) (frames [][]byte, err error) {
+	if o.step != awaitDecision {
 		return nil, ErrOver
 	}
-	o.step = oldOver
+	o.step = sponsorOver
 	defer clear(text)
 	for len(text) > piece {
 		frames = append(frames, o.out.seal([]byte{version, frameAnswer, more}, text[:piece]))
