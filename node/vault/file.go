@@ -8,9 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 )
 
@@ -120,70 +118,12 @@ func readFile(dir string) (vaultFile, error) {
 	if err := privateDir(dir); err != nil {
 		return vaultFile{}, err
 	}
-	file, err := os.Open(filepath.Join(dir, fileName))
+	b, err := readPrivate(filepath.Join(dir, fileName), fileLimit)
 	if errors.Is(err, fs.ErrNotExist) {
 		return vaultFile{}, fmt.Errorf("%w in %s", ErrNoVault, dir)
 	}
 	if err != nil {
-		return vaultFile{}, fmt.Errorf("open vault: %w", err)
-	}
-	defer file.Close()
-	if err := ownerOnly(file); err != nil {
-		return vaultFile{}, fmt.Errorf("%w: %w", ErrExposed, err)
-	}
-	b, err := io.ReadAll(io.LimitReader(file, fileLimit+1))
-	if err != nil {
 		return vaultFile{}, fmt.Errorf("read vault: %w", err)
 	}
-	if len(b) > fileLimit {
-		return vaultFile{}, fmt.Errorf("%w: longer than %d bytes", ErrDamaged, fileLimit)
-	}
 	return parseFile(b)
-}
-
-// writeFile puts a vault file in place: the whole of it or, after a crash,
-// nothing. put is os.Link, which never replaces a vault, or os.Rename.
-func writeFile(dir string, f vaultFile, put func(from, to string) error) error {
-	temp, err := os.CreateTemp(dir, fileName+".new-") // mode 0600
-	if err != nil {
-		return fmt.Errorf("write vault: %w", err)
-	}
-	defer os.Remove(temp.Name()) // gone already after os.Rename
-	_, err = temp.Write(f.encode())
-	if err := errors.Join(err, temp.Sync(), temp.Close()); err != nil {
-		return fmt.Errorf("write vault: %w", err)
-	}
-	if err := put(temp.Name(), filepath.Join(dir, fileName)); err != nil {
-		return fmt.Errorf("put vault in place: %w", err)
-	}
-	return syncDir(dir)
-}
-
-// privateDir refuses a directory that others than its owner may look into.
-func privateDir(dir string) error {
-	info, err := os.Stat(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w in %s", ErrNoVault, dir)
-	}
-	if err != nil {
-		return fmt.Errorf("look at the data directory: %w", err)
-	}
-	if !info.IsDir() {
-		return fmt.Errorf("%s is not a directory", dir)
-	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return fmt.Errorf("%w: others may use %s (mode %04o): run chmod 700 on it", ErrExposed, dir, info.Mode().Perm())
-	}
-	return nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("sync %s: %w", dir, err)
-	}
-	if err := errors.Join(d.Sync(), d.Close()); err != nil {
-		return fmt.Errorf("sync %s: %w", dir, err)
-	}
-	return nil
 }
