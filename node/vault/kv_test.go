@@ -46,7 +46,13 @@ func rows(t *testing.T, kv store.KV) (up, down []string, err error) {
 // ephemeral are the tables of these tests' stores that hold secrets.
 func ephemeral(key []byte) bool { return key[0] == 'S' || key[0] == 'm' }
 
-func mustSeal(t testing.TB, v *Vault, kv store.KV) *Store {
+// tester is a *testing.T or a *rapid.T.
+type tester interface {
+	Helper()
+	Fatal(args ...any)
+}
+
+func mustSeal(t tester, v *Vault, kv store.KV) *Store {
 	t.Helper()
 	s, err := v.Seal(kv, ephemeral)
 	if err != nil {
