@@ -218,6 +218,74 @@ func TestViewAcrossRotations(t *testing.T) {
 	}
 }
 
+// hooked calls before, if there is one, when a view or an update is asked for.
+type hooked struct {
+	store.KV
+	before func(write bool)
+}
+
+func (h *hooked) View(ctx context.Context, fn func(store.Tx) error) error {
+	h.call(false)
+	return h.KV.View(ctx, fn)
+}
+
+func (h *hooked) Update(ctx context.Context, fn func(store.Tx) error) error {
+	h.call(true)
+	return h.KV.Update(ctx, fn)
+}
+
+func (h *hooked) call(write bool) {
+	if h.before != nil {
+		h.before(write)
+	}
+}
+
+// A view for which keys rotate between its start and its snapshot.
+func TestViewOvertakenByARotation(t *testing.T) {
+	dir, secret := newDir(t)
+	h := &hooked{KV: memory.New()}
+	kv := mustSeal(t, mustOpen(t, dir, secret), h)
+	set(t, kv, "S", "state")
+	h.before = func(bool) {
+		h.before = nil
+		mustRotate(t, kv)
+		mustRotate(t, kv)
+	}
+	if got, _, err := rows(t, kv); err != nil || fmt.Sprint(got) != "[S=state]" {
+		t.Errorf("rows %q, %v", got, err)
+	}
+}
+
+// An update that began before the rotation, and writes after the new key is in
+// force, writes under the old one: the rotation has to wait for it.
+func TestRotateWaitsForEarlierUpdates(t *testing.T) {
+	dir, secret := newDir(t)
+	h := &hooked{KV: memory.New()}
+	kv := mustSeal(t, mustOpen(t, dir, secret), h)
+	waiting, rotated := make(chan struct{}), make(chan error, 1)
+	err := kv.Update(t.Context(), func(tx store.Tx) error {
+		h.before = func(write bool) {
+			if write {
+				h.before = nil
+				close(waiting)
+			}
+		}
+		go func() { rotated <- kv.Rotate(context.Background()) }()
+		select {
+		case <-waiting:
+		case err := <-rotated:
+			rotated <- err
+		}
+		return tx.Set([]byte("S"), []byte("state"))
+	})
+	if err := errors.Join(err, <-rotated); err != nil {
+		t.Fatal(err)
+	}
+	if got, _, err := rows(t, kv); err != nil || fmt.Sprint(got) != "[S=state]" {
+		t.Errorf("rows %q, %v", got, err)
+	}
+}
+
 // Writers lose nothing while keys rotate, and see no error: each adds to its
 // own row and to one of all, and replaces, deletes and reads others.
 func TestKLC03_WritersDuringRotationLoseNothing(t *testing.T) {
