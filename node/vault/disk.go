@@ -15,8 +15,8 @@ const (
 	oldSuffix = ".old" // itself, under a second name
 )
 
-// readPrivate reads a file of at most limit bytes, and refuses one that others
-// than its owner may use.
+// readPrivate reads a file, and refuses one that others than its owner may use.
+// Of a file that is longer than limit it returns one byte more than that.
 func readPrivate(path string, limit int64) ([]byte, error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -26,14 +26,7 @@ func readPrivate(path string, limit int64) ([]byte, error) {
 	if err := ownerOnly(file); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrExposed, err)
 	}
-	b, err := io.ReadAll(io.LimitReader(file, limit+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(b)) > limit {
-		return nil, fmt.Errorf("%w: %s is longer than %d bytes", ErrDamaged, path, limit)
-	}
-	return b, nil
+	return io.ReadAll(io.LimitReader(file, limit+1))
 }
 
 // create puts a file in place where there is none: the whole of it or, after a

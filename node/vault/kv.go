@@ -49,6 +49,7 @@ type Store struct {
 // process alone; Close closes it. ephemeral says which rows Rotate is for, by
 // the first byte of their key: whole tables. Tables may become ephemeral from
 // one version of a program to the next; the way back would lose their rows.
+// store.ErrDamaged if the wrap file is; kv stays open after an error.
 func (v *Vault) Seal(kv store.KV, ephemeral func(key []byte) bool) (*Store, error) {
 	if err := tidy(v.path(fileName)); err != nil {
 		return nil, fmt.Errorf("tidy up vault: %w", err)

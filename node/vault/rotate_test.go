@@ -182,7 +182,7 @@ func TestDamagedWrapFile(t *testing.T) {
 	}
 	for i, b := range bad {
 		os.WriteFile(path, b, 0o600)
-		if _, err := v.Seal(memory.New(), ephemeral); !errors.Is(err, ErrDamaged) {
+		if _, err := v.Seal(memory.New(), ephemeral); !errors.Is(err, store.ErrDamaged) {
 			t.Errorf("wrap file %d: %v", i, err)
 		}
 	}

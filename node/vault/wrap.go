@@ -1,11 +1,14 @@
 package vault
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+
+	"github.com/parley-chat/parley/store"
 )
 
 // The wrap file holds the wrap keys in force:
@@ -70,7 +73,8 @@ func (r *ring) find(id uint16) *xaes {
 }
 
 // readRing reads the wrap file, and makes one where there is none: for a new
-// store, or one from before wrap keys. The caller holds the store.
+// store, or one from before wrap keys. A damaged one is store.ErrDamaged: what
+// it sealed is lost. The caller holds the store.
 func (v *Vault) readRing() (*ring, error) {
 	if err := tidy(v.path(wrapName)); err != nil {
 		return nil, fmt.Errorf("tidy up wrap file: %w", err)
@@ -87,12 +91,13 @@ func (v *Vault) readRing() (*ring, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read wrap file: %w", err)
 	}
-	if len(b) < len(wrapHead) || string(b[:len(wrapHead)]) != wrapHead {
-		return nil, fmt.Errorf("%w: not a wrap file of this version", ErrDamaged)
+	sealed, ok := bytes.CutPrefix(b, []byte(wrapHead))
+	if !ok {
+		return nil, fmt.Errorf("%w: not a wrap file of this version", store.ErrDamaged)
 	}
-	plain, err := v.wraps.open(b[len(wrapHead):], []byte(wrapHead))
+	plain, err := v.wraps.open(sealed, []byte(wrapHead))
 	if err != nil {
-		return nil, fmt.Errorf("%w: the wrap file does not belong to it, or was changed", ErrDamaged)
+		return nil, fmt.Errorf("%w: the wrap file is of another vault, or was changed", store.ErrDamaged)
 	}
 	defer clear(plain)
 	return parseRing(plain)
@@ -100,7 +105,7 @@ func (v *Vault) readRing() (*ring, error) {
 
 func parseRing(plain []byte) (*ring, error) {
 	if len(plain) == 0 || len(plain)%wrapEntry != 0 || len(plain) > maxEntries*wrapEntry {
-		return nil, fmt.Errorf("%w: wrap file with %d bytes of keys", ErrDamaged, len(plain))
+		return nil, fmt.Errorf("%w: wrap file with %d bytes of keys", store.ErrDamaged, len(plain))
 	}
 	var keys [maxEntries]*wrapKey
 	for i := range len(plain) / wrapEntry {
