@@ -15,20 +15,6 @@ const (
 	oldSuffix = ".old" // itself, under a second name
 )
 
-// readPrivate reads a file, and refuses one that others than its owner may use.
-// Of a file that is longer than limit it returns one byte more than that.
-func readPrivate(path string, limit int64) ([]byte, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	if err := ownerOnly(file); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrExposed, err)
-	}
-	return io.ReadAll(io.LimitReader(file, limit+1))
-}
-
 // create puts a file in place where there is none: the whole of it or, after a
 // crash, nothing. The error is fs.ErrExist if there is one.
 func create(path string, b []byte) error {

@@ -8,7 +8,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
 )
 
@@ -118,12 +120,23 @@ func readFile(dir string) (vaultFile, error) {
 	if err := privateDir(dir); err != nil {
 		return vaultFile{}, err
 	}
-	b, err := readPrivate(filepath.Join(dir, fileName), fileLimit)
+	file, err := os.Open(filepath.Join(dir, fileName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return vaultFile{}, fmt.Errorf("%w in %s", ErrNoVault, dir)
 	}
 	if err != nil {
+		return vaultFile{}, fmt.Errorf("open vault: %w", err)
+	}
+	defer file.Close()
+	if err := ownerOnly(file); err != nil {
+		return vaultFile{}, fmt.Errorf("%w: %w", ErrExposed, err)
+	}
+	b, err := io.ReadAll(io.LimitReader(file, fileLimit+1))
+	if err != nil {
 		return vaultFile{}, fmt.Errorf("read vault: %w", err)
+	}
+	if len(b) > fileLimit {
+		return vaultFile{}, fmt.Errorf("%w: longer than %d bytes", ErrDamaged, fileLimit)
 	}
 	return parseFile(b)
 }

@@ -167,7 +167,7 @@ func TestDamagedWrapFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bad := [][]byte{nil, good[:len(good)-1], append(bytes.Clone(good), 0), foreign, make([]byte, wrapLimit+1)}
+	bad := [][]byte{nil, good[:len(good)-1], append(bytes.Clone(good), 0), foreign, make([]byte, 1<<20)}
 	for i := range good {
 		flipped := bytes.Clone(good)
 		flipped[i] ^= 1
@@ -187,11 +187,6 @@ func TestDamagedWrapFile(t *testing.T) {
 		}
 	}
 	os.WriteFile(path, good, 0o600)
-	os.Chmod(path, 0o640)
-	if _, err := v.Seal(memory.New(), ephemeral); !errors.Is(err, ErrExposed) {
-		t.Errorf("wrap file of mode 0640: %v", err)
-	}
-	os.Chmod(path, 0o600)
 	mustSeal(t, v, memory.New())
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 
 	"github.com/parley-chat/parley/store"
 )
@@ -23,7 +24,6 @@ const (
 	wrapName   = "wrap"
 	wrapHead   = "parley wrap 1\n"
 	wrapEntry  = 2 + keySize
-	wrapLimit  = 1 << 10
 	maxEntries = 2
 )
 
@@ -79,7 +79,7 @@ func (v *Vault) readRing() (*ring, error) {
 	if err := tidy(v.path(wrapName)); err != nil {
 		return nil, fmt.Errorf("tidy up wrap file: %w", err)
 	}
-	b, err := readPrivate(v.path(wrapName), wrapLimit)
+	b, err := os.ReadFile(v.path(wrapName))
 	if errors.Is(err, fs.ErrNotExist) {
 		first, err := newWrapKey(valuesKey)
 		if err != nil {
