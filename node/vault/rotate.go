@@ -19,7 +19,8 @@ const (
 // every ephemeral row anew, and then destroys the old one, here and on disk.
 // What was deleted or overwritten before is unreadable after, in whatever the
 // store below, a backup of it or a thief has kept. Rows that are still under
-// the master's own key, from before there were wrap keys, are taken along.
+// the master's own key, from before there were wrap keys, are taken along; of
+// these the old bytes open as long as the vault does.
 //
 // Others may use the store meanwhile. After an error or a crash, or when ctx
 // ends, all rows are readable, and the next Rotate finishes this rotation
