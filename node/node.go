@@ -60,7 +60,7 @@ type Node struct {
 	now     func() time.Time
 	log     *slog.Logger
 
-	kv         store.KV
+	kv         *vault.Store
 	eng        *engine.Engine
 	self       *engine.Identity
 	host       host.Host
@@ -217,6 +217,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	g.Go(func() error { return n.runTick(ctx) })     // what the engine does by time
 	g.Go(func() error { return n.watch(ctx) })       // network changes and sleep
 	g.Go(func() error { return n.retire(ctx) })      // the end of this device, should it be revoked
+	g.Go(func() error { return n.runRotate(ctx) })   // the key that private keys and sessions are sealed under
 	if n.lan != nil {
 		g.Go(func() error { return n.lan.run(ctx) }) // mDNS; one reader per network interface
 	}
@@ -333,16 +334,28 @@ func (n *Node) refreshPeers(ctx context.Context) error {
 }
 
 // openStore opens the vault in dir and the sealed store beside it.
-func openStore(dir string, s vault.Secret, log *slog.Logger) (store.KV, error) {
+func openStore(dir string, s vault.Secret, log *slog.Logger) (*vault.Store, error) {
 	v, err := vault.Open(dir, s)
 	if err != nil {
 		return nil, fmt.Errorf("unlock %s: %w", dir, err)
 	}
+	db, err := openBadger(dir, log)
+	if err != nil {
+		return nil, err
+	}
+	kv, err := v.Seal(db, engine.Ephemeral)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("unlock %s: %w", dir, err), db.Close())
+	}
+	return kv, nil
+}
+
+func openBadger(dir string, log *slog.Logger) (store.KV, error) {
 	db, err := badger.Open(badger.Options{Dir: filepath.Join(dir, storeDir), Log: log})
 	if err != nil {
 		return nil, fmt.Errorf("open store in %s: %w", dir, err)
 	}
-	return v.Seal(db), nil
+	return db, nil
 }
 
 const storeDir = "store"

@@ -31,6 +31,7 @@ func (p *program) nodeCommands() []*cli.Command {
 		{Name: "status", Category: "Node", Usage: "how you are connected, and what needs attention", Action: asking(0, 0, p.status)},
 		{Name: "whoami", Category: "Node", Usage: "your name and ids", Action: asking(0, 0, p.whoami)},
 		p.inviteCommand(),
+		p.passphraseCommand(),
 	}
 }
 

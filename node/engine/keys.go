@@ -53,6 +53,20 @@ const (
 	tableStock   byte = 'q' // number -> the one-time prekey and whether it is published
 )
 
+// Ephemeral tells whether a row holds private keys or the state of a session,
+// by its table: what such a row held before must stay unreadable once it was
+// changed or deleted. Whoever keeps the store seals these rows under keys that
+// are replaced often.
+func Ephemeral(key []byte) bool {
+	switch key[0] {
+	case tableIdentity, tableSession, tableSigned, tableOneTime,
+		'A', // account keys
+		'R': // RSA keys
+		return true
+	}
+	return false
+}
+
 func keyPeer(a protocol.AccountID) []byte   { return store.Key(tablePeer, a[:]) }
 func keyChain(a protocol.AccountID) []byte  { return store.Key(tableChain, a[:]) }
 func keyDevice(d protocol.DeviceID) []byte  { return store.Key(tableDevice, d[:]) }

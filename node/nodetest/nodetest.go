@@ -227,7 +227,10 @@ func (p *Person) WithStore(fn func(store.Tx) error) error {
 	if err != nil {
 		return err
 	}
-	kv := v.Seal(db)
+	kv, err := v.Seal(db, engine.Ephemeral)
+	if err != nil {
+		return errors.Join(err, db.Close())
+	}
 	return errors.Join(kv.Update(context.Background(), fn), kv.Close())
 }
 
