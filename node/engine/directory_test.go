@@ -134,7 +134,7 @@ func TestForkedChain(t *testing.T) {
 	w.check(err)
 	set := func(c *account.Chain) error {
 		return a.update(func(tx store.Tx) (Hint, error) {
-			return a.e.SetAccount(tx, w.now, &wire.Found{Name: "bob", Chain: c.Bytes()})
+			return a.e.SetAccount(tx, w.now, w.now, &wire.Found{Name: "bob", Chain: c.Bytes()})
 		})
 	}
 	w.check(set(one))
@@ -172,6 +172,7 @@ func TestStaleDirectory(t *testing.T) {
 			list, err = a.e.Stale(tx, w.now)
 			return err
 		})
+		list = slices.DeleteFunc(list, func(id protocol.AccountID) bool { return id == a.account() })
 		return list
 	}
 	if len(stale()) != 0 {
@@ -248,7 +249,7 @@ func TestSecondDeviceAndRevocation(t *testing.T) {
 func befriendDevice(w *world, n, other *node) {
 	f := w.home.look(other.name, false)
 	n.do(func(tx store.Tx) (Hint, error) {
-		if _, err := n.e.SetAccount(tx, w.now, f); err != nil {
+		if _, err := n.e.SetAccount(tx, w.now, w.now, f); err != nil {
 			return Hint{}, err
 		}
 		x, err := n.e.begin(tx, w.now)
@@ -271,7 +272,7 @@ func befriendDevice(w *world, n, other *node) {
 func TestVisitorsAreForgotten(t *testing.T) {
 	w := newWorld(t)
 	a := w.add("alice")
-	rows := len(a.rows(tablePeer))
+	rows, known := len(a.rows(tablePeer)), len(a.rows(tableChain))
 	chains := make([]*wire.Found, maxVisitors+1)
 	for i := range chains {
 		id, err := NewIdentityWith(w.now, "stranger", "", "", Home{}, w.rsa)
@@ -279,7 +280,7 @@ func TestVisitorsAreForgotten(t *testing.T) {
 		chains[i] = &wire.Found{Name: "stranger_" + strconv.Itoa(i), Chain: id.Chain.Bytes()}
 	}
 	for i, f := range chains {
-		err := a.update(func(tx store.Tx) (Hint, error) { return a.e.SetAccount(tx, w.now, f) })
+		err := a.update(func(tx store.Tx) (Hint, error) { return a.e.SetAccount(tx, w.now, w.now, f) })
 		if full := i == maxVisitors; full != errors.Is(err, ErrTooMany) {
 			t.Fatalf("stranger %d: %v", i, err)
 		}
@@ -288,13 +289,16 @@ func TestVisitorsAreForgotten(t *testing.T) {
 	if n := len(a.rows(tablePeer)); n != rows {
 		t.Errorf("%d accounts are left", n)
 	}
-	for _, table := range []byte{tableChain, tableName, tableDevice, tableCert} {
+	if n := len(a.rows(tableChain)); n != known {
+		t.Errorf("%d chains are left", n)
+	}
+	for _, table := range []byte{tableName, tableDevice, tableCert} {
 		if n := len(a.rows(table)); n != 0 {
 			t.Errorf("%d rows are left in table %c", n, table)
 		}
 	}
 	w.check(a.kv.Update(context.Background(), func(tx store.Tx) error {
-		_, err := a.e.SetAccount(tx, w.now, chains[maxVisitors])
+		_, err := a.e.SetAccount(tx, w.now, w.now, chains[maxVisitors])
 		return err
 	}))
 }

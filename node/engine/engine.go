@@ -14,6 +14,7 @@ package engine
 
 import (
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/parley-chat/parley/protocol"
@@ -30,6 +31,8 @@ var (
 	ErrNotContact     = errors.New("not a contact")
 	ErrNotAccepted    = errors.New("the contact has not accepted yet")
 	ErrBlocked        = errors.New("the contact is blocked")
+	ErrRecovered      = errors.New("the contact's account was recovered: verify them again, or accept the change")
+	ErrRevoked        = errors.New("this device no longer belongs to its account")
 	ErrSelf           = errors.New("that is this account")
 	ErrTooMany        = errors.New("too many contacts")
 	ErrTooLong        = errors.New("text too long")
@@ -68,6 +71,8 @@ type Engine struct {
 	id     *Identity
 	self   envelope.Identity
 	limits limits
+
+	stopped atomic.Bool // this device no longer belongs to its account
 }
 
 // Load reads the identity; ErrNoIdentity if there is none. It parses keys, for

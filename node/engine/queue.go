@@ -56,21 +56,19 @@ func (w *work) newItem(d *deviceRow, kind wire.MailKind, content *wire.Content) 
 	if r.content, err = proto.Marshal(content); err != nil {
 		return r, fmt.Errorf("encode content: %w", err)
 	}
-	if r.receipt = content.GetReceipt() != nil; r.receipt {
+	r.numbered = content.GetSeq() > 0
+	if r.receipt = content.GetReceipt() != nil && !r.numbered; r.receipt {
 		return r, nil
 	}
-	return r, w.put(keyIndex(r.id, w.e.id.Device), &indexRow{account: d.account, number: r.number})
+	return r, w.put(keyMine(r.id), &indexRow{account: d.account, number: r.number})
 }
 
 // seal puts a content into out, encrypted, together with the next state of the
 // session.
 func (w *work) seal(device protocol.DeviceID, d *deviceRow, s session.State, r itemRow, content *wire.Content) error {
-	plain := r.content
-	if r.position > 0 {
-		var err error
-		if plain, err = proto.Marshal(content); err != nil {
-			return fmt.Errorf("encode content: %w", err)
-		}
+	plain, err := w.plain(d, &r, content)
+	if err != nil {
+		return err
 	}
 	next, env, err := s.Encrypt(w.now, plain)
 	if err != nil {
@@ -86,6 +84,30 @@ func (w *work) seal(device protocol.DeviceID, d *deviceRow, s session.State, r i
 	}
 	w.hint.outbox(device)
 	return w.setEnvelope(r.envelope, w.count().items, r.number)
+}
+
+// plain is what is sealed. What has a place in the order gets it when it is
+// sealed for the first time, and keeps it.
+func (w *work) plain(d *deviceRow, r *itemRow, content *wire.Content) ([]byte, error) {
+	if r.position == 0 && !r.numbered {
+		return r.content, nil
+	}
+	if r.numbered {
+		content = &wire.Content{}
+		if err := proto.Unmarshal(r.content, content); err != nil {
+			return nil, fmt.Errorf("queue row: %w", store.ErrDamaged)
+		}
+	}
+	if r.seq == 0 {
+		d.sentSeq++
+		r.seq = d.sentSeq
+	}
+	content.Seq = r.seq
+	b, err := proto.Marshal(content)
+	if err != nil {
+		return nil, fmt.Errorf("encode content: %w", err)
+	}
+	return b, nil
 }
 
 // setEnvelope notes where an envelope's content is: in out under one number,
@@ -147,9 +169,11 @@ func (w *work) sealWaiting(device protocol.DeviceID, d *deviceRow, s session.Sta
 	if err != nil || !ok {
 		return err
 	}
-	h.step(w.now, "lookup", "sealed for device "+short(device))
-	if err := w.put(keyHistory(r.account, r.position), &h); err != nil {
-		return err
+	if !r.copy {
+		h.step(w.now, "lookup", "sealed for device "+short(device))
+		if err := w.put(keyHistory(r.account, r.position), &h); err != nil {
+			return err
+		}
 	}
 	return w.seal(device, d, s, r, r.textContent(&h))
 }
@@ -209,7 +233,7 @@ func (w *work) unsealOne(device protocol.DeviceID, d *deviceRow, table byte, pai
 	if err := w.put(keyItem(tableWaiting, device, r.number), &r); err != nil {
 		return err
 	}
-	if r.position == 0 {
+	if r.position == 0 || r.copy {
 		return nil
 	}
 	return w.changeHistory(r.account, r.position, func(h *historyRow) {

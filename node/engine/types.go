@@ -53,6 +53,7 @@ const (
 	Incoming  Relation = "incoming"  // they asked, we have not answered
 	Accepted  Relation = "accepted"
 	Blocked   Relation = "blocked"
+	Self      Relation = "self" // our own account; its devices are our other ones. Never shown as a contact
 )
 
 func (r Relation) String() string { return string(r) }
@@ -93,6 +94,9 @@ const (
 	NoticePrekeyReset    = "prekey_reset"    // the rendezvous had another stock than ours; it was replaced
 	NoticeDeviceAdded    = "device_added"    // a contact has a new device
 	NoticeDeviceRevoked  = "device_revoked"  // a contact's device was revoked
+	NoticeRecovered      = "recovered"       // a contact's account was recovered: all its devices are new
+	NoticeRevoked        = "revoked"         // our account revoked this device, or was closed
+	NoticePast           = "history_shared"  // another device of ours has sent all its history
 	NoticeRepaired       = "repaired"        // a session was replaced because messages did not open
 )
 
@@ -182,6 +186,7 @@ type Hint struct {
 	Prekeys  bool                 // see PrekeyPlan
 	Events   bool                 // see Events
 	Tick     bool                 // Tick may be due earlier than it last said
+	Revoked  bool                 // our account revoked this device, or was closed: nothing more is sent
 }
 
 // Merge adds what o says.
@@ -195,6 +200,7 @@ func (h *Hint) Merge(o Hint) {
 	h.Prekeys = h.Prekeys || o.Prekeys
 	h.Events = h.Events || o.Events
 	h.Tick = h.Tick || o.Tick
+	h.Revoked = h.Revoked || o.Revoked
 }
 
 func (h *Hint) outbox(d protocol.DeviceID) { h.Outbox = addOnce(h.Outbox, d) }

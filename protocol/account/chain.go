@@ -22,6 +22,8 @@ type Chain struct {
 	rk       key.RecoveryPublic
 	devices  []device // in order of first appearance, the revoked too
 	isClosed bool
+
+	recoveries int // rotations of aik that rk signed
 }
 
 type device struct {
@@ -79,6 +81,10 @@ func (c *Chain) Signer() key.AccountPublic { return c.aik }
 
 // Recovery is the recovery key that may replace Signer.
 func (c *Chain) Recovery() key.RecoveryPublic { return c.rk }
+
+// Recoveries is how often the account key was replaced by the recovery key: the
+// account was recovered by whoever has that key.
+func (c *Chain) Recoveries() int { return c.recoveries }
 
 // Closed tells that the account ended: it has no devices and never will.
 func (c *Chain) Closed() bool { return c.isClosed }
