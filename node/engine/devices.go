@@ -255,9 +255,8 @@ func (w *work) learnOwn(p *peerRow, c *account.Chain) error {
 	if err := w.setCert(w.e.id.Device, own); err != nil {
 		return err
 	}
-	siblings := slices.DeleteFunc(c.Devices(w.now), func(cert account.Cert) bool { return cert.DeviceID() == w.e.id.Device })
-	p.checked, p.changed = w.now, false
-	return w.learnDevices(p, answer{chain: c, devices: siblings})
+	p.checked = w.now
+	return w.learnDevices(p, answer{chain: c, devices: w.devicesOf(c)})
 }
 
 // tellOwn notices what changed among the devices of the account.

@@ -43,6 +43,7 @@ var (
 	ErrNotContact     = errors.New("not a contact")
 	ErrNotAccepted    = errors.New("the contact has not accepted yet")
 	ErrBlocked        = errors.New("the contact is blocked")
+	ErrRecovered      = errors.New("the contact's account was recovered: verify them again, or accept the change")
 	ErrSelf           = errors.New("that is this account")
 	ErrTooMany        = errors.New("too many contacts")
 	ErrTooLong        = errors.New("text too long")

@@ -16,8 +16,8 @@ func TestKLC04_PrivateKeysAreInEphemeralRows(t *testing.T) {
 	w.settle()
 	id := a.e.Identity()
 	secrets := map[string][]byte{
-		"account key": id.AIK.Bytes(), "recovery key": id.RK.Bytes(), "signing key": id.DSK.Bytes(),
-		"identity key": id.DIK.Bytes(), "host key": id.Host.Seed(), "RSA prime": id.RSA.Bytes()[:256],
+		"account key": a.aik().Bytes(), "recovery key": a.recovery().Bytes(), "signing key": id.DSK.Bytes(),
+		"identity key": id.DIK.Bytes(), "host key": id.Host.Seed(), "RSA prime": a.rsaKey().Bytes()[:256],
 	}
 	for _, table := range []byte{tableSigned, tableOneTime} {
 		for i, row := range a.rows(table) {

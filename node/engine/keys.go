@@ -35,7 +35,7 @@ const (
 
 	tableHistory byte = 'h' // account, position -> historyRow
 	tableText    byte = 'b' // account, position -> the text, if it is long
-	tableIndex   byte = 'm' // message, author device -> indexRow
+	tableIndex   byte = 'm' // message, author device (zero: one of ours) -> indexRow
 	tableHeld    byte = 'l' // device, seq -> historyRow that came early
 	tableHole    byte = 'g' // device, seq -> position of its hole
 
@@ -45,6 +45,9 @@ const (
 	tableEnvelope byte = 'e' // envelope -> its number in out, then the number in kept
 	tableReceipt  byte = 'r' // device -> receiptRow
 	tableReason   byte = 'z' // device -> reasonRow
+	tablePassed   byte = 'j' // own device -> receiptRow: states and reads it is to be told
+	tableEarly    byte = 'i' // message -> earlyRow: a state that came before it
+	tableShare    byte = 'f' // own device -> shareRow
 
 	tableTimer   byte = 't' // time in milliseconds, kind of timer, id -> nothing
 	tableEvent   byte = 'v' // number -> eventRow
@@ -59,20 +62,17 @@ const (
 // are replaced often.
 func Ephemeral(key []byte) bool {
 	switch key[0] {
-	case tableIdentity, tableSession, tableSigned, tableOneTime,
-		'A', // account keys
-		'R': // RSA keys
+	case tableIdentity, tableAccountKey, tableRSA, tableSession, tableSigned, tableOneTime:
 		return true
 	}
 	return false
 }
 
-func keyPeer(a protocol.AccountID) []byte   { return store.Key(tablePeer, a[:]) }
-func keyChain(a protocol.AccountID) []byte  { return store.Key(tableChain, a[:]) }
-func keyDevice(d protocol.DeviceID) []byte  { return store.Key(tableDevice, d[:]) }
-func keyCert(d protocol.DeviceID) []byte    { return store.Key(tableCert, d[:]) }
-func keyReceipt(d protocol.DeviceID) []byte { return store.Key(tableReceipt, d[:]) }
-func keyReason(d protocol.DeviceID) []byte  { return store.Key(tableReason, d[:]) }
+func keyPeer(a protocol.AccountID) []byte  { return store.Key(tablePeer, a[:]) }
+func keyChain(a protocol.AccountID) []byte { return store.Key(tableChain, a[:]) }
+func keyDevice(d protocol.DeviceID) []byte { return store.Key(tableDevice, d[:]) }
+func keyCert(d protocol.DeviceID) []byte   { return store.Key(tableCert, d[:]) }
+func keyReason(d protocol.DeviceID) []byte { return store.Key(tableReason, d[:]) }
 
 func keySession(s protocol.SessionID) []byte { return store.Key(tableSession, s[:]) }
 
@@ -93,6 +93,10 @@ func keyText(a protocol.AccountID, position uint64) []byte {
 func keyIndex(m protocol.MsgID, author protocol.DeviceID) []byte {
 	return store.Key(tableIndex, m[:], author[:])
 }
+
+// keyMine finds an own message, or an own content that is no message, by its
+// id, whichever device of ours it went out from.
+func keyMine(m protocol.MsgID) []byte { return keyIndex(m, protocol.DeviceID{}) }
 
 // keyItem is for waiting, out, kept, held and hole: something of a device, in
 // order.

@@ -340,7 +340,7 @@ func TestKLC09_RevokeRotatesTheAccountKey(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		plain, err := wk.plain(item, nil)
+		plain, err := wk.plain(nil, &item, nil)
 		if !bytes.Contains(plain, seed) {
 			t.Error("what is sealed does not hold the key")
 		}

@@ -56,7 +56,8 @@ func (w *work) newItem(d *deviceRow, kind wire.MailKind, content *wire.Content) 
 	if r.content, err = proto.Marshal(content); err != nil {
 		return r, fmt.Errorf("encode content: %w", err)
 	}
-	if r.receipt = content.GetReceipt() != nil; r.receipt {
+	r.numbered = content.GetSeq() > 0
+	if r.receipt = content.GetReceipt() != nil && !r.numbered; r.receipt {
 		return r, nil
 	}
 	return r, w.put(keyMine(r.id), &indexRow{account: d.account, number: r.number})
@@ -65,7 +66,7 @@ func (w *work) newItem(d *deviceRow, kind wire.MailKind, content *wire.Content) 
 // seal puts a content into out, encrypted, together with the next state of the
 // session.
 func (w *work) seal(device protocol.DeviceID, d *deviceRow, s session.State, r itemRow, content *wire.Content) error {
-	plain, err := w.plain(r, content)
+	plain, err := w.plain(d, &r, content)
 	if err != nil {
 		return err
 	}
@@ -85,14 +86,26 @@ func (w *work) seal(device protocol.DeviceID, d *deviceRow, s session.State, r i
 	return w.setEnvelope(r.envelope, w.count().items, r.number)
 }
 
-// plain is what is sealed.
-func (w *work) plain(r itemRow, content *wire.Content) ([]byte, error) {
+// plain is what is sealed. What has a place in the order gets it when it is
+// sealed for the first time, and keeps it.
+func (w *work) plain(d *deviceRow, r *itemRow, content *wire.Content) ([]byte, error) {
 	if r.accountKey {
 		return w.withAccountKey(r.content)
 	}
-	if r.position == 0 {
+	if r.position == 0 && !r.numbered {
 		return r.content, nil
 	}
+	if r.numbered {
+		content = &wire.Content{}
+		if err := proto.Unmarshal(r.content, content); err != nil {
+			return nil, fmt.Errorf("queue row: %w", store.ErrDamaged)
+		}
+	}
+	if r.seq == 0 {
+		d.sentSeq++
+		r.seq = d.sentSeq
+	}
+	content.Seq = r.seq
 	b, err := proto.Marshal(content)
 	if err != nil {
 		return nil, fmt.Errorf("encode content: %w", err)
@@ -159,9 +172,11 @@ func (w *work) sealWaiting(device protocol.DeviceID, d *deviceRow, s session.Sta
 	if err != nil || !ok {
 		return err
 	}
-	h.step(w.now, "lookup", "sealed for device "+short(device))
-	if err := w.put(keyHistory(r.account, r.position), &h); err != nil {
-		return err
+	if !r.copy {
+		h.step(w.now, "lookup", "sealed for device "+short(device))
+		if err := w.put(keyHistory(r.account, r.position), &h); err != nil {
+			return err
+		}
 	}
 	return w.seal(device, d, s, r, r.textContent(&h))
 }
@@ -221,7 +236,7 @@ func (w *work) unsealOne(device protocol.DeviceID, d *deviceRow, table byte, pai
 	if err := w.put(keyItem(tableWaiting, device, r.number), &r); err != nil {
 		return err
 	}
-	if r.position == 0 {
+	if r.position == 0 || r.copy {
 		return nil
 	}
 	return w.changeHistory(r.account, r.position, func(h *historyRow) {

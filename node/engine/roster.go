@@ -27,7 +27,7 @@ func (e *Engine) Contact(tx store.Tx, a protocol.AccountID) (Contact, error) {
 	if err != nil {
 		return Contact{}, err
 	}
-	if !ok {
+	if !ok || p.relation == Self {
 		return Contact{}, ErrNotFound
 	}
 	return p.contact(tx, a)
@@ -81,12 +81,12 @@ func (e *Engine) AllowList(tx store.Tx) (accounts []protocol.AccountID, digest [
 	return accounts, store.ContactsDigest(accounts), err
 }
 
-// Peers returns the devices of contacts and of those we asked, for the
-// connection gate.
+// Peers returns the devices of contacts, of those we asked, and the other ones
+// of our account, for the connection gate.
 func (e *Engine) Peers(tx store.Tx) ([]PeerInfo, error) {
 	var list []PeerInfo
 	err := eachPeer(tx, func(id protocol.AccountID, p *peerRow) error {
-		if !p.listed() {
+		if !p.listed() && p.relation != Self {
 			return nil
 		}
 		for _, d := range p.devices {

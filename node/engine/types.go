@@ -53,7 +53,7 @@ const (
 	Incoming  Relation = "incoming"  // they asked, we have not answered
 	Accepted  Relation = "accepted"
 	Blocked   Relation = "blocked"
-	Self      Relation = "self" // the own account, whose devices are the other ones; never shown as a contact
+	Self      Relation = "self" // our own account; its devices are our other ones. Never shown as a contact
 )
 
 func (r Relation) String() string { return string(r) }
@@ -94,6 +94,8 @@ const (
 	NoticePrekeyReset    = "prekey_reset"    // the rendezvous had another stock than ours; it was replaced
 	NoticeDeviceAdded    = "device_added"    // a contact, or this account, has a new device
 	NoticeDeviceRevoked  = "device_revoked"  // a device of a contact, or of this account, was revoked
+	NoticeRecovered      = "recovered"       // a contact's account was recovered: all its devices are new
+	NoticePast           = "history_shared"  // another device of ours has sent all its history
 	NoticeRepaired       = "repaired"        // a session was replaced because messages did not open
 	NoticeRevoked        = "revoked"         // this device was revoked, or its account closed
 	NoticeReborn         = "reborn"          // this device became a new one, since its store was copied or set back
