@@ -100,6 +100,45 @@ func TestSponsorFollowsTheSpec(t *testing.T) {
 	}
 }
 
+// The request's own rules, out of the hands of somebody who has the code.
+func TestMalformedRequests(t *testing.T) {
+	c := exampleShort(t)
+	for name, text := range map[string][]byte{
+		"neither with history nor without": {2, 'x'},
+		"empty":                            {},
+		"no device":                        {1},
+		"large":                            make([]byte, 1+MaxRequest+1),
+	} {
+		o, err := Offer(sponsorSelf, c)
+		check(t, err)
+		r := newSpecRun(specPassword(byte(c.kind), c.secret()[:]), c.Slot, newcomerSelf.Rendezvous, newcomerSelf.Peer, sponsorSelf.Peer)
+		y := r.scalar(keytest.Seed("newcomer", 32))
+		r.shareA = r.share(y)
+		reply, err := o.Entered(r.enter(byte(c.kind), newcomerSelf.Peer))
+		check(t, err)
+		r.shareB = reply[3+len(sponsorSelf.Peer):][:32]
+		r.finish(y, r.shareB)
+		if _, err := o.Requested(specSeal(r.keyA, 0, append([]byte{1, 3}, r.tagA...), text)); err != ErrFrame {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A sponsor that has the newcomer's own peer id is the newcomer, or a cheat.
+func TestSponsorWithOurPeerID(t *testing.T) {
+	c := exampleShort(t)
+	n, enter, err := Enter(c, newcomerSelf, []byte("x"), false)
+	check(t, err)
+	r := newSpecRun(specPassword(byte(c.kind), c.secret()[:]), c.Slot, newcomerSelf.Rendezvous, newcomerSelf.Peer, newcomerSelf.Peer)
+	r.shareA = enter[4+len(newcomerSelf.Peer):]
+	y := r.scalar(keytest.Seed("sponsor", 32))
+	r.shareB = r.share(y)
+	r.finish(y, r.shareA)
+	if _, err := n.Reply(r.reply(newcomerSelf.Peer)); err != ErrFrame {
+		t.Errorf("%v", err)
+	}
+}
+
 // A sponsor written from the text alone, and our newcomer.
 func TestNewcomerFollowsTheSpec(t *testing.T) {
 	for _, c := range []Code{exampleShort(t), exampleLink(t)} {
