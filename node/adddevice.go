@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -113,6 +114,9 @@ func (n *Node) addDevice(ctx context.Context, id string, answers <-chan api.AddA
 	if err != nil {
 		return err
 	}
+	if !bytes.Equal(request.PeerID, asked.Peer) {
+		return fmt.Errorf("%w: it asks for another machine", pairing.ErrFrame)
+	}
 	step := api.AddStep{
 		Stage: api.AddAsked, ID: id, Name: request.Name, Words: strings.Join(asked.Fingerprint, " "), History: asked.WantsHistory,
 	}
@@ -141,7 +145,7 @@ func (n *Node) addDevice(ctx context.Context, id string, answers <-chan api.AddA
 }
 
 // offer makes the two forms of the code for a slot and shows them.
-func (n *Node) offer(joined *wire.PairJoined, show func(api.AddStep) error) (*pairing.Old, error) {
+func (n *Node) offer(joined *wire.PairJoined, show func(api.AddStep) error) (*pairing.Sponsor, error) {
 	short, err := pairing.NewShort(joined.GetSlot())
 	if err != nil {
 		return nil, err
@@ -160,7 +164,7 @@ func (n *Node) offer(joined *wire.PairJoined, show func(api.AddStep) error) (*pa
 }
 
 // awaitRequest waits for the new machine, and for what it asks.
-func (n *Node) awaitRequest(p *pairStream, old *pairing.Old) (asked pairing.Request, err error) {
+func (n *Node) awaitRequest(p *pairStream, old *pairing.Sponsor) (asked pairing.Request, err error) {
 	joined, err := p.joined()
 	if err != nil {
 		return asked, err
@@ -195,7 +199,7 @@ func awaitAnswer(ctx context.Context, answers <-chan api.AddAnswer) (api.AddAnsw
 }
 
 // admit certifies the device, publishes that, and gives it what a member has.
-func (n *Node) admit(ctx context.Context, p *pairStream, old *pairing.Old, request engine.DeviceRequest) (protocol.DeviceID, error) {
+func (n *Node) admit(ctx context.Context, p *pairStream, old *pairing.Sponsor, request engine.DeviceRequest) (protocol.DeviceID, error) {
 	device := request.Device(n.self.Account)
 	err := n.changeChain(ctx, func(tx store.Tx) ([]byte, error) { return n.eng.Certify(tx, n.now(), request) })
 	if err != nil {

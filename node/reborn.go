@@ -90,11 +90,12 @@ func (n *Node) swapDevice(ctx context.Context) error {
 
 // fetchOwnChain looks our own account up, before there is a link.
 func (n *Node) fetchOwnChain(ctx context.Context) error {
+	asked := n.now()
 	resp, err := n.ask(ctx, &wire.Request{Call: &wire.Request_Lookup{Lookup: &wire.Lookup{Account: n.self.Account[:]}}})
 	if err != nil {
 		return fmt.Errorf("fetch our own chain: %w", err)
 	}
-	return n.lookups.learn(ctx, n.self.Account, resp.GetFound())
+	return n.lookups.learn(ctx, n.self.Account, asked, resp.GetFound())
 }
 
 // retire waits for the end of this device, and then destroys its keys.
