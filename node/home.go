@@ -130,6 +130,9 @@ func (h *home) session(ctx context.Context) (welcomed bool, err error) {
 	case err != nil:
 		return false, err
 	}
+	if err := h.n.catchUp(ctx, w); err != nil {
+		return false, err
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	// Ends everything on this connection at once, circuits through the
 	// rendezvous included.

@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -76,6 +77,7 @@ type Node struct {
 	outbox  *outbox
 	ticks   nudge // Tick may be due
 	ended   nudge // this device was revoked
+	burned  atomic.Bool
 
 	chainMu sync.Mutex // one change of our own chain at a time
 	adding  adding     // a device that is being added
@@ -245,6 +247,9 @@ func (n *Node) Close() (err error) {
 		}
 		n.others.Wait()
 		err = errors.Join(err, n.kv.Close())
+		if n.burned.Load() { // nobody can read it any more
+			err = errors.Join(err, os.RemoveAll(filepath.Join(n.dir, storeDir)))
+		}
 	})
 	return err
 }
