@@ -17,31 +17,10 @@ import (
 // contacts, and announced.
 func (w *world) link(of *node) *node {
 	w.t.Helper()
-	chain := w.chain(of.name)
-	of.e.id.Chain = chain
 	n := w.addDevice(of)
-	w.publish(of.name, n.e.id.Chain)
-	var contacts []*wire.ContactState
-	of.do(func(tx store.Tx) (Hint, error) {
-		x, err := of.e.begin(tx, w.now)
-		w.check(err)
-		return Hint{}, eachPeer(tx, func(a protocol.AccountID, p *peerRow) error {
-			if p.relation == Self || p.relation == Stranger {
-				return nil
-			}
-			c, err := x.contactState(a, p)
-			contacts = append(contacts, c)
-			return err
-		})
-	})
-	n.do(func(tx store.Tx) (Hint, error) {
-		x, err := n.e.begin(tx, w.now)
-		w.check(err)
-		for _, c := range contacts {
-			w.check(x.takeContact(c))
-		}
-		return x.end()
-	})
+	w.check(of.setOwnChain(n.chain().Bytes()))
+	w.publish(of.name, n.chain())
+	n.connect()
 	return n
 }
 
@@ -51,14 +30,6 @@ func (w *world) chain(name string) *account.Chain {
 	c, err := account.ParseChain(w.home.names[name].chain)
 	w.check(err)
 	return c
-}
-
-// revoke ends a device of an account, signed by another.
-func (w *world) revoke(by, gone *node) {
-	w.t.Helper()
-	chain, err := w.chain(by.name).RevokeDevice(w.now, by.e.id.AIK, gone.device(), account.Lost, w.now)
-	w.check(err)
-	w.publish(by.name, chain)
 }
 
 // crowd is two accounts with several devices each.
@@ -311,7 +282,6 @@ func forgeContent(w *world, from, to *node, content *wire.Content) protocol.Code
 		}
 		r, err := x.newItem(d, wire.MailKind_MESSAGE, content)
 		w.check(err)
-		r.numbered = false
 		w.check(x.seal(to.device(), d, s, r, nil))
 		return x.end()
 	})

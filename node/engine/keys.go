@@ -12,11 +12,15 @@ import (
 // never a name or a text. A name is found by a hash under a secret of this
 // store.
 const (
-	tableIdentity byte = 'I' // the one identity row
-	tableCounts   byte = 'C' // countsRow
-	tablePrekeys  byte = 'P' // prekeysRow
-	tableStarts   byte = 'B' // how often the store was opened: u64
-	tableClock    byte = 'T' // clockRow
+	tableFormat     byte = 'F' // storeFormat
+	tableIdentity   byte = 'I' // the one identity row, and the device that is to take its place
+	tableAccountKey byte = 'A' // public key -> accountKeyRow
+	tableRSA        byte = 'R' // hash of the public key -> rsaRow
+
+	tableCounts  byte = 'C' // countsRow
+	tablePrekeys byte = 'P' // prekeysRow
+	tableStarts  byte = 'B' // startRow
+	tableClock   byte = 'T' // clockRow
 
 	tablePeer   byte = 'a' // account -> peerRow
 	tableChain  byte = 'k' // account -> its statement chain
@@ -77,10 +81,6 @@ func keyText(a protocol.AccountID, position uint64) []byte {
 func keyIndex(m protocol.MsgID, author protocol.DeviceID) []byte {
 	return store.Key(tableIndex, m[:], author[:])
 }
-
-// keyMine finds an own message, or an own content that is no message, by its
-// id, whichever device of ours it went out from.
-func keyMine(m protocol.MsgID) []byte { return keyIndex(m, protocol.DeviceID{}) }
 
 // keyItem is for waiting, out, kept, held and hole: something of a device, in
 // order.

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"github.com/parley-chat/parley/protocol/key"
 	"github.com/parley-chat/parley/protocol/wire"
 	"github.com/parley-chat/parley/store"
+	"github.com/parley-chat/parley/store/memory"
 )
 
 // heads are what the rendezvous tells a node, of all accounts.
@@ -23,7 +25,6 @@ func (w *world) heads() (heads []Head) {
 
 // connect is what a node does when it reaches the rendezvous again.
 func (n *node) connect() {
-	n.offline = false
 	n.do(func(tx store.Tx) (Hint, error) { return n.e.Behind(tx, n.w.now, n.w.heads()) })
 }
 
@@ -54,7 +55,7 @@ func TestKLC09_NothingIsSealedToARevokedDevice(t *testing.T) {
 	w.settle()
 	mail := len(w.home.devices[lost.device()].mail)
 
-	chain, err := w.chain("bob").RevokeDevice(w.now, b[0].e.id.AIK, lost.device(), account.Compromised, w.now)
+	chain, err := w.chain("bob").RevokeDevice(w.now, b[0].aik(), lost.device(), account.Compromised, w.now)
 	w.check(err)
 	w.home.names["bob"].chain = chain.Bytes()
 	for _, n := range []*node{a[0], a[1], b[0]} { // who is online is told
@@ -79,6 +80,7 @@ func TestKLC09_NothingIsSealedToARevokedDevice(t *testing.T) {
 	}
 
 	sent := len(carol.sent)
+	carol.offline = false
 	carol.connect()
 	w.settle()
 	carol.send(b[0], "after it came back")
@@ -103,7 +105,7 @@ func TestKLC09_RevokedDeviceStops(t *testing.T) {
 	gone := a[1]
 	gone.away = true
 	gone.send(b[0], "never leaves")
-	chain, err := w.chain("alice").RevokeDevice(w.now, a[0].e.id.AIK, gone.device(), account.Lost, w.now)
+	chain, err := w.chain("alice").RevokeDevice(w.now, a[0].aik(), gone.device(), account.Lost, w.now)
 	w.check(err)
 	hint := Hint{}
 	gone.do(func(tx store.Tx) (h Hint, err error) {
@@ -140,11 +142,12 @@ func TestKLC09_QueuedGoesToTheNewDevices(t *testing.T) {
 	a[0].offline = true
 	a[0].send(b[0], "two")
 	b3 := w.link(b[0])
-	chain, err := w.chain("bob").RevokeDevice(w.now, b[0].e.id.AIK, b[0].device(), account.Lost, w.now)
+	chain, err := w.chain("bob").RevokeDevice(w.now, b[0].aik(), b[0].device(), account.Lost, w.now)
 	w.check(err)
-	chain, err = chain.RevokeDevice(w.now, b[0].e.id.AIK, b[1].device(), account.Lost, w.now)
+	chain, err = chain.RevokeDevice(w.now, b[0].aik(), b[1].device(), account.Lost, w.now)
 	w.check(err)
 	w.publish("bob", chain)
+	a[0].offline = false
 	a[0].connect()
 	w.settle()
 	a[0].send(b[0], "three")
@@ -162,18 +165,23 @@ func TestKLC09_QueuedGoesToTheNewDevices(t *testing.T) {
 	}
 }
 
-// recovered is the chain of an account that was recovered with its words: a new
-// key, the old devices revoked, and a new one.
+// recovered is an account that was recovered with its words: a new key, all
+// devices revoked, and a new one.
 func (w *world) recovered(of *node) (*account.Chain, *node) {
 	w.t.Helper()
-	aik := key.NewAccount()
-	chain, err := w.chain(of.name).RecoverAIK(w.now, of.e.id.RK, aik)
+	m, err := of.membership()
 	w.check(err)
-	chain, err = chain.RevokeDevice(w.now, aik, of.device(), account.Lost, w.now)
+	newcomer := w.newcomer("recovered")
+	chain, aik, err := RecoverAccount(w.now, w.chain(of.name), *m.RK, newcomer.Request())
 	w.check(err)
-	of.e.id.AIK, of.e.id.Chain = aik, chain
-	n := w.addDevice(of)
-	return n.e.id.Chain, n
+	m.Chain, m.AIK, m.Contacts = chain.Bytes(), aik, nil
+	n := &node{w: w, name: of.name, kv: memory.New()}
+	w.check(n.kv.Update(context.Background(), func(tx store.Tx) error { return InitMember(tx, w.now, newcomer, m) }))
+	w.home.devices[newcomer.Request().Device(chain.Account())] = newShelf()
+	n.load()
+	w.nodes = append(w.nodes, n)
+	n.syncPrekeys()
+	return chain, n
 }
 
 // After a recovery of a verified contact nothing is sent, neither what waits nor
@@ -224,7 +232,6 @@ func TestKLC10_RecoveryIsNoticed(t *testing.T) {
 func TestKLC10_NewDeviceIsAnnounced(t *testing.T) {
 	w, a, b := crowd(t, 2, 1)
 	before := []int{a[0].notices(NoticeDeviceAdded), a[1].notices(NoticeDeviceAdded), b[0].notices(NoticeDeviceAdded)}
-	a[0].e.id.Chain = w.chain("alice")
 	unsigned := w.addDevice(a[0]) // the rendezvous does not have the chain that certifies it
 	a[0].send(b[0], "one")
 	b[0].send(a[0], "two")
@@ -246,7 +253,7 @@ func TestKLC10_NewDeviceIsAnnounced(t *testing.T) {
 			t.Error("its opening was taken")
 		}
 	}
-	w.publish("alice", unsigned.e.id.Chain)
+	w.publish("alice", unsigned.chain())
 	w.settle()
 	for i, n := range []*node{a[0], a[1], b[0]} {
 		if got := n.notices(NoticeDeviceAdded) - before[i]; got != 1 {

@@ -45,6 +45,8 @@ func (w *work) postCopies(item itemRow, h *historyRow) error {
 		if d.waiting >= maxQueued {
 			continue
 		}
+		d.sentSeq++
+		item.seq = d.sentSeq
 		if _, err := w.post(device, d, item, item.textContent(h)); err != nil {
 			return err
 		}
@@ -58,7 +60,8 @@ func (w *work) tell(device protocol.DeviceID, content *wire.Content) (protocol.M
 	if err != nil {
 		return protocol.MsgID{}, err
 	}
-	content.Seq = 1 // any: see itemRow.numbered
+	d.sentSeq++
+	content.Seq = d.sentSeq
 	return w.postOther(device, d, wire.MailKind_MESSAGE, content)
 }
 
