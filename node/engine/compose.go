@@ -39,9 +39,6 @@ func (e *Engine) Compose(tx store.Tx, now time.Time, to protocol.AccountID, id p
 	if err := p.mayWrite(now, devices); err != nil {
 		return Hint{}, err
 	}
-	if e.stopped.Load() {
-		return Hint{}, ErrRevoked
-	}
 	if err := w.compose(to, p, devices, id, text); err != nil {
 		return Hint{}, err
 	}
@@ -143,6 +140,8 @@ func (w *work) postText(devices []protocol.DeviceID, item itemRow, h *historyRow
 		if err != nil {
 			return err
 		}
+		d.sentSeq++
+		item.seq = d.sentSeq
 		sealed, err := w.post(device, d, item, item.textContent(h))
 		if err != nil {
 			return err
@@ -154,10 +153,9 @@ func (w *work) postText(devices []protocol.DeviceID, item itemRow, h *historyRow
 	return nil
 }
 
-// textContent is the content of a message for the device of r, without its
-// number.
+// textContent is the content of a message for the device of r.
 func (r *itemRow) textContent(h *historyRow) *wire.Content {
-	c := &wire.Content{MsgId: h.id[:], SentMs: uint64(millis(h.sent))}
+	c := &wire.Content{MsgId: h.id[:], SentMs: uint64(millis(h.sent)), Seq: r.seq}
 	if r.copy {
 		c.Body = &wire.Content_Sent{Sent: &wire.Sent{To: r.account[:], Text: h.text}}
 	} else {

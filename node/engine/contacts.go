@@ -251,7 +251,7 @@ func (w *work) goOn(device protocol.DeviceID, d *deviceRow) error {
 	if d.held == 0 {
 		return nil
 	}
-	first, _, err := w.firstHeld(device)
+	first, _, err := w.firstHeld(device, d)
 	if err != nil {
 		return err
 	}

@@ -255,8 +255,8 @@ func (w *work) learnOwn(p *peerRow, c *account.Chain) error {
 	if err := w.setCert(w.e.id.Device, own); err != nil {
 		return err
 	}
-	p.checked = w.now
-	return w.learnDevices(p, answer{chain: c, devices: w.devicesOf(c)})
+	siblings := slices.DeleteFunc(c.Devices(w.now), func(cert account.Cert) bool { return cert.DeviceID() == w.e.id.Device })
+	return w.learnDevices(p, answer{chain: c, devices: siblings})
 }
 
 // tellOwn notices what changed among the devices of the account.

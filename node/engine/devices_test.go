@@ -17,30 +17,10 @@ import (
 // contacts, and announced.
 func (w *world) link(of *node) *node {
 	w.t.Helper()
-	w.check(of.setOwnChain(w.chain(of.name).Bytes()))
 	n := w.addDevice(of)
+	w.check(of.setOwnChain(n.chain().Bytes()))
 	w.publish(of.name, n.chain())
-	var contacts []*wire.ContactState
-	of.do(func(tx store.Tx) (Hint, error) {
-		x, err := of.e.begin(tx, w.now)
-		w.check(err)
-		return Hint{}, eachPeer(tx, func(a protocol.AccountID, p *peerRow) error {
-			if p.relation == Self || p.relation == Stranger {
-				return nil
-			}
-			c, err := x.contactState(a, p)
-			contacts = append(contacts, c)
-			return err
-		})
-	})
-	n.do(func(tx store.Tx) (Hint, error) {
-		x, err := n.e.begin(tx, w.now)
-		w.check(err)
-		for _, c := range contacts {
-			w.check(x.takeContact(c))
-		}
-		return x.end()
-	})
+	n.connect()
 	return n
 }
 
@@ -50,14 +30,6 @@ func (w *world) chain(name string) *account.Chain {
 	c, err := account.ParseChain(w.home.names[name].chain)
 	w.check(err)
 	return c
-}
-
-// revoke ends a device of an account, signed by another.
-func (w *world) revoke(by, gone *node) {
-	w.t.Helper()
-	chain, err := w.chain(by.name).RevokeDevice(w.now, by.aik(), gone.device(), account.Lost, w.now)
-	w.check(err)
-	w.publish(by.name, chain)
 }
 
 // crowd is two accounts with several devices each.
@@ -310,7 +282,6 @@ func forgeContent(w *world, from, to *node, content *wire.Content) protocol.Code
 		}
 		r, err := x.newItem(d, wire.MailKind_MESSAGE, content)
 		w.check(err)
-		r.numbered = false
 		w.check(x.seal(to.device(), d, s, r, nil))
 		return x.end()
 	})

@@ -53,9 +53,6 @@ func (w *work) ownAnswer(a answer, asked time.Time) (Hint, error) {
 	if err != nil {
 		return Hint{}, err
 	}
-	a.bundles = slices.DeleteFunc(slices.Clone(a.bundles), func(b *wire.Bundle) bool {
-		return bytes.Equal(b.GetDevice(), w.e.id.Device[:])
-	})
 	w.confirmed(a.chain.Account(), p, asked)
 	return w.useAnswer(p, a)
 }

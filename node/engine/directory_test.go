@@ -171,8 +171,7 @@ func TestStaleDirectory(t *testing.T) {
 			list, err = a.e.Stale(tx, w.now)
 			return err
 		})
-		list = slices.DeleteFunc(list, func(id protocol.AccountID) bool { return id == a.account() })
-		return list
+		return slices.DeleteFunc(list, func(id protocol.AccountID) bool { return id == a.account() })
 	}
 	if len(stale()) != 0 {
 		t.Error("a fresh record is stale")

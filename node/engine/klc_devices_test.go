@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"github.com/parley-chat/parley/protocol/key"
 	"github.com/parley-chat/parley/protocol/wire"
 	"github.com/parley-chat/parley/store"
+	"github.com/parley-chat/parley/store/memory"
 )
 
 // heads are what the rendezvous tells a node, of all accounts.
@@ -23,7 +25,6 @@ func (w *world) heads() (heads []Head) {
 
 // connect is what a node does when it reaches the rendezvous again.
 func (n *node) connect() {
-	n.offline = false
 	n.do(func(tx store.Tx) (Hint, error) { return n.e.Behind(tx, n.w.now, n.w.heads()) })
 }
 
@@ -79,6 +80,7 @@ func TestKLC09_NothingIsSealedToARevokedDevice(t *testing.T) {
 	}
 
 	sent := len(carol.sent)
+	carol.offline = false
 	carol.connect()
 	w.settle()
 	carol.send(b[0], "after it came back")
@@ -145,6 +147,7 @@ func TestKLC09_QueuedGoesToTheNewDevices(t *testing.T) {
 	chain, err = chain.RevokeDevice(w.now, b[0].aik(), b[1].device(), account.Lost, w.now)
 	w.check(err)
 	w.publish("bob", chain)
+	a[0].offline = false
 	a[0].connect()
 	w.settle()
 	a[0].send(b[0], "three")
@@ -162,23 +165,23 @@ func TestKLC09_QueuedGoesToTheNewDevices(t *testing.T) {
 	}
 }
 
-// recovered is the chain of an account that was recovered with its words: a new
-// key, the old devices revoked, and a new one.
+// recovered is an account that was recovered with its words: a new key, all
+// devices revoked, and a new one.
 func (w *world) recovered(of *node) (*account.Chain, *node) {
 	w.t.Helper()
-	aik := key.NewAccount()
-	chain, err := w.chain(of.name).RecoverAIK(w.now, of.recovery(), aik)
-	w.check(err)
-	chain, err = chain.RevokeDevice(w.now, aik, of.device(), account.Lost, w.now)
-	w.check(err)
-	newcomer, err := NewNewcomerWith(w.now, "recovered", w.rsa)
-	w.check(err)
-	chain, err = CertifyDevice(w.now, chain, aik, newcomer.Request())
-	w.check(err)
 	m, err := of.membership()
 	w.check(err)
-	m.Chain, m.AIK, m.RK = chain.Bytes(), aik, nil
-	return chain, w.addMember(of, newcomer, m)
+	newcomer := w.newcomer("recovered")
+	chain, aik, err := RecoverAccount(w.now, w.chain(of.name), *m.RK, newcomer.Request())
+	w.check(err)
+	m.Chain, m.AIK, m.Contacts = chain.Bytes(), aik, nil
+	n := &node{w: w, name: of.name, kv: memory.New()}
+	w.check(n.kv.Update(context.Background(), func(tx store.Tx) error { return InitMember(tx, w.now, newcomer, m) }))
+	w.home.devices[newcomer.Request().Device(chain.Account())] = newShelf()
+	n.load()
+	w.nodes = append(w.nodes, n)
+	n.syncPrekeys()
+	return chain, n
 }
 
 // After a recovery of a verified contact nothing is sent, neither what waits nor
@@ -229,7 +232,6 @@ func TestKLC10_RecoveryIsNoticed(t *testing.T) {
 func TestKLC10_NewDeviceIsAnnounced(t *testing.T) {
 	w, a, b := crowd(t, 2, 1)
 	before := []int{a[0].notices(NoticeDeviceAdded), a[1].notices(NoticeDeviceAdded), b[0].notices(NoticeDeviceAdded)}
-	w.check(a[0].setOwnChain(w.chain("alice").Bytes()))
 	unsigned := w.addDevice(a[0]) // the rendezvous does not have the chain that certifies it
 	a[0].send(b[0], "one")
 	b[0].send(a[0], "two")

@@ -60,16 +60,6 @@ func (n *node) ownDevices() (list []OwnDevice) {
 	return list
 }
 
-// ownPeer is the account of the node, as a peer.
-func (n *node) ownPeer() (p peerRow) {
-	n.w.t.Helper()
-	n.view(func(tx store.Tx) (err error) {
-		p, _, err = load[peerRow](tx, keyPeer(n.account()))
-		return err
-	})
-	return p
-}
-
 func (n *node) membership() (m Membership, err error) {
 	err = n.kv.View(context.Background(), func(tx store.Tx) (err error) {
 		m, err = n.e.Membership(tx)
@@ -221,8 +211,9 @@ func TestKLC10_OwnDevices(t *testing.T) {
 		if len(n.ownDevices()) != 3 || this != 1 {
 			t.Errorf("devices %+v", n.ownDevices())
 		}
-		if p := n.ownPeer(); p.relation != Self || len(p.devices) != 2 {
-			t.Errorf("the own account is %q with %d other devices", p.relation, len(p.devices))
+		c := n.contact(n)
+		if c.Relation != Self || len(c.Devices) != 2 {
+			t.Errorf("the own account is %q with %d other devices", c.Relation, len(c.Devices))
 		}
 		n.view(func(tx store.Tx) error {
 			contacts, err := n.e.Contacts(tx)
@@ -305,7 +296,7 @@ func TestRenewAnExpiredDevice(t *testing.T) {
 	chain, err := a.change(func(tx store.Tx) ([]byte, error) { return a.e.Renew(tx, w.now) })
 	w.check(err)
 	w.check(a.setOwnChain(chain))
-	if _, err := account.ParseChain(chain); err != nil || len(a.ownPeer().devices) != 2 || a2.setOwnChain(chain) != nil {
+	if _, err := account.ParseChain(chain); err != nil || len(a.contact(a).Devices) != 2 || a2.setOwnChain(chain) != nil {
 		t.Error("the other devices are not back")
 	}
 }
@@ -349,7 +340,7 @@ func TestKLC09_RevokeRotatesTheAccountKey(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		plain, err := wk.plain(nil, &item, nil)
+		plain, err := wk.plain(item, nil)
 		if !bytes.Contains(plain, seed) {
 			t.Error("what is sealed does not hold the key")
 		}

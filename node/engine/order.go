@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"time"
+
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/store"
 )
@@ -60,6 +62,9 @@ func (w *work) release(device protocol.DeviceID, d *deviceRow) error {
 	if d.held == 0 {
 		return nil
 	}
+	if d.account == w.e.id.Account {
+		return w.releaseContents(device, d)
+	}
 	p, err := w.peer(d.account)
 	if err != nil {
 		return err
@@ -98,20 +103,19 @@ func (w *work) releaseOne(p *peerRow, d *deviceRow, pair store.Pair) error {
 // it is time, and asks the device for it with a new session: what never came
 // may be sealed so that it can no longer be opened.
 func (w *work) closeGap(device protocol.DeviceID, d *deviceRow) error {
-	if d.account == w.e.id.Account {
-		return w.closeSiblingGap(device, d)
-	}
 	if err := w.release(device, d); err != nil || d.held == 0 {
 		return err
 	}
-	first, since, err := w.firstHeld(device)
+	first, since, err := w.firstHeld(device, d)
 	if err != nil || first <= d.next {
 		return err
 	}
-	if due := since.recorded.Add(gapTime); due.After(w.now) {
+	if due := since.Add(gapTime); due.After(w.now) {
 		return w.at(due, timerGap, device[:])
 	}
-	if first-d.next > protocol.MaxSkip { // nobody can fill so many
+	if d.account == w.e.id.Account { // late contents of siblings need no holes
+		d.next = first
+	} else if first-d.next > protocol.MaxSkip { // nobody can fill so many
 		d.next = first - protocol.MaxSkip
 	}
 	p, err := w.peer(d.account)
@@ -132,14 +136,21 @@ func (w *work) closeGap(device protocol.DeviceID, d *deviceRow) error {
 	return w.release(device, d)
 }
 
-// firstHeld returns the first text held of a device.
-func (w *work) firstHeld(device protocol.DeviceID) (seq uint64, h historyRow, err error) {
+// firstHeld returns the number of what is held first of a device, and since
+// when it is.
+func (w *work) firstHeld(device protocol.DeviceID, d *deviceRow) (seq uint64, since time.Time, err error) {
 	err = all(w.tx, store.Key(tableHeld, device[:]), func(pair store.Pair) (bool, error) {
 		seq = keyNumber(pair.Key)
-		h, err = decodeRow[historyRow](pair.Value)
+		if d.account == w.e.id.Account {
+			r, err := decodeRow[heldRow](pair.Value)
+			since = r.recorded
+			return false, err
+		}
+		h, err := decodeRow[historyRow](pair.Value)
+		since = h.recorded
 		return false, err
 	})
-	return seq, h, err
+	return seq, since, err
 }
 
 // showHole appends a hole for the next text of the device.

@@ -56,8 +56,7 @@ func (w *work) newItem(d *deviceRow, kind wire.MailKind, content *wire.Content) 
 	if r.content, err = proto.Marshal(content); err != nil {
 		return r, fmt.Errorf("encode content: %w", err)
 	}
-	r.numbered = content.GetSeq() > 0
-	if r.receipt = content.GetReceipt() != nil && !r.numbered; r.receipt {
+	if r.receipt = content.GetReceipt() != nil && content.GetSeq() == 0; r.receipt {
 		return r, nil
 	}
 	return r, w.put(keyMine(r.id), &indexRow{account: d.account, number: r.number})
@@ -66,7 +65,7 @@ func (w *work) newItem(d *deviceRow, kind wire.MailKind, content *wire.Content) 
 // seal puts a content into out, encrypted, together with the next state of the
 // session.
 func (w *work) seal(device protocol.DeviceID, d *deviceRow, s session.State, r itemRow, content *wire.Content) error {
-	plain, err := w.plain(d, &r, content)
+	plain, err := w.plain(r, content)
 	if err != nil {
 		return err
 	}
@@ -86,26 +85,14 @@ func (w *work) seal(device protocol.DeviceID, d *deviceRow, s session.State, r i
 	return w.setEnvelope(r.envelope, w.count().items, r.number)
 }
 
-// plain is what is sealed. What has a place in the order gets it when it is
-// sealed for the first time, and keeps it.
-func (w *work) plain(d *deviceRow, r *itemRow, content *wire.Content) ([]byte, error) {
+// plain is what is sealed.
+func (w *work) plain(r itemRow, content *wire.Content) ([]byte, error) {
 	if r.accountKey {
 		return w.withAccountKey(r.content)
 	}
-	if r.position == 0 && !r.numbered {
+	if r.position == 0 {
 		return r.content, nil
 	}
-	if r.numbered {
-		content = &wire.Content{}
-		if err := proto.Unmarshal(r.content, content); err != nil {
-			return nil, fmt.Errorf("queue row: %w", store.ErrDamaged)
-		}
-	}
-	if r.seq == 0 {
-		d.sentSeq++
-		r.seq = d.sentSeq
-	}
-	content.Seq = r.seq
 	b, err := proto.Marshal(content)
 	if err != nil {
 		return nil, fmt.Errorf("encode content: %w", err)

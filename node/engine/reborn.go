@@ -242,14 +242,11 @@ func (w *work) resetDevice(at *swapRow, d *deviceRow) (more bool, err error) {
 	return w.renumber(at, d)
 }
 
-// showHeld shows the texts of a device that came early: what is missing before
-// them would come to the old device.
+// showHeld takes what came early from a device: what is missing before it would
+// come to the old device.
 func (w *work) showHeld(device protocol.DeviceID, d *deviceRow) (more bool, err error) {
-	if d.held == 0 || d.account == w.e.id.Account {
-		return false, nil
-	}
 	for d.held > 0 && !w.full(0) {
-		first, _, err := w.firstHeld(device)
+		first, _, err := w.firstHeld(device, d)
 		if err != nil {
 			return false, err
 		}

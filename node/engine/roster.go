@@ -20,14 +20,14 @@ func (e *Engine) Contacts(tx store.Tx) ([]Contact, error) {
 	return list, err
 }
 
-// Contact returns what is known about an account, also one that is no contact;
+// Contact returns what is known about an account, also one that is no contact, or our own;
 // ErrNotFound if nothing is.
 func (e *Engine) Contact(tx store.Tx, a protocol.AccountID) (Contact, error) {
 	p, ok, err := load[peerRow](tx, keyPeer(a))
 	if err != nil {
 		return Contact{}, err
 	}
-	if !ok || p.relation == Self {
+	if !ok {
 		return Contact{}, ErrNotFound
 	}
 	return p.contact(tx, a)

@@ -87,14 +87,13 @@ type itemRow struct {
 	account  protocol.AccountID // of the conversation, else of the device
 	id       protocol.MsgID
 	number   uint64 // order among all contents; the key in waiting and kept
-	seq      uint64 // Content.seq; 0: it gets one when it is sealed, if it is to have one
+	seq      uint64 // Content.seq
 	position uint64 // in the history; 0: not part of it
 	kind     wire.MailKind
 	receipt  bool // only receipts: nobody waits for an acknowledgement
+	copy     bool // for another device of ours: does not count for the state of the message
 
 	accountKey bool // content names an account key, which is put in when it is sealed
-	copy       bool // for another device of ours: does not count for the state of the message
-	numbered   bool // has a Content.seq although it is no message
 
 	since    time.Time
 	stored   time.Time           // when the mailbox took it
@@ -111,7 +110,7 @@ func (r *itemRow) encode() []byte {
 	e.u64(r.seq)
 	e.u64(r.position)
 	e.u8(uint8(r.kind))
-	e.bool(r.receipt, r.accountKey, r.copy, r.numbered)
+	e.bool(r.receipt, r.copy, r.accountKey)
 	e.time(r.since)
 	e.time(r.stored)
 	e.raw(r.envelope[:])
@@ -126,7 +125,7 @@ func (r *itemRow) decode(b []byte) error {
 	d.fixed(r.id[:])
 	r.number, r.seq, r.position = d.u64(), d.u64(), d.u64()
 	r.kind = wire.MailKind(d.u8())
-	d.bool(&r.receipt, &r.accountKey, &r.copy, &r.numbered)
+	d.bool(&r.receipt, &r.copy, &r.accountKey)
 	r.since, r.stored = d.time(), d.time()
 	d.fixed(r.envelope[:])
 	r.content, r.sealed = d.bytes(), d.bytes()

@@ -45,6 +45,8 @@ func (w *work) postCopies(item itemRow, h *historyRow) error {
 		if d.waiting >= maxQueued {
 			continue
 		}
+		d.sentSeq++
+		item.seq = d.sentSeq
 		if _, err := w.post(device, d, item, item.textContent(h)); err != nil {
 			return err
 		}
@@ -58,7 +60,8 @@ func (w *work) tell(device protocol.DeviceID, content *wire.Content) (protocol.M
 	if err != nil {
 		return protocol.MsgID{}, err
 	}
-	content.Seq = 1 // any: see itemRow.numbered
+	d.sentSeq++
+	content.Seq = d.sentSeq
 	return w.postOther(device, d, wire.MailKind_MESSAGE, content)
 }
 
@@ -94,11 +97,11 @@ func (w *work) receiveSibling(in *incoming) error {
 		err = w.holdContent(in)
 	case seq > 0 && seq == in.d.next:
 		in.d.next++
-		if err = w.take(in.from, in.content); err == nil {
-			err = w.releaseContents(in.from, in.d)
+		if err = w.take(in.from, in.content, false); err == nil {
+			err = w.release(in.from, in.d)
 		}
 	default: // without a number, late, or once more
-		err = w.take(in.from, in.content)
+		err = w.take(in.from, in.content, seq > 0)
 	}
 	if err != nil {
 		return err
@@ -106,12 +109,13 @@ func (w *work) receiveSibling(in *incoming) error {
 	return w.acknowledge(in)
 }
 
-// take does what a content of a sibling says. All of it may be done twice.
-func (w *work) take(from protocol.DeviceID, c *wire.Content) error {
+// take does what a content of a sibling says. All of it may be done twice. What
+// comes late was passed over in the order.
+func (w *work) take(from protocol.DeviceID, c *wire.Content, late bool) error {
 	var err error
 	switch body := c.GetBody().(type) {
 	case *wire.Content_Sent:
-		err = w.receiveSent(from, c, body.Sent)
+		err = w.receiveSent(from, c, body.Sent, late)
 	case *wire.Content_ContactState:
 		err = w.takeContact(body.ContactState)
 	case *wire.Content_Receipt:
@@ -166,9 +170,6 @@ func (w *work) holdContent(in *incoming) error {
 // releaseContents takes what is held and next in the order, as far as one
 // transaction may carry it.
 func (w *work) releaseContents(device protocol.DeviceID, d *deviceRow) error {
-	if d.held == 0 {
-		return nil
-	}
 	rows := 0
 	return all(w.tx, store.Key(tableHeld, device[:]), func(pair store.Pair) (bool, error) {
 		if keyNumber(pair.Key) > d.next {
@@ -191,38 +192,12 @@ func (w *work) releaseContents(device protocol.DeviceID, d *deviceRow) error {
 		if err := w.delete(pair.Key); err != nil {
 			return false, err
 		}
-		return true, w.take(device, c)
+		return true, w.take(device, c, false)
 	})
-}
-
-// closeSiblingGap goes on after what is missing, if it is time, and asks for it
-// with a new session. It is taken when it comes after all.
-func (w *work) closeSiblingGap(device protocol.DeviceID, d *deviceRow) error {
-	if err := w.releaseContents(device, d); err != nil || d.held == 0 {
-		return err
-	}
-	var first heldRow
-	var seq uint64
-	err := all(w.tx, store.Key(tableHeld, device[:]), func(pair store.Pair) (more bool, err error) {
-		seq = keyNumber(pair.Key)
-		first, err = decodeRow[heldRow](pair.Value)
-		return false, err
-	})
-	if err != nil || seq <= d.next {
-		return err
-	}
-	if due := first.recorded.Add(gapTime); due.After(w.now) {
-		return w.at(due, timerGap, device[:])
-	}
-	d.next = seq
-	if err := w.broken(device, d, protocol.SessionID{}, d.repair.UnknownSession()); err != nil {
-		return err
-	}
-	return w.releaseContents(device, d)
 }
 
 // receiveSent takes a text that a sibling wrote into its conversation.
-func (w *work) receiveSent(from protocol.DeviceID, c *wire.Content, s *wire.Sent) error {
+func (w *work) receiveSent(from protocol.DeviceID, c *wire.Content, s *wire.Sent, late bool) error {
 	to, err := protocol.FromBytes[protocol.AccountID](s.GetTo())
 	if err != nil || to == w.e.id.Account || len(s.GetText()) > protocol.MaxText || !utf8.ValidString(s.GetText()) {
 		return w.trouble(CauseMalformed, w.e.id.Account, "a text of your device "+short(from)+" cannot be read")
@@ -236,7 +211,7 @@ func (w *work) receiveSent(from protocol.DeviceID, c *wire.Content, s *wire.Sent
 		return err
 	}
 	h := historyRow{
-		id: id, mine: true, state: StateQueued, device: from, text: s.GetText(),
+		id: id, mine: true, late: late, state: StateQueued, device: from, text: s.GetText(),
 		sent: fromMillis(int64(c.GetSentMs())), recorded: w.now,
 		steps: []Step{{w.now, "queued", "written on your device " + short(from)}},
 	}

@@ -53,7 +53,7 @@ const (
 	Incoming  Relation = "incoming"  // they asked, we have not answered
 	Accepted  Relation = "accepted"
 	Blocked   Relation = "blocked"
-	Self      Relation = "self" // our own account; its devices are our other ones. Never shown as a contact
+	Self      Relation = "self" // the own account, whose devices are the other ones; never shown as a contact
 )
 
 func (r Relation) String() string { return string(r) }

@@ -111,12 +111,6 @@ func (w *world) addDevice(of *node) *node {
 		m.Chain, err = of.e.Certify(tx, w.now, newcomer.Request())
 		return h, err
 	})
-	return w.addMember(of, newcomer, m)
-}
-
-// addMember adds a node of an account, whose chain certifies it.
-func (w *world) addMember(of *node, newcomer *Newcomer, m Membership) *node {
-	w.t.Helper()
 	n := &node{w: w, name: of.name, kv: memory.New()}
 	w.check(n.kv.Update(context.Background(), func(tx store.Tx) error { return InitMember(tx, w.now, newcomer, m) }))
 	w.home.devices[newcomer.Request().Device(of.account())] = newShelf()
