@@ -51,7 +51,7 @@ func (n *Node) Status(ctx context.Context) (s api.Status, err error) {
 		if s.Queued, s.Waiting, err = n.eng.Counts(tx); err != nil {
 			return err
 		}
-		if keys, err = n.eng.PrekeyStatus(tx); err != nil {
+		if keys, err = n.eng.PrekeyStatus(tx, n.now()); err != nil {
 			return err
 		}
 		if stale, err = n.eng.Stale(tx, n.now()); err != nil {

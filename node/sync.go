@@ -179,7 +179,7 @@ func (s *syncer) uploadPrekeys(ctx context.Context, have *wire.PrekeyCounts) (ag
 		return false, errors.New("the answer does not count")
 	}
 	err = s.n.do(ctx, func(tx store.Tx) (h engine.Hint, err error) {
-		again, err = s.n.eng.PrekeysStored(tx, s.n.now(), up, got)
+		again, h, err = s.n.eng.PrekeysStored(tx, s.n.now(), up, got)
 		h.Events = true // it may have told the user of a conflict
 		return h, err
 	})

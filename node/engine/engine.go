@@ -68,6 +68,7 @@ type Engine struct {
 	id     *Identity
 	self   envelope.Identity
 	limits limits
+	rsas   rsaCache
 }
 
 // Load reads the identity; ErrNoIdentity if there is none. It parses keys, for

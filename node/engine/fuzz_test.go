@@ -135,6 +135,9 @@ var decoders = map[string]func() row{
 	"clock":    func() row { return new(clockRow) },
 	"pair":     func() row { return new(pairRow) },
 	"prekeys":  func() row { return new(prekeysRow) },
+	"ledger":   func() row { return new(ledgerRow) },
+	"RSA":      func() row { return new(rsaRow) },
+	"given":    func() row { return new(givenRow) },
 }
 
 // FuzzRows reads damaged rows: an error or a row that reads the same again,
@@ -196,7 +199,7 @@ func TestRowsRoundTrip(t *testing.T) {
 				readTo: n, readWant: n, unread: 7, queued: 8, request: msg, devices: []peerDevice{{id, at}, {id, time.Time{}}}},
 			"device": &deviceRow{account: id, revoked: yes, sentSeq: n, next: n, held: 1, waiting: 2, run: 3, heard: at, resent: at, highest: n,
 				repair: session.Repair{}.UnknownSession(), repairing: yes, failed: protocol.SessionID(msg), reseal: n,
-				sessions: []knownSession{{session.Info{ID: protocol.SessionID(msg), Gen: n, Confirmed: yes, Initiator: !yes, Reset: yes, Created: at}, at}}},
+				sessions: []knownSession{{session.Info{ID: protocol.SessionID(msg), Gen: n, Confirmed: yes, Initiator: !yes, Reset: yes, Created: at}, at, at}}, renewing: yes},
 			"history": &historyRow{id: msg, mine: yes, late: !yes, state: StateHole, via: Relayed, device: id, number: n, copies: 9,
 				sent: at, recorded: at, problem: text, steps: []Step{{at, "queued", text}, {at, "read", ""}}, text: text},
 			"item": &itemRow{account: id, id: msg, number: n, seq: n, position: n, kind: wire.MailKind_REQUEST, receipt: yes,
@@ -206,12 +209,15 @@ func TestRowsRoundTrip(t *testing.T) {
 			"receipts": &receiptRow{due: at, delivered: []protocol.MsgID{msg, msg}, read: []protocol.MsgID{msg}},
 			"reason":   &reasonRow{since: at, reason: text},
 			"counts": &countsRow{events: n, items: n, queued: n, waiting: n, listed: 1, incoming: 2, visitors: 3, troubles: 4,
-				troubledAt: at},
-			"clock": &clockRow{last: at, destroyAfter: at},
-			"pair":  &pairRow{keepUntil: at, pair: []byte(text)},
+				troubledAt: at, renewBefore: at},
+			"clock":  &clockRow{last: at, destroyAfter: at},
+			"pair":   &pairRow{keepUntil: at, pair: []byte(text)},
+			"ledger": &ledgerRow{hash: id, entry: []byte(text)},
+			"RSA":    &rsaRow{private: []byte(text), created: at, keepUntil: at},
+			"given":  &givenRow{nonce: msg, prekey: protocol.PrekeyID(msg), at: at},
 			"prekeys": &prekeysRow{signed: protocol.PrekeyID(msg), signedPending: yes, signedAt: at, rotateAt: at, fallback: yes,
 				published: 1, cap: 2, lastUpload: at, problem: text, uploads: n, kept: 3, resetting: yes, resetAt: at, conflicts: 4,
-				notBefore: at},
+				notBefore: at, liveAt: at, signedUsed: yes, fallbacks: 5, rsaWanted: yes, rsaRotateAt: at, rsaLive: id, conflictAt: at},
 		}
 		for name, want := range rows {
 			got := decoders[name]()

@@ -116,6 +116,9 @@ func Init(tx store.Tx, id *Identity) error {
 	if err := w.startSweeps(); err != nil {
 		return err
 	}
+	if err := w.setRSA(id.RSA, id.Created); err != nil {
+		return err
+	}
 	return id.save(tx)
 }
 

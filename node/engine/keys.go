@@ -47,6 +47,7 @@ const (
 	tableSigned  byte = 'S' // prekey -> pairRow
 	tableOneTime byte = 'O' // prekey -> pairRow
 	tableStock   byte = 'q' // number -> the one-time prekey and whether it is published
+	tableRSA     byte = 'R' // hash -> rsaRow
 	tableGiven   byte = 'G' // device -> givenRow: the prekey it was last given
 	tableLedger  byte = 'J' // number -> ledgerRow; without a number the newest
 )

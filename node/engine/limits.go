@@ -16,6 +16,7 @@ type limits struct {
 	all     *bucket
 	device  *buckets[protocol.DeviceID]
 	account *buckets[protocol.AccountID]
+	given   *buckets[protocol.DeviceID] // prekeys that a device is given
 }
 
 func newLimits() limits {
@@ -23,6 +24,7 @@ func newLimits() limits {
 		all:     &bucket{rate: 20, burst: 40},
 		device:  &buckets[protocol.DeviceID]{rate: 6.0 / 3600, burst: 6},
 		account: &buckets[protocol.AccountID]{rate: 20.0 / 3600, burst: 20},
+		given:   &buckets[protocol.DeviceID]{rate: 6.0 / 3600, burst: 6},
 	}
 }
 

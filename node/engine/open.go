@@ -89,7 +89,15 @@ func (e *Engine) open(tx store.Tx, now time.Time, o *Opened, opening envelope.Op
 	if !e.limits.admit(now, opening.Sender, opening.Cert.Account) {
 		return protocol.Refuse(protocol.RateLimited, "too many session openings")
 	}
-	s, err := session.Accept(now, e.self, opening, *signed, oneTime, e.id.RSA)
+	rsa, err := e.rsaFor(tx, signed.Record.RSAHash)
+	if err == ErrNotFound {
+		o.cause = CauseExpiredPrekey
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	s, err := session.Accept(now, e.self, opening, *signed, oneTime, rsa)
 	if err != nil {
 		o.cause = CauseBadTag
 		return nil

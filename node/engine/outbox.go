@@ -11,8 +11,11 @@ import (
 
 // Queue returns envelopes that are to be sent to a device, in order, beginning
 // after the number after: at most limit of them and about maxBytes of envelopes,
-// but at least one if there is one.
-func (e *Engine) Queue(tx store.Tx, to protocol.DeviceID, after uint64, maxBytes, limit int) ([]Queued, error) {
+// but at least one if there is one; none while Held.
+func (e *Engine) Queue(tx store.Tx, now time.Time, to protocol.DeviceID, after uint64, maxBytes, limit int) ([]Queued, error) {
+	if held, err := e.Held(tx, now); held != "" || err != nil {
+		return nil, err
+	}
 	var list []Queued
 	start := keyItem(tableOut, to, after+1)
 	for pair, err := range tx.Scan(start, store.PrefixEnd(store.Key(tableOut, to[:]))) {
@@ -300,7 +303,7 @@ func (w *work) replaceSession(device protocol.DeviceID, r itemRow, code protocol
 		if d.sessions[i].Confirmed || code != protocol.StaleKey && !d.sessions[i].expired(w.now) {
 			return nil
 		}
-		if err := w.forgetSession(device, d, id); err != nil {
+		if err := w.forgetSession(device, d, id, "refused by the device"); err != nil {
 			return err
 		}
 	}

@@ -24,6 +24,7 @@ const (
 	timerPrekeys  timer = 9  // rotate the signed prekey
 	timerGone     timer = 11 // forget whose a dropped session was; id: session
 	timerReopen   timer = 10 // replace a session of ours that was not answered; id: device
+	timerRSA      timer = 15 // replace the RSA key, or ask for one again
 
 	timerExpire   timer = 20 // give up contents that are too old; id: device to go on with
 	timerSkipped  timer = 21 // destroy old keys of missing messages; id: session to go on with
@@ -123,6 +124,8 @@ func (w *work) fire(key []byte) error {
 	case timerPrekeys:
 		w.hint.Prekeys = true
 		return nil
+	case timerRSA:
+		return w.rsaDue()
 	case timerExpire:
 		return w.expire(id)
 	case timerSkipped:
