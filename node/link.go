@@ -42,13 +42,9 @@ type link struct {
 
 // openLink says hello and waits for the welcome.
 func (h *home) openLink(ctx context.Context) (*link, *wire.Welcome, error) {
-	var hello wire.Hello
-	err := h.n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
-		id, ctr, err := h.n.eng.Hello(tx)
-		hello = wire.Hello{
-			MinVersion: uint32(protocol.Version), MaxVersion: uint32(protocol.Version),
-			StoreId: id[:], StoreCtr: ctr, NowMs: uint64(h.n.now().UnixMilli()),
-		}
+	var start engine.Hello
+	err := h.n.do(ctx, func(tx store.Tx) (_ engine.Hint, err error) {
+		start, err = h.n.eng.Hello(tx, h.n.self.Home.Peer)
 		return engine.Hint{}, err
 	})
 	if err != nil {
@@ -64,7 +60,11 @@ func (h *home) openLink(ctx context.Context) (*link, *wire.Welcome, error) {
 	defer context.AfterFunc(ctx, func() { s.Reset() })()
 	sent := time.Now()
 	s.SetDeadline(sent.Add(beatTimeout))
-	if err := wire.WriteMsg(s, &wire.Beat{Hello: &hello, Addrs: l.told, AddrsChanged: true, Seq: 1}); err != nil {
+	hello := &wire.Hello{
+		MinVersion: uint32(protocol.Version), MaxVersion: uint32(protocol.Version),
+		StoreId: start.StoreID[:], StoreCtr: start.Ctr, Start: start.Start[:], Sig: start.Sig, NowMs: uint64(h.n.now().UnixMilli()),
+	}
+	if err := wire.WriteMsg(s, &wire.Beat{Hello: hello, Addrs: l.told, AddrsChanged: true, Seq: 1}); err != nil {
 		return nil, nil, fmt.Errorf("say hello: %w", err)
 	}
 	w := &wire.Welcome{}
@@ -73,6 +73,10 @@ func (h *home) openLink(ctx context.Context) (*link, *wire.Welcome, error) {
 	}
 	if w.GetCode() != 0 {
 		return nil, nil, &protocol.Error{Code: protocol.Code(w.GetCode()), Detail: w.GetDetail(), RetryAfter: retryAfter(w.GetRetryAfterMs())}
+	}
+	err = h.n.do(ctx, func(tx store.Tx) (engine.Hint, error) { return engine.Hint{}, h.n.eng.Welcomed(tx, start) })
+	if err != nil {
+		return nil, nil, fmt.Errorf("note welcome: %w", err)
 	}
 	s.SetDeadline(time.Time{})
 	h.lastBeat.Store(sent.UnixNano())

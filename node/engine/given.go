@@ -87,7 +87,7 @@ func (e *Engine) GiveBundle(tx store.Tx, now time.Time, to protocol.DeviceID, no
 }
 
 // mayAsk tells whether a device may open a session with this one: it is
-// certified by an account that is a contact.
+// certified by an account that is a contact, or by our own.
 func (w *work) mayAsk(device protocol.DeviceID) error {
 	stranger := protocol.Refuse(protocol.NotContact, "")
 	d, err := w.device(device)
@@ -105,7 +105,7 @@ func (w *work) mayAsk(device protocol.DeviceID) error {
 		return err
 	}
 	for _, valid := range p.valid(w.now) {
-		if valid == device && p.relation == Accepted && !d.revoked {
+		if valid == device && (p.relation == Accepted || p.relation == Self) && !d.revoked {
 			return nil
 		}
 	}

@@ -12,11 +12,15 @@ import (
 // never a name or a text. A name is found by a hash under a secret of this
 // store.
 const (
-	tableIdentity byte = 'I' // the one identity row
-	tableCounts   byte = 'C' // countsRow
-	tablePrekeys  byte = 'P' // prekeysRow
-	tableStarts   byte = 'B' // how often the store was opened: u64
-	tableClock    byte = 'T' // clockRow
+	tableFormat     byte = 'F' // storeFormat
+	tableIdentity   byte = 'I' // the one identity row, and the device that is to take its place
+	tableAccountKey byte = 'A' // public key -> accountKeyRow
+	tableRSA        byte = 'R' // hash of the public key -> rsaRow
+
+	tableCounts  byte = 'C' // countsRow
+	tablePrekeys byte = 'P' // prekeysRow
+	tableStarts  byte = 'B' // startRow
+	tableClock   byte = 'T' // clockRow
 
 	tablePeer   byte = 'a' // account -> peerRow
 	tableChain  byte = 'k' // account -> its statement chain
@@ -47,7 +51,6 @@ const (
 	tableSigned  byte = 'S' // prekey -> pairRow
 	tableOneTime byte = 'O' // prekey -> pairRow
 	tableStock   byte = 'q' // number -> the one-time prekey and whether it is published
-	tableRSA     byte = 'R' // hash -> rsaRow
 	tableGiven   byte = 'G' // device -> givenRow: the prekey it was last given
 	tableLedger  byte = 'J' // number -> ledgerRow; without a number the newest
 )

@@ -11,9 +11,10 @@ import (
 
 // Queue returns envelopes that are to be sent to a device, in order, beginning
 // after the number after: at most limit of them and about maxBytes of envelopes,
-// but at least one if there is one; none while Held.
+// but at least one if there is one; none while Held, or once the device is being
+// replaced or is revoked.
 func (e *Engine) Queue(tx store.Tx, now time.Time, to protocol.DeviceID, after uint64, maxBytes, limit int) ([]Queued, error) {
-	if held, err := e.Held(tx, now); held != "" || err != nil {
+	if held, err := e.Held(tx, now); held != "" || err != nil || e.stopped.Load() {
 		return nil, err
 	}
 	var list []Queued
@@ -39,6 +40,9 @@ func (e *Engine) Queue(tx store.Tx, now time.Time, to protocol.DeviceID, after u
 
 // QueuedDevices returns the devices that Queue has something for.
 func (e *Engine) QueuedDevices(tx store.Tx) ([]protocol.DeviceID, error) {
+	if e.stopped.Load() {
+		return nil, nil
+	}
 	return devicesIn(tx, tableOut, protocol.DeviceID{}, -1)
 }
 
@@ -165,7 +169,7 @@ func (w *work) drop(key []byte, r itemRow) error {
 		}
 	}
 	if r.position == 0 && !r.receipt {
-		if err := w.delete(keyIndex(r.id, w.e.id.Device)); err != nil {
+		if err := w.delete(keyMine(r.id)); err != nil {
 			return err
 		}
 	}
