@@ -2,8 +2,13 @@ package engine
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"errors"
 	"fmt"
+	"time"
 
+	"github.com/parley-chat/parley/protocol/account"
+	"github.com/parley-chat/parley/protocol/key"
 	"github.com/parley-chat/parley/protocol/ledger"
 	"github.com/parley-chat/parley/store"
 )
@@ -52,12 +57,71 @@ func (w *work) ledger(kind ledger.Kind, id []byte, what ledger.Act, reason strin
 		N: head.N + 1, TimeMs: millis(w.now), Kind: kind, What: what,
 		Reason: reason[:min(len(reason), ledger.MaxReason)],
 	}
+	if w.now.IsZero() { // nobody said
+		e.TimeMs = head.TimeMs
+	}
 	copy(e.ID[:], id)
 	r := ledgerRow{hash: e.After(head.Hash), entry: e.Encode()}
 	if err := w.put(keyLedger(e.N), &r); err != nil {
 		return err
 	}
 	return w.put(store.Key(tableLedger), &r)
+}
+
+// ledgerDevice notes the same of the keys that a device is made of.
+func (w *work) ledgerDevice(dsk key.DevicePrivate, dik key.IdentityPrivate, host key.HostPrivate, what ledger.Act, reason string) error {
+	return errors.Join(
+		w.ledger(ledger.Signing, dsk.Public().Bytes(), what, reason),
+		w.ledger(ledger.Identity, dik.Public().Bytes(), what, reason),
+		w.ledger(ledger.Host, host.Public().Bytes(), what, reason))
+}
+
+// ledgerEnd notes the end of the device's keys and the account's.
+func (w *work) ledgerEnd(id *Identity) error {
+	const why = "the device was ended"
+	if err := w.ledgerDevice(id.DSK, id.DIK, id.Host, ledger.Destroyed, why); err != nil {
+		return err
+	}
+	if err := w.ledgerAll(why); err != nil {
+		return err
+	}
+	for _, keys := range []struct {
+		table byte
+		kind  ledger.Kind
+	}{{tableAccountKey, ledger.Account}, {tableRSA, ledger.RSA}} {
+		err := all(w.tx, []byte{keys.table}, func(pair store.Pair) (bool, error) {
+			return true, w.ledger(keys.kind, pair.Key[1:], ledger.Destroyed, why)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ledgerAll notes that all sessions and prekeys are destroyed, in one entry
+// each that names no key.
+func (w *work) ledgerAll(reason string) error {
+	return errors.Join(
+		w.ledger(ledger.Session, nil, ledger.Destroyed, "all: "+reason),
+		w.ledger(ledger.Signed, nil, ledger.Destroyed, "all: "+reason),
+		w.ledger(ledger.OneTime, nil, ledger.Destroyed, "all: "+reason))
+}
+
+// ledgerCert notes this device's certificate, if it is another than before.
+func (w *work) ledgerCert(cert account.Cert) error {
+	old, err := get(w.tx, keyCert(cert.DeviceID()))
+	if err != nil || bytes.Equal(old, cert.Marshal()) {
+		return err
+	}
+	if old != nil {
+		id := sha256.Sum256(old)
+		if err := w.ledger(ledger.Certificate, id[:], ledger.Replaced, ""); err != nil {
+			return err
+		}
+	}
+	id := sha256.Sum256(cert.Marshal())
+	return w.ledger(ledger.Certificate, id[:], ledger.Created, "until "+cert.NotAfter.Format(time.DateOnly))
 }
 
 // ledgerHead is the newest entry; the zero value before the first.

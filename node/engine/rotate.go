@@ -204,10 +204,6 @@ func (w *work) replaceRSA(rsa key.RSAPrivate, reason string) error {
 	if err := w.ledger(ledger.RSA, was[:], ledger.Replaced, reason); err != nil {
 		return err
 	}
-	hash := rsa.Public().Hash()
-	if err := w.ledger(ledger.RSA, hash[:], ledger.Created, reason); err != nil {
-		return err
-	}
 	return w.setRSA(rsa, maxOf(w.now, r.created.Add(time.Millisecond)))
 }
 
