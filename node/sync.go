@@ -26,6 +26,8 @@ type syncer struct {
 	n    *Node
 	more nudge
 
+	turn sync.Mutex // one upload at a time
+
 	mu         sync.Mutex
 	havePre    *wire.PrekeyCounts // as the rendezvous last said; nil: did not say
 	wantPre    bool
@@ -131,6 +133,8 @@ func (s *syncer) uploadContacts(ctx context.Context, known []byte) error {
 }
 
 func (s *syncer) syncPrekeys(ctx context.Context) error {
+	s.turn.Lock()
+	defer s.turn.Unlock()
 	for range syncRounds {
 		s.mu.Lock()
 		want, have := s.wantPre, s.havePre

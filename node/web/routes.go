@@ -37,6 +37,10 @@ func routes(n *node.Node, stop func()) http.Handler {
 	mux.HandleFunc("GET /v1/events", s.events)
 	mux.HandleFunc("GET /v1/ping/{name}", s.ping)
 	mux.HandleFunc("POST /v1/invites", answer(s.invite))
+	mux.HandleFunc("GET /v1/keys", answer(s.keys))
+	mux.HandleFunc("POST /v1/keys/rotate", answer(s.rotateKeys))
+	mux.HandleFunc("POST /v1/keys/doctor", answer(s.doctor))
+	mux.HandleFunc("GET /v1/keys/ledger", answer(s.ledger))
 	mux.HandleFunc("POST /v1/down", answer(s.down))
 	mux.HandleFunc("/", answer(func(r *http.Request) (any, error) {
 		return nil, refuse(api.ErrNotFound, "no such request: "+r.Method+" "+r.URL.Path)
