@@ -124,10 +124,11 @@ func (w *work) receiveRequest(in *incoming, r *wire.ContactRequest) error {
 
 // receiveText puts a text into its place: next in the order, or held until
 // what is missing before it has come, or, when that was given up, into its
-// hole. A text that was received before changes nothing.
+// hole. A text that was received before is not shown again; it only keeps its
+// place in the order of its device, which may be another than then.
 func (w *work) receiveText(in *incoming, text string) error {
-	known, err := get(w.tx, keyIndex(in.id(), in.from))
-	if err != nil || known != nil {
+	have, err := w.haveText(in.d.account, in.id())
+	if err != nil {
 		return err
 	}
 	d, seq := in.d, in.content.GetSeq()
@@ -141,12 +142,17 @@ func (w *work) receiveText(in *incoming, text string) error {
 	switch {
 	case seq == d.next:
 		d.next++
-		if err := w.show(in.d.account, in.p, h); err != nil {
+		if !have {
+			err = w.show(in.d.account, in.p, h)
+		}
+		if err != nil {
 			return err
 		}
 		return w.release(in.from, d)
 	case seq > d.next:
 		return w.hold(in, seq, h)
+	case have:
+		return nil
 	}
 	return w.showLate(in, seq, h)
 }

@@ -190,7 +190,7 @@ func certifyAgain(now time.Time, c *account.Chain, aik key.AccountPrivate, cert 
 // SetOwnChain takes the chain of this account, after it was uploaded or out of
 // a look-up. It must extend the one known: ErrChainFork if not, ErrBadAnswer if
 // it is no chain of this account. If it ends this device, Hint.Revoked is set:
-// call Retire.
+// call Retire. From then on what this engine would change gives ErrRevoked.
 func (e *Engine) SetOwnChain(tx store.Tx, now time.Time, chain []byte) (Hint, error) {
 	w, err := e.begin(tx, now)
 	if err != nil {
@@ -255,6 +255,15 @@ func (w *work) learnOwn(p *peerRow, c *account.Chain) error {
 	if err := w.ledgerCert(own); err != nil {
 		return err
 	}
+	if own.Name != w.e.id.DeviceName {
+		err := change(w.tx, func(id *Identity) error {
+			id.DeviceName = own.Name
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
 	if err := w.setCert(w.e.id.Device, own); err != nil {
 		return err
 	}
@@ -265,9 +274,13 @@ func (w *work) learnOwn(p *peerRow, c *account.Chain) error {
 
 // tellOwn notices what changed among the devices of the account.
 func (w *work) tellOwn(known, c *account.Chain) error {
+	planned, err := w.plannedDevice()
+	if err != nil {
+		return err
+	}
 	for _, cert := range c.Devices(time.Time{}) {
 		id := cert.DeviceID()
-		if _, ok := known.Device(id); ok || id == w.e.id.Device {
+		if _, ok := known.Device(id); ok || id == w.e.id.Device || id == planned {
 			continue
 		}
 		text := fmt.Sprintf("this account has a new device, %q (%s); if it is not yours: parley device revoke %s", cert.Name, short(id), short(id))
@@ -285,6 +298,15 @@ func (w *work) tellOwn(known, c *account.Chain) error {
 		}
 	}
 	return nil
+}
+
+// plannedDevice is the device that this one is about to become; zero: none.
+func (w *work) plannedDevice() (id protocol.DeviceID, err error) {
+	r, ok, err := load[rebornRow](w.tx, keyReborn())
+	if err != nil || !ok {
+		return id, err
+	}
+	return r.newcomer.Request().Device(w.e.id.Account), nil
 }
 
 // shareAccountKey sends the account key in force, if it was made here, to the
@@ -336,6 +358,7 @@ func (w *work) withAccountKey(plain []byte) ([]byte, error) {
 // ended notes that this device is none any more.
 func (w *work) ended(c *account.Chain) error {
 	w.e.stopped.Store(true)
+	w.e.ended.Store(true)
 	w.hint.Revoked = true
 	id, err := loadIdentity(w.tx)
 	if err != nil || id.Revoked {

@@ -171,7 +171,7 @@ func TestStaleDirectory(t *testing.T) {
 			list, err = a.e.Stale(tx, w.now)
 			return err
 		})
-		return list
+		return slices.DeleteFunc(list, func(id protocol.AccountID) bool { return id == a.account() })
 	}
 	if len(stale()) != 0 {
 		t.Error("a fresh record is stale")
@@ -283,12 +283,13 @@ func TestVisitorsAreForgotten(t *testing.T) {
 			t.Fatalf("stranger %d: %v", i, err)
 		}
 	}
+	own := map[byte]int{tableChain: 1, tableCert: 1}
 	w.pass(25 * time.Hour)
 	if n := len(a.rows(tablePeer)); n != rows {
 		t.Errorf("%d accounts are left", n)
 	}
 	for _, table := range []byte{tableChain, tableName, tableDevice, tableCert} {
-		if n := len(a.rows(table)); n != 0 {
+		if n := len(a.rows(table)); n != own[table] {
 			t.Errorf("%d rows are left in table %c", n, table)
 		}
 	}

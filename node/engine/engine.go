@@ -85,6 +85,8 @@ type Engine struct {
 	// stopped: the device is being replaced, or is revoked. Nothing is sealed
 	// with its sessions any more, and nothing is handed out to be sent.
 	stopped atomic.Bool
+	// ended: it is revoked. Its keys are gone.
+	ended atomic.Bool
 	// swapping: Reborn has begun; until it has ended the rows do not fit together.
 	swapping atomic.Bool
 }

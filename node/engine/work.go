@@ -51,6 +51,9 @@ const (
 func (w *work) full(rows int) bool { return rows >= batchRows || w.spent >= batchBytes }
 
 func (e *Engine) begin(tx store.Tx, now time.Time) (*work, error) {
+	if e.ended.Load() {
+		return nil, ErrRevoked
+	}
 	if e.swapping.Load() {
 		return nil, ErrSwapping
 	}
