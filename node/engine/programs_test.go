@@ -77,7 +77,7 @@ func (n *node) step() bool {
 		busy = !n.w.now.Before(n.next.Add(-time.Second))
 	}
 	h := n.hint
-	n.hint = Hint{}
+	n.hint = Hint{NewRSA: h.NewRSA}
 	if n.offline {
 		n.hint.Lookup, n.hint.Refresh, n.hint.Prekeys = h.Lookup, h.Refresh, h.Prekeys
 	} else {
