@@ -3,7 +3,7 @@ package node_test
 import (
 	"context"
 	"errors"
-	"os"
+	"os/exec"
 	"slices"
 	"testing"
 
@@ -69,8 +69,8 @@ func TestOTK15_CopyBecomesAnotherDevice(t *testing.T) {
 	alice.Stop()
 	twin := &nodetest.Person{Name: "alice", Config: alice.Config}
 	twin.Config.Dir = t.TempDir() + "/twin"
-	if err := errors.Join(os.CopyFS(twin.Config.Dir, os.DirFS(alice.Config.Dir)), os.Chmod(twin.Config.Dir, 0o700)); err != nil {
-		t.Fatal(err)
+	if out, err := exec.Command("cp", "-a", alice.Config.Dir, twin.Config.Dir).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
 	}
 	net.Adopt(twin)
 	alice.Start()

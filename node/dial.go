@@ -194,6 +194,7 @@ func (d *dialer) saw(p peer.ID, addrs []ma.Multiaddr) {
 	d.mu.Unlock()
 	if !before {
 		d.n.outbox.wakeNew(to.id)
+		d.n.lookups.retry(to.account)
 	}
 }
 

@@ -21,6 +21,7 @@ const (
 	maxPerAddress   = 256 // connections from one address: the relay's counts for everybody behind it
 	maxInboundMsg   = 256 // streams of incoming messages, of all peers
 	maxPeerMsg      = 4   // of one peer: one in use, others being replaced
+	maxPrekeys      = 32  // streams of devices that ask for a prekey
 	maxMemory       = 256 << 20
 	connsLow        = 128 // above connsHigh the connection manager closes idle ones down to connsLow
 	connsHigh       = 192
@@ -56,6 +57,13 @@ func resourceManager() (network.ResourceManager, error) {
 	}, rcmgr.BaseLimitIncrease{})
 	limits.AddProtocolPeerLimit(protocol.MsgProtocol, rcmgr.BaseLimit{
 		Streams: 2 * maxPeerMsg, StreamsInbound: maxPeerMsg, StreamsOutbound: maxPeerMsg, Memory: maxPeerMemory,
+	}, rcmgr.BaseLimitIncrease{})
+
+	limits.AddProtocolLimit(protocol.PrekeyProtocol, rcmgr.BaseLimit{
+		Streams: 2 * maxPrekeys, StreamsInbound: maxPrekeys, StreamsOutbound: maxPrekeys, Memory: maxPrekeys * protocol.MaxFrame,
+	}, rcmgr.BaseLimitIncrease{})
+	limits.AddProtocolPeerLimit(protocol.PrekeyProtocol, rcmgr.BaseLimit{
+		Streams: 2, StreamsInbound: 1, StreamsOutbound: 1, Memory: 2 * protocol.MaxFrame,
 	}, rcmgr.BaseLimitIncrease{})
 
 	perSubnet := rate.Limit{RPS: newConnsPerSec, Burst: maxPerAddress}

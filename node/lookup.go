@@ -86,6 +86,20 @@ func (l *lookups) retryAll() {
 	l.more.push()
 }
 
+// retry makes a look-up of an account due, if one is wanted: a device of it may
+// now be asked for its prekey.
+func (l *lookups) retry(a protocol.AccountID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	w, ok := l.wanted[a]
+	if !ok || !w.prekeys || w.running {
+		return
+	}
+	w.from = time.Time{}
+	l.wanted[a] = w
+	l.more.push()
+}
+
 // run makes the look-ups that are wanted until ctx ends.
 func (l *lookups) run(ctx context.Context) error {
 	var running sync.WaitGroup
@@ -122,11 +136,9 @@ func (l *lookups) take() (a protocol.AccountID, w want, wait time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	wait = time.Hour
-	if !l.n.home.isUp() {
-		return a, w, wait // the welcome wakes us
-	}
+	up := l.n.home.isUp() // the welcome wakes us; until then devices may be asked for their prekeys
 	for a, w := range l.wanted {
-		if w.running {
+		if w.running || !up && !w.prekeys {
 			continue
 		}
 		if left := time.Until(w.from); left > 0 {
@@ -181,6 +193,9 @@ func (l *lookups) lookNow(ctx context.Context, a protocol.AccountID, prekeys boo
 	}
 	req := &wire.Lookup{Account: a[:]}
 	if prekeys {
+		if all, err := l.askDevices(ctx, a); all || err != nil {
+			return err
+		}
 		req.Nonce = l.nonce(string(a[:]))
 	}
 	asked := l.n.now()

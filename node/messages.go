@@ -63,7 +63,7 @@ func (n *Node) Trace(ctx context.Context, id string) (t api.Trace, err error) {
 		if err != nil {
 			return err
 		}
-		m, steps, err := n.eng.Trace(tx, found)
+		m, steps, err := n.eng.Trace(tx, n.now(), found)
 		t.Message = n.names(tx).message(m)
 		for _, s := range steps {
 			t.Steps = append(t.Steps, api.Step{Time: s.Time, What: s.What, Detail: s.Detail})

@@ -85,6 +85,7 @@ type Node struct {
 	events    bell // rung after a commit that made an event
 	reachable atomic.Int32
 	diskFull  atomic.Int64 // unix nanoseconds of the last refused write
+	makingRSA atomic.Bool
 
 	ctx      context.Context // of what is not under Run's own; ends when Run ends
 	cancel   context.CancelFunc
@@ -197,6 +198,7 @@ func (n *Node) makeHost(cfg Config) error {
 		n.lan = newLAN(n)
 	}
 	n.host.SetStreamHandler(protocol.MsgProtocol, n.handleMsg)
+	n.host.SetStreamHandler(protocol.PrekeyProtocol, n.handlePrekey)
 	return nil
 }
 
@@ -223,8 +225,8 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	if n.lan != nil {
 		g.Go(func() error { return n.lan.run(ctx) }) // mDNS; one reader per network interface
 	}
-	// And, waited for by Close: one per incoming stream (handleMsg, started by
-	// libp2p), per attempt to replace a relayed connection (dialer.upgrade), and
+	// And, waited for by Close: one per incoming stream (handleMsg, handlePrekey,
+	// started by libp2p), one while an RSA key is made (makeRSA), per attempt to replace a relayed connection (dialer.upgrade), and
 	// per connection of somebody who went offline (dialer.doubt).
 	err = g.Wait()
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
@@ -306,6 +308,9 @@ func (n *Node) dispatch(ctx context.Context, h engine.Hint) {
 	}
 	if h.Chain {
 		n.sync.chain()
+	}
+	if h.NewRSA {
+		n.makeRSA()
 	}
 	if h.Tick {
 		n.ticks.push()

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -16,7 +17,10 @@ import (
 const pairTime = 5 * time.Minute
 
 // pairStream carries the frames of adding a device, through the rendezvous.
-type pairStream struct{ s network.Stream }
+type pairStream struct {
+	s    network.Stream
+	stop func() bool // of what ends the stream with its context
+}
 
 // openPair enters a slot at the rendezvous, or, with "", opens one. What it
 // returns must be closed; it ends with ctx.
@@ -27,8 +31,7 @@ func (h *home) openPair(ctx context.Context, slot string) (*pairStream, *wire.Pa
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: open pairing: %w", ErrOffline, err)
 	}
-	context.AfterFunc(ctx, func() { s.Reset() })
-	p := &pairStream{s}
+	p := &pairStream{s, context.AfterFunc(ctx, func() { s.Reset() })}
 	s.SetDeadline(time.Now().Add(callTimeout))
 	if err := wire.WriteMsg(s, &wire.PairJoin{Slot: slot}); err != nil {
 		p.close()
@@ -72,8 +75,20 @@ func (p *pairStream) receive() ([]byte, error) {
 	return f.GetData(), nil
 }
 
-// close ends our side and lets what was sent arrive.
-func (p *pairStream) close() { p.s.Close() }
+// lastWords is how long the other side gets to read what was sent last.
+const lastWords = 5 * time.Second
+
+// close ends our side and waits until the other has read what was sent and ended
+// its own.
+func (p *pairStream) close() {
+	if !p.stop() {
+		return // it is reset
+	}
+	p.s.CloseWrite()
+	p.s.SetReadDeadline(time.Now().Add(lastWords))
+	io.Copy(io.Discard, p.s)
+	p.s.Close()
+}
 
 // self is what a machine says of itself when a device is added.
 func (h *home) self() pairing.Self {

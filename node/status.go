@@ -51,7 +51,7 @@ func (n *Node) Status(ctx context.Context) (s api.Status, err error) {
 		if s.Queued, s.Waiting, err = n.eng.Counts(tx); err != nil {
 			return err
 		}
-		if keys, err = n.eng.PrekeyStatus(tx); err != nil {
+		if keys, err = n.eng.PrekeyStatus(tx, n.now()); err != nil {
 			return err
 		}
 		if stale, err = n.eng.Stale(tx, n.now()); err != nil {
@@ -72,7 +72,7 @@ func (n *Node) Status(ctx context.Context) (s api.Status, err error) {
 	}
 	var refusal *protocol.Error
 	s.Rendezvous, s.Relay, refusal = n.home.links()
-	n.addProblems(&s, refusal, stale)
+	n.addProblems(&s, refusal, stale, keys.Held)
 	return s, nil
 }
 
@@ -83,7 +83,7 @@ const (
 )
 
 // addProblems lists what is wrong, the cause before what follows from it.
-func (n *Node) addProblems(s *api.Status, refusal *protocol.Error, stale []protocol.AccountID) {
+func (n *Node) addProblems(s *api.Status, refusal *protocol.Error, stale []protocol.AccountID, held string) {
 	add := func(fix, format string, args ...any) {
 		s.Problems = append(s.Problems, api.Problem{Text: fmt.Sprintf(format, args...), Fix: fix})
 	}
@@ -103,12 +103,19 @@ func (n *Node) addProblems(s *api.Status, refusal *protocol.Error, stale []proto
 		if skew < 0 {
 			way = "behind"
 		}
-		add("timedatectl set-ntp true", "This machine's clock is %s %s of the rendezvous's.", max(skew, -skew).Round(time.Second), way)
+		add(setClock, "This machine's clock is %s %s of the rendezvous's.", max(skew, -skew).Round(time.Second), way)
+	}
+	if held != "" {
+		fix := askHost
+		if held == engine.HeldClock {
+			fix = setClock
+		}
+		add(fix, "Nothing is sent: %s.", held)
 	}
 	if s.Rendezvous.Up && s.Prekeys.Cap > 0 && s.Prekeys.Published < s.Prekeys.Cap/10 {
-		add(again, "Only %d one-time keys are left at the rendezvous. %s", s.Prekeys.Published, s.Prekeys.LastProblem)
+		add("parley keys doctor", "Only %d one-time keys are left at the rendezvous. %s", s.Prekeys.Published, s.Prekeys.LastProblem)
 	} else if s.Prekeys.LastProblem != "" {
-		add(again, "Publishing keys failed: %s", s.Prekeys.LastProblem)
+		add("parley keys doctor", "Publishing keys failed: %s", s.Prekeys.LastProblem)
 	}
 	if len(stale) > 0 && !s.Rendezvous.Up {
 		add(askHost, "The keys of %d contacts were not confirmed for more than a day. That is done when the rendezvous can be reached.", len(stale))

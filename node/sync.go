@@ -26,6 +26,8 @@ type syncer struct {
 	n    *Node
 	more nudge
 
+	turn sync.Mutex // one upload at a time
+
 	mu         sync.Mutex
 	havePre    *wire.PrekeyCounts // as the rendezvous last said; nil: did not say
 	wantPre    bool
@@ -160,6 +162,8 @@ func (s *syncer) syncChain(ctx context.Context) error {
 }
 
 func (s *syncer) syncPrekeys(ctx context.Context) error {
+	s.turn.Lock()
+	defer s.turn.Unlock()
 	for range syncRounds {
 		s.mu.Lock()
 		want, have := s.wantPre, s.havePre
@@ -208,7 +212,7 @@ func (s *syncer) uploadPrekeys(ctx context.Context, have *wire.PrekeyCounts) (ag
 		return false, errors.New("the answer does not count")
 	}
 	err = s.n.do(ctx, func(tx store.Tx) (h engine.Hint, err error) {
-		again, err = s.n.eng.PrekeysStored(tx, s.n.now(), up, got)
+		again, h, err = s.n.eng.PrekeysStored(tx, s.n.now(), up, got)
 		h.Events = true // it may have told the user of a conflict
 		return h, err
 	})

@@ -65,7 +65,7 @@ func (w *worker) serve(ctx context.Context) error {
 
 func (w *worker) queue(ctx context.Context, after uint64, count int) (rows []engine.Queued, err error) {
 	err = w.n.kv.View(ctx, func(tx store.Tx) (err error) {
-		rows, err = w.n.eng.Queue(tx, w.to, after, batchBytes, count)
+		rows, err = w.n.eng.Queue(tx, w.n.now(), w.to, after, batchBytes, count)
 		return err
 	})
 	if err != nil {

@@ -77,7 +77,9 @@ func (p *program) app() *cli.App {
 }
 
 func (p *program) commands() (all []*cli.Command) {
-	for _, group := range [][]*cli.Command{p.hostCommands(), p.nodeCommands(), p.contactCommands(), p.deviceCommands(), p.messageCommands(), p.otherCommands()} {
+	for _, group := range [][]*cli.Command{
+		p.hostCommands(), p.nodeCommands(), p.contactCommands(), p.deviceCommands(), p.messageCommands(), p.keysCommands(), p.otherCommands(),
+	} {
 		all = append(all, group...)
 	}
 	return all

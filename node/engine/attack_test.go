@@ -223,7 +223,7 @@ func (n *node) lastQueued(to *node) []byte {
 	var env []byte
 	n.view(func(tx store.Tx) error {
 		for after := uint64(0); ; {
-			list, err := n.e.Queue(tx, to.device(), after, 1<<20, 1000)
+			list, err := n.e.Queue(tx, n.w.now, to.device(), after, 1<<20, 1000)
 			if err != nil || len(list) == 0 {
 				return err
 			}

@@ -26,7 +26,7 @@ func BenchmarkMessage(b *testing.B) {
 				return err
 			}
 			var err error
-			q, err = alice.e.Queue(tx, to, 0, 1<<20, 1)
+			q, err = alice.e.Queue(tx, w.now, to, 0, 1<<20, 1)
 			return err
 		}))
 		o, err := bob.open(q[0].Envelope)

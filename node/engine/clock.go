@@ -48,6 +48,7 @@ func (w *work) watchClock() (destroyAfter time.Time, err error) {
 	switch {
 	case !ok, passed < -clockBack:
 		r.destroyAfter = time.Time{}
+		w.hint.Prekeys = ok // those that the clock made in the future are replaced
 		if err := w.restartSweeps(); err != nil {
 			return time.Time{}, err
 		}

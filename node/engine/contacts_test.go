@@ -167,7 +167,7 @@ func TestRemoveAndAddAgain(t *testing.T) {
 func trace(t *testing.T, n *node, id protocol.MsgID) (m Message, steps []Step) {
 	t.Helper()
 	n.view(func(tx store.Tx) (err error) {
-		m, steps, err = n.e.Trace(tx, id)
+		m, steps, err = n.e.Trace(tx, n.w.now, id)
 		return err
 	})
 	return m, steps

@@ -252,6 +252,9 @@ func (w *work) learnOwn(p *peerRow, c *account.Chain) error {
 	if !ok {
 		return fmt.Errorf("%w: it does not certify this device", ErrBadAnswer)
 	}
+	if err := w.ledgerCert(own); err != nil {
+		return err
+	}
 	if own.Name != w.e.id.DeviceName {
 		err := change(w.tx, func(id *Identity) error {
 			id.DeviceName = own.Name
@@ -364,5 +367,5 @@ func (w *work) ended(c *account.Chain) error {
 	if c.Closed() {
 		text = "this account was closed; the keys of this device are destroyed, its history stays"
 	}
-	return errors.Join(endIdentity(w.tx, id), w.notice(NoticeRevoked, id.Account, text))
+	return errors.Join(w.endIdentity(id), w.notice(NoticeRevoked, id.Account, text))
 }

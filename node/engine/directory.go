@@ -324,7 +324,7 @@ func (w *work) revoked(p *peerRow, id protocol.AccountID, device protocol.Device
 		return err
 	}
 	for _, s := range slices.Clone(d.sessions) {
-		if err := w.forgetSession(device, d, s.ID); err != nil {
+		if err := w.forgetSession(device, d, s.ID, "the device was revoked"); err != nil {
 			return err
 		}
 	}

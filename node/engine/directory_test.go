@@ -115,7 +115,7 @@ func (n *node) loseSessions(other *node) {
 			return Hint{}, err
 		}
 		for _, s := range slices.Clone(d.sessions) {
-			if err := w.forgetSession(other.device(), d, s.ID); err != nil {
+			if err := w.forgetSession(other.device(), d, s.ID, "test"); err != nil {
 				return Hint{}, err
 			}
 		}

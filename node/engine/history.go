@@ -164,14 +164,14 @@ func (e *Engine) FindMessage(tx store.Tx, prefix string) (found protocol.MsgID, 
 }
 
 // Trace returns a message and what happened to it so far, oldest first.
-func (e *Engine) Trace(tx store.Tx, id protocol.MsgID) (Message, []Step, error) {
+func (e *Engine) Trace(tx store.Tx, now time.Time, id protocol.MsgID) (Message, []Step, error) {
 	h, index, err := e.find(tx, id)
 	if err != nil {
 		return Message{}, nil, err
 	}
 	steps := h.steps
 	if h.mine && h.state == StateQueued {
-		why, err := e.whyWaiting(tx, index.account)
+		why, err := e.whyWaiting(tx, now, index.account)
 		if err != nil {
 			return Message{}, nil, err
 		}
@@ -181,12 +181,19 @@ func (e *Engine) Trace(tx store.Tx, id protocol.MsgID) (Message, []Step, error) 
 }
 
 // whyWaiting is what is known about why nothing gets to an account.
-func (e *Engine) whyWaiting(tx store.Tx, a protocol.AccountID) ([]Step, error) {
+func (e *Engine) whyWaiting(tx store.Tx, now time.Time, a protocol.AccountID) ([]Step, error) {
 	p, ok, err := load[peerRow](tx, keyPeer(a))
 	if err != nil || !ok {
 		return nil, err
 	}
 	var steps []Step
+	held, err := e.Held(tx, now)
+	if err != nil {
+		return nil, err
+	}
+	if held != "" {
+		steps = append(steps, Step{now, "waiting", held})
+	}
 	if why, ok := p.paused(); ok {
 		steps = append(steps, Step{p.hintedAt, "waiting", why})
 	}

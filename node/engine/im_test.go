@@ -151,7 +151,7 @@ func TestStatesNeverGoBack(t *testing.T) {
 func (n *node) queue(to *node) (list []Queued) {
 	n.w.t.Helper()
 	n.view(func(tx store.Tx) (err error) {
-		list, err = n.e.Queue(tx, to.device(), 0, 1<<20, 1000)
+		list, err = n.e.Queue(tx, n.w.now, to.device(), 0, 1<<20, 1000)
 		return err
 	})
 	return list

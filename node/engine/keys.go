@@ -54,6 +54,8 @@ const (
 	tableSigned  byte = 'S' // prekey -> pairRow
 	tableOneTime byte = 'O' // prekey -> pairRow
 	tableStock   byte = 'q' // number -> the one-time prekey and whether it is published
+	tableGiven   byte = 'G' // device -> givenRow: the prekey it was last given
+	tableLedger  byte = 'J' // number -> ledgerRow; without a number the newest
 )
 
 // Ephemeral tells whether a row holds private keys or the state of a session,
@@ -109,6 +111,8 @@ func keyEvent(n uint64) []byte                  { return store.Key(tableEvent, n
 func keySigned(id protocol.PrekeyID) []byte     { return store.Key(tableSigned, id[:]) }
 func keyOneTime(id protocol.PrekeyID) []byte    { return store.Key(tableOneTime, id[:]) }
 func keyStock(n uint64) []byte                  { return store.Key(tableStock, n) }
+func keyGiven(d protocol.DeviceID) []byte       { return store.Key(tableGiven, d[:]) }
+func keyLedger(n uint64) []byte                 { return store.Key(tableLedger, n) }
 
 func keyTimer(at time.Time, kind timer, id []byte) []byte {
 	return store.Key(tableTimer, uint64(millis(at)), []byte{byte(kind)}, id)

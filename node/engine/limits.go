@@ -20,6 +20,7 @@ type limits struct {
 	account *buckets[protocol.AccountID]
 	forged  *buckets[protocol.DeviceID] // by connection
 	mailbox *bucket                     // forgeries that came through it
+	given   *buckets[protocol.DeviceID] // prekeys that a device is given
 }
 
 func newLimits() limits {
@@ -29,6 +30,7 @@ func newLimits() limits {
 		account: &buckets[protocol.AccountID]{rate: 20.0 / 3600, burst: 20},
 		forged:  &buckets[protocol.DeviceID]{rate: 10.0 / 3600, burst: 10},
 		mailbox: &bucket{rate: 1, burst: 20},
+		given:   &buckets[protocol.DeviceID]{rate: 6.0 / 3600, burst: 6},
 	}
 }
 

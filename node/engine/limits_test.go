@@ -60,7 +60,7 @@ func TestLongTextsHeld(t *testing.T) {
 	queue := a.queue(b)
 	for len(queue) < 60 {
 		a.view(func(tx store.Tx) error {
-			more, err := a.e.Queue(tx, b.device(), queue[len(queue)-1].N, 1<<20, 1000)
+			more, err := a.e.Queue(tx, w.now, b.device(), queue[len(queue)-1].N, 1<<20, 1000)
 			queue = append(queue, more...)
 			return err
 		})

@@ -10,6 +10,7 @@ import (
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/account"
 	"github.com/parley-chat/parley/protocol/key"
+	"github.com/parley-chat/parley/protocol/ledger"
 	"github.com/parley-chat/parley/protocol/wire"
 	"github.com/parley-chat/parley/store"
 )
@@ -150,6 +151,9 @@ func (m *Membership) check(n *Newcomer) (*account.Chain, account.Cert, error) {
 // keepMembership stores the keys of an account and its chain, and learns the
 // other devices.
 func (w *work) keepMembership(n *Newcomer, m Membership, chain *account.Chain) error {
+	if err := w.ledgerDevice(n.DSK, n.DIK, n.Host, ledger.Created, ""); err != nil {
+		return err
+	}
 	if err := w.setRSA(n.RSA, n.Made); err != nil {
 		return err
 	}

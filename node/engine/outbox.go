@@ -11,10 +11,13 @@ import (
 
 // Queue returns envelopes that are to be sent to a device, in order, beginning
 // after the number after: at most limit of them and about maxBytes of envelopes,
-// but at least one if there is one. There is none while the device's account is
-// known to have changed (see Changed), nor while a recovery of it is to be
-// looked at, nor once this device no longer belongs to its own account.
-func (e *Engine) Queue(tx store.Tx, to protocol.DeviceID, after uint64, maxBytes, limit int) ([]Queued, error) {
+// but at least one if there is one. There is none while Held, while the device's
+// account is known to have changed (see Changed), nor while a recovery of it is
+// to be looked at, nor once this device no longer belongs to its own account.
+func (e *Engine) Queue(tx store.Tx, now time.Time, to protocol.DeviceID, after uint64, maxBytes, limit int) ([]Queued, error) {
+	if held, err := e.Held(tx, now); held != "" || err != nil {
+		return nil, err
+	}
 	account, ok, err := e.mayReach(tx, to)
 	if !ok || err != nil {
 		return nil, err
@@ -356,7 +359,7 @@ func (w *work) replaceSession(device protocol.DeviceID, r itemRow, code protocol
 		if d.sessions[i].Confirmed || code != protocol.StaleKey && !d.sessions[i].expired(w.now) {
 			return nil
 		}
-		if err := w.forgetSession(device, d, id); err != nil {
+		if err := w.forgetSession(device, d, id, "refused by the device"); err != nil {
 			return err
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/parley-chat/parley/protocol/account"
 	"github.com/parley-chat/parley/protocol/envelope"
 	"github.com/parley-chat/parley/protocol/key"
+	"github.com/parley-chat/parley/protocol/ledger"
 	"github.com/parley-chat/parley/store"
 )
 
@@ -48,11 +49,21 @@ func (r *accountKeyRow) decode(b []byte) error {
 
 func (w *work) setAccountKey(k key.AccountPrivate, mine bool) error {
 	row := accountKeyRow{private: k.Bytes(), mine: mine, created: w.now}
+	reason := "given to this device"
+	if mine {
+		reason = "replaces the one before"
+	}
+	if err := w.ledger(ledger.Account, k.Public().Bytes(), ledger.Created, reason); err != nil {
+		return err
+	}
 	return w.put(keyAccountKey(k.Public().Bytes()), &row)
 }
 
 func (w *work) setRecoveryKey(k key.RecoveryPrivate) error {
 	row := accountKeyRow{private: k.Bytes(), created: w.now}
+	if err := w.ledger(ledger.Recovery, k.Public().Bytes(), ledger.Created, ""); err != nil {
+		return err
+	}
 	return w.put(keyAccountKey(k.Public().Bytes()), &row)
 }
 
@@ -145,7 +156,11 @@ func (e *Engine) ConfirmRecovery(tx store.Tx) error {
 	if err != nil {
 		return err
 	}
-	return tx.Delete(keyAccountKey(c.Recovery().Bytes()))
+	w := &work{e: e, tx: tx}
+	if err := w.ledger(ledger.Recovery, c.Recovery().Bytes(), ledger.Destroyed, "the user has the recovery words"); err != nil {
+		return err
+	}
+	return w.delete(keyAccountKey(c.Recovery().Bytes()))
 }
 
 // accountKeyReplaced notes since when an account key is not in force any more.
@@ -156,6 +171,9 @@ func (w *work) accountKeyReplaced(old key.AccountPublic) error {
 		return err
 	}
 	r.replaced = w.now
+	if err := w.ledger(ledger.Account, old.Bytes(), ledger.Replaced, ""); err != nil {
+		return err
+	}
 	return w.put(place, &r)
 }
 
@@ -220,6 +238,9 @@ func (w *work) sweepAccount() error {
 		if w.now.Sub(since) <= accountKeyKept {
 			return nil
 		}
+		if err := w.ledger(ledger.Account, place[1:], ledger.Destroyed, "expired"); err != nil {
+			return err
+		}
 		return w.delete(place)
 	})
 	switch {
@@ -257,7 +278,11 @@ func (r *rsaRow) decode(b []byte) error {
 }
 
 func (w *work) setRSA(k key.RSAPrivate, created time.Time) error {
-	return w.put(keyRSA(k.Public().Hash()), &rsaRow{private: k.Bytes(), created: created})
+	hash := k.Public().Hash()
+	if err := w.ledger(ledger.RSA, hash[:], ledger.Created, ""); err != nil {
+		return err
+	}
+	return w.put(keyRSA(hash), &rsaRow{private: k.Bytes(), created: created})
 }
 
 // rsaFor returns the RSA key of a hash; ErrNotFound if it is gone.

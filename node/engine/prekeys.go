@@ -3,24 +3,22 @@ package engine
 import (
 	"crypto/sha256"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"time"
 
 	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/ledger"
 	"github.com/parley-chat/parley/protocol/prekey"
 	"github.com/parley-chat/parley/protocol/wire"
 	"github.com/parley-chat/parley/store"
 )
 
 const (
-	rotateJitter  = 12 * time.Hour // so that not all devices rotate at once
-	fallbackAfter = 24 * time.Hour // least age at which a signed prekey is replaced because it served as the last resort
-	resetEvery    = 24 * time.Hour // least time between two replacements of the whole stock
-	conflictWait  = 10 * time.Minute
-	refusedWait   = time.Minute
-	countsAge     = time.Minute // counts are at most so old
-	maxPrivates   = 4096        // one-time prekeys kept, claimed ones included
+	resetEvery   = 24 * time.Hour // least time between two replacements of the whole stock
+	conflictWait = 10 * time.Minute
+	refusedWait  = time.Minute
+	countsAge    = time.Minute // counts are at most so old
+	maxPrivates  = 4096        // one-time prekeys kept, claimed ones included
 )
 
 // PrekeyPlan returns what to upload now, nil for nothing. Have is what the
@@ -93,32 +91,14 @@ func (w *work) setStocked(s stocked) error {
 }
 
 // planSigned makes a signed prekey when the newest is due for rotation, and
-// wants it published when the rendezvous does not have it. One that was made
-// in the future, by a clock that has gone back since, is replaced too.
+// wants it published when the rendezvous does not have it.
 func (w *work) planSigned(k *prekeysRow, have *wire.PrekeyCounts) error {
-	age := w.now.Sub(k.signedAt)
-	due := !w.now.Before(k.rotateAt) || age < -time.Hour || k.fallback && age >= fallbackAfter
-	if k.signed != (protocol.PrekeyID{}) && !due {
-		missing := string(have.GetSignedId()) != string(k.signed[:]) && w.now.Sub(k.lastUpload) >= countsAge
-		k.signedPending = k.signedPending || missing
-		return nil
+	if reason := k.due(w.now); reason != "" {
+		return w.makeSigned(k, reason)
 	}
-	id := w.e.id
-	rsa, err := w.e.currentRSA(w.tx)
-	if err != nil {
-		return err
-	}
-	pair, err := prekey.NewSigned(w.now, w.now.Add(prekey.SignedExpires), id.Device, id.DSK, rsa.Public().Hash())
-	if err != nil {
-		return fmt.Errorf("make signed prekey: %w", err)
-	}
-	k.signed, k.signedPending, k.fallback = pair.Record.ID(), true, false
-	k.signedAt = w.now
-	k.rotateAt = w.now.Add(prekey.SignedEvery - rotateJitter + rand.N(2*rotateJitter))
-	if err := w.at(k.rotateAt, timerPrekeys, nil); err != nil {
-		return err
-	}
-	return w.put(keySigned(k.signed), &pairRow{keepUntil: pair.Record.KeepUntil(), pair: pair.Marshal()})
+	missing := string(have.GetSignedId()) != string(k.signed[:]) && w.now.Sub(k.lastUpload) >= countsAge
+	k.signedPending = k.signedPending || missing
+	return nil
 }
 
 // planOneTime brings the stock into line with what the rendezvous has: it
@@ -127,7 +107,7 @@ func (w *work) planSigned(k *prekeysRow, have *wire.PrekeyCounts) error {
 func (w *work) planOneTime(k *prekeysRow, stock []stocked, have *wire.PrekeyCounts) ([]stocked, error) {
 	left := int(have.GetOneTime())
 	if start, end, ok := window(stock, left, have.GetDigest()); ok {
-		if err := w.dropStock(stock[:start]); err != nil {
+		if err := w.claimed(stock[:start]); err != nil {
 			return nil, err
 		}
 		if err := w.setPending(stock[start:end], false); err != nil {
@@ -190,6 +170,16 @@ func (w *work) resetStock(k *prekeysRow, stock []stocked) error {
 	return w.notice(NoticePrekeyReset, protocol.AccountID{}, "the rendezvous had other one-time keys of this device; they are replaced")
 }
 
+// claimed takes off the stock what the rendezvous has handed out.
+func (w *work) claimed(stock []stocked) error {
+	for _, s := range stock {
+		if err := w.ledger(ledger.OneTime, s.id[:], ledger.Claimed, "handed out by the rendezvous"); err != nil {
+			return err
+		}
+	}
+	return w.dropStock(stock)
+}
+
 func (w *work) dropStock(stock []stocked) error {
 	for _, s := range stock {
 		if err := w.delete(keyStock(s.number)); err != nil {
@@ -199,20 +189,29 @@ func (w *work) dropStock(stock []stocked) error {
 	return nil
 }
 
-// refill makes n one-time prekeys.
+// makeOneTime makes a one-time prekey.
+func (w *work) makeOneTime(k *prekeysRow, reason string) (prekey.Record, error) {
+	pair, err := prekey.NewOneTime(w.now, w.now.Add(prekey.OneTimeExpires), w.e.id.Device, w.e.id.DSK)
+	if err != nil {
+		return prekey.Record{}, fmt.Errorf("make one-time prekey: %w", err)
+	}
+	k.kept++
+	id := pair.Record.ID()
+	if err := w.ledger(ledger.OneTime, id[:], ledger.Created, reason); err != nil {
+		return prekey.Record{}, err
+	}
+	return pair.Record, w.put(keyOneTime(id), &pairRow{keepUntil: pair.Record.KeepUntil(), pair: pair.Marshal()})
+}
+
+// refill makes n one-time prekeys to be published.
 func (w *work) refill(k *prekeysRow, stock []stocked, n int) ([]stocked, error) {
-	id := w.e.id
 	for range n {
-		pair, err := prekey.NewOneTime(w.now, w.now.Add(prekey.OneTimeExpires), id.Device, id.DSK)
+		record, err := w.makeOneTime(k, "for the rendezvous")
 		if err != nil {
-			return nil, fmt.Errorf("make one-time prekey: %w", err)
-		}
-		k.uploads++
-		k.kept++
-		s := stocked{number: k.uploads, id: pair.Record.ID(), pending: true}
-		if err := w.put(keyOneTime(s.id), &pairRow{keepUntil: pair.Record.KeepUntil(), pair: pair.Marshal()}); err != nil {
 			return nil, err
 		}
+		k.uploads++
+		s := stocked{number: k.uploads, id: record.ID(), pending: true}
 		if err := w.setStocked(s); err != nil {
 			return nil, err
 		}

@@ -15,7 +15,7 @@ import (
 func (n *node) prekeyStatus() (s PrekeyStatus) {
 	n.w.t.Helper()
 	n.view(func(tx store.Tx) (err error) {
-		s, err = n.e.PrekeyStatus(tx)
+		s, err = n.e.PrekeyStatus(tx, n.w.now)
 		return err
 	})
 	return s
@@ -113,7 +113,7 @@ func TestOTK04_CrashAtEveryPoint(t *testing.T) {
 			up := a.plan(w.home.counts(a.device()))
 			got := w.home.upload(a.device(), up)
 			err := a.kv.Update(context.Background(), func(tx store.Tx) error {
-				_, err := a.e.PrekeysStored(tx, w.now, up, got)
+				_, _, err := a.e.PrekeysStored(tx, w.now, up, got)
 				return errors.Join(err, die)
 			})
 			if !errors.Is(err, die) {

@@ -77,7 +77,7 @@ func (n *node) step() bool {
 		busy = !n.w.now.Before(n.next.Add(-time.Second))
 	}
 	h := n.hint
-	n.hint = Hint{}
+	n.hint = Hint{NewRSA: h.NewRSA}
 	if n.offline {
 		n.hint.Lookup, n.hint.Refresh, n.hint.Prekeys = h.Lookup, h.Refresh, h.Prekeys
 	} else {
@@ -142,7 +142,7 @@ func (n *node) flush(to protocol.DeviceID) bool {
 	n.w.t.Helper()
 	var queue []Queued
 	n.view(func(tx store.Tx) (err error) {
-		queue, err = n.e.Queue(tx, to, 0, 1<<20, 64)
+		queue, err = n.e.Queue(tx, n.w.now, to, 0, 1<<20, 64)
 		return err
 	})
 	peer := n.w.nodeOf(to)
@@ -309,7 +309,7 @@ func (n *node) plan(have *wire.PrekeyCounts) (up *wire.UploadPrekeys) {
 func (n *node) stored(up *wire.UploadPrekeys, got *wire.PrekeyCounts) (again bool) {
 	n.w.t.Helper()
 	n.do(func(tx store.Tx) (h Hint, err error) {
-		again, err = n.e.PrekeysStored(tx, n.w.now, up, got)
+		again, h, err = n.e.PrekeysStored(tx, n.w.now, up, got)
 		return h, err
 	})
 	return again

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 
 	"google.golang.org/protobuf/proto"
@@ -25,7 +26,7 @@ func (w *work) post(device protocol.DeviceID, d *deviceRow, r itemRow, content *
 			return false, err
 		}
 		if ok {
-			return true, w.seal(device, d, s, r, content)
+			return true, errors.Join(w.seal(device, d, s, r, content), w.renew(d, s))
 		}
 	}
 	d.waiting++
@@ -74,6 +75,9 @@ func (w *work) seal(device protocol.DeviceID, d *deviceRow, s session.State, r i
 		return fmt.Errorf("encrypt: %w", err)
 	}
 	w.setSession(next)
+	if err := w.usedSession(d, s.ID()); err != nil {
+		return err
+	}
 	d.run = 0
 	w.count().items++
 	w.count().queued++

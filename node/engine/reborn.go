@@ -11,6 +11,7 @@ import (
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/account"
 	"github.com/parley-chat/parley/protocol/key"
+	"github.com/parley-chat/parley/protocol/ledger"
 	"github.com/parley-chat/parley/protocol/wire"
 	"github.com/parley-chat/parley/store"
 )
@@ -129,7 +130,7 @@ func (e *Engine) Reborn(tx store.Tx, now time.Time) (more bool, err error) {
 	}
 	for _, step := range []func() (bool, error){
 		func() (bool, error) {
-			return clearTables(tx, tableSession, tableGone, tableReplay, tableOneTime, tableSigned, tableStock, tablePrekeys)
+			return clearTables(tx, tableSession, tableGone, tableReplay, tableOneTime, tableSigned, tableStock, tableGiven, tablePrekeys)
 		},
 		w.unsealAll,
 		func() (bool, error) { return w.resetDevices(cursor) },
@@ -334,7 +335,17 @@ func (w *work) swap(r rebornRow) error {
 	if !ok {
 		return fmt.Errorf("%w: it does not certify the new device", ErrBadAnswer)
 	}
+	why := "another device took the place of this one"
+	if err := w.ledgerDevice(id.DSK, id.DIK, id.Host, ledger.Destroyed, why); err != nil {
+		return err
+	}
+	if err := w.ledgerAll(why); err != nil {
+		return err
+	}
 	id.become(r.newcomer, cert)
+	if err := w.ledgerDevice(id.DSK, id.DIK, id.Host, ledger.Created, why); err != nil {
+		return err
+	}
 	w.e = newEngine(id)
 	if err := errors.Join(id.save(w.tx), w.set(keyChain(id.Account), c.Bytes())); err != nil {
 		return err

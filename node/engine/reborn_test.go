@@ -202,7 +202,7 @@ func TestOTK15_NothingLeavesWhileReborn(t *testing.T) {
 	}
 	a.view(func(tx store.Tx) error {
 		devices, err := a.e.QueuedDevices(tx)
-		queue, err2 := a.e.Queue(tx, b.device(), 0, 1<<20, 10)
+		queue, err2 := a.e.Queue(tx, a.w.now, b.device(), 0, 1<<20, 10)
 		if len(devices)+len(queue) != 0 {
 			t.Error("something is handed out")
 		}
@@ -235,7 +235,7 @@ func crowded(t testing.TB) (w *world, a *node, friends []*node, want map[*node][
 	f := friends[0] // its second text is lost for ever, so the third is held
 	f.send(a, "lost")
 	f.view(func(tx store.Tx) error {
-		queue, err := f.e.Queue(tx, a.device(), 0, 1<<20, 10)
+		queue, err := f.e.Queue(tx, f.w.now, a.device(), 0, 1<<20, 10)
 		for _, q := range queue {
 			f.delivered(q)
 		}

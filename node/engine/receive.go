@@ -82,7 +82,7 @@ func (w *work) receiveOn(s session.State, o Opened, via Path) (protocol.Code, er
 	}
 	w.setSession(next)
 	d.opened(next)
-	if err := errors.Join(w.setSeen(o.id), w.receiveContent(&in)); err != nil {
+	if err := errors.Join(w.usedSession(d, next.ID()), w.setSeen(o.id), w.receiveContent(&in)); err != nil {
 		return protocol.Internal, err
 	}
 	return protocol.OK, w.drain(from, d) // an answer makes a session that had become too old usable again
@@ -192,8 +192,11 @@ func (w *work) keepSession(d *deviceRow, o Opened, s session.State) error {
 		return err
 	}
 	d.opened(s)
+	if err := w.usedPrekeys(d, op, s.ID()); err != nil {
+		return err
+	}
 	if op.HasOneTime {
-		return w.dropOneTime(op.OneTimeID)
+		return w.dropOneTime(op.OneTimeID, "used")
 	}
 	if err := w.set(keyReplay(op.SignedID, op.EK), []byte{rowVersion}); err != nil {
 		return err

@@ -53,11 +53,11 @@ func (w *work) openSessions(p *peerRow, a answer) (bad, err error) {
 
 // wantsSession tells whether a bundle of the device would be used.
 func (w *work) wantsSession(d *deviceRow) (bool, error) {
-	if d.revoked || w.e.stopped.Load() || d.waiting == 0 && !d.repairing {
+	if d.revoked || w.e.stopped.Load() || d.waiting == 0 && !d.repairing && !d.renewing {
 		return false, nil
 	}
 	_, ok, err := w.sendingSession(d)
-	return d.repairing || !ok, err
+	return d.repairing || d.renewing || !ok, err
 }
 
 // initiate makes a session with a device. The certificate is from its chain.
@@ -82,6 +82,7 @@ func (w *work) useSession(device protocol.DeviceID, d *deviceRow, s session.Stat
 	if err := w.addSession(device, d, s, until); err != nil {
 		return err
 	}
+	d.renewing = false
 	if err := w.at(until, timerReopen, device[:]); err != nil {
 		return err
 	}

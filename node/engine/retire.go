@@ -16,28 +16,32 @@ func Retire(tx store.Tx, now time.Time) (more bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if err := endIdentity(tx, id); err != nil {
+	w := &work{tx: tx, now: now}
+	if err := w.endIdentity(id); err != nil {
 		return false, err
 	}
-	return clearTables(tx, tableSession, tableOneTime, tableSigned, tableStock, tablePrekeys, tableReplay, tableGone)
+	return clearTables(tx, tableSession, tableOneTime, tableSigned, tableStock, tableGiven, tablePrekeys, tableReplay, tableGone)
 }
 
 // endIdentity destroys the keys that are few: those of the device, the account
 // keys and the RSA keys.
-func endIdentity(tx store.Tx, id *Identity) error {
+func (w *work) endIdentity(id *Identity) error {
 	if id.Revoked {
 		return nil
+	}
+	if err := w.ledgerEnd(id); err != nil {
+		return err
 	}
 	ended := *id
 	ended.Revoked = true
 	ended.DSK, ended.DIK, ended.Host = key.DevicePrivate{}, key.IdentityPrivate{}, key.HostPrivate{}
-	if err := ended.save(tx); err != nil {
+	if err := ended.save(w.tx); err != nil {
 		return err
 	}
-	if err := tx.Delete(keyReborn()); err != nil {
+	if err := w.delete(keyReborn()); err != nil {
 		return err
 	}
-	_, err := clearTables(tx, tableAccountKey, tableRSA)
+	_, err := clearTables(w.tx, tableAccountKey, tableRSA)
 	return err
 }
 

@@ -249,10 +249,12 @@ type countsRow struct {
 
 	troubles   uint32 // undecryptable events since
 	troubledAt time.Time
+
+	renewBefore time.Time // sessions made before are replaced at the next send
 }
 
 func (r *countsRow) encode() []byte {
-	e := newRow(60)
+	e := newRow(68)
 	e.u64(r.events)
 	e.u64(r.items)
 	e.u64(r.queued)
@@ -262,6 +264,7 @@ func (r *countsRow) encode() []byte {
 	e.u32(r.visitors)
 	e.u32(r.troubles)
 	e.time(r.troubledAt)
+	e.time(r.renewBefore)
 	return e.b
 }
 
@@ -270,5 +273,6 @@ func (r *countsRow) decode(b []byte) error {
 	r.events, r.items, r.queued, r.waiting = d.u64(), d.u64(), d.u64(), d.u64()
 	r.listed, r.incoming, r.visitors, r.troubles = d.u32(), d.u32(), d.u32(), d.u32()
 	r.troubledAt = d.time()
+	r.renewBefore = d.time()
 	return d.end("counter")
 }

@@ -148,6 +148,7 @@ type deviceRow struct {
 
 	repair    session.Repair
 	repairing bool               // a new session with reset is wanted, and a bundle for it
+	renewing  bool               // a new session is wanted in place of one that works
 	failed    protocol.SessionID // the session whose message did not open
 	reseal    uint64             // contents queued before this number are to be sealed anew; 0: none
 }
@@ -156,14 +157,15 @@ type deviceRow struct {
 type knownSession struct {
 	session.Info
 	until time.Time // of one we opened: when its prekeys expire; unanswered, it is not used after that
+	used  time.Time // last, to the minute; zero: never
 }
 
 func newDeviceRow(a protocol.AccountID) *deviceRow { return &deviceRow{account: a, next: 1} }
 
 func (r *deviceRow) encode() []byte {
-	e := newRow(176 + 41*len(r.sessions))
+	e := newRow(176 + 49*len(r.sessions))
 	e.raw(r.account[:])
-	e.bool(r.revoked, r.repairing)
+	e.bool(r.revoked, r.repairing, r.renewing)
 	e.u64(r.sentSeq)
 	e.u64(r.next)
 	e.u32(r.held)
@@ -182,6 +184,7 @@ func (r *deviceRow) encode() []byte {
 		e.bool(s.Confirmed, s.Initiator, s.Reset)
 		e.time(s.Created)
 		e.time(s.until)
+		e.time(s.used)
 	}
 	return e.b
 }
@@ -189,7 +192,7 @@ func (r *deviceRow) encode() []byte {
 func (r *deviceRow) decode(b []byte) error {
 	d := readRow(b)
 	d.fixed(r.account[:])
-	d.bool(&r.revoked, &r.repairing)
+	d.bool(&r.revoked, &r.repairing, &r.renewing)
 	r.sentSeq, r.next = d.u64(), d.u64()
 	r.held, r.waiting, r.run = d.u32(), d.u32(), d.u32()
 	r.heard, r.resent = d.time(), d.time()
@@ -199,13 +202,13 @@ func (r *deviceRow) decode(b []byte) error {
 	r.repair = repair
 	d.fixed(r.failed[:])
 	r.reseal = d.u64()
-	r.sessions = make([]knownSession, d.count(41))
+	r.sessions = make([]knownSession, d.count(49))
 	for i := range r.sessions {
 		s := &r.sessions[i]
 		d.fixed(s.ID[:])
 		s.Gen = d.u64()
 		d.bool(&s.Confirmed, &s.Initiator, &s.Reset)
-		s.Created, s.until = d.time(), d.time()
+		s.Created, s.until, s.used = d.time(), d.time(), d.time()
 	}
 	return d.end("device")
 }

@@ -32,9 +32,15 @@ func (r *pairRow) decode(b []byte) error {
 type prekeysRow struct {
 	signed         protocol.PrekeyID // the newest; zero: none yet
 	signedPending  bool              // not confirmed by the rendezvous
+	signedUsed     bool              // a session was opened with it
+	liveAt         time.Time         // when the newest was made that the rendezvous confirmed; zero: none
 	signedAt       time.Time
 	rotateAt       time.Time
-	fallback       bool // the newest signed one served as the last resort
+	fallback       bool   // the newest signed one served as the last resort,
+	fallbacks      uint32 // this often
+	rsaWanted      bool   // asked for by the user, not yet made
+	rsaRotateAt    time.Time
+	rsaLive        [32]byte // the one that the rendezvous last confirmed
 	published, cap uint32
 	lastUpload     time.Time
 	problem        string
@@ -43,13 +49,18 @@ type prekeysRow struct {
 	resetting      bool      // an upload with reset is not confirmed yet
 	resetAt        time.Time // when the stock was last replaced
 	conflicts      uint8     // uploads with conflicts in a row
+	conflictAt     time.Time // the last one
 	notBefore      time.Time // no upload is planned before this
 }
 
 func (r *prekeysRow) encode() []byte {
-	e := newRow(128 + len(r.problem))
+	e := newRow(192 + len(r.problem))
 	e.raw(r.signed[:])
-	e.bool(r.signedPending, r.fallback, r.resetting)
+	e.bool(r.signedPending, r.fallback, r.resetting, r.rsaWanted, r.signedUsed)
+	e.u32(r.fallbacks)
+	e.time(r.liveAt)
+	e.time(r.rsaRotateAt)
+	e.raw(r.rsaLive[:])
 	e.time(r.signedAt)
 	e.time(r.rotateAt)
 	e.u32(r.published)
@@ -60,6 +71,7 @@ func (r *prekeysRow) encode() []byte {
 	e.u32(r.kept)
 	e.time(r.resetAt)
 	e.u8(r.conflicts)
+	e.time(r.conflictAt)
 	e.time(r.notBefore)
 	return e.b
 }
@@ -67,7 +79,10 @@ func (r *prekeysRow) encode() []byte {
 func (r *prekeysRow) decode(b []byte) error {
 	d := readRow(b)
 	d.fixed(r.signed[:])
-	d.bool(&r.signedPending, &r.fallback, &r.resetting)
+	d.bool(&r.signedPending, &r.fallback, &r.resetting, &r.rsaWanted, &r.signedUsed)
+	r.fallbacks = d.u32()
+	r.liveAt, r.rsaRotateAt = d.time(), d.time()
+	d.fixed(r.rsaLive[:])
 	r.signedAt, r.rotateAt = d.time(), d.time()
 	r.published, r.cap = d.u32(), d.u32()
 	r.lastUpload = d.time()
@@ -76,6 +91,7 @@ func (r *prekeysRow) decode(b []byte) error {
 	r.kept = d.u32()
 	r.resetAt = d.time()
 	r.conflicts = d.u8()
+	r.conflictAt = d.time()
 	r.notBefore = d.time()
 	return d.end("prekeys")
 }

@@ -16,7 +16,7 @@ func (n *node) intoMailbox(to *node, text string) (env []byte) {
 	n.w.t.Helper()
 	n.send(to, text)
 	n.do(func(tx store.Tx) (Hint, error) {
-		queue, err := n.e.Queue(tx, to.device(), 0, 1<<20, 10)
+		queue, err := n.e.Queue(tx, n.w.now, to.device(), 0, 1<<20, 10)
 		if err != nil || len(queue) != 1 {
 			return Hint{}, fmt.Errorf("%d envelopes queued: %w", len(queue), err)
 		}

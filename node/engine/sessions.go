@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/ledger"
 	"github.com/parley-chat/parley/protocol/session"
 	"github.com/parley-chat/parley/store"
 )
@@ -64,12 +65,20 @@ func (r *deviceRow) nextGen(now time.Time) uint64 {
 // addSession adds a session with a device. Of too many the one with the lowest
 // generation goes that is not the one to send on.
 func (w *work) addSession(device protocol.DeviceID, d *deviceRow, s session.State, until time.Time) error {
+	id := s.ID()
+	how := "opened by the other device"
+	if s.Initiator() {
+		how = "opened by this device"
+	}
+	if err := w.ledger(ledger.Session, id[:], ledger.Created, how); err != nil {
+		return err
+	}
 	w.setSession(s)
 	if ahead(w.now, d.highest) {
 		d.highest = 0
 	}
 	d.highest = max(d.highest, s.Gen())
-	d.sessions = append(d.sessions, knownSession{s.Info(), until})
+	d.sessions = append(d.sessions, knownSession{Info: s.Info(), until: until})
 	for len(d.sessions) > protocol.MaxSessions {
 		keep, _ := d.choose(w.now)
 		oldest := -1
@@ -78,7 +87,7 @@ func (w *work) addSession(device protocol.DeviceID, d *deviceRow, s session.Stat
 				oldest = i
 			}
 		}
-		if err := w.forgetSession(device, d, d.sessions[oldest].ID); err != nil {
+		if err := w.forgetSession(device, d, d.sessions[oldest].ID, "too many with the device"); err != nil {
 			return err
 		}
 	}
@@ -89,13 +98,55 @@ func (w *work) addSession(device protocol.DeviceID, d *deviceRow, s session.Stat
 // as mail of it can come, which is then known to be lost.
 const goneFor = protocol.MailboxTTL + 24*time.Hour
 
-func (w *work) forgetSession(device protocol.DeviceID, d *deviceRow, id protocol.SessionID) error {
+func (w *work) forgetSession(device protocol.DeviceID, d *deviceRow, id protocol.SessionID, reason string) error {
+	if err := w.endSession(d, id, reason); err != nil {
+		return err
+	}
 	d.sessions = slices.DeleteFunc(d.sessions, func(s knownSession) bool { return s.ID == id })
 	w.dropSession(id)
 	if err := w.set(keyGone(id), device[:]); err != nil {
 		return err
 	}
 	return w.at(w.now.Add(goneFor), timerGone, id[:])
+}
+
+// endSession notes when a session was last used, and that it is destroyed.
+func (w *work) endSession(d *deviceRow, id protocol.SessionID, reason string) error {
+	for _, s := range d.sessions {
+		if s.ID != id || s.used.IsZero() {
+			continue
+		}
+		if err := w.ledger(ledger.Session, id[:], ledger.LastUsed, "at "+s.used.Format(time.RFC3339)); err != nil {
+			return err
+		}
+	}
+	return w.ledger(ledger.Session, id[:], ledger.Destroyed, reason)
+}
+
+// usedSession notes that something was sealed or opened with a session.
+func (w *work) usedSession(d *deviceRow, id protocol.SessionID) error {
+	i := slices.IndexFunc(d.sessions, func(s knownSession) bool { return s.ID == id })
+	if i < 0 {
+		return nil
+	}
+	first := d.sessions[i].used.IsZero()
+	d.sessions[i].used = w.now.Truncate(time.Minute)
+	if !first {
+		return nil
+	}
+	return w.ledger(ledger.Session, id[:], ledger.Used, "")
+}
+
+// renew asks for a new session with a device if the one to send on was made
+// before the user wanted all of them replaced. It goes on being used until the
+// new one is there.
+func (w *work) renew(d *deviceRow, s session.State) error {
+	before := w.count().renewBefore
+	if d.renewing || before.IsZero() || before.After(w.now) || !s.Created().Before(before) {
+		return nil
+	}
+	d.renewing = true
+	return w.wantLookup(d.account)
 }
 
 // deviceOfGone returns whose a dropped session was; zero: it was none of ours.

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/ledger"
 	"github.com/parley-chat/parley/protocol/session"
 	"github.com/parley-chat/parley/store"
 )
@@ -159,14 +160,14 @@ func (w *work) sweepPrivates(from []byte) error {
 	if from[0] == tableOneTime {
 		return w.at(w.now, timerPrivates, []byte{tableSigned})
 	}
-	return nil
+	return w.sweepRSA()
 }
 
 // destroy removes a prekey. Of a signed one there may be any number of openings
 // to forget; they go with as many firings as it takes, the prekey last.
 func (w *work) destroy(key []byte) error {
 	if key[0] == tableOneTime {
-		return w.dropOneTime(protocol.PrekeyID(key[1:]))
+		return w.dropOneTime(protocol.PrekeyID(key[1:]), "expired")
 	}
 	rows := 0
 	more := false
@@ -178,6 +179,9 @@ func (w *work) destroy(key []byte) error {
 		return true, w.delete(pair.Key)
 	})
 	if err != nil || more {
+		return err
+	}
+	if err := w.ledger(ledger.Signed, key[1:], ledger.Destroyed, "expired"); err != nil {
 		return err
 	}
 	return w.delete(key)

@@ -24,6 +24,7 @@ const (
 	timerPrekeys  timer = 9  // rotate the signed prekey
 	timerGone     timer = 11 // forget whose a dropped session was; id: session
 	timerReopen   timer = 10 // replace a session of ours that was not answered; id: device
+	timerRSA      timer = 15 // replace the RSA key, or ask for one again
 
 	timerShare timer = 12 // tell a sibling more of what it does not know; id: device
 	timerEarly timer = 13 // forget the state of a message that did not come; id: message
@@ -132,6 +133,8 @@ func (w *work) fire(key []byte) error {
 	case timerPrekeys:
 		w.hint.Prekeys = true
 		return nil
+	case timerRSA:
+		return w.rsaDue()
 	case timerExpire:
 		return w.expire(id)
 	case timerSkipped:

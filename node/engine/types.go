@@ -168,16 +168,6 @@ type Queued struct {
 	Since    time.Time
 }
 
-// PrekeyStatus is the health of our published keys.
-type PrekeyStatus struct {
-	Published   int // one-time prekeys at the rendezvous, as it last said
-	Cap         int
-	SignedSince time.Time // zero: none made yet
-	LastUpload  time.Time
-	LastProblem string
-	Fallback    bool // a session was opened without a one-time prekey since the last rotation
-}
-
 // Hint says what changed, so that the caller looks there. It never says what
 // to: that is read from the store. A lost hint costs time, no data.
 type Hint struct {
@@ -186,6 +176,7 @@ type Hint struct {
 	Refresh  []protocol.AccountID // look up without prekeys, then the same
 	Contacts bool                 // the allow list changed: see AllowList
 	Prekeys  bool                 // see PrekeyPlan
+	NewRSA   bool                 // make an RSA key, then AddRSA
 	Events   bool                 // see Events
 	Tick     bool                 // Tick may be due earlier than it last said
 	Chain    bool                 // certificates are to be renewed: see Renew
@@ -201,6 +192,7 @@ func (h *Hint) Merge(o Hint) {
 	h.Refresh = addOnce(h.Refresh, o.Refresh...)
 	h.Contacts = h.Contacts || o.Contacts
 	h.Prekeys = h.Prekeys || o.Prekeys
+	h.NewRSA = h.NewRSA || o.NewRSA
 	h.Events = h.Events || o.Events
 	h.Tick = h.Tick || o.Tick
 	h.Chain = h.Chain || o.Chain

@@ -43,6 +43,10 @@ func routes(n *node.Node, stop func()) http.Handler {
 	mux.HandleFunc("POST /v1/devices/{device}/rename", answer(s.renameDevice))
 	mux.HandleFunc("POST /v1/devices/{device}/revoke", answer(s.revokeDevice))
 	mux.HandleFunc("POST /v1/burn", answer(s.burn))
+	mux.HandleFunc("GET /v1/keys", answer(s.keys))
+	mux.HandleFunc("POST /v1/keys/rotate", answer(s.rotateKeys))
+	mux.HandleFunc("POST /v1/keys/doctor", answer(s.doctor))
+	mux.HandleFunc("GET /v1/keys/ledger", answer(s.ledger))
 	mux.HandleFunc("POST /v1/down", answer(s.down))
 	mux.HandleFunc("/", answer(func(r *http.Request) (any, error) {
 		return nil, refuse(api.ErrNotFound, "no such request: "+r.Method+" "+r.URL.Path)
