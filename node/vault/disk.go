@@ -78,6 +78,10 @@ func tidy(path string) error {
 			}
 			continue
 		}
+		// That it was renamed must be durable before the old one is destroyed.
+		if err := syncDir(filepath.Dir(path)); err != nil {
+			return err
+		}
 		if err := shred(left); err != nil {
 			return err
 		}

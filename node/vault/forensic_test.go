@@ -244,13 +244,14 @@ func TestKLC13_BurnedIsUnreadable(t *testing.T) {
 
 func TestBurnNothing(t *testing.T) {
 	dir := private(t)
-	other := filepath.Join(dir, "vaulted")
-	os.WriteFile(other, []byte("not ours"), 0o600)
+	for _, name := range []string{"vaulted", "vault.key", "wrap.txt"} {
+		os.WriteFile(filepath.Join(dir, name), []byte("not ours"), 0o600)
+	}
 	if err := Burn(dir); !errors.Is(err, ErrNoVault) {
 		t.Errorf("a directory without a vault: %v", err)
 	}
-	if b, err := os.ReadFile(other); err != nil || string(b) != "not ours" {
-		t.Errorf("burned something else: %q, %v", b, err)
+	if names := list(t, dir); fmt.Sprint(names) != "[vault.key vaulted wrap.txt]" {
+		t.Errorf("burned something else; left are %v", names)
 	}
 	if err := Burn(filepath.Join(dir, "missing")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no directory: %v", err)

@@ -138,8 +138,7 @@ func Burn(dir string) error {
 	burned := false
 	var errs []error
 	for _, e := range entries { // the vault file comes first
-		name, _, _ := strings.Cut(e.Name(), ".") // also what a crash left
-		if name == fileName || name == wrapName {
+		if holdsKeys(e.Name()) {
 			burned = true
 			errs = append(errs, shred(filepath.Join(dir, e.Name())))
 		}
@@ -151,6 +150,16 @@ func Burn(dir string) error {
 		return fmt.Errorf("%w in %s", ErrNoVault, dir)
 	}
 	return nil
+}
+
+// holdsKeys knows the files of a vault by name, also what a crash left.
+func holdsKeys(name string) bool {
+	for _, file := range []string{fileName, wrapName} {
+		if name == file || strings.HasPrefix(name, file+newSuffix) || name == file+oldSuffix {
+			return true
+		}
+	}
+	return false
 }
 
 func (v *Vault) path(name string) string { return filepath.Join(v.dir, name) }
