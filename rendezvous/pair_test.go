@@ -129,7 +129,13 @@ func TestPairing(t *testing.T) {
 }
 
 func TestPairingEndsWithEitherEnd(t *testing.T) {
-	s := startServer(t, nil)
+	for name, addr := range map[string]string{"TCP": "/ip4/127.0.0.1/tcp/0", "QUIC": "/ip4/127.0.0.1/udp/0/quic-v1"} {
+		t.Run(name, func(t *testing.T) { testPairingEnds(t, addr) })
+	}
+}
+
+func testPairingEnds(t *testing.T, addr string) {
+	s := startServer(t, func(c *Config) { c.Listen = []string{addr} })
 	alice, machine := member(t, s, "alice"), newDevice(t, s, "machine")
 	for name, end := range map[string]func(opener, joiner *pairEnd) (other *pairEnd){
 		"opener closes": func(o, j *pairEnd) *pairEnd { o.s.Close(); return j },
