@@ -177,6 +177,7 @@ func TestStrangersMayOnlyRegister(t *testing.T) {
 		{Call: &wire.Request_Ack{Ack: &wire.Ack{}}},
 		{Call: &wire.Request_Where{Where: &wire.Where{Account: alice.owner[:]}}},
 		{Call: &wire.Request_CreateInvite{CreateInvite: &wire.CreateInvite{}}},
+		{Call: &wire.Request_Heads{Heads: &wire.Heads{}}},
 		{},
 	} {
 		stranger.refused(protocol.NotMember, req)

@@ -13,6 +13,10 @@ import (
 	"github.com/parley-chat/parley/store"
 )
 
+// maxChanged is how many changed accounts one hint tells: with the presence of
+// protocol.MaxContacts accounts it still has less fields than a frame may.
+const maxChanged = 1000
+
 // link is a device's standing stream. One goroutine reads beats, another one
 // writes hints. What is to be written is not queued but merged, so a slow
 // reader costs no memory and misses nothing but intermediate states.
@@ -163,7 +167,13 @@ func (l *link) take() (hint *wire.Hint, last bool) {
 		hint.Presence = append(hint.Presence, &wire.Presence{Account: id[:], Online: online})
 	}
 	for id := range n.changed {
+		if len(hint.Changed) == maxChanged { // the rest comes next
+			l.news.changed = n.changed
+			l.rouse()
+			break
+		}
 		hint.Changed = append(hint.Changed, id[:])
+		delete(n.changed, id)
 	}
 	return hint, false
 }

@@ -308,6 +308,41 @@ func TestHintsAreMerged(t *testing.T) {
 	}
 }
 
+// However much there is to tell at once, each hint fits a frame, and all is told.
+func TestHintsFitAFrame(t *testing.T) {
+	l := &link{wake: make(chan struct{}, 1)}
+	account := func(i int) protocol.AccountID { return protocol.AccountID{byte(i), byte(i >> 8), 1} }
+	for i := range protocol.MaxContacts {
+		l.tellPresence(account(i), true)
+		l.tellChanged(account(i))
+		l.tellChanged(account(i))
+	}
+	changed, presence := map[protocol.AccountID]bool{}, 0
+	for range l.wake {
+		h, _ := l.take()
+		if h == nil {
+			break
+		}
+		got := &wire.Hint{}
+		if err := wire.ReadMsg(bytes.NewReader(frame(t, h)), got); err != nil {
+			t.Fatal(err)
+		}
+		presence += len(got.GetPresence())
+		for _, b := range got.GetChanged() {
+			changed[protocol.AccountID(b)] = true
+		}
+		if len(changed) == protocol.MaxContacts {
+			break
+		}
+	}
+	if len(changed) != protocol.MaxContacts || presence != protocol.MaxContacts {
+		t.Errorf("told %d changes and the presence of %d", len(changed), presence)
+	}
+	if h, _ := l.take(); h != nil {
+		t.Errorf("nothing is left, got %v", h)
+	}
+}
+
 // The same over QUIC, where the end of a stream is another mechanism.
 func TestLinkOverQUIC(t *testing.T) {
 	s := startServer(t, func(c *Config) { c.Listen = []string{"/ip4/127.0.0.1/udp/0/quic-v1"} })

@@ -143,13 +143,17 @@ func TestContactRequests(t *testing.T) {
 	bob.ack(first)
 	expectCodes(t, alice.put(item(bob, request, []byte("please?"))), protocol.OK)
 
-	// Ten an hour, thirty a day; four are used up.
+	phone := bob.second() // a device that came later gets one too
+	expectCodes(t, alice.put(item(bob, request, []byte("you?")), item(phone, request, []byte("you?"))), protocol.RequestPending, protocol.OK)
+	expectCodes(t, alice.put(item(phone, request, []byte("now?"))), protocol.RequestPending)
+
+	// Ten an hour, thirty a day; six are used up.
 	ask := func() *wire.PutResult {
 		to := member(t, s, fmt.Sprintf("person_%d", s.clock.Now().UnixNano()%1e9))
 		s.clock.add(time.Nanosecond)
 		return alice.must(&wire.Request{Call: &wire.Request_Put{Put: &wire.Put{Items: []*wire.PutItem{item(to, request, []byte("hi"))}}}}).GetPutResults().GetResults()[0]
 	}
-	for range 6 {
+	for range 4 {
 		if r := ask(); r.GetCode() != 0 {
 			t.Fatalf("refused early: %v", r)
 		}

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -178,4 +179,36 @@ func stock(b *testing.B, r store.Rendezvous, devices []protocol.DeviceID, n int)
 			}
 		}
 	}
+}
+
+// BenchmarkHeads is what the start of a link of an account with the most
+// contacts costs, each with a chain of 8 KiB.
+func BenchmarkHeads(b *testing.B) {
+	r, _ := benchStore(b, 1)
+	owner := protocol.AccountID(sha256.Sum256([]byte("bench")))
+	list := make([]protocol.AccountID, protocol.MaxContacts)
+	var wg sync.WaitGroup
+	for w := range 64 {
+		wg.Go(func() {
+			for i := w; i < len(list); i += 64 {
+				list[i] = sha256.Sum256(fmt.Append(nil, "contact", i))
+				p := store.RegisterParams{Name: fmt.Sprint("contact", i), Account: list[i], Chain: make([]byte, 8<<10), Now: start}
+				if err := r.Register(b.Context(), p); err != nil {
+					b.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if err := r.SetContacts(b.Context(), owner, list); err != nil {
+		b.Fatal(err)
+	}
+	before := cpuTime()
+	for b.Loop() {
+		heads, err := r.Heads(b.Context(), owner)
+		if err != nil || len(heads) != len(list)+1 {
+			b.Fatal(len(heads), err)
+		}
+	}
+	report(b, float64(b.N), before)
 }

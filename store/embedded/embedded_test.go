@@ -31,9 +31,10 @@ func mustOver(t testing.TB, kv store.KV) store.Rendezvous {
 var (
 	claims  = storetest.Claims(over)
 	letters = storetest.Letters(over)
+	chains  = storetest.Chains(over)
 )
 
-func TestMain(m *testing.M) { storetest.Main(m, openBadger, claims, letters) }
+func TestMain(m *testing.M) { storetest.Main(m, openBadger, claims, letters, chains) }
 
 func TestMemory(t *testing.T) {
 	storetest.RunRendezvous(t, func(t *testing.T) store.Rendezvous { return mustOver(t, memory.New()) })
@@ -54,6 +55,8 @@ func TestBadger(t *testing.T) {
 func TestOTK04_KillDuringClaims(t *testing.T) { claims.Run(t, openBadger, 10) }
 
 func TestKillDuringPut(t *testing.T) { letters.Run(t, openBadger, 10) }
+
+func TestKillDuringChains(t *testing.T) { chains.Run(t, openBadger, 10) }
 
 // TestNewerSchema: a store of a newer version is refused and not touched.
 func TestNewerSchema(t *testing.T) {

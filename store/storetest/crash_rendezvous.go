@@ -164,3 +164,66 @@ func checkLetters(r store.Rendezvous, device protocol.DeviceID, acks []string) e
 	}
 	return err
 }
+
+// Chains is the workload of a rendezvous that is killed while an account grows
+// and its device starts again and again: what was answered is there whole, and
+// a start from before it is refused.
+func Chains(over func(store.KV) (store.Rendezvous, error)) Crash {
+	alice, device := accountID("alice"), deviceID("alice", 0)
+	at := func(seq uint64) store.StoreStart { return store.StoreStart{Counter: seq, Start: [16]byte{1}} }
+	return Crash{
+		Name: "chains",
+		Work: func(kv store.KV, ack func(string, ...any)) error {
+			r, err := over(kv)
+			if err != nil {
+				return err
+			}
+			if err := r.Register(ctx, registration("alice", 1)); err != nil {
+				return err
+			}
+			a, err := r.Account(ctx, alice)
+			if err != nil {
+				return err
+			}
+			for seq := a.ChainSeq + 1; ; seq++ {
+				if err := r.SetChain(ctx, chain("alice", seq, 0, int(seq))); err != nil {
+					return err
+				}
+				if err := r.CheckStore(ctx, device, at(seq)); err != nil {
+					return err
+				}
+				ack("%d", seq)
+			}
+		},
+		Check: func(kv store.KV, acks []string) error {
+			r, err := over(kv)
+			if err != nil {
+				return err
+			}
+			a, err := r.Account(ctx, alice)
+			if err != nil {
+				return err
+			}
+			var last uint64
+			fmt.Sscan(acks[len(acks)-1], &last)
+			want := chain("alice", a.ChainSeq)
+			if a.ChainSeq < last || string(a.Chain) != string(want.Chain) {
+				return fmt.Errorf("the chain is at %d after %d, with %d bytes", a.ChainSeq, last, len(a.Chain))
+			}
+			heads, err := r.Heads(ctx, alice)
+			if err != nil || len(heads) != 1 || string(heads[0].Hash[:]) != string(a.ChainHead[:16]) {
+				return fmt.Errorf("heads %x, %w; the chain has %x", heads, err, a.ChainHead)
+			}
+			devices, err := r.Devices(ctx, alice)
+			if err != nil || uint64(len(devices)) != a.ChainSeq { // one at the genesis, and one with each statement but the first
+				return fmt.Errorf("%d devices at %d, %w", len(devices), a.ChainSeq, err)
+			}
+			for _, start := range []store.StoreStart{at(last - 1), {Counter: last, Start: [16]byte{2}}} {
+				if err := r.CheckStore(ctx, device, start); protocol.CodeOf(err) != protocol.StoreRolledBack {
+					return fmt.Errorf("start %d after %d: %v", start.Counter, last, err)
+				}
+			}
+			return nil
+		},
+	}
+}
