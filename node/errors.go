@@ -9,6 +9,7 @@ import (
 	"github.com/parley-chat/parley/node/api"
 	"github.com/parley-chat/parley/node/engine"
 	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/pairing"
 	"github.com/parley-chat/parley/store"
 )
 
@@ -20,6 +21,14 @@ var told = []struct {
 	hint string
 }{
 	{ErrOffline, api.ErrOffline, "parley status"},
+	{pairing.ErrWrongCode, api.ErrRefused, "the code is used up; get a new one: parley device add"},
+	{errPairingEnded, api.ErrTimeout, "get a new code: parley device add"},
+	{errAnotherAdded, api.ErrConflict, "finish it first, or wait five minutes"},
+	{errNobodyAsks, api.ErrConflict, "get a new code: parley device add"},
+	{engine.ErrTooManyDevices, api.ErrConflict, "parley device revoke DEVICE"},
+	{engine.ErrNoAccountKey, api.ErrConflict, "use another of your devices for this"},
+	{engine.ErrBadDeviceName, api.ErrBadInput, ""},
+	{engine.ErrRecovered, api.ErrConflict, "parley verify NAME"},
 	{engine.ErrNotFound, api.ErrNotFound, "parley contacts"},
 	{engine.ErrNotContact, api.ErrNotFound, "parley add NAME"},
 	{engine.ErrNotAccepted, api.ErrNotAccepted, "wait for their answer: parley contacts"},

@@ -68,6 +68,9 @@ func (h *home) run(ctx context.Context) error {
 	failures := 0
 	for ctx.Err() == nil {
 		welcomed, err := h.session(ctx)
+		if errors.Is(err, ErrReborn) {
+			return err
+		}
 		if ctx.Err() != nil {
 			break
 		}
@@ -119,7 +122,15 @@ func (h *home) session(ctx context.Context) (welcomed bool, err error) {
 	hangUp := func() { h.n.host.Network().ClosePeer(h.info.ID) }
 	defer hangUp()
 	l, w, err := h.openLink(ctx)
-	if err != nil {
+	switch code := protocol.CodeOf(err); {
+	case code == protocol.DeviceCloned, code == protocol.StoreRolledBack:
+		return false, h.n.becomeNewDevice(ctx, err)
+	case code == protocol.Revoked:
+		return false, errors.Join(err, h.n.fetchOwnChain(ctx)) // the chain must say so too
+	case err != nil:
+		return false, err
+	}
+	if err := h.n.catchUp(ctx, w); err != nil {
 		return false, err
 	}
 	g, ctx := errgroup.WithContext(ctx)

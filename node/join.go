@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
-	ma "github.com/multiformats/go-multiaddr"
-
 	"github.com/parley-chat/parley/node/api"
 	"github.com/parley-chat/parley/node/engine"
 	"github.com/parley-chat/parley/node/vault"
@@ -118,39 +116,20 @@ func loadIdentity(ctx context.Context, kv store.KV) (id *engine.Identity, chain 
 	return id, chain, err
 }
 
-// register connects, without listening, and makes the one call that strangers
-// may make.
+// register makes the one call that a stranger may make to become somebody.
 func register(ctx context.Context, log *slog.Logger, id *engine.Identity, chain []byte, p JoinParams) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
-	info, err := homeInfo(id.Home)
+	s, err := meet(ctx, log, id.Host, id.Home)
 	if err != nil {
 		return err
 	}
-	n := &Node{log: log, now: time.Now, interfaces: &interfaces{}, punches: &punches{}}
-	n.gate = newGate(info, n.interfaces)
-	n.host, err = newHost(hostParams{
-		seed: id.Host.Bytes(), agent: "parley", gate: n.gate, home: info, punches: n.punches,
-		announce:  func([]ma.Multiaddr) []ma.Multiaddr { return nil },
-		punchWith: punchAddrs{gate: n.gate, own: n.ownAddrs},
-	})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, n.host.Close()) }()
-	h := newHome(n, info)
-	if err := h.connect(ctx); err != nil {
-		return fmt.Errorf("%w: %w", ErrOffline, err)
-	}
+	defer func() { err = errors.Join(err, s.close()) }()
 	req := &wire.Register{Name: id.Name, Chain: chain}
 	if p.Invite.Token != [16]byte{} {
 		req.Invite = p.Invite.Token[:]
 	}
-	resp, err := h.exchange(ctx, &wire.Request{Call: &wire.Request_Register{Register: req}})
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrOffline, err)
-	}
-	if err := refusalIn(resp); err != nil {
+	if _, err := s.call(ctx, &wire.Request{Call: &wire.Request_Register{Register: req}}); err != nil {
 		return fmt.Errorf("register %s: %w", id.Name, err)
 	}
 	return nil

@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -60,7 +61,7 @@ type Node struct {
 	now     func() time.Time
 	log     *slog.Logger
 
-	kv         store.KV
+	kv         *vault.Store
 	eng        *engine.Engine
 	self       *engine.Identity
 	host       host.Host
@@ -75,6 +76,11 @@ type Node struct {
 	dialer  *dialer
 	outbox  *outbox
 	ticks   nudge // Tick may be due
+	ended   nudge // this device was revoked
+	burned  atomic.Bool
+
+	chainMu sync.Mutex // one change of our own chain at a time
+	adding  adding     // a device that is being added
 
 	events    bell // rung after a commit that made an event
 	reachable atomic.Int32
@@ -99,7 +105,7 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 	n := &Node{
 		dir: cfg.Dir, version: cfg.Version, now: cfg.Now, log: cmp.Or(cfg.Log, slog.Default()),
 		interfaces: &interfaces{}, punches: &punches{},
-		drain: newNudge(), ticks: newNudge(),
+		drain: newNudge(), ticks: newNudge(), ended: newNudge(),
 		msgSlots: make(chan struct{}, maxInboundMsg),
 	}
 	if n.now == nil {
@@ -130,10 +136,7 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 
 // open is the second half of New: what reads the store.
 func (n *Node) open(ctx context.Context, cfg Config) error {
-	err := n.kv.View(ctx, func(tx store.Tx) (err error) {
-		n.eng, err = engine.Load(tx)
-		return err
-	})
+	err := n.loadEngine(ctx)
 	if errors.Is(err, engine.ErrNoIdentity) {
 		return ErrNotJoined
 	}
@@ -148,6 +151,24 @@ func (n *Node) open(ctx context.Context, cfg Config) error {
 		return err
 	}
 	return n.refreshPeers(ctx)
+}
+
+// loadEngine finishes first what a crash cut off: becoming a device.
+func (n *Node) loadEngine(ctx context.Context) error {
+	if err := finishLink(ctx, n.kv); err != nil {
+		return err
+	}
+	load := func(tx store.Tx) (err error) {
+		n.eng, err = engine.Load(tx)
+		return err
+	}
+	if err := n.kv.View(ctx, load); err != nil || !n.eng.Swapping() {
+		return err
+	}
+	if err := n.swapDevice(ctx); err != nil {
+		return err
+	}
+	return n.kv.View(ctx, load)
 }
 
 func (n *Node) makeHost(cfg Config) error {
@@ -180,7 +201,9 @@ func (n *Node) makeHost(cfg Config) error {
 }
 
 // Run does the node's work until ctx ends. It returns when every goroutine has
-// ended, and then the node is closed. These are the goroutines:
+// ended, and then the node is closed. ErrReborn means that the folder is another
+// device now: open it again. engine.ErrRevoked means that it is none any more.
+// These are the goroutines:
 func (n *Node) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, n.Close()) }()
 	if err := n.startListening(ctx); err != nil {
@@ -195,6 +218,8 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	g.Go(func() error { return n.dialer.run(ctx) })  // connections to contacts: upgrades, clearing up, addresses
 	g.Go(func() error { return n.runTick(ctx) })     // what the engine does by time
 	g.Go(func() error { return n.watch(ctx) })       // network changes and sleep
+	g.Go(func() error { return n.retire(ctx) })      // the end of this device, should it be revoked
+	g.Go(func() error { return n.runRotate(ctx) })   // the key that private keys and sessions are sealed under
 	if n.lan != nil {
 		g.Go(func() error { return n.lan.run(ctx) }) // mDNS; one reader per network interface
 	}
@@ -222,6 +247,9 @@ func (n *Node) Close() (err error) {
 		}
 		n.others.Wait()
 		err = errors.Join(err, n.kv.Close())
+		if n.burned.Load() { // nobody can read it any more
+			err = errors.Join(err, os.RemoveAll(filepath.Join(n.dir, storeDir)))
+		}
 	})
 	return err
 }
@@ -276,8 +304,14 @@ func (n *Node) dispatch(ctx context.Context, h engine.Hint) {
 	if h.Prekeys {
 		n.sync.prekeys(nil)
 	}
+	if h.Chain {
+		n.sync.chain()
+	}
 	if h.Tick {
 		n.ticks.push()
+	}
+	if h.Revoked {
+		n.ended.push()
 	}
 }
 
@@ -305,16 +339,28 @@ func (n *Node) refreshPeers(ctx context.Context) error {
 }
 
 // openStore opens the vault in dir and the sealed store beside it.
-func openStore(dir string, s vault.Secret, log *slog.Logger) (store.KV, error) {
+func openStore(dir string, s vault.Secret, log *slog.Logger) (*vault.Store, error) {
 	v, err := vault.Open(dir, s)
 	if err != nil {
 		return nil, fmt.Errorf("unlock %s: %w", dir, err)
 	}
+	db, err := openBadger(dir, log)
+	if err != nil {
+		return nil, err
+	}
+	kv, err := v.Seal(db, engine.Ephemeral)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("unlock %s: %w", dir, err), db.Close())
+	}
+	return kv, nil
+}
+
+func openBadger(dir string, log *slog.Logger) (store.KV, error) {
 	db, err := badger.Open(badger.Options{Dir: filepath.Join(dir, storeDir), Log: log})
 	if err != nil {
 		return nil, fmt.Errorf("open store in %s: %w", dir, err)
 	}
-	return v.Seal(db), nil
+	return db, nil
 }
 
 const storeDir = "store"

@@ -30,6 +30,7 @@ type syncer struct {
 	havePre    *wire.PrekeyCounts // as the rendezvous last said; nil: did not say
 	wantPre    bool
 	wantList   bool
+	wantChain  bool
 	listDigest []byte // of the list the rendezvous has; nil: not known
 }
 
@@ -40,6 +41,7 @@ func (s *syncer) welcome(w *wire.Welcome) {
 	s.mu.Lock()
 	s.havePre, s.wantPre = w.GetPrekeys(), true
 	s.listDigest, s.wantList = w.GetContactsDigest(), true
+	s.wantChain = true // what came due while there was no rendezvous
 	s.mu.Unlock()
 	s.more.push()
 }
@@ -64,6 +66,14 @@ func (s *syncer) contacts() {
 	s.more.push()
 }
 
+// chain says that certificates of ours are to be renewed.
+func (s *syncer) chain() {
+	s.mu.Lock()
+	s.wantChain = true
+	s.mu.Unlock()
+	s.more.push()
+}
+
 // run works until ctx ends.
 func (s *syncer) run(ctx context.Context) error {
 	var retry <-chan time.Time
@@ -75,7 +85,7 @@ func (s *syncer) run(ctx context.Context) error {
 		case <-retry:
 		}
 		retry = nil
-		err := errors.Join(s.syncContacts(ctx), s.syncPrekeys(ctx))
+		err := errors.Join(s.syncContacts(ctx), s.syncPrekeys(ctx), s.syncChain(ctx))
 		if err == nil || ctx.Err() != nil || !s.n.home.isUp() {
 			continue // a welcome begins anew
 		}
@@ -127,6 +137,25 @@ func (s *syncer) uploadContacts(ctx context.Context, known []byte) error {
 	s.mu.Lock()
 	s.listDigest = resp.GetContactsSet().GetDigest()
 	s.mu.Unlock()
+	return nil
+}
+
+// syncChain renews what is to be renewed of our own chain.
+func (s *syncer) syncChain(ctx context.Context) error {
+	s.mu.Lock()
+	want := s.wantChain
+	s.wantChain = false
+	s.mu.Unlock()
+	if !want || !s.n.home.isUp() {
+		return nil
+	}
+	err := s.n.changeChain(ctx, func(tx store.Tx) ([]byte, error) { return s.n.eng.Renew(tx, s.n.now()) })
+	if err != nil {
+		s.mu.Lock()
+		s.wantChain = true
+		s.mu.Unlock()
+		return fmt.Errorf("renew certificates: %w", err)
+	}
 	return nil
 }
 

@@ -138,18 +138,23 @@ func tail(text string, lines int) string {
 func (g *group) join(name string, in ...string) drive.Person {
 	g.t.Helper()
 	p := drive.Person{Name: name, Bin: bin, Dir: filepath.Join(g.dir, name), Key: filepath.Join(g.dir, name+".key"), In: in}
-	g.t.Cleanup(func() {
-		if g.t.Failed() {
-			if text, err := os.ReadFile(filepath.Join(p.Dir, "node.log")); err == nil {
-				g.t.Logf("%s's node.log, at the end:\n%s", name, tail(string(text), 40))
-			}
-		}
-		p.Run(context.Background(), "down")
-	})
+	g.cleanUp(p)
 	if _, err := p.Join(g.ctx, g.host.Invite); err != nil {
 		g.t.Fatal(err)
 	}
 	return p
+}
+
+// cleanUp stops a node when the test ends, and shows its log if it failed.
+func (g *group) cleanUp(p drive.Person) {
+	g.t.Cleanup(func() {
+		if g.t.Failed() {
+			if text, err := os.ReadFile(filepath.Join(p.Dir, "node.log")); err == nil {
+				g.t.Logf("%s's node.log, at the end:\n%s", p.Name, tail(string(text), 40))
+			}
+		}
+		p.Run(context.Background(), "down")
+	})
 }
 
 func (g *group) must(err error) {

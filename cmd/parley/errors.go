@@ -9,9 +9,11 @@ import (
 
 	"github.com/parley-chat/parley/node"
 	"github.com/parley-chat/parley/node/api"
+	"github.com/parley-chat/parley/node/engine"
 	"github.com/parley-chat/parley/node/vault"
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/invite"
+	"github.com/parley-chat/parley/protocol/pairing"
 	"github.com/parley-chat/parley/store"
 )
 
@@ -111,6 +113,13 @@ var knownErrors = []struct {
 	{vault.ErrNoVault, exitNotFound, "nobody has joined from this directory: parley join INVITE"},
 	{node.ErrOffline, exitTimeout, "ask whether it runs, and whether its port is open to you"},
 	{node.ErrJoined, exitConflict, "start your node: parley up"},
+	{node.ErrNoHome, exitUsage, "add --home with any invite of your group, or enter the whole link"},
+	{pairing.ErrNotCode, exitUsage, "get one on your other device: parley device add"},
+	{pairing.ErrDamaged, exitUsage, "put the link in single quotes"},
+	{pairing.ErrCodeVersion, exitUsage, ""},
+	{pairing.ErrWrongCode, exitLocked, "a code is good for one attempt; get a new one: parley device add"},
+	{pairing.ErrRefused, exitLocked, "the other device said no; nothing was changed"},
+	{engine.ErrRevoked, exitLocked, "add this machine again, in another folder: parley --dir NEW link CODE"},
 	{node.ErrNotJoined, exitNotFound, "join to the end: parley join INVITE"},
 	{vault.ErrDamaged, exitError, "restore the file \"vault\" of the data directory from a backup"},
 	{store.ErrLocked, exitConflict, "another process works in this directory: parley status, or parley down"},
@@ -151,5 +160,6 @@ var refusals = map[protocol.Code]struct {
 	protocol.UnsupportedVersion: {exitError, "this program and the rendezvous have no protocol version in common", "update Parley"},
 	protocol.Unavailable:        {exitTimeout, "the rendezvous cannot do this now", "try again later"},
 	protocol.Draining:           {exitTimeout, "the rendezvous is being restarted", "try again in a minute"},
+	protocol.PairingOver:        {exitLocked, "this code was used, or is too old", "get a new one on your other device: parley device add"},
 	protocol.RateLimited:        {exitTimeout, "too many attempts", "try again in a minute"},
 }

@@ -50,7 +50,7 @@ func (p *program) join(c *cli.Context) error {
 	}
 	u, err := p.openSecret(c, dir) // of an attempt that was cut off
 	if errors.Is(err, vault.ErrNoVault) {
-		u, err = p.newSecret(c, dir)
+		u, err = p.newSecret(c, dir, "")
 	}
 	if err != nil {
 		return err

@@ -38,19 +38,20 @@ func secretFlags() []cli.Flag {
 	}
 }
 
-// newSecret makes the secret for a new vault, as the flags say.
-func (p *program) newSecret(c *cli.Context, dir string) (unlock, error) {
-	switch path := c.Path("key-file"); {
-	case c.Bool("keyring"):
+// newSecret makes the secret for a new vault, as the flags say whose names
+// begin with prefix.
+func (p *program) newSecret(c *cli.Context, dir, prefix string) (unlock, error) {
+	switch path := c.Path(prefix + "key-file"); {
+	case c.Bool(prefix + "keyring"):
 		s, err := vault.CreateKeyring(keyringService, dir)
 		if err != nil {
-			return unlock{}, fail(exitError, "%v", err).hint("leave out --keyring to use a passphrase")
+			return unlock{}, fail(exitError, "%v", err).hint("leave out --%skeyring to use a passphrase", prefix)
 		}
 		return unlock{secret: s}, nil
 	case path != "":
 		return keyFile(path, true)
 	}
-	passphrase, err := p.passphrase(c, true)
+	passphrase, err := p.passphrase(c, prefix, true)
 	return unlock{secret: vault.FromPassphrase(passphrase), passphrase: passphrase}, err
 }
 
@@ -77,7 +78,7 @@ func (p *program) openSecret(c *cli.Context, dir string) (unlock, error) {
 		}
 		return keyFile(place, false)
 	}
-	passphrase, err := p.passphrase(c, false)
+	passphrase, err := p.passphrase(c, "", false)
 	return unlock{secret: vault.FromPassphrase(passphrase), passphrase: passphrase}, err
 }
 
@@ -110,8 +111,8 @@ func keyFile(path string, create bool) (unlock, error) {
 
 // passphrase reads a passphrase from where the flags say, or asks for it: twice
 // for a new one.
-func (p *program) passphrase(c *cli.Context, isNew bool) (passphrase []byte, err error) {
-	switch path := c.Path("passphrase-file"); {
+func (p *program) passphrase(c *cli.Context, prefix string, isNew bool) (passphrase []byte, err error) {
+	switch path := c.Path(prefix + "passphrase-file"); {
 	case path == "-":
 		var line string
 		line, err = p.readLine()
@@ -120,8 +121,8 @@ func (p *program) passphrase(c *cli.Context, isNew bool) (passphrase []byte, err
 		passphrase, err = readPassphraseFile(path)
 	case !p.interactive():
 		return nil, fail(exitLocked, "no passphrase given, and nobody to ask for it").
-			hint("--passphrase-file FILE reads it from a file, or from standard input with -").
-			hint("--key-file FILE uses a key file instead")
+			hint("--%spassphrase-file FILE reads it from a file, or from standard input with -", prefix).
+			hint("--%skey-file FILE uses a key file instead", prefix)
 	default:
 		passphrase, err = p.askPassphrase(c.Context, isNew)
 	}

@@ -31,6 +31,7 @@ func (p *program) nodeCommands() []*cli.Command {
 		{Name: "status", Category: "Node", Usage: "how you are connected, and what needs attention", Action: asking(0, 0, p.status)},
 		{Name: "whoami", Category: "Node", Usage: "your name and ids", Action: asking(0, 0, p.whoami)},
 		p.inviteCommand(),
+		p.passphraseCommand(),
 	}
 }
 
@@ -114,12 +115,16 @@ func (p *program) isUp(c *cli.Context, client *api.Client, how string) error {
 // the store, this one becomes a face of it, or takes over when that one ends.
 func (p *program) foreground(c *cli.Context, dir string, secret vault.Secret) error {
 	log := p.logger(c)
-	n, err := p.openNode(c, dir, secret, log)
-	if err != nil || n == nil {
-		return err
+	for {
+		n, err := p.openNode(c, dir, secret, log)
+		if err != nil || n == nil {
+			return err
+		}
+		log.Info("up", "name", n.Whoami().Name, "device", n.Whoami().Device, "dir", dir)
+		if err = serveNode(c.Context, n, dir); !errors.Is(err, node.ErrReborn) {
+			return err
+		}
 	}
-	log.Info("up", "name", n.Whoami().Name, "dir", dir)
-	return serveNode(c.Context, n, dir)
 }
 
 // openNode opens the node. It returns none if another process has the store

@@ -145,9 +145,11 @@ func (in *incoming) answeredElsewhere() bool {
 
 // receiveText puts a text into its place: next in the order, or held until
 // what is missing before it has come, or, when that was given up, into its
-// hole. A text that was received before changes nothing.
+// hole. A text that was received before is not shown again; it only keeps its
+// place in the order of its device, which may be another than then.
 func (w *work) receiveText(in *incoming, text string) error {
-	if known, err := w.haveText(in); known || err != nil {
+	have, err := w.haveText(in.d.account, in.id())
+	if err != nil {
 		return err
 	}
 	d, seq := in.d, in.content.GetSeq()
@@ -161,28 +163,19 @@ func (w *work) receiveText(in *incoming, text string) error {
 	switch {
 	case seq == d.next:
 		d.next++
-		if err := w.show(in.d.account, in.p, h); err != nil {
+		if !have {
+			err = w.show(in.d.account, in.p, h)
+		}
+		if err != nil {
 			return err
 		}
 		return w.release(in.from, d)
 	case seq > d.next:
 		return w.hold(in, seq, h)
+	case have:
+		return nil
 	}
 	return w.showLate(in, seq, h)
-}
-
-// haveText tells whether a text is there, also from a device that the author's
-// device was before: one that becomes a new device sends its queue again.
-func (w *work) haveText(in *incoming) (have bool, err error) {
-	known, err := get(w.tx, keyIndex(in.id(), in.from))
-	if err != nil || known != nil || len(in.p.devices) < 2 {
-		return known != nil, err
-	}
-	err = w.eachNamed(in.id(), func(index indexRow, h *historyRow) (bool, error) {
-		have = h != nil && !h.mine && index.account == in.d.account
-		return !have, nil
-	})
-	return have, err
 }
 
 // tooEarly tells that no more can be held for what is missing.

@@ -252,6 +252,15 @@ func (w *work) learnOwn(p *peerRow, c *account.Chain) error {
 	if !ok {
 		return fmt.Errorf("%w: it does not certify this device", ErrBadAnswer)
 	}
+	if own.Name != w.e.id.DeviceName {
+		err := change(w.tx, func(id *Identity) error {
+			id.DeviceName = own.Name
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
 	if err := w.setCert(w.e.id.Device, own); err != nil {
 		return err
 	}
@@ -261,9 +270,13 @@ func (w *work) learnOwn(p *peerRow, c *account.Chain) error {
 
 // tellOwn notices what changed among the devices of the account.
 func (w *work) tellOwn(known, c *account.Chain) error {
+	planned, err := w.plannedDevice()
+	if err != nil {
+		return err
+	}
 	for _, cert := range c.Devices(time.Time{}) {
 		id := cert.DeviceID()
-		if _, ok := known.Device(id); ok || id == w.e.id.Device {
+		if _, ok := known.Device(id); ok || id == w.e.id.Device || id == planned {
 			continue
 		}
 		text := fmt.Sprintf("this account has a new device, %q (%s); if it is not yours: parley device revoke %s", cert.Name, short(id), short(id))
@@ -281,6 +294,15 @@ func (w *work) tellOwn(known, c *account.Chain) error {
 		}
 	}
 	return nil
+}
+
+// plannedDevice is the device that this one is about to become; zero: none.
+func (w *work) plannedDevice() (id protocol.DeviceID, err error) {
+	r, ok, err := load[rebornRow](w.tx, keyReborn())
+	if err != nil || !ok {
+		return id, err
+	}
+	return r.newcomer.Request().Device(w.e.id.Account), nil
 }
 
 // shareAccountKey sends the account key in force, if it was made here, to the

@@ -115,6 +115,10 @@ func Load(tx store.Tx) (*Engine, error) {
 
 func newEngine(id *Identity) *Engine { return &Engine{id: id, limits: newLimits()} }
 
+// Swapping tells that Reborn has begun and not ended: call it until it has, then
+// Load again.
+func (e *Engine) Swapping() bool { return e.swapping.Load() }
+
 // Identity returns the identity as it was when it was loaded. It must not be
 // changed.
 func (e *Engine) Identity() *Identity { return e.id }

@@ -1,10 +1,9 @@
 package engine
 
 import (
-	"bytes"
 	"crypto/rand"
-	"encoding/binary"
 
+	"github.com/parley-chat/parley/protocol/proof"
 	"github.com/parley-chat/parley/store"
 )
 
@@ -57,10 +56,9 @@ func (e *Engine) Hello(tx store.Tx, rendezvousPeer []byte) (Hello, error) {
 			return Hello{}, err
 		}
 	}
-	h := Hello{StoreID: e.id.StoreID, Ctr: r.ctr, Start: r.start}
-	ctr := binary.BigEndian.AppendUint64(nil, h.Ctr)
-	h.Sig, err = e.id.DSK.Sign("hello", e.id.Device[:], h.StoreID[:], ctr, h.Start[:], bytes.Clone(rendezvousPeer))
-	return h, err
+	said := proof.Hello{Device: e.id.Device, StoreID: e.id.StoreID, Counter: r.ctr, Start: r.start, Rendezvous: rendezvousPeer}
+	sig, err := said.Sign(e.id.DSK)
+	return Hello{StoreID: said.StoreID, Ctr: said.Counter, Start: said.Start, Sig: sig}, err
 }
 
 // Welcomed notes that the rendezvous took h. The next Hello is another.

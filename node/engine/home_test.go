@@ -162,7 +162,7 @@ func (r *rendezvous) put(from *node, q Queued) protocol.Code {
 		return protocol.UnknownDevice
 	}
 	to := r.w.nodeOf(q.To)
-	if q.Kind == wire.MailKind_MESSAGE && from.account() != to.account() && !to.allows(from.account()) {
+	if to != nil && q.Kind == wire.MailKind_MESSAGE && from.account() != to.account() && !to.allows(from.account()) {
 		return protocol.NotContact
 	}
 	s.mail = append(s.mail, q.Envelope)

@@ -56,6 +56,18 @@ const (
 	tableStock   byte = 'q' // number -> the one-time prekey and whether it is published
 )
 
+// Ephemeral tells whether a row holds private keys or the state of a session,
+// by its table: what such a row held before must stay unreadable once it was
+// changed or deleted. Whoever keeps the store seals these rows under keys that
+// are replaced often.
+func Ephemeral(key []byte) bool {
+	switch key[0] {
+	case tableIdentity, tableAccountKey, tableRSA, tableSession, tableSigned, tableOneTime:
+		return true
+	}
+	return false
+}
+
 func keyPeer(a protocol.AccountID) []byte  { return store.Key(tablePeer, a[:]) }
 func keyChain(a protocol.AccountID) []byte { return store.Key(tableChain, a[:]) }
 func keyDevice(d protocol.DeviceID) []byte { return store.Key(tableDevice, d[:]) }
@@ -81,6 +93,10 @@ func keyText(a protocol.AccountID, position uint64) []byte {
 func keyIndex(m protocol.MsgID, author protocol.DeviceID) []byte {
 	return store.Key(tableIndex, m[:], author[:])
 }
+
+// keyMine finds an own message, or an own content that is no message, by its
+// id, whichever device of ours it went out from.
+func keyMine(m protocol.MsgID) []byte { return keyIndex(m, protocol.DeviceID{}) }
 
 // keyItem is for waiting, out, kept, held and hole: something of a device, in
 // order.

@@ -43,7 +43,9 @@ func (n *node) upload(chain []byte) protocol.Code {
 	if !next.Extends(held) {
 		return protocol.ChainConflict
 	}
-	n.w.publish(n.name, next)
+	if next.Seq() > held.Seq() {
+		n.w.publish(n.name, next)
+	}
 	return protocol.OK
 }
 

@@ -92,11 +92,27 @@ func (w *work) releaseOne(p *peerRow, d *deviceRow, pair store.Pair) error {
 	if err := w.delete(pair.Key); err != nil {
 		return err
 	}
-	known, err := get(w.tx, keyIndex(h.id, h.device))
-	if err != nil || known != nil { // the same text under two numbers
+	have, err := w.haveText(d.account, h.id)
+	if err != nil || have { // the same text under two numbers
 		return err
 	}
 	return w.show(d.account, p, h)
+}
+
+// haveText tells whether a text of an account is in the conversation, whichever
+// of its devices it came from: one that became a new device sends again what
+// was not acknowledged to the old one.
+func (w *work) haveText(a protocol.AccountID, id protocol.MsgID) (have bool, err error) {
+	err = all(w.tx, store.Key(tableIndex, id[:]), func(pair store.Pair) (bool, error) {
+		index, err := decodeRow[indexRow](pair.Value)
+		if err != nil || index.account != a || index.position == 0 {
+			return err == nil, err
+		}
+		h, ok, err := load[historyRow](w.tx, keyHistory(a, index.position))
+		have = ok && !h.mine
+		return !have, err
+	})
+	return have, err
 }
 
 // closeGap gives up waiting for what is missing before the first text held, if

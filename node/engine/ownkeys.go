@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/account"
 	"github.com/parley-chat/parley/protocol/envelope"
 	"github.com/parley-chat/parley/protocol/key"
@@ -329,8 +328,6 @@ func keyAccountKey(public []byte) []byte { return store.Key(tableAccountKey, pub
 func keyRSA(hash [32]byte) []byte        { return store.Key(tableRSA, hash[:]) }
 func keyOwnIdentity() []byte             { return store.Key(tableIdentity) }
 func keyReborn() []byte                  { return store.Key(tableIdentity, []byte{1}) }
+func keyNewcomer() []byte                { return store.Key(tableIdentity, []byte{3}) }
+func keyAdmission() []byte               { return store.Key(tableIdentity, []byte{4}) }
 func keySwap() []byte                    { return store.Key(tableIdentity, []byte{2}) }
-
-// keyMine finds an own message, or an own content that is no message, by its
-// id, whichever device of ours it went out from.
-func keyMine(m protocol.MsgID) []byte { return keyIndex(m, protocol.DeviceID{}) }

@@ -163,16 +163,28 @@ func (w *work) unsealAll() (more bool, err error) {
 			}
 			rows++
 			device := keyDeviceOf(pair.Key)
-			d, err := w.device(device)
-			if err != nil {
-				return false, err
-			}
-			if err := w.unsealOne(device, d, table, pair); err != nil {
+			if err := w.unsealOrDrop(device, table, pair); err != nil {
 				return false, err
 			}
 		}
 	}
 	return false, nil
+}
+
+// unsealOrDrop takes a content back, unless its device was forgotten.
+func (w *work) unsealOrDrop(device protocol.DeviceID, table byte, pair store.Pair) error {
+	d, err := w.device(device)
+	if err == nil {
+		return w.unsealOne(device, d, table, pair)
+	}
+	if err != ErrNotFound {
+		return err
+	}
+	r, err := decodeRow[itemRow](pair.Value)
+	if err != nil {
+		return err
+	}
+	return w.drop(pair.Key, r)
 }
 
 // swapRow is how far resetDevices has come.
@@ -247,11 +259,8 @@ func (w *work) resetDevice(at *swapRow, d *deviceRow) (more bool, err error) {
 func (w *work) showHeld(device protocol.DeviceID, d *deviceRow) (more bool, err error) {
 	for d.held > 0 && !w.full(0) {
 		first, _, err := w.firstHeld(device, d)
-		if err != nil {
+		if err != nil || first == 0 {
 			return false, err
-		}
-		if first == 0 {
-			return false, fmt.Errorf("held rows of device %s: %w", short(device), store.ErrDamaged)
 		}
 		d.next = first
 		if err := w.release(device, d); err != nil {

@@ -170,6 +170,9 @@ type Person struct {
 	net    *Net
 	number int
 	stop   func()
+
+	ended   chan error // what Run returned, if it was not stopped
+	linking chan error // what Link returned
 }
 
 func (net *Net) newPerson(i int, name string) *Person {
@@ -227,7 +230,10 @@ func (p *Person) WithStore(fn func(store.Tx) error) error {
 	if err != nil {
 		return err
 	}
-	kv := v.Seal(db)
+	kv, err := v.Seal(db, engine.Ephemeral)
+	if err != nil {
+		return errors.Join(err, db.Close())
+	}
 	return errors.Join(kv.Update(context.Background(), fn), kv.Close())
 }
 
@@ -240,7 +246,80 @@ func (p *Person) Start() {
 		t.Fatalf("make %s's node: %v", p.Name, err)
 	}
 	p.Node = n
-	p.stop = run(t, p.Name, n.Run)
+	p.ended = make(chan error, 1)
+	p.stop = run(t, p.Name, func(ctx context.Context) error {
+		err := n.Run(ctx)
+		if ctx.Err() == nil { // by itself
+			p.ended <- err
+			return nil
+		}
+		return err
+	})
+}
+
+// Reborn waits for the person's node to end because its folder became another
+// device, and starts it again.
+func (p *Person) Reborn() {
+	t := p.net.t
+	t.Helper()
+	select {
+	case err := <-p.ended:
+		if !errors.Is(err, node.ErrReborn) {
+			t.Fatalf("%s's node ended: %v", p.Name, err)
+		}
+	case <-time.After(Patience):
+		t.Fatalf("waited %v for %s to become a new device", Patience, p.Name)
+	}
+	p.stop = nil
+	p.Start()
+}
+
+// Ended waits for the person's node to end by itself and returns why.
+func (p *Person) Ended() error {
+	t := p.net.t
+	t.Helper()
+	select {
+	case err := <-p.ended:
+		p.stop = nil
+		return err
+	case <-time.After(Patience):
+		t.Fatalf("waited %v for %s's node to end", Patience, p.Name)
+		return nil
+	}
+}
+
+// Link starts one more device of the person's account, and says yes to it. The
+// device's person has another folder and the same name.
+func (p *Person) Link(device string, history bool) *Person {
+	t := p.net.t
+	t.Helper()
+	other := p.net.newPerson(len(p.net.People), p.Name+"_"+device)
+	other.Name = p.Name
+	for step, err := range p.AddDevice(t.Context()) {
+		if err != nil {
+			t.Fatalf("%s adds a device: %v", p.Name, err)
+		}
+		switch step.Stage {
+		case api.AddCode:
+			other.linking = make(chan error, 1)
+			go func() {
+				_, err := node.Link(t.Context(), node.LinkParams{
+					Dir: other.Config.Dir, Secret: other.Config.Secret, Code: step.Link, DeviceName: device, History: history, Log: other.Config.Log,
+				})
+				other.linking <- err
+			}()
+		case api.AddAsked:
+			if err := p.AnswerDevice(api.AddAnswer{ID: step.ID, Accept: true, History: true}); err != nil {
+				t.Fatalf("%s says yes: %v", p.Name, err)
+			}
+		}
+	}
+	if err := <-other.linking; err != nil {
+		t.Fatalf("link %s of %s: %v", device, p.Name, err)
+	}
+	other.Start()
+	p.net.Wait(device+" can be written to", other.Published)
+	return other
 }
 
 // Stop stops it and waits; stopping what is stopped does nothing.

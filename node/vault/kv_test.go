@@ -43,10 +43,28 @@ func rows(t *testing.T, kv store.KV) (up, down []string, err error) {
 	return up, down, err
 }
 
+// ephemeral are the tables of these tests' stores that hold secrets.
+func ephemeral(key []byte) bool { return key[0] == 'S' || key[0] == 'm' }
+
+// tester is a *testing.T or a *rapid.T.
+type tester interface {
+	Helper()
+	Fatal(args ...any)
+}
+
+func mustSeal(t tester, v *Vault, kv store.KV) *Store {
+	t.Helper()
+	s, err := v.Seal(kv, ephemeral)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
 func TestSealedStore(t *testing.T) {
 	dir, s := newDir(t)
 	raw := memory.New()
-	kv := mustOpen(t, dir, s).Seal(raw)
+	kv := mustSeal(t, mustOpen(t, dir, s), raw)
 	set(t, kv, "a", "")
 	set(t, kv, "b", "two")
 	set(t, kv, "c", "three")
@@ -59,7 +77,7 @@ func TestSealedStore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	reopened := mustOpen(t, dir, s).Seal(raw)
+	reopened := mustSeal(t, mustOpen(t, dir, s), raw)
 	up, down, err := rows(t, reopened)
 	if err != nil || fmt.Sprint(up, down) != "[a= b=two] [b=two a=]" {
 		t.Errorf("rows %q %q, %v", up, down, err)
@@ -78,7 +96,7 @@ func TestSealedStore(t *testing.T) {
 func TestSealedValueStaysInItsRow(t *testing.T) {
 	dir, s := newDir(t)
 	raw := memory.New()
-	kv := mustOpen(t, dir, s).Seal(raw)
+	kv := mustSeal(t, mustOpen(t, dir, s), raw)
 	set(t, kv, "alice", "secret")
 	var sealed []byte
 	err := raw.Update(t.Context(), func(tx store.Tx) (err error) {
@@ -96,14 +114,14 @@ func TestSealedValueStaysInItsRow(t *testing.T) {
 			return err
 		})
 	}
-	if err := get(kv, "mallory"); !errors.Is(err, store.ErrDamaged) {
+	if err := get(kv, "mallory"); !errors.Is(err, store.ErrDamaged) { // also into a table of the other kind
 		t.Errorf("moved value: %v", err)
 	}
 	if _, _, err := rows(t, kv); !errors.Is(err, store.ErrDamaged) {
 		t.Errorf("scan over a moved value: %v", err)
 	}
 	otherDir, other := newDir(t)
-	if err := get(mustOpen(t, otherDir, other).Seal(raw), "alice"); !errors.Is(err, store.ErrDamaged) {
+	if err := get(mustSeal(t, mustOpen(t, otherDir, other), raw), "alice"); !errors.Is(err, store.ErrDamaged) {
 		t.Errorf("another vault: %v", err)
 	}
 	for i := range sealed {
@@ -122,7 +140,7 @@ func TestSealedValueStaysInItsRow(t *testing.T) {
 
 func TestSealedValueLimit(t *testing.T) {
 	dir, s := newDir(t)
-	kv := mustOpen(t, dir, s).Seal(memory.New())
+	kv := mustSeal(t, mustOpen(t, dir, s), memory.New())
 	set(t, kv, "full", string(make([]byte, store.MaxValue-Overhead)))
 	err := kv.Update(t.Context(), func(tx store.Tx) error {
 		return tx.Set([]byte("over"), make([]byte, store.MaxValue-Overhead+1))
@@ -134,13 +152,14 @@ func TestSealedValueLimit(t *testing.T) {
 
 func TestSealOpensToTheSame(t *testing.T) {
 	dir, s := newDir(t)
-	v := mustOpen(t, dir, s)
+	kv := mustSeal(t, mustOpen(t, dir, s), memory.New())
+	v := sealedTx{kv, kv.ring.Load(), nil}
 	rapid.Check(t, func(t *rapid.T) {
 		key := rapid.SliceOfN(rapid.Byte(), 1, 64).Draw(t, "key")
 		value := rapid.SliceOfN(rapid.Byte(), 0, 512).Draw(t, "value")
-		one, err1 := v.sealValue(key, value)
-		two, err2 := v.sealValue(key, value)
-		opened, err := v.openValue(key, one)
+		one, err1 := v.seal(key, value)
+		two, err2 := v.seal(key, value)
+		opened, err := v.open(key, one)
 		if err1 != nil || err2 != nil || err != nil || !bytes.Equal(opened, value) {
 			t.Fatalf("opened %x, %v %v %v", opened, err1, err2, err)
 		}
@@ -159,7 +178,7 @@ func TestIM02_DataDirectoryHoldsNoPlaintext(t *testing.T) {
 	}
 	v := mustOpen(t, dir, passphrase)
 	raw := memory.New()
-	kv := v.Seal(raw)
+	kv := mustSeal(t, v, raw)
 	const marker = "PLANTED-private-key-and-message-0123456789"
 	set(t, kv, "row", marker)
 	up, _, err := rows(t, raw)

@@ -121,8 +121,8 @@ func CreateKeyring(service, user string) (Secret, error) {
 	return FromKeyring(service, user)
 }
 
-// wrapKey derives the key that wraps the master key.
-func (s Secret) wrapKey(h header) (*xaes, error) {
+// masterWrap derives the key that wraps the master key.
+func (s Secret) masterWrap(h header) (*xaes, error) {
 	var key []byte
 	switch s.kind {
 	case Passphrase:

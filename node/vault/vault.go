@@ -2,6 +2,12 @@
 // master key, wrapped under a passphrase, a key file or the system's keyring,
 // seals every value of the node's store with XAES-256-GCM.
 //
+// A store that deletes a row keeps its old bytes for an unknown time. So rows
+// whose old states must not come back (private keys, session states) are sealed
+// under a wrap key instead, which lives in a small file and is replaced often:
+// what was deleted before is unreadable after, also for whoever has the secret
+// (Store.Rotate). Burn destroys all keys at once.
+//
 // The keys of the store stay in clear: whoever writes rows keeps names and
 // text out of them. The vault protects a copied disk, not a running process,
 // and it does not hide how many rows there are or how long.
@@ -18,6 +24,8 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
+	"strings"
 )
 
 var (
@@ -32,7 +40,8 @@ var (
 type Vault struct {
 	dir    string
 	master [keySize]byte
-	values *xaes // seals what a store holds
+	values *xaes // seals lasting rows
+	wraps  *xaes // seals the wrap file
 }
 
 // Create makes a vault in dir, which is created with mode 0700 if need be.
@@ -45,7 +54,7 @@ func Create(dir string, s Secret) error {
 		return err
 	}
 	v := &Vault{dir: dir, master: newKey()}
-	err := v.write(s, os.Link)
+	err := v.write(s, create)
 	if errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("%w: %s", ErrExists, dir)
 	}
@@ -63,7 +72,7 @@ func Open(dir string, s Secret) (*Vault, error) {
 	if s.kind != f.header.Kind {
 		return nil, fmt.Errorf("%w: this vault opens with a %s", ErrWrongSecret, f.header.Kind)
 	}
-	wrap, err := s.wrapKey(f.header)
+	wrap, err := s.masterWrap(f.header)
 	if err != nil {
 		return nil, err
 	}
@@ -74,6 +83,9 @@ func Open(dir string, s Secret) (*Vault, error) {
 	defer clear(master)
 	v := &Vault{dir: dir, master: [keySize]byte(master)}
 	if v.values, err = v.derive("parley/1 vault values"); err != nil {
+		return nil, err
+	}
+	if v.wraps, err = v.derive("parley/1 vault wrap file"); err != nil {
 		return nil, err
 	}
 	return v, nil
@@ -87,12 +99,13 @@ func Kind(dir string) (kind, place string, err error) {
 }
 
 // ChangeSecret makes s the one secret that opens the vault. Only the wrap is
-// written anew, in one step.
-func (v *Vault) ChangeSecret(s Secret) error { return v.write(s, os.Rename) }
+// written anew, in one step, and the old one is overwritten. The caller holds
+// the store, so that no other process changes the secret too.
+func (v *Vault) ChangeSecret(s Secret) error { return v.write(s, replace) }
 
-func (v *Vault) write(s Secret, put func(from, to string) error) error {
+func (v *Vault) write(s Secret, put func(path string, b []byte) error) error {
 	h := newHeader(s)
-	wrap, err := s.wrapKey(h)
+	wrap, err := s.masterWrap(h)
 	if err != nil {
 		return err
 	}
@@ -104,8 +117,43 @@ func (v *Vault) write(s Secret, put func(from, to string) error) error {
 	if f.wrapped, err = wrap.seal(nil, v.master[:], f.aad); err != nil {
 		return fmt.Errorf("wrap master key: %w", err)
 	}
-	return writeFile(v.dir, f, put)
+	if err := put(v.path(fileName), f.encode()); err != nil {
+		return fmt.Errorf("write vault: %w", err)
+	}
+	return nil
 }
+
+// Burn destroys the keys of the vault in dir: everything that was sealed with
+// them is unreadable at once and for ever, also in copies of the store, and for
+// whoever has the secret. Only a copy of the vault file itself still opens. It
+// takes no secret and leaves key files and the system's keyring alone: other
+// vaults may share them. A node that runs in dir goes on with what it has in
+// memory: stop it. ErrNoVault where there is nothing to burn; for how sure it
+// is, see shred.
+func Burn(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("burn %s: %w", dir, err)
+	}
+	burned := false
+	var errs []error
+	for _, e := range entries { // the vault file comes first
+		name, _, _ := strings.Cut(e.Name(), ".") // also what a crash left
+		if name == fileName || name == wrapName {
+			burned = true
+			errs = append(errs, shred(filepath.Join(dir, e.Name())))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("burn %s: %w", dir, err)
+	}
+	if !burned {
+		return fmt.Errorf("%w in %s", ErrNoVault, dir)
+	}
+	return nil
+}
+
+func (v *Vault) path(name string) string { return filepath.Join(v.dir, name) }
 
 func (v *Vault) derive(purpose string) (*xaes, error) {
 	key, err := hkdf.Key(sha256.New, v.master[:], nil, purpose, keySize)

@@ -8,10 +8,13 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/zalando/go-keyring"
+
+	"github.com/parley-chat/parley/store/memory"
 )
 
 var passphrase = FromPassphrase([]byte("correct horse battery"))
@@ -152,8 +155,16 @@ func TestKeyring(t *testing.T) {
 
 func TestKLC11_ChangeSecretRewritesOnlyTheWrap(t *testing.T) {
 	dir, old := newDir(t)
+	raw := memory.New()
 	v := mustOpen(t, dir, old)
-	sealed, err := v.sealValue([]byte("row"), []byte("value"))
+	kv := mustSeal(t, v, raw)
+	set(t, kv, "Session", "state")
+	set(t, kv, "text", "hello")
+	before, _, err := rows(t, raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrapBefore, err := os.ReadFile(v.path(wrapName))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,15 +174,38 @@ func TestKLC11_ChangeSecretRewritesOnlyTheWrap(t *testing.T) {
 	if _, err := Open(dir, old); !errors.Is(err, ErrWrongSecret) {
 		t.Errorf("the old key file: %v", err)
 	}
-	v = mustOpen(t, dir, passphrase)
-	if value, err := v.openValue([]byte("row"), sealed); err != nil || string(value) != "value" {
-		t.Errorf("sealed before the change: %q, %v", value, err)
+	got, _, err := rows(t, mustSeal(t, mustOpen(t, dir, passphrase), raw))
+	if err != nil || fmt.Sprint(got) != "[Session=state text=hello]" {
+		t.Errorf("sealed before the change: %q, %v", got, err)
+	}
+	if after, _, err := rows(t, raw); err != nil || !slices.Equal(after, before) {
+		t.Errorf("the store has changed, %v", err)
+	}
+	if after, err := os.ReadFile(v.path(wrapName)); err != nil || !bytes.Equal(after, wrapBefore) {
+		t.Errorf("the wrap file has changed, %v", err)
 	}
 	if kind, place, err := Kind(dir); kind != Passphrase || place != "" || err != nil {
 		t.Errorf("kind %q, place %q, %v", kind, place, err)
 	}
-	if files, err := os.ReadDir(dir); err != nil || len(files) != 1 {
-		t.Errorf("left over: %v, %v", files, err)
+	if names := list(t, dir); fmt.Sprint(names) != "[vault wrap]" {
+		t.Errorf("files %v", names)
+	}
+}
+
+// The old wrap is overwritten where it stands, not only unlinked: another name
+// of the same file shows zeros.
+func TestKLC11_TheOldWrapIsOverwritten(t *testing.T) {
+	dir, old := newDir(t)
+	v := mustOpen(t, dir, old)
+	spy := filepath.Join(t.TempDir(), "spy")
+	if err := os.Link(v.path(fileName), spy); err != nil {
+		t.Fatal(err)
+	}
+	if err := v.ChangeSecret(passphrase); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(spy); err != nil || len(b) == 0 || len(bytes.Trim(b, "\x00")) > 0 {
+		t.Errorf("the old vault file holds %q, %v", b, err)
 	}
 }
 
@@ -218,6 +252,18 @@ func TestSecretsDoNotPrint(t *testing.T) {
 			t.Errorf("%q shows in %s", leak, all)
 		}
 	}
+}
+
+func list(t *testing.T, dir string) (names []string) {
+	t.Helper()
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		names = append(names, f.Name())
+	}
+	return names
 }
 
 // private returns an empty directory of mode 0700.

@@ -63,9 +63,11 @@ func (x *xaes) aead(nonce []byte) (cipher.AEAD, error) {
 
 // seal appends nonce ‖ ciphertext ‖ tag to dst, under a fresh random nonce.
 func (x *xaes) seal(dst, plain, aad []byte) ([]byte, error) {
-	var nonce [nonceSize]byte
-	rand.Read(nonce[:])
-	return x.sealWith(append(dst, nonce[:]...), nonce[:], plain, aad)
+	start := len(dst)
+	dst = append(dst, make([]byte, nonceSize)...)
+	nonce := dst[start:]
+	rand.Read(nonce)
+	return x.sealWith(dst, nonce, plain, aad)
 }
 
 func (x *xaes) sealWith(dst, nonce, plain, aad []byte) ([]byte, error) {

@@ -103,11 +103,12 @@ func TestXAESRefusesEveryChangedBit(t *testing.T) {
 }
 
 func BenchmarkSealValue1KiB(b *testing.B) {
-	v := &Vault{values: newTestXAES(b, make([]byte, keySize))}
+	s := &Store{vault: &Vault{values: newTestXAES(b, make([]byte, keySize))}, ephemeral: ephemeral}
+	tx := sealedTx{store: s}
 	key, value := make([]byte, 40), make([]byte, 1024)
 	b.SetBytes(1024)
 	for b.Loop() {
-		if _, err := v.sealValue(key, value); err != nil {
+		if _, err := tx.seal(key, value); err != nil {
 			b.Fatal(err)
 		}
 	}

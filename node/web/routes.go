@@ -37,6 +37,12 @@ func routes(n *node.Node, stop func()) http.Handler {
 	mux.HandleFunc("GET /v1/events", s.events)
 	mux.HandleFunc("GET /v1/ping/{name}", s.ping)
 	mux.HandleFunc("POST /v1/invites", answer(s.invite))
+	mux.HandleFunc("GET /v1/devices", answer(s.devices))
+	mux.HandleFunc("GET /v1/devices/add", s.addDevice)
+	mux.HandleFunc("POST /v1/devices/add/answer", answer(s.answerDevice))
+	mux.HandleFunc("POST /v1/devices/{device}/rename", answer(s.renameDevice))
+	mux.HandleFunc("POST /v1/devices/{device}/revoke", answer(s.revokeDevice))
+	mux.HandleFunc("POST /v1/burn", answer(s.burn))
 	mux.HandleFunc("POST /v1/down", answer(s.down))
 	mux.HandleFunc("/", answer(func(r *http.Request) (any, error) {
 		return nil, refuse(api.ErrNotFound, "no such request: "+r.Method+" "+r.URL.Path)

@@ -23,7 +23,7 @@ type Chain struct {
 	devices  []device // in order of first appearance, the revoked too
 	isClosed bool
 
-	recoveries int // rotations of aik that rk signed
+	recoveries int // account keys that the recovery key put in place
 }
 
 type device struct {
@@ -82,8 +82,9 @@ func (c *Chain) Signer() key.AccountPublic { return c.aik }
 // Recovery is the recovery key that may replace Signer.
 func (c *Chain) Recovery() key.RecoveryPublic { return c.rk }
 
-// Recoveries is how often the account key was replaced by the recovery key: the
-// account was recovered by whoever has that key.
+// Recoveries is how often the recovery key replaced the account key. Whoever
+// knew the account with fewer learns by it that the account was recovered: its
+// owner lost the keys, or somebody else has the recovery words.
 func (c *Chain) Recoveries() int { return c.recoveries }
 
 // Closed tells that the account ended: it has no devices and never will.

@@ -3833,6 +3833,107 @@ func (x *PairFrame) GetData() []byte {
 	return nil
 }
 
+// The answer inside: what makes the new machine a device of the account.
+type Membership struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Display       string                 `protobuf:"bytes,2,opt,name=display,proto3" json:"display,omitempty"`
+	HomePeer      []byte                 `protobuf:"bytes,3,opt,name=home_peer,json=homePeer,proto3" json:"home_peer,omitempty"`
+	HomeAddrs     []string               `protobuf:"bytes,4,rep,name=home_addrs,json=homeAddrs,proto3" json:"home_addrs,omitempty"`
+	Chain         []byte                 `protobuf:"bytes,5,opt,name=chain,proto3" json:"chain,omitempty"`                                // certifies the new device
+	AccountKey    []byte                 `protobuf:"bytes,6,opt,name=account_key,json=accountKey,proto3" json:"account_key,omitempty"`    // 32
+	RecoveryKey   []byte                 `protobuf:"bytes,7,opt,name=recovery_key,json=recoveryKey,proto3" json:"recovery_key,omitempty"` // 32; empty: not known
+	Contacts      []*ContactState        `protobuf:"bytes,8,rep,name=contacts,proto3" json:"contacts,omitempty"`                          // without their chains where there are too many
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Membership) Reset() {
+	*x = Membership{}
+	mi := &file_wire_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Membership) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Membership) ProtoMessage() {}
+
+func (x *Membership) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Membership.ProtoReflect.Descriptor instead.
+func (*Membership) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *Membership) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Membership) GetDisplay() string {
+	if x != nil {
+		return x.Display
+	}
+	return ""
+}
+
+func (x *Membership) GetHomePeer() []byte {
+	if x != nil {
+		return x.HomePeer
+	}
+	return nil
+}
+
+func (x *Membership) GetHomeAddrs() []string {
+	if x != nil {
+		return x.HomeAddrs
+	}
+	return nil
+}
+
+func (x *Membership) GetChain() []byte {
+	if x != nil {
+		return x.Chain
+	}
+	return nil
+}
+
+func (x *Membership) GetAccountKey() []byte {
+	if x != nil {
+		return x.AccountKey
+	}
+	return nil
+}
+
+func (x *Membership) GetRecoveryKey() []byte {
+	if x != nil {
+		return x.RecoveryKey
+	}
+	return nil
+}
+
+func (x *Membership) GetContacts() []*ContactState {
+	if x != nil {
+		return x.Contacts
+	}
+	return nil
+}
+
 type GetPrekey struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Nonce         []byte                 `protobuf:"bytes,1,opt,name=nonce,proto3" json:"nonce,omitempty"` // 16; the same nonce gets the same prekey
@@ -3842,7 +3943,7 @@ type GetPrekey struct {
 
 func (x *GetPrekey) Reset() {
 	*x = GetPrekey{}
-	mi := &file_wire_proto_msgTypes[54]
+	mi := &file_wire_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3854,7 +3955,7 @@ func (x *GetPrekey) String() string {
 func (*GetPrekey) ProtoMessage() {}
 
 func (x *GetPrekey) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[54]
+	mi := &file_wire_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3867,7 +3968,7 @@ func (x *GetPrekey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPrekey.ProtoReflect.Descriptor instead.
 func (*GetPrekey) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{54}
+	return file_wire_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *GetPrekey) GetNonce() []byte {
@@ -3888,7 +3989,7 @@ type OwnPrekey struct {
 
 func (x *OwnPrekey) Reset() {
 	*x = OwnPrekey{}
-	mi := &file_wire_proto_msgTypes[55]
+	mi := &file_wire_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3900,7 +4001,7 @@ func (x *OwnPrekey) String() string {
 func (*OwnPrekey) ProtoMessage() {}
 
 func (x *OwnPrekey) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[55]
+	mi := &file_wire_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3913,7 +4014,7 @@ func (x *OwnPrekey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OwnPrekey.ProtoReflect.Descriptor instead.
 func (*OwnPrekey) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{55}
+	return file_wire_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *OwnPrekey) GetCode() uint32 {
@@ -4204,7 +4305,19 @@ const file_wire_proto_rawDesc = "" +
 	"\x06ttl_ms\x18\x05 \x01(\x04R\x05ttlMs\x12\x14\n" +
 	"\x05ready\x18\x06 \x01(\bR\x05ready\"\x1f\n" +
 	"\tPairFrame\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data\"!\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"\x8a\x02\n" +
+	"\n" +
+	"Membership\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\adisplay\x18\x02 \x01(\tR\adisplay\x12\x1b\n" +
+	"\thome_peer\x18\x03 \x01(\fR\bhomePeer\x12\x1d\n" +
+	"\n" +
+	"home_addrs\x18\x04 \x03(\tR\thomeAddrs\x12\x14\n" +
+	"\x05chain\x18\x05 \x01(\fR\x05chain\x12\x1f\n" +
+	"\vaccount_key\x18\x06 \x01(\fR\n" +
+	"accountKey\x12!\n" +
+	"\frecovery_key\x18\a \x01(\fR\vrecoveryKey\x128\n" +
+	"\bcontacts\x18\b \x03(\v2\x1c.parley.wire.v1.ContactStateR\bcontacts\"!\n" +
 	"\tGetPrekey\x12\x14\n" +
 	"\x05nonce\x18\x01 \x01(\fR\x05nonce\"u\n" +
 	"\tOwnPrekey\x12\x12\n" +
@@ -4234,7 +4347,7 @@ func file_wire_proto_rawDescGZIP() []byte {
 }
 
 var file_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 56)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 57)
 var file_wire_proto_goTypes = []any{
 	(Relation)(0),          // 0: parley.wire.v1.Relation
 	(MailKind)(0),          // 1: parley.wire.v1.MailKind
@@ -4292,8 +4405,9 @@ var file_wire_proto_goTypes = []any{
 	(*PairJoin)(nil),       // 53: parley.wire.v1.PairJoin
 	(*PairJoined)(nil),     // 54: parley.wire.v1.PairJoined
 	(*PairFrame)(nil),      // 55: parley.wire.v1.PairFrame
-	(*GetPrekey)(nil),      // 56: parley.wire.v1.GetPrekey
-	(*OwnPrekey)(nil),      // 57: parley.wire.v1.OwnPrekey
+	(*Membership)(nil),     // 56: parley.wire.v1.Membership
+	(*GetPrekey)(nil),      // 57: parley.wire.v1.GetPrekey
+	(*OwnPrekey)(nil),      // 58: parley.wire.v1.OwnPrekey
 }
 var file_wire_proto_depIdxs = []int32{
 	3,  // 0: parley.wire.v1.Content.text:type_name -> parley.wire.v1.Text
@@ -4344,12 +4458,13 @@ var file_wire_proto_depIdxs = []int32{
 	50, // 45: parley.wire.v1.Welcome.presence:type_name -> parley.wire.v1.Presence
 	50, // 46: parley.wire.v1.Hint.presence:type_name -> parley.wire.v1.Presence
 	22, // 47: parley.wire.v1.Hint.prekeys:type_name -> parley.wire.v1.PrekeyCounts
-	20, // 48: parley.wire.v1.OwnPrekey.bundle:type_name -> parley.wire.v1.Bundle
-	49, // [49:49] is the sub-list for method output_type
-	49, // [49:49] is the sub-list for method input_type
-	49, // [49:49] is the sub-list for extension type_name
-	49, // [49:49] is the sub-list for extension extendee
-	0,  // [0:49] is the sub-list for field type_name
+	7,  // 48: parley.wire.v1.Membership.contacts:type_name -> parley.wire.v1.ContactState
+	20, // 49: parley.wire.v1.OwnPrekey.bundle:type_name -> parley.wire.v1.Bundle
+	50, // [50:50] is the sub-list for method output_type
+	50, // [50:50] is the sub-list for method input_type
+	50, // [50:50] is the sub-list for extension type_name
+	50, // [50:50] is the sub-list for extension extendee
+	0,  // [0:50] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -4402,7 +4517,7 @@ func file_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   56,
+			NumMessages:   57,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

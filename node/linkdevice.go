@@ -1,0 +1,239 @@
+package node
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/parley-chat/parley/node/api"
+	"github.com/parley-chat/parley/node/engine"
+	"github.com/parley-chat/parley/node/vault"
+	"github.com/parley-chat/parley/protocol/invite"
+	"github.com/parley-chat/parley/protocol/key"
+	"github.com/parley-chat/parley/protocol/pairing"
+	"github.com/parley-chat/parley/protocol/wire"
+	"github.com/parley-chat/parley/store"
+)
+
+// LinkParams are what a machine needs to become another device of an account.
+type LinkParams struct {
+	Dir        string        // made if it is not there
+	Secret     vault.Secret  // will open it
+	Code       string        // what the other device shows: a link, or a short code
+	Home       invite.Invite // where a short code leads; its token is not used
+	DeviceName string
+	History    bool               // ask for past messages
+	Compare    func(words string) // is told what both devices show, while the other waits for its person's answer
+	Log        *slog.Logger
+}
+
+// ErrNoHome is returned for a short code without a rendezvous.
+var ErrNoHome = errors.New("a short code does not say where your group's rendezvous is")
+
+// Link makes Dir a device of the account that shows the code. The device's keys
+// are stored before it is known to anybody, and are the same in the next
+// attempt. Errors: pairing.ErrWrongCode, pairing.ErrRefused, *protocol.Error
+// with PairingOver for a code that was used or is too old, ErrJoined,
+// ErrOffline, and those of opening a directory.
+func Link(ctx context.Context, p LinkParams) (who api.Whoami, err error) {
+	ctx, cancel := context.WithTimeout(ctx, pairTime)
+	defer cancel()
+	code, home, err := p.where()
+	if err != nil {
+		return who, err
+	}
+	if err := vault.Create(p.Dir, p.Secret); err != nil && !errors.Is(err, vault.ErrExists) {
+		return who, fmt.Errorf("make vault: %w", err)
+	}
+	log := cmp.Or(p.Log, slog.Default())
+	kv, err := openStore(p.Dir, p.Secret, log)
+	if err != nil {
+		return who, err
+	}
+	defer func() { err = errors.Join(err, kv.Close()) }()
+	if err := finishLink(ctx, kv); err != nil { // of an attempt that was cut off
+		return who, err
+	}
+	newcomer, err := prepareNewcomer(ctx, kv, p.DeviceName)
+	if err != nil {
+		return who, err
+	}
+	given, err := pair(ctx, log, code, home, newcomer, p)
+	if err != nil {
+		return who, err
+	}
+	if err := kv.Update(ctx, func(tx store.Tx) error { return engine.KeepAdmission(tx, given) }); err != nil {
+		return who, fmt.Errorf("store the account: %w", err)
+	}
+	if err := finishLink(ctx, kv); err != nil {
+		return who, err
+	}
+	id, _, err := loadIdentity(ctx, kv)
+	if err != nil {
+		return who, err
+	}
+	return whoami(id), nil
+}
+
+func (p *LinkParams) where() (code pairing.Code, home engine.Home, err error) {
+	if code, err = pairing.Parse(p.Code); err != nil {
+		return code, home, err
+	}
+	home = engine.Home{Peer: code.Home.Peer, Addrs: code.Home.Addrs}
+	if len(home.Peer) == 0 {
+		home = engine.Home{Peer: p.Home.Peer, Addrs: p.Home.Addrs}
+	}
+	if len(home.Peer) == 0 {
+		return code, home, ErrNoHome
+	}
+	_, err = homeInfo(home)
+	return code, home, err
+}
+
+// prepareNewcomer returns the device's keys, of an earlier attempt if there was
+// one.
+func prepareNewcomer(ctx context.Context, kv store.KV, name string) (newcomer *engine.Newcomer, err error) {
+	err = kv.View(ctx, func(tx store.Tx) (err error) {
+		if e, err := engine.Load(tx); err == nil {
+			return fmt.Errorf("%w, as %s", ErrJoined, e.Identity().Name)
+		} else if !errors.Is(err, engine.ErrNoIdentity) {
+			return err
+		}
+		newcomer, err = engine.KeptNewcomer(tx)
+		return err
+	})
+	if err != nil || newcomer != nil {
+		return newcomer, err
+	}
+	if newcomer, err = engine.NewNewcomer(time.Now(), name); err != nil {
+		return nil, err
+	}
+	err = kv.Update(ctx, func(tx store.Tx) error { return engine.KeepNewcomer(tx, newcomer) })
+	return newcomer, err
+}
+
+// pair meets the other device at the rendezvous and returns what it gives.
+func pair(ctx context.Context, log *slog.Logger, code pairing.Code, home engine.Home, newcomer *engine.Newcomer, p LinkParams) (given []byte, err error) {
+	s, err := meet(ctx, log, newcomer.Host, home)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
+	stream, joined, err := s.h.openPair(ctx, code.Slot)
+	if err != nil {
+		return nil, err
+	}
+	defer stream.close()
+	if !joined.GetReady() {
+		return nil, errPairingEnded
+	}
+	side, frame, err := pairing.Enter(code, s.h.self(), newcomer.Request().Marshal(), p.History)
+	if err != nil {
+		return nil, err
+	}
+	if err := stream.send(frame); err != nil {
+		return nil, err
+	}
+	if frame, err = stream.receive(); err != nil {
+		return nil, err
+	}
+	next, err := side.Reply(frame)
+	if next != nil {
+		err = errors.Join(err, stream.send(next))
+	}
+	if err != nil {
+		return nil, err
+	}
+	if p.Compare != nil {
+		p.Compare(strings.Join(side.Fingerprint(), " "))
+	}
+	for {
+		if frame, err = stream.receive(); err != nil {
+			return nil, err
+		}
+		if text, done, err := side.Answer(frame); done || err != nil {
+			return text, err
+		}
+	}
+}
+
+func decodeMembership(text []byte) (m engine.Membership, err error) {
+	w := &wire.Membership{}
+	if err := proto.Unmarshal(text, w); err != nil {
+		return m, fmt.Errorf("read what the other device gave: %w", err)
+	}
+	m = engine.Membership{
+		Name: w.GetName(), Display: w.GetDisplay(), Home: engine.Home{Peer: w.GetHomePeer(), Addrs: w.GetHomeAddrs()},
+		Chain: w.GetChain(), Contacts: w.GetContacts(),
+	}
+	if m.AIK, err = key.ParseAccount(w.GetAccountKey()); err != nil {
+		return m, fmt.Errorf("read the account key: %w", err)
+	}
+	if len(w.GetRecoveryKey()) > 0 {
+		rk, err := key.ParseRecovery(w.GetRecoveryKey())
+		if err != nil {
+			return m, fmt.Errorf("read the recovery key: %w", err)
+		}
+		m.RK = &rk
+	}
+	return m, nil
+}
+
+// admittedContacts is how many contacts are stored in one transaction.
+const admittedContacts = 50
+
+// finishLink makes what the other device gave the account of this directory. It
+// does nothing where nothing was given, and goes on where it was cut off.
+func finishLink(ctx context.Context, kv store.KV) error {
+	var given []byte
+	var newcomer *engine.Newcomer
+	err := kv.View(ctx, func(tx store.Tx) (err error) {
+		if given, err = engine.KeptAdmission(tx); err != nil || given == nil {
+			return err
+		}
+		newcomer, err = engine.KeptNewcomer(tx)
+		return err
+	})
+	if err != nil || given == nil {
+		return err
+	}
+	m, err := decodeMembership(given)
+	if err != nil {
+		return err
+	}
+	if err := initMember(ctx, kv, newcomer, m); err != nil {
+		return fmt.Errorf("store the account: %w", err)
+	}
+	return kv.Update(ctx, engine.Admitted)
+}
+
+func initMember(ctx context.Context, kv store.KV, newcomer *engine.Newcomer, m engine.Membership) error {
+	contacts := m.Contacts
+	m.Contacts = nil
+	err := kv.Update(ctx, func(tx store.Tx) error { return engine.InitMember(tx, time.Now(), newcomer, m) })
+	if err != nil && !errors.Is(err, engine.ErrExists) {
+		return err
+	}
+	var e *engine.Engine
+	err = kv.View(ctx, func(tx store.Tx) (err error) {
+		e, err = engine.Load(tx)
+		return err
+	})
+	for batch := range slices.Chunk(contacts, admittedContacts) {
+		if err != nil {
+			break
+		}
+		err = kv.Update(ctx, func(tx store.Tx) error {
+			_, err := e.TakeContacts(tx, time.Now(), batch)
+			return err
+		})
+	}
+	return err
+}

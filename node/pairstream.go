@@ -1,0 +1,81 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/pairing"
+	"github.com/parley-chat/parley/protocol/wire"
+)
+
+// The rendezvous ends a pairing after five minutes; nobody waits for longer.
+const pairTime = 5 * time.Minute
+
+// pairStream carries the frames of adding a device, through the rendezvous.
+type pairStream struct{ s network.Stream }
+
+// openPair enters a slot at the rendezvous, or, with "", opens one. What it
+// returns must be closed; it ends with ctx.
+func (h *home) openPair(ctx context.Context, slot string) (*pairStream, *wire.PairJoined, error) {
+	dialCtx, cancel := context.WithTimeout(onlyConnected(ctx), callTimeout)
+	defer cancel()
+	s, err := h.n.host.NewStream(dialCtx, h.info.ID, protocol.PairProtocol)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: open pairing: %w", ErrOffline, err)
+	}
+	context.AfterFunc(ctx, func() { s.Reset() })
+	p := &pairStream{s}
+	s.SetDeadline(time.Now().Add(callTimeout))
+	if err := wire.WriteMsg(s, &wire.PairJoin{Slot: slot}); err != nil {
+		p.close()
+		return nil, nil, fmt.Errorf("%w: open pairing: %w", ErrOffline, err)
+	}
+	joined, err := p.joined()
+	if err != nil {
+		p.close()
+		return nil, nil, err
+	}
+	s.SetDeadline(time.Now().Add(pairTime))
+	return p, joined, nil
+}
+
+// joined reads what the rendezvous says: the slot, or that the other is there.
+func (p *pairStream) joined() (*wire.PairJoined, error) {
+	j := &wire.PairJoined{}
+	if err := wire.ReadMsg(p.s, j); err != nil {
+		return nil, fmt.Errorf("%w: %w", errPairingEnded, err)
+	}
+	if j.GetCode() != 0 {
+		return nil, &protocol.Error{Code: protocol.Code(j.GetCode()), Detail: j.GetDetail(), RetryAfter: retryAfter(j.GetRetryAfterMs())}
+	}
+	return j, nil
+}
+
+func (p *pairStream) send(frames ...[]byte) error {
+	for _, f := range frames {
+		if err := wire.WriteMsg(p.s, &wire.PairFrame{Data: f}); err != nil {
+			return fmt.Errorf("%w: %w", errPairingEnded, err)
+		}
+	}
+	return nil
+}
+
+func (p *pairStream) receive() ([]byte, error) {
+	f := &wire.PairFrame{}
+	if err := wire.ReadMsg(p.s, f); err != nil {
+		return nil, fmt.Errorf("%w: %w", errPairingEnded, err)
+	}
+	return f.GetData(), nil
+}
+
+// close ends our side and lets what was sent arrive.
+func (p *pairStream) close() { p.s.Close() }
+
+// self is what a machine says of itself when a device is added.
+func (h *home) self() pairing.Self {
+	return pairing.Self{Peer: []byte(h.n.host.ID()), Rendezvous: []byte(h.info.ID)}
+}

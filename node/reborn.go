@@ -1,0 +1,151 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/parley-chat/parley/node/engine"
+	"github.com/parley-chat/parley/protocol/key"
+	"github.com/parley-chat/parley/protocol/wire"
+	"github.com/parley-chat/parley/store"
+)
+
+// ErrReborn ends Run when this folder was a copy of another, or an older state
+// of itself, and has become a device of its own: open it again.
+var ErrReborn = errors.New("this folder is a new device now")
+
+// Two stores with one device's keys would use the same keys twice. The
+// rendezvous turns away the one that is behind, and that one becomes a device
+// of its own, with new keys; history and contacts stay. Each step is stored
+// before the next, so a crash costs a repetition.
+
+// becomeNewDevice does all of it and returns ErrReborn. The connection to the
+// rendezvous stands: calls are answered, only the link was refused.
+func (n *Node) becomeNewDevice(ctx context.Context, why error) error {
+	n.log.Warn("this folder is a copy, or an older state, of a device that is in use: becoming a new device", "why", why)
+	if err := n.fetchOwnChain(ctx); err != nil {
+		return fmt.Errorf("become a new device: %w", err)
+	}
+	chain, host, err := n.planReborn(ctx)
+	if err != nil {
+		return fmt.Errorf("become a new device: %w", err)
+	}
+	if err := publishChain(ctx, n.log, host, n.self.Home, chain); err != nil {
+		return fmt.Errorf("become a new device: %w", err)
+	}
+	if err := n.swapDevice(ctx); err != nil {
+		return fmt.Errorf("become a new device: %w", err)
+	}
+	return ErrReborn
+}
+
+// planReborn makes the new device's keys, unless that was done before, and the
+// chain that certifies it.
+func (n *Node) planReborn(ctx context.Context) (chain []byte, host key.HostPrivate, err error) {
+	pending := func(tx store.Tx) (planned bool, err error) {
+		chain, host, planned, err = engine.PendingReborn(tx)
+		return planned, err
+	}
+	planned := false
+	err = n.kv.View(ctx, func(tx store.Tx) (err error) {
+		planned, err = pending(tx)
+		return err
+	})
+	if err != nil {
+		return nil, host, err
+	}
+	var newcomer *engine.Newcomer
+	if !planned {
+		if err := n.readOldMail(ctx); err != nil {
+			n.log.Warn("mail of the old device was not read", "err", err)
+		}
+		if newcomer, err = engine.NewNewcomer(n.now(), n.self.DeviceName); err != nil {
+			return nil, host, err
+		}
+	}
+	err = n.kv.Update(ctx, func(tx store.Tx) error {
+		if _, err := n.eng.PlanReborn(tx, n.now(), newcomer); err != nil {
+			return err
+		}
+		_, err := pending(tx)
+		return err
+	})
+	return chain, host, err
+}
+
+// swapDevice puts the planned device in the place of this one.
+func (n *Node) swapDevice(ctx context.Context) error {
+	for more := true; more; {
+		err := n.kv.Update(ctx, func(tx store.Tx) (err error) {
+			more, err = n.eng.Reborn(tx, n.now())
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("put the new device in force: %w", err)
+		}
+	}
+	return nil
+}
+
+// fetchOwnChain looks our own account up, before there is a link.
+func (n *Node) fetchOwnChain(ctx context.Context) error {
+	asked := n.now()
+	resp, err := n.ask(ctx, &wire.Request{Call: &wire.Request_Lookup{Lookup: &wire.Lookup{Account: n.self.Account[:]}}})
+	if err != nil {
+		return fmt.Errorf("fetch our own chain: %w", err)
+	}
+	return n.lookups.learn(ctx, n.self.Account, asked, resp.GetFound())
+}
+
+// retire waits for the end of this device, and then destroys its keys.
+func (n *Node) retire(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-n.ended:
+	}
+	n.log.Warn("this device was revoked: its keys are destroyed")
+	for more := true; more; {
+		err := n.kv.Update(ctx, func(tx store.Tx) (err error) {
+			more, err = engine.Retire(tx, n.now())
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("destroy the keys of a revoked device: %w", err)
+		}
+	}
+	return engine.ErrRevoked
+}
+
+// readOldMail takes in what waits for the device that this folder was, and
+// acknowledges nothing: it is the mail of the one who goes on being it.
+func (n *Node) readOldMail(ctx context.Context) error {
+	for after, more := uint64(0), true; more; {
+		mail, err := n.ask(ctx, &wire.Request{Call: &wire.Request_Fetch{Fetch: &wire.Fetch{After: after, Max: drainFetch}}})
+		if err != nil {
+			return err
+		}
+		items := mail.GetMail().GetItems()
+		envs := make([][]byte, len(items))
+		for i, item := range items {
+			envs[i], after = item.GetEnvelope(), max(after, item.GetCursor())
+		}
+		if _, err := n.receive(ctx, nil, envs, engine.Mailbox); err != nil {
+			return err
+		}
+		more = mail.GetMail().GetMore() && len(items) > 0
+	}
+	return nil
+}
+
+// ask is home.call before there is a link.
+func (n *Node) ask(ctx context.Context, req *wire.Request) (*wire.Response, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	resp, err := n.home.exchange(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	return resp, refusalIn(resp)
+}
