@@ -78,6 +78,9 @@ func (h *home) run(ctx context.Context) error {
 			failures = 0
 		}
 		wait := pause(err, failures)
+		if welcomed && protocol.CodeOf(err) == protocol.Revoked {
+			wait = retryFirst // to be shown the chain that says so
+		}
 		failures++
 		h.setDown(err, wait)
 		h.n.log.Info("rendezvous not connected", "err", err, "retry_in", wait.Round(time.Millisecond))

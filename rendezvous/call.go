@@ -49,7 +49,8 @@ func (s *Server) handleCall(stream network.Stream) {
 // call reads the request, finds out who asks, and fills in the result.
 func (s *Server) call(ctx context.Context, stream network.Stream, resp *wire.Response) error {
 	from, member, err := s.device(ctx, stream.Conn())
-	if err != nil {
+	revoked := protocol.CodeOf(err) == protocol.Revoked
+	if err != nil && !revoked {
 		return err
 	}
 	limit := protocol.MaxFrame
@@ -63,6 +64,9 @@ func (s *Server) call(ctx context.Context, stream network.Stream, resp *wire.Res
 	}
 	if err := s.countCall(stream.Conn(), from, member, size); err != nil {
 		return err
+	}
+	if revoked {
+		return s.showRevocation(ctx, from, req.GetLookup(), resp)
 	}
 	switch c := req.Call.(type) {
 	case *wire.Request_Register:
@@ -87,7 +91,7 @@ func (s *Server) countCall(c network.Conn, from store.Device, member bool, size 
 }
 
 // device finds out who is at the other end: the connection's key is the login.
-// Revoked devices are refused everything.
+// Of a revoked device it returns which it is, and the refusal.
 func (s *Server) device(ctx context.Context, c network.Conn) (d store.Device, member bool, err error) {
 	d, err = s.store.DeviceByPeer(ctx, []byte(c.RemotePeer()))
 	if protocol.CodeOf(err) == protocol.UnknownDevice {
@@ -97,9 +101,19 @@ func (s *Server) device(ctx context.Context, c network.Conn) (d store.Device, me
 		return store.Device{}, false, fmt.Errorf("find device of peer: %w", err)
 	}
 	if d.Revoked {
-		return store.Device{}, false, revokedRefusal()
+		return d, false, revokedRefusal()
 	}
 	return d, true, nil
+}
+
+// showRevocation is the one thing that a revoked device is still told: the chain
+// of its account, so that it need not believe our word. Everything else is
+// refused.
+func (s *Server) showRevocation(ctx context.Context, from store.Device, l *wire.Lookup, resp *wire.Response) error {
+	if !bytes.Equal(l.GetAccount(), from.Account[:]) || l.GetName() != "" || len(l.GetNonce()) > 0 {
+		return revokedRefusal()
+	}
+	return s.lookup(ctx, from, l, resp)
 }
 
 func revokedRefusal() *protocol.Error {

@@ -42,6 +42,7 @@ func (p *program) keysCommands() []*cli.Command {
 				},
 				Action: with(0, 0, p.keysLedger),
 			},
+			p.burnCommand(),
 		},
 	}}
 }
