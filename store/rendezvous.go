@@ -60,11 +60,12 @@ type Accounts interface {
 	Account(ctx context.Context, id protocol.AccountID) (Account, error)
 	AccountByName(ctx context.Context, name string) (Account, error)
 
-	// SetChain replaces the chain by a longer one, adds the devices that are
-	// new, renews the certificates of those that are known, and revokes, in one
-	// transaction. The same seq and head again is success and changes nothing.
-	// Refusals: UnknownAccount; BadRequest for a shorter chain or another head
-	// at the same seq; DeviceExists; Revoked for a device that comes back.
+	// SetChain replaces the chain by a longer one that begins with the bytes of
+	// the stored one, adds the devices that are new, renews the certificates of
+	// those that are known, and revokes, in one transaction. The stored chain
+	// again is success and changes nothing. Refusals: UnknownAccount;
+	// ChainConflict for a chain that does not begin with the stored one;
+	// DeviceExists; Revoked for a device that comes back.
 	SetChain(ctx context.Context, p ChainParams) error
 
 	// Device and DeviceByPeer return a device, also a revoked one (see
@@ -75,6 +76,17 @@ type Accounts interface {
 	// Devices returns the account's devices, also revoked ones, by id. An
 	// unknown account has none.
 	Devices(ctx context.Context, account protocol.AccountID) ([]Device, error)
+
+	// Heads returns, sorted by account, the heads of the chains of owner and of
+	// everybody on owner's list (see Contacts) who is registered. It reads no
+	// chains, so it may be asked at every start of a link.
+	Heads(ctx context.Context, owner protocol.AccountID) ([]Head, error)
+}
+
+// Head says how far the chain of an account goes.
+type Head struct {
+	Account protocol.AccountID
+	Hash    [16]byte // the first bytes of Account.ChainHead
 }
 
 // Account is a registered account.
@@ -160,12 +172,23 @@ func InviteHash(token []byte) [32]byte { return sha256.Sum256(token) }
 
 // StoreIDs notices a device whose store was copied or set back.
 //
-// Rule: one store id per device, for ever; its counter never goes down.
+// Rule: one store id per device, for ever; each start of it has a higher
+// counter than the one before, and a random number of its own. Two copies of a
+// store that count alike differ in that number.
 type StoreIDs interface {
-	// CheckStore remembers the pair and refuses with DeviceCloned for another
-	// store id, with StoreRolledBack for a lower counter. An equal counter is a
-	// retry and passes. So a device sends its uploads one after the other.
-	CheckStore(ctx context.Context, device protocol.DeviceID, storeID [16]byte, counter uint64) error
+	// CheckStore remembers the start of a device's store. It refuses with
+	// DeviceCloned another store id; with StoreRolledBack a lower counter, and
+	// the same counter with another start. The same counter and start is a
+	// retry. A higher counter is always taken, by how much ever it is higher: it
+	// may be this memory that was set back.
+	CheckStore(ctx context.Context, device protocol.DeviceID, at StoreStart) error
+}
+
+// StoreStart is what a device says about its store when it connects.
+type StoreStart struct {
+	StoreID [16]byte
+	Counter uint64
+	Start   [16]byte // random; new whenever Counter is
 }
 
 // Prekeys hands out prekeys.
@@ -271,9 +294,8 @@ type Mailbox interface {
 	// Acknowledged ids are not remembered: a duplicate that comes later is
 	// stored again, and the receiving device drops it.
 	//
-	// Of the contact requests of one account to another, those of one Put may
-	// wait at a time, one for each device; until each of them is acknowledged
-	// or expired, others get RequestPending.
+	// Of the contact requests of one account, one may wait at each device;
+	// until it is acknowledged or expired, others get RequestPending.
 	Put(ctx context.Context, mail []Mail, q Quotas) ([]protocol.Code, error)
 
 	// Fetch returns mail with Seq > after in order of arrival, at most max

@@ -162,7 +162,8 @@ func (c *Chain) revokeDevice(s statement) error {
 }
 
 func (c *Chain) rotateAIK(s statement) error {
-	if c.signedByAIK(s) != nil && c.signedByRK(s) != nil {
+	recovered := c.signedByRK(s) == nil
+	if !recovered && c.signedByAIK(s) != nil {
 		return fmt.Errorf("new account key: %w", key.ErrSignature)
 	}
 	newKey, sig, err := splitRotation(s.body)
@@ -180,6 +181,9 @@ func (c *Chain) rotateAIK(s statement) error {
 		return err
 	}
 	c.aik = aik
+	if recovered {
+		c.recoveries++
+	}
 	return nil
 }
 

@@ -22,6 +22,8 @@ type Chain struct {
 	rk       key.RecoveryPublic
 	devices  []device // in order of first appearance, the revoked too
 	isClosed bool
+
+	recoveries int // account keys that the recovery key put in place
 }
 
 type device struct {
@@ -79,6 +81,11 @@ func (c *Chain) Signer() key.AccountPublic { return c.aik }
 
 // Recovery is the recovery key that may replace Signer.
 func (c *Chain) Recovery() key.RecoveryPublic { return c.rk }
+
+// Recoveries is how often the recovery key replaced the account key. Whoever
+// knew the account with fewer learns by it that the account was recovered: its
+// owner lost the keys, or somebody else has the recovery words.
+func (c *Chain) Recoveries() int { return c.recoveries }
 
 // Closed tells that the account ended: it has no devices and never will.
 func (c *Chain) Closed() bool { return c.isClosed }

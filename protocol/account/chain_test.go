@@ -19,6 +19,7 @@ func reparse(t testing.TB, c *Chain) *Chain {
 	check(t, err)
 	if !bytes.Equal(back.Bytes(), c.Bytes()) || back.Account() != c.Account() || back.Seq() != c.Seq() || back.Head() != c.Head() ||
 		back.Signer() != c.Signer() || back.Recovery() != c.Recovery() || back.Closed() != c.Closed() ||
+		back.Recoveries() != c.Recoveries() ||
 		len(back.Devices(start)) != len(c.Devices(start)) {
 		t.Fatal("a chain that was read differs from the one that was built")
 	}
@@ -72,6 +73,39 @@ func TestChainLife(t *testing.T) {
 		t.Error("Extends")
 	}
 	if genesis.Seq() != 2 || len(genesis.Devices(start)) != 2 {
+		t.Error("a longer chain changed the shorter one")
+	}
+}
+
+// Only what the recovery key signed counts: a rotation by the old account key
+// does not, nor does one of the recovery key itself.
+func TestRecoveries(t *testing.T) {
+	o := newOwner(t)
+	want := func(n int) {
+		t.Helper()
+		if got := reparse(t, o.chain).Recoveries(); got != n {
+			t.Fatalf("%d recoveries, want %d", got, n)
+		}
+	}
+	next := func(c *Chain, err error) {
+		t.Helper()
+		check(t, err)
+		o.chain = c
+	}
+	want(0)
+	second, third, fourth, rk := key.NewAccount(), key.NewAccount(), key.NewAccount(), key.NewRecovery()
+	next(o.chain.RotateAIK(start, o.aik, second))
+	want(0)
+	next(o.chain.RecoverAIK(start, o.rk, third))
+	want(1)
+	before := o.chain
+	next(o.chain.RotateRK(start, o.rk, rk))
+	want(1)
+	next(o.chain.RecoverAIK(start, rk, fourth))
+	want(2)
+	next(o.chain.RotateAIK(start, fourth, key.NewAccount()))
+	want(2)
+	if before.Recoveries() != 1 {
 		t.Error("a longer chain changed the shorter one")
 	}
 }

@@ -22,6 +22,7 @@ type vector struct {
 	DeviceID    keytest.Hex `json:"device_id"`
 	Chain       keytest.Hex `json:"chain"`
 	Head        keytest.Hex `json:"head"`
+	Recoveries  int         `json:"recoveries"`
 	SafetyNames []string    `json:"safety_names"`
 	Safety      string      `json:"safety_number"`
 }
@@ -71,7 +72,7 @@ func TestVectors(t *testing.T) {
 
 	account, device, head := c.Account(), cert.DeviceID(), c.Head()
 	v.AccountID, v.DeviceID, v.Head = account[:], device[:], head[:]
-	v.Cert, v.Chain = cert.Marshal(), c.Bytes()
+	v.Cert, v.Chain, v.Recoveries = cert.Marshal(), c.Bytes(), c.Recoveries()
 	v.Safety = SafetyNumber(account, head, v.SafetyNames[0], v.SafetyNames[1]) // the head stands in for a second account
 	keytest.Golden(t, "account.json", v)
 }

@@ -4,25 +4,21 @@
 package invite
 
 import (
-	"bytes"
-	"crypto/sha256"
-	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"strings"
 	"time"
+
+	"github.com/parley-chat/parley/protocol/link"
 )
 
 // Limits of what a link can hold. A usual link has some 250 characters, the
 // longest 1520, which still fits a QR code.
 const (
-	MaxAddrs = 8    // addresses of the rendezvous
-	MaxAddr  = 128  // bytes of one address as text
-	maxPeer  = 64   // bytes of a peer id
-	maxLink  = 1536 // characters after Prefix
+	MaxAddrs = link.MaxAddrs // addresses of the rendezvous
+	MaxAddr  = link.MaxAddr  // bytes of one address as text
 )
 
 // Prefix begins every link. What follows is in the URL's fragment, which a
@@ -56,12 +52,9 @@ type Invite struct {
 //	end  4  first bytes of SHA-256("parley/1 invite" ‖ all before)
 const (
 	version     = 1
-	checkLen    = 4
 	expiresMax  = 253402300799 // the last second of the year 9999
 	checkDomain = "parley/1 invite"
 )
-
-var encoding = base64.RawURLEncoding.Strict()
 
 // String returns the link, token included. Parse refuses the link of an
 // Invite that is over the limits.
@@ -72,32 +65,17 @@ func (i Invite) String() string {
 		expires = uint64(i.Expires.Unix())
 	}
 	b = binary.BigEndian.AppendUint64(b, expires)
-	b = append(b, byte(len(i.Peer)))
-	b = append(b, i.Peer...)
-	b = append(b, byte(len(i.Addrs)))
-	for _, a := range i.Addrs {
-		b = append(b, byte(len(a)))
-		b = append(b, a...)
-	}
-	b = append(b, checksum(b)...)
-	return Prefix + encoding.EncodeToString(b)
+	b = link.Place{Peer: i.Peer, Addrs: i.Addrs}.Append(b)
+	return link.Encode(Prefix, checkDomain, b)
 }
 
 // Parse reads a link. White space around it is ignored.
 func Parse(text string) (Invite, error) {
-	code, ok := strings.CutPrefix(strings.TrimSpace(text), Prefix)
-	if !ok {
+	body, err := link.Decode(Prefix, checkDomain, text)
+	if errors.Is(err, link.ErrPrefix) {
 		return Invite{}, ErrNotInvite
 	}
-	if len(code) > maxLink {
-		return Invite{}, fmt.Errorf("%w (%d characters)", ErrDamaged, len(code))
-	}
-	b, err := encoding.DecodeString(code)
-	if err != nil || len(b) < 1+checkLen || strings.ContainsAny(code, "\r\n") { // line breaks are skipped even by Strict
-		return Invite{}, ErrDamaged
-	}
-	body, sum := b[:len(b)-checkLen], b[len(b)-checkLen:]
-	if !bytes.Equal(sum, checksum(body)) {
+	if err != nil {
 		return Invite{}, ErrDamaged
 	}
 	if body[0] != version {
@@ -118,59 +96,12 @@ func parseBody(b []byte) (i Invite, err error) {
 	if expires != 0 {
 		i.Expires = time.Unix(int64(expires), 0).UTC()
 	}
-	i.Peer, b, err = cutField(b[16+8:], maxPeer)
-	if err != nil {
-		return Invite{}, err
-	}
-	if len(b) == 0 || b[0] == 0 || b[0] > MaxAddrs {
+	place, rest, err := link.CutPlace(b[16+8:])
+	if err != nil || len(rest) != 0 {
 		return Invite{}, ErrDamaged
 	}
-	n, b := int(b[0]), b[1:]
-	for range n {
-		var addr []byte
-		addr, b, err = cutField(b, MaxAddr)
-		if err != nil {
-			return Invite{}, err
-		}
-		if !plainAddr(addr) {
-			return Invite{}, ErrDamaged
-		}
-		i.Addrs = append(i.Addrs, string(addr))
-	}
-	if len(b) != 0 {
-		return Invite{}, ErrDamaged
-	}
+	i.Peer, i.Addrs = place.Peer, place.Addrs
 	return i, nil
-}
-
-// cutField takes a length-prefixed field of 1 to limit bytes off b.
-func cutField(b []byte, limit int) (field, rest []byte, err error) {
-	if len(b) == 0 {
-		return nil, nil, ErrDamaged
-	}
-	n := int(b[0])
-	if n == 0 || n > limit || n > len(b)-1 {
-		return nil, nil, ErrDamaged
-	}
-	return bytes.Clone(b[1 : 1+n]), b[1+n:], nil
-}
-
-// plainAddr keeps anything that could disturb a terminal out of addresses;
-// whether they are multiaddrs is for the one who dials to find out.
-func plainAddr(a []byte) bool {
-	for _, c := range a {
-		if c <= ' ' || c > '~' {
-			return false
-		}
-	}
-	return a[0] == '/'
-}
-
-func checksum(b []byte) []byte {
-	h := sha256.New()
-	h.Write([]byte(checkDomain))
-	h.Write(b)
-	return h.Sum(nil)[:checkLen]
 }
 
 // Format hides the token, but for %s and %q, which print the link.

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/parley-chat/parley/protocol/link"
 )
 
 func example() Invite {
@@ -44,23 +46,23 @@ func TestGolden(t *testing.T) {
 func TestRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		want := Invite{
-			Peer:  rapid.SliceOfN(rapid.Byte(), 1, maxPeer).Draw(t, "peer"),
+			Peer:  rapid.SliceOfN(rapid.Byte(), 1, link.MaxPeer).Draw(t, "peer"),
 			Addrs: rapid.SliceOfN(rapid.StringMatching(`/[!-~]{0,127}`), 1, MaxAddrs).Draw(t, "addrs"),
 		}
 		copy(want.Token[:], rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "token"))
 		if s := rapid.Int64Range(0, expiresMax).Draw(t, "expires"); s != 0 {
 			want.Expires = time.Unix(s, 0).UTC()
 		}
-		link := want.String()
-		got, err := Parse(link)
+		text := want.String()
+		got, err := Parse(text)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if !reflect.DeepEqual(got, want) {
 			t.Fatalf("got %#v, want %#v", got, want)
 		}
-		if len(link) > len(Prefix)+maxLink {
-			t.Fatalf("link has %d characters", len(link))
+		if len(text) > len(Prefix)+link.MaxChars {
+			t.Fatalf("link has %d characters", len(text))
 		}
 	})
 }
@@ -84,7 +86,7 @@ func TestDamage(t *testing.T) {
 
 // sealed makes a link of a body that has a right checksum and wrong content.
 func sealed(body []byte) string {
-	return Prefix + encoding.EncodeToString(append(bytes.Clone(body), checksum(body)...))
+	return link.Encode(Prefix, checkDomain, body)
 }
 
 func TestRefused(t *testing.T) {
@@ -108,13 +110,13 @@ func TestRefused(t *testing.T) {
 		"no content":     {Prefix, ErrDamaged},
 		"not base64":     {Prefix + "!!!!", ErrDamaged},
 		"broken line":    {golden[:40] + "\n" + golden[40:], ErrDamaged},
-		"too long":       {Prefix + strings.Repeat("A", maxLink+1), ErrDamaged},
+		"too long":       {Prefix + strings.Repeat("A", link.MaxChars+1), ErrDamaged},
 		"newer version":  {sealed([]byte{2, 9, 9}), ErrVersion},
 		"short":          {sealed([]byte{version, 1, 2}), ErrDamaged},
 		"no peer":        {Invite{Addrs: []string{"/a"}}.String(), ErrDamaged},
 		"no address":     {Invite{Peer: []byte{1}}.String(), ErrDamaged},
 		"too many":       {tooMany.String(), ErrDamaged},
-		"long peer":      {Invite{Peer: make([]byte, maxPeer+1), Addrs: []string{"/a"}}.String(), ErrDamaged},
+		"long peer":      {Invite{Peer: make([]byte, link.MaxPeer+1), Addrs: []string{"/a"}}.String(), ErrDamaged},
 		"long address":   {Invite{Peer: []byte{1}, Addrs: []string{"/" + strings.Repeat("a", MaxAddr)}}.String(), ErrDamaged},
 		"escape":         {escape.String(), ErrDamaged},
 		"no slash":       {noSlash.String(), ErrDamaged},
@@ -127,9 +129,16 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+func bodyOf(i Invite) []byte {
+	b, err := link.Decode(Prefix, checkDomain, i.String())
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
 func trailing() string {
-	b, _ := encoding.DecodeString(strings.TrimPrefix(example().String(), Prefix))
-	return sealed(append(b[:len(b)-checkLen], 0))
+	return sealed(append(bodyOf(example()), 0))
 }
 
 func TestTokenIsHidden(t *testing.T) {
@@ -171,8 +180,7 @@ func FuzzParse(f *testing.F) {
 
 // FuzzBody reaches the parser behind the checksum.
 func FuzzBody(f *testing.F) {
-	b, _ := encoding.DecodeString(strings.TrimPrefix(example().String(), Prefix))
-	f.Add(b[1 : len(b)-checkLen])
+	f.Add(bodyOf(example())[1:])
 	f.Fuzz(func(t *testing.T, body []byte) {
 		i, err := parseBody(body)
 		if err != nil {

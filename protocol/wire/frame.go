@@ -31,9 +31,9 @@ var (
 	ErrTooManyFields = errors.New("too many fields in a frame")
 )
 
-// maxFields leaves room for the largest frame that is sent, an allow list of
-// protocol.MaxContacts accounts.
-const maxFields = 8192
+// maxFields leaves room for the largest frame that is sent: the heads of
+// protocol.MaxContacts chains, three fields each.
+const maxFields = 16384
 
 const frameHeader = 4 // uint32 big-endian length of what follows
 

@@ -86,6 +86,13 @@ func TestFieldsAreBounded(t *testing.T) {
 	if err := read(&Request{Call: &Request_SetContacts{SetContacts: contacts}}, &Request{}); err != nil {
 		t.Errorf("the longest allow list: %v", err)
 	}
+	heads := &HeadList{Heads: make([]*Head, protocol.MaxContacts+1)}
+	for i := range heads.Heads {
+		heads.Heads[i] = &Head{Account: make([]byte, 32), Head: make([]byte, 16)}
+	}
+	if err := read(&Response{Result: &Response_HeadList{HeadList: heads}}, &Response{}); err != nil {
+		t.Errorf("the heads of the longest allow list: %v", err)
+	}
 }
 
 func FuzzReadMsg(f *testing.F) {
@@ -94,7 +101,7 @@ func FuzzReadMsg(f *testing.F) {
 	f.Add(buf.Bytes())
 	f.Add([]byte{0, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, in []byte) {
-		for _, m := range []proto.Message{&Request{}, &Response{}, &Beat{}, &Welcome{}, &Hint{}, &Deliver{}, &Delivered{}} {
+		for _, m := range []proto.Message{&Request{}, &Response{}, &Beat{}, &Welcome{}, &Hint{}, &Deliver{}, &Delivered{}, &PairJoin{}, &PairJoined{}, &PairFrame{}} {
 			ReadMsg(bytes.NewReader(in), m)
 		}
 	})

@@ -44,8 +44,12 @@ func (s *Store) Register(ctx context.Context, p store.RegisterParams) error {
 		}
 		return errors.Join(
 			tx.Set(nameKey(p.Name), p.Account[:]),
-			put(tx, accountKey(p.Account), account))
+			putAccount(tx, account))
 	})
+}
+
+func putAccount(tx store.Tx, a accountRow) error {
+	return errors.Join(put(tx, accountKey(a.ID), a), tx.Set(headKey(a.ID), a.ChainHead[:]))
 }
 
 func accountOfName(tx store.Tx, name string) (id protocol.AccountID, ok bool, err error) {
@@ -69,13 +73,13 @@ func (s *Store) SetChain(ctx context.Context, p store.ChainParams) error {
 			return err
 		case !ok:
 			return protocol.Refuse(protocol.UnknownAccount, "%s", p.Account)
-		case p.ChainSeq == account.ChainSeq && p.ChainHead == account.ChainHead:
+		case bytes.Equal(p.Chain, account.Chain):
 			return nil // a retry
-		case p.ChainSeq <= account.ChainSeq:
-			return protocol.Refuse(protocol.BadRequest, "the chain is at %d and does not become %d", account.ChainSeq, p.ChainSeq)
+		case !bytes.HasPrefix(p.Chain, account.Chain):
+			return protocol.Refuse(protocol.ChainConflict, "the stored chain, at %d, is no part of this one", account.ChainSeq)
 		}
 		account.Chain, account.ChainSeq, account.ChainHead = p.Chain, p.ChainSeq, p.ChainHead
-		if err := put(tx, accountKey(p.Account), account); err != nil {
+		if err := putAccount(tx, account); err != nil {
 			return err
 		}
 		for _, id := range p.Revoked {
@@ -232,20 +236,46 @@ func (s *Store) Devices(ctx context.Context, account protocol.AccountID) (device
 	return devices, err
 }
 
+// Heads implements store.Accounts.
+func (s *Store) Heads(ctx context.Context, owner protocol.AccountID) (heads []store.Head, err error) {
+	err = s.kv.View(ctx, func(tx store.Tx) error {
+		heads = nil
+		accounts, err := contactsOf(tx, owner)
+		if err != nil {
+			return err
+		}
+		for _, id := range store.SortAccounts(append(accounts, owner)) {
+			hash, err := tx.Get(headKey(id))
+			if errors.Is(err, store.ErrNotFound) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			h := store.Head{Account: id}
+			copy(h.Hash[:], hash)
+			heads = append(heads, h)
+		}
+		return nil
+	})
+	return heads, err
+}
+
 // CheckStore implements store.StoreIDs.
-func (s *Store) CheckStore(ctx context.Context, device protocol.DeviceID, storeID [16]byte, counter uint64) error {
+func (s *Store) CheckStore(ctx context.Context, device protocol.DeviceID, at store.StoreStart) error {
 	return s.kv.Update(ctx, func(tx store.Tx) error {
-		old, known, err := get[storeRow](tx, storeKey(device))
+		row, known, err := get[storeRow](tx, storeKey(device))
+		old := store.StoreStart(row)
 		switch {
 		case err != nil:
 			return err
-		case known && old.id != storeID:
+		case known && at.StoreID != old.StoreID:
 			return protocol.Refuse(protocol.DeviceCloned, "another store uses the keys of this device")
-		case known && counter < old.counter:
-			return protocol.Refuse(protocol.StoreRolledBack, "counter %d after %d", counter, old.counter)
-		case known && counter == old.counter:
-			return nil
+		case known && at == old:
+			return nil // a retry
+		case known && at.Counter <= old.Counter:
+			return protocol.Refuse(protocol.StoreRolledBack, "start %d of the store, after another start %d", at.Counter, old.Counter)
 		}
-		return put(tx, storeKey(device), storeRow{storeID, counter})
+		return put(tx, storeKey(device), storeRow(at))
 	})
 }

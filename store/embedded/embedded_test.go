@@ -61,7 +61,7 @@ func TestNewerSchema(t *testing.T) {
 	mustOver(t, kv)
 	mustOver(t, kv) // the same version opens again
 	key := store.Key('V')
-	if err := kv.Update(t.Context(), func(tx store.Tx) error { return tx.Set(key, []byte{3}) }); err != nil {
+	if err := kv.Update(t.Context(), func(tx store.Tx) error { return tx.Set(key, []byte{200}) }); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := over(kv); err == nil {
@@ -69,7 +69,7 @@ func TestNewerSchema(t *testing.T) {
 	}
 	err := kv.View(t.Context(), func(tx store.Tx) error {
 		value, err := tx.Get(key)
-		if string(value) != "\x03" {
+		if string(value) != "\xc8" {
 			t.Errorf("the schema is now %x", value)
 		}
 		return err

@@ -106,14 +106,6 @@ type delivery struct {
 	devices map[protocol.DeviceID]store.Device
 	boxes   map[protocol.DeviceID]*boxRow
 	senders map[protocol.AccountID]*usageRow
-	pending map[[2]protocol.AccountID]*pending
-}
-
-// pending counts contact requests of one account to another.
-type pending struct {
-	pendingRow
-	before bool                       // some waited before this transaction
-	now    map[protocol.DeviceID]bool // devices that got one in this transaction
 }
 
 func newDelivery(tx store.Tx) *delivery {
@@ -122,13 +114,12 @@ func newDelivery(tx store.Tx) *delivery {
 		devices: map[protocol.DeviceID]store.Device{},
 		boxes:   map[protocol.DeviceID]*boxRow{},
 		senders: map[protocol.AccountID]*usageRow{},
-		pending: map[[2]protocol.AccountID]*pending{},
 	}
 }
 
 // put stores one envelope, or says why not.
 func (d *delivery) put(m store.Mail, q store.Quotas) (protocol.Code, error) {
-	device, err := d.device(m.To)
+	_, err := d.device(m.To)
 	if code := protocol.CodeOf(err); code == protocol.UnknownDevice || code == protocol.Revoked {
 		return code, nil
 	}
@@ -155,15 +146,16 @@ func (d *delivery) put(m store.Mail, q store.Quotas) (protocol.Code, error) {
 		return protocol.SenderFull, nil
 	}
 	if m.Kind == store.Request {
-		p, err := d.requests(m.From, device.Account)
-		if err != nil {
+		key := pendingKey(m.From, m.To)
+		switch _, err := d.tx.Get(key); {
+		case err == nil:
+			return protocol.RequestPending, nil
+		case !errors.Is(err, store.ErrNotFound):
 			return 0, err
 		}
-		if p.before || p.now[m.To] {
-			return protocol.RequestPending, nil
+		if err := d.tx.Set(key, nil); err != nil {
+			return 0, err
 		}
-		p.now[m.To] = true
-		p.count++
 	}
 	return protocol.OK, d.store(m, box, sender)
 }
@@ -200,15 +192,9 @@ func (d *delivery) remove(to protocol.DeviceID, id protocol.EnvelopeID) (bool, e
 		return false, err
 	}
 	if w.kind == store.Request {
-		device, err := d.device(to)
-		if err != nil && protocol.CodeOf(err) != protocol.Revoked {
+		if err := d.tx.Delete(pendingKey(w.from, to)); err != nil {
 			return false, err
 		}
-		p, err := d.requests(w.from, device.Account)
-		if err != nil {
-			return false, err
-		}
-		p.count--
 	}
 	sender.count--
 	sender.bytes -= w.size
@@ -227,9 +213,6 @@ func (d *delivery) save() error {
 	}
 	for id, sender := range d.senders {
 		errs = append(errs, putOrDelete(d.tx, senderKey(id), sender.count == 0, *sender))
-	}
-	for pair, p := range d.pending {
-		errs = append(errs, putOrDelete(d.tx, pendingKey(pair[0], pair[1]), p.count == 0, p.pendingRow))
 	}
 	return errors.Join(errs...)
 }
@@ -263,16 +246,6 @@ func (d *delivery) box(id protocol.DeviceID) (*boxRow, error) {
 
 func (d *delivery) sender(id protocol.AccountID) (*usageRow, error) {
 	return load(d.tx, d.senders, id, senderKey(id), usageRow{})
-}
-
-func (d *delivery) requests(from, to protocol.AccountID) (*pending, error) {
-	pair := [2]protocol.AccountID{from, to}
-	if p, loaded := d.pending[pair]; loaded {
-		return p, nil
-	}
-	row, _, err := get[pendingRow](d.tx, pendingKey(from, to))
-	d.pending[pair] = &pending{row, row.count > 0, map[protocol.DeviceID]bool{}}
-	return d.pending[pair], err
 }
 
 // load reads a row that many items share, once; missing rows start as zero.

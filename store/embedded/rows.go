@@ -11,6 +11,7 @@ import (
 //
 //	V                          schema
 //	a account                  accountRow
+//	t account                  hash of the newest statement of its chain
 //	n name                     account id
 //	d device                   deviceRow
 //	D account device           (empty): the devices of an account
@@ -26,13 +27,14 @@ import (
 //	m device seq               mailRow
 //	e device envelope id       waitingRow: where the envelope is
 //	f account                  usageRow: of a sender
-//	q sender recipient         pendingRow: contact requests between two accounts
+//	q sender device            (empty): a contact request of the account waits there
 //	l owner other              (empty): other is on owner's list
 //	g owner                    contacts digest
 
 var schemaKey = store.Key('V')
 
 func accountKey(id protocol.AccountID) []byte         { return store.Key('a', id[:]) }
+func headKey(id protocol.AccountID) []byte            { return store.Key('t', id[:]) }
 func nameKey(name string) []byte                      { return store.Key('n', name) }
 func deviceKey(id protocol.DeviceID) []byte           { return store.Key('d', id[:]) }
 func ownedPrefix(a protocol.AccountID) []byte         { return store.Key('D', a[:]) }
@@ -48,7 +50,6 @@ func senderKey(a protocol.AccountID) []byte           { return store.Key('f', a[
 func listPrefix(owner protocol.AccountID) []byte      { return store.Key('l', owner[:]) }
 func digestKey(owner protocol.AccountID) []byte       { return store.Key('g', owner[:]) }
 func listKey(owner, other protocol.AccountID) []byte  { return store.Key('l', owner[:], other[:]) }
-func pendingKey(from, to protocol.AccountID) []byte   { return store.Key('q', from[:], to[:]) }
 func oneTimePrefix(d protocol.DeviceID) []byte        { return store.Key('o', d[:]) }
 func boundPrefix(d protocol.DeviceID) []byte          { return store.Key('u', d[:]) }
 func waitingPrefix(d protocol.DeviceID) []byte        { return store.Key('e', d[:]) }
@@ -63,6 +64,10 @@ func boundKey(d protocol.DeviceID, id protocol.PrekeyID) []byte {
 
 func waitingKey(d protocol.DeviceID, id protocol.EnvelopeID) []byte {
 	return store.Key('e', d[:], id[:])
+}
+
+func pendingKey(from protocol.AccountID, to protocol.DeviceID) []byte {
+	return store.Key('q', from[:], to[:])
 }
 
 func claimKey(p store.ClaimParams) []byte {
@@ -131,13 +136,10 @@ func (i *inviteRow) decode(r *reader) {
 	i.Expires = r.time()
 }
 
-type storeRow struct {
-	id      [16]byte
-	counter uint64
-}
+type storeRow store.StoreStart
 
-func (s *storeRow) encode(w *writer) { w.fixed(s.id[:]); w.num(s.counter) }
-func (s *storeRow) decode(r *reader) { r.fixed(s.id[:]); s.counter = r.num() }
+func (s *storeRow) encode(w *writer) { w.fixed(s.StoreID[:]); w.num(s.Counter); w.fixed(s.Start[:]) }
+func (s *storeRow) decode(r *reader) { r.fixed(s.StoreID[:]); s.Counter = r.num(); r.fixed(s.Start[:]) }
 
 // signedRow holds the signed prekeys of a device, the newest first.
 type signedRow []store.SignedPrekey
@@ -298,8 +300,3 @@ type usageRow struct{ count, bytes uint64 }
 
 func (u *usageRow) encode(w *writer) { w.num(u.count); w.num(u.bytes) }
 func (u *usageRow) decode(r *reader) { u.count, u.bytes = r.num(), r.num() }
-
-type pendingRow struct{ count uint64 }
-
-func (p *pendingRow) encode(w *writer) { w.num(p.count) }
-func (p *pendingRow) decode(r *reader) { p.count = r.num() }

@@ -187,10 +187,15 @@ func testInviteRace(t *testing.T, r store.Rendezvous) {
 	equal(t, "codes", codes, map[protocol.Code]int{protocol.OK: 3, protocol.InviteUsed: 29})
 }
 
+// chain is a chain of an account that person registered, with statements up to
+// seq; a longer one extends a shorter one.
 func chain(name string, seq uint64, devices ...int) store.ChainParams {
 	p := store.ChainParams{
 		Account: accountID(name), Now: start.Add(time.Hour),
-		Chain: fmt.Appendf(nil, "chain %d", seq), ChainSeq: seq, ChainHead: hash("head %d", seq),
+		Chain: []byte("chain of " + name), ChainSeq: seq, ChainHead: hash("head %d", seq),
+	}
+	for n := uint64(2); n <= seq; n++ {
+		p.Chain = fmt.Appendf(p.Chain, ", %d", n)
 	}
 	for _, n := range devices {
 		p.Devices = append(p.Devices, newDevice(name, n))
@@ -205,14 +210,17 @@ func testChain(t *testing.T, r store.Rendezvous) {
 	longer.Devices[0].Cert = []byte("renewed")
 	ok(t, r.SetChain(ctx, longer))
 	ok(t, r.SetChain(ctx, longer))
-	refused(t, r.SetChain(ctx, chain("alice", 4)), protocol.BadRequest)
-	fork := chain("alice", 5)
-	fork.ChainHead = hash("fork")
-	refused(t, r.SetChain(ctx, fork), protocol.BadRequest)
+	refused(t, r.SetChain(ctx, chain("alice", 4)), protocol.ChainConflict)
+	for _, seq := range []uint64{5, 6} { // a longer fork is no better
+		fork := chain("alice", seq)
+		fork.Chain = bytes.Replace(fork.Chain, []byte("3"), []byte("three"), 1)
+		fork.ChainHead = hash("fork")
+		refused(t, r.SetChain(ctx, fork), protocol.ChainConflict)
+	}
 
 	a, err := r.Account(ctx, alice)
 	ok(t, err)
-	equal(t, "chain", string(a.Chain), "chain 5")
+	equal(t, "chain", string(a.Chain), string(longer.Chain))
 	equal(t, "seq", a.ChainSeq, 5)
 	equal(t, "head", a.ChainHead, longer.ChainHead)
 	devices, err := r.Devices(ctx, alice)
@@ -316,23 +324,89 @@ func testSweepRevoked(t *testing.T, r store.Rendezvous) {
 	equal(t, "stock", c, published(0))
 }
 
+// testChainRace: of many who extend one chain, each in its own way, one does.
+func testChainRace(t *testing.T, r store.Rendezvous) {
+	alice, _ := person(t, r, "alice")
+	codes := together(16, func(i int) error {
+		p := chain("alice", 2, 0, 1)
+		p.Chain = fmt.Appendf(p.Chain, " by %d", i)
+		return r.SetChain(ctx, p)
+	})
+	equal(t, "codes", codes, map[protocol.Code]int{protocol.OK: 1, protocol.ChainConflict: 15})
+	a, err := r.Account(ctx, alice)
+	ok(t, err)
+	equal(t, "seq", a.ChainSeq, 2)
+}
+
+// testHeads: the heads are those of whoever of the list is registered, and of
+// the owner, as they are now.
+func testHeads(t *testing.T, r store.Rendezvous) {
+	alice, _ := person(t, r, "alice")
+	bob, _ := person(t, r, "bob")
+	person(t, r, "carol") // on nobody's list
+	check := func(owner protocol.AccountID, want ...store.Head) {
+		t.Helper()
+		slices.SortFunc(want, func(a, b store.Head) int { return bytes.Compare(a.Account[:], b.Account[:]) })
+		got, err := r.Heads(ctx, owner)
+		ok(t, err)
+		equal(t, "heads", got, want)
+	}
+	head := func(id protocol.AccountID, hash [32]byte) store.Head {
+		return store.Head{Account: id, Hash: [16]byte(hash[:16])}
+	}
+	alices, bobs := head(alice, hash("head of alice")), head(bob, hash("head of bob"))
+	check(alice, alices)
+	ok(t, r.SetContacts(ctx, alice, []protocol.AccountID{bob, accountID("nobody"), alice}))
+	check(alice, alices, bobs)
+	check(bob, bobs)
+	ok(t, r.SetChain(ctx, chain("bob", 4, 0)))
+	check(alice, alices, head(bob, hash("head 4")))
+	refused(t, r.SetChain(ctx, chain("bob", 3, 0)), protocol.ChainConflict)
+	check(bob, head(bob, hash("head 4")))
+	check(accountID("nobody"))
+}
+
+// testStoreID: the pair of counter and start tells a copy and a store that was
+// set back; what is refused changes nothing.
 func testStoreID(t *testing.T, r store.Rendezvous) {
 	_, device := person(t, r, "alice")
 	mine, copied := [16]byte{1}, [16]byte{2}
-	for _, c := range []struct {
+	for i, c := range []struct {
 		id      [16]byte
 		counter uint64
+		start   byte
 		want    protocol.Code
 	}{
-		{mine, 5, protocol.OK}, {mine, 5, protocol.OK}, {mine, 9, protocol.OK},
-		{mine, 8, protocol.StoreRolledBack}, {copied, 9, protocol.DeviceCloned}, {copied, 100, protocol.DeviceCloned},
-		{mine, 9, protocol.OK}, {mine, 10, protocol.OK},
+		{mine, 5, 1, protocol.OK},
+		{mine, 5, 1, protocol.OK},               // a retry
+		{mine, 5, 2, protocol.StoreRolledBack},  // two that count alike
+		{mine, 5, 1, protocol.OK},               // the first of them
+		{mine, 9, 3, protocol.OK},               // this memory was set back, it may be
+		{mine, 8, 4, protocol.StoreRolledBack},  // that store was
+		{mine, 5, 1, protocol.StoreRolledBack},  // also with a start that was right
+		{copied, 9, 3, protocol.DeviceCloned},   // made anew with the same keys
+		{copied, 100, 9, protocol.DeviceCloned}, // however far it counted
+		{mine, 9, 3, protocol.OK},               // a retry, after all that
+		{mine, 10, 3, protocol.OK},              // a start is told from others by both numbers
+		{mine, 1<<64 - 1, 5, protocol.OK},       // the last there is
+		{mine, 0, 6, protocol.StoreRolledBack},  // and does not begin again
+		{mine, 1<<64 - 1, 5, protocol.OK},       //
+		{mine, 1<<64 - 1, 6, protocol.StoreRolledBack},
 	} {
-		err := r.CheckStore(ctx, device, c.id, c.counter)
-		if c.want == protocol.OK {
-			ok(t, err)
-		} else {
-			refused(t, err, c.want)
+		err := r.CheckStore(ctx, device, store.StoreStart{StoreID: c.id, Counter: c.counter, Start: [16]byte{c.start}})
+		if got := protocol.CodeOf(err); got != c.want {
+			t.Fatalf("start %d: %v, want %v", i, err, c.want)
 		}
 	}
+	other := deviceID("alice", 1) // has a store of its own
+	ok(t, r.CheckStore(ctx, other, store.StoreStart{StoreID: copied, Counter: 1}))
+}
+
+// testStoreRace: of copies that start at once with one counter, one is taken.
+func testStoreRace(t *testing.T, r store.Rendezvous) {
+	_, device := person(t, r, "alice")
+	codes := together(16, func(i int) error {
+		return r.CheckStore(ctx, device, store.StoreStart{Counter: 7, Start: [16]byte{byte(i)}})
+	})
+	equal(t, "codes", codes, map[protocol.Code]int{protocol.OK: 1, protocol.StoreRolledBack: 15})
 }
