@@ -42,14 +42,10 @@ type link struct {
 
 // openLink says hello and waits for the welcome.
 func (h *home) openLink(ctx context.Context) (*link, *wire.Welcome, error) {
-	var hello wire.Hello
-	err := h.n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
-		id, ctr, err := h.n.eng.Hello(tx)
-		hello = wire.Hello{
-			MinVersion: uint32(protocol.Version), MaxVersion: uint32(protocol.Version),
-			StoreId: id[:], StoreCtr: ctr, NowMs: uint64(h.n.now().UnixMilli()),
-		}
-		return engine.Hint{}, err
+	var hello engine.Hello
+	err := h.n.do(ctx, func(tx store.Tx) (hint engine.Hint, err error) {
+		hello, err = h.n.eng.Hello(tx, []byte(h.info.ID))
+		return hint, err
 	})
 	if err != nil {
 		return nil, nil, fmt.Errorf("count this start: %w", err)
@@ -64,7 +60,7 @@ func (h *home) openLink(ctx context.Context) (*link, *wire.Welcome, error) {
 	defer context.AfterFunc(ctx, func() { s.Reset() })()
 	sent := time.Now()
 	s.SetDeadline(sent.Add(beatTimeout))
-	if err := wire.WriteMsg(s, &wire.Beat{Hello: &hello, Addrs: l.told, AddrsChanged: true, Seq: 1}); err != nil {
+	if err := wire.WriteMsg(s, &wire.Beat{Hello: h.say(hello), Addrs: l.told, AddrsChanged: true, Seq: 1}); err != nil {
 		return nil, nil, fmt.Errorf("say hello: %w", err)
 	}
 	w := &wire.Welcome{}
@@ -74,11 +70,22 @@ func (h *home) openLink(ctx context.Context) (*link, *wire.Welcome, error) {
 	if w.GetCode() != 0 {
 		return nil, nil, &protocol.Error{Code: protocol.Code(w.GetCode()), Detail: w.GetDetail(), RetryAfter: retryAfter(w.GetRetryAfterMs())}
 	}
+	err = h.n.do(ctx, func(tx store.Tx) (engine.Hint, error) { return engine.Hint{}, h.n.eng.Welcomed(tx, hello) })
+	if err != nil {
+		return nil, nil, fmt.Errorf("note the welcome: %w", err)
+	}
 	s.SetDeadline(time.Time{})
 	h.lastBeat.Store(sent.UnixNano())
 	l.rtt = time.Since(sent)
 	l.skew = h.n.now().Add(-l.rtt / 2).Sub(time.UnixMilli(int64(w.GetNowMs())))
 	return l, w, nil
+}
+
+func (h *home) say(hello engine.Hello) *wire.Hello {
+	return &wire.Hello{
+		MinVersion: uint32(protocol.Version), MaxVersion: uint32(protocol.Version), NowMs: uint64(h.n.now().UnixMilli()),
+		StoreId: hello.StoreID[:], StoreCtr: hello.Ctr, Start: hello.Start[:], Sig: hello.Sig,
+	}
 }
 
 // listen reads hints until the link ends.

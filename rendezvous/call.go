@@ -19,8 +19,9 @@ import (
 )
 
 const (
-	maxStrangerFrame = 16 << 10 // a registration; bytes
-	callUnit         = 64 << 10 // a call counts once, and once more per so many bytes
+	maxStrangerFrame = protocol.MaxChain + 1<<10 // bytes
+	callUnit         = 64 << 10                  // a call counts once, and once more per so many bytes
+	strangerUnit     = 4 << 10                   // the same for strangers: what they send is chains to verify
 )
 
 // handleCall is one stream: one request, one answer.
@@ -60,20 +61,29 @@ func (s *Server) call(ctx context.Context, stream network.Stream, resp *wire.Res
 	if err != nil {
 		return err
 	}
-	bucket := s.rates.strangers.get(site(stream.Conn()))
-	if member {
-		bucket = s.rates.calls.get(from.ID)
-	}
-	if err := take(s.now(), 1+size/callUnit, "calls", bucket); err != nil {
+	if err := s.countCall(stream.Conn(), from, member, size); err != nil {
 		return err
 	}
-	if r := req.GetRegister(); r != nil {
-		return s.register(ctx, []byte(stream.Conn().RemotePeer()), r, resp)
+	switch c := req.Call.(type) {
+	case *wire.Request_Register:
+		return s.register(ctx, []byte(stream.Conn().RemotePeer()), c.Register, resp)
+	case *wire.Request_UpdateChain:
+		return s.updateChain(ctx, []byte(stream.Conn().RemotePeer()), from, c.UpdateChain, resp)
+	case *wire.Request_FetchChain:
+		return s.fetchChain(ctx, stream.Conn(), c.FetchChain, resp)
 	}
 	if !member {
 		return protocol.Refuse(protocol.NotMember, "register first")
 	}
 	return s.memberCall(ctx, from, req, resp)
+}
+
+// countCall takes a call off what the caller may make.
+func (s *Server) countCall(c network.Conn, from store.Device, member bool, size int) error {
+	if member {
+		return take(s.now(), 1+size/callUnit, "calls", s.rates.calls.get(from.ID))
+	}
+	return take(s.now(), 1+size/strangerUnit, "calls", s.rates.strangers.get(site(c)))
 }
 
 // device finds out who is at the other end: the connection's key is the login.
@@ -87,12 +97,16 @@ func (s *Server) device(ctx context.Context, c network.Conn) (d store.Device, me
 		return store.Device{}, false, fmt.Errorf("find device of peer: %w", err)
 	}
 	if d.Revoked {
-		return store.Device{}, false, protocol.Refuse(protocol.Revoked, "this device was revoked")
+		return store.Device{}, false, revokedRefusal()
 	}
 	return d, true, nil
 }
 
-// memberCall is every call there is, but Register.
+func revokedRefusal() *protocol.Error {
+	return protocol.Refuse(protocol.Revoked, "this device was revoked")
+}
+
+// memberCall is every call that needs a registered device.
 func (s *Server) memberCall(ctx context.Context, from store.Device, req *wire.Request, resp *wire.Response) error {
 	switch c := req.Call.(type) {
 	case *wire.Request_Lookup:
@@ -109,6 +123,8 @@ func (s *Server) memberCall(ctx context.Context, from store.Device, req *wire.Re
 		return s.ack(ctx, from, c.Ack, resp)
 	case *wire.Request_Where:
 		return s.where(ctx, from, c.Where, resp)
+	case *wire.Request_Heads:
+		return s.headList(ctx, from, resp)
 	case *wire.Request_CreateInvite:
 		return s.createInvite(ctx, from, c.CreateInvite, resp)
 	default:

@@ -35,7 +35,8 @@ type news struct {
 	beat     uint64
 	mail     bool
 	prekeys  *wire.PrekeyCounts
-	presence map[protocol.AccountID]bool // at most one entry per contact
+	presence map[protocol.AccountID]bool     // at most one entry per contact
+	changed  map[protocol.AccountID]struct{} // the same, and the own account
 }
 
 func newLink(stream network.Stream, d store.Device) *link {
@@ -60,6 +61,15 @@ func (l *link) tellPresence(account protocol.AccountID, online bool) {
 			n.presence = map[protocol.AccountID]bool{}
 		}
 		n.presence[account] = online
+	})
+}
+
+func (l *link) tellChanged(account protocol.AccountID) {
+	l.tell(func(n *news) {
+		if n.changed == nil {
+			n.changed = map[protocol.AccountID]struct{}{}
+		}
+		n.changed[account] = struct{}{}
 	})
 }
 
@@ -145,12 +155,15 @@ func (l *link) take() (hint *wire.Hint, last bool) {
 	}
 	n := l.news
 	l.news = news{}
-	if !n.beaten && !n.mail && n.prekeys == nil && len(n.presence) == 0 {
+	if !n.beaten && !n.mail && n.prekeys == nil && len(n.presence) == 0 && len(n.changed) == 0 {
 		return nil, false
 	}
 	hint = &wire.Hint{Beat: n.beat, Mail: n.mail, Prekeys: n.prekeys}
 	for id, online := range n.presence {
 		hint.Presence = append(hint.Presence, &wire.Presence{Account: id[:], Online: online})
+	}
+	for id := range n.changed {
+		hint.Changed = append(hint.Changed, id[:])
 	}
 	return hint, false
 }

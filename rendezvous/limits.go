@@ -111,13 +111,15 @@ func resourceManager(l Limits) (network.ResourceManager, error) {
 	for _, service := range []string{identify.ServiceName, ping.ServiceName} {
 		limits.AddServiceLimit(service, everybody, rcmgr.BaseLimitIncrease{})
 	}
-	for _, id := range []libp2pprotocol.ID{identify.ID, identify.IDPush, ping.ID, protocol.LinkProtocol, protocol.CallProtocol} {
+	for _, id := range []libp2pprotocol.ID{identify.ID, identify.IDPush, ping.ID, protocol.LinkProtocol, protocol.CallProtocol, protocol.PairProtocol} {
 		limits.AddProtocolLimit(id, everybody, rcmgr.BaseLimitIncrease{})
 	}
 	// One link, and a second one while the first is being replaced; calls of
 	// one device wait for each other beyond 32.
 	limits.AddProtocolPeerLimit(protocol.LinkProtocol, rcmgr.BaseLimit{Streams: 4, StreamsInbound: 4, Memory: 4 << 20}, rcmgr.BaseLimitIncrease{})
 	limits.AddProtocolPeerLimit(protocol.CallProtocol, rcmgr.BaseLimit{Streams: 32, StreamsInbound: 32, Memory: 32 << 20}, rcmgr.BaseLimitIncrease{})
+	// A pairing is one stream, and a second one while the first gives up.
+	limits.AddProtocolPeerLimit(protocol.PairProtocol, rcmgr.BaseLimit{Streams: 4, StreamsInbound: 4, Memory: 4 << 20}, rcmgr.BaseLimitIncrease{})
 
 	// A circuit is one stream from the one end, one to the other, and two
 	// buffers of relay.BufferSize.

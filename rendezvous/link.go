@@ -11,6 +11,8 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/account"
+	"github.com/parley-chat/parley/protocol/proof"
 	"github.com/parley-chat/parley/protocol/wire"
 	"github.com/parley-chat/parley/store"
 )
@@ -89,18 +91,32 @@ func (s *Server) firstBeat(ctx context.Context, stream network.Stream, beat *wir
 	if err := take(s.now(), 1, "links", s.rates.links.get(d.ID)); err != nil {
 		return store.Device{}, err
 	}
-	hello := beat.GetHello()
-	if hello == nil || len(hello.GetStoreId()) != 16 {
-		return store.Device{}, protocol.Refuse(protocol.BadRequest, "the first beat says hello and names the store")
+	return d, s.checkHello(ctx, d, beat.GetHello())
+}
+
+// checkHello takes note of the start of the device's store, if the device
+// signed it.
+func (s *Server) checkHello(ctx context.Context, d store.Device, h *wire.Hello) error {
+	if h == nil || len(h.GetStoreId()) != 16 || len(h.GetStart()) != 16 {
+		return protocol.Refuse(protocol.BadRequest, "the first beat says hello and names the start of the store")
 	}
 	own := uint32(protocol.Version)
-	if hello.GetMinVersion() > own || hello.GetMaxVersion() < own {
-		return store.Device{}, protocol.Refuse(protocol.UnsupportedVersion, "this rendezvous speaks version %d", own)
+	if h.GetMinVersion() > own || h.GetMaxVersion() < own {
+		return protocol.Refuse(protocol.UnsupportedVersion, "this rendezvous speaks version %d", own)
 	}
-	if err := s.store.CheckStore(ctx, d.ID, [16]byte(hello.GetStoreId()), hello.GetStoreCtr()); err != nil {
-		return store.Device{}, fmt.Errorf("check store of device: %w", err)
+	cert, err := account.ParseCert(d.Cert)
+	if err != nil {
+		return fmt.Errorf("read certificate: %w", err)
 	}
-	return d, nil
+	at := store.StoreStart{StoreID: [16]byte(h.GetStoreId()), Counter: h.GetStoreCtr(), Start: [16]byte(h.GetStart())}
+	said := proof.Hello{Device: d.ID, StoreID: at.StoreID, Counter: at.Counter, Start: at.Start, Rendezvous: []byte(s.PeerID())}
+	if said.Verify(cert.Signing, h.GetSig()) != nil {
+		return protocol.Refuse(protocol.BadSignature, "the hello is not signed by the device")
+	}
+	if err := s.store.CheckStore(ctx, d.ID, at); err != nil {
+		return fmt.Errorf("check store of device: %w", err)
+	}
+	return nil
 }
 
 // joinLink puts the link online and makes the welcome. It reads what the
@@ -122,6 +138,11 @@ func (s *Server) joinLink(ctx context.Context, l *link, first *wire.Beat) (*wire
 	if s.isDraining() { // drain may have said its goodbyes before this link was there
 		return nil, s.drainingRefusal()
 	}
+	if d, err := s.store.Device(ctx, l.device); err != nil { // the same for a revocation
+		return nil, fmt.Errorf("find device: %w", err)
+	} else if d.Revoked {
+		return nil, revokedRefusal()
+	}
 	l.answerBeat(first.GetSeq())
 	return s.welcome(ctx, l, online)
 }
@@ -139,12 +160,18 @@ func (s *Server) welcome(ctx context.Context, l *link, online []protocol.Account
 	if err != nil {
 		return nil, fmt.Errorf("read mailbox: %w", err)
 	}
+	heads, err := s.heads(ctx, l.account)
+	if err != nil {
+		return nil, err
+	}
+	headsDigest := proof.HeadsDigest(heads)
 	w := &wire.Welcome{
 		Version:        uint32(protocol.Version),
 		NowMs:          uint64(s.now().UnixMilli()),
 		Limits:         s.cfg.Limits.wire(),
 		Prekeys:        counts,
 		ContactsDigest: digest[:],
+		HeadsDigest:    headsDigest[:],
 		Mail:           waiting.Count > 0,
 	}
 	for _, id := range online {

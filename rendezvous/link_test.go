@@ -10,6 +10,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/key"
 	"github.com/parley-chat/parley/protocol/wire"
 )
 
@@ -180,8 +181,17 @@ func TestLinkRefused(t *testing.T) {
 	hello := func(change func(*wire.Hello)) *wire.Beat {
 		h := alice.hello()
 		change(h)
-		return &wire.Beat{Hello: h, Seq: 1}
+		return &wire.Beat{Hello: alice.sign(h), Seq: 1}
 	}
+	signedBy := func(dsk key.DevicePrivate) *wire.Beat {
+		other := *alice
+		other.dsk = dsk
+		return &wire.Beat{Hello: other.hello(), Seq: 1}
+	}
+	stale := hello(func(h *wire.Hello) { h.StoreCtr = 8 })
+	stale.Hello.StoreCtr = 9 // after it was signed
+	unsigned := hello(func(*wire.Hello) {})
+	unsigned.Hello.Sig = nil
 	place := hello(func(h *wire.Hello) { h.StoreCtr = 7 })
 	alice.dialLink(place)
 	place.AddrsChanged, place.Addrs = true, [][]byte{{0xff}}
@@ -193,6 +203,12 @@ func TestLinkRefused(t *testing.T) {
 		"no store":        {hello(func(h *wire.Hello) { h.StoreId = nil }), protocol.BadRequest},
 		"newer version":   {hello(func(h *wire.Hello) { h.MinVersion, h.MaxVersion = 2, 3 }), protocol.UnsupportedVersion},
 		"older version":   {hello(func(h *wire.Hello) { h.MinVersion, h.MaxVersion = 0, 0 }), protocol.UnsupportedVersion},
+		"no start":        {hello(func(h *wire.Hello) { h.Start = nil }), protocol.BadRequest},
+		"long start":      {hello(func(h *wire.Hello) { h.Start = make([]byte, 17) }), protocol.BadRequest},
+		"not signed":      {unsigned, protocol.BadSignature},
+		"signed by other": {signedBy(key.NewDevice()), protocol.BadSignature},
+		"changed":         {stale, protocol.BadSignature},
+		"another start":   {hello(func(h *wire.Hello) { h.StoreCtr, h.Start[0] = 7, 1 }), protocol.StoreRolledBack},
 		"another store":   {hello(func(h *wire.Hello) { h.StoreId, h.StoreCtr = bytes.Repeat([]byte{1}, 16), 9 }), protocol.DeviceCloned},
 		"store set back":  {hello(func(h *wire.Hello) { h.StoreCtr = 6 }), protocol.StoreRolledBack},
 		"malformed place": {place, protocol.BadRequest},

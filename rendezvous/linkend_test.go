@@ -10,6 +10,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 
 	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/proof"
 	"github.com/parley-chat/parley/protocol/wire"
 )
 
@@ -22,7 +23,23 @@ type linkEnd struct {
 }
 
 func (d *device) hello() *wire.Hello {
-	return &wire.Hello{MinVersion: 1, MaxVersion: 1, StoreId: make([]byte, 16), StoreCtr: 1}
+	return d.sign(&wire.Hello{MinVersion: 1, MaxVersion: 1, StoreId: make([]byte, 16), StoreCtr: 1, Start: make([]byte, 16)})
+}
+
+// sign signs a hello whose fields have the right sizes.
+func (d *device) sign(h *wire.Hello) *wire.Hello {
+	d.t.Helper()
+	if len(h.GetStoreId()) != 16 || len(h.GetStart()) != 16 {
+		return h
+	}
+	var err error
+	h.Sig, err = proof.Hello{
+		Device: d.id, StoreID: [16]byte(h.GetStoreId()), Counter: h.GetStoreCtr(), Start: [16]byte(h.GetStart()), Rendezvous: []byte(d.server.PeerID()),
+	}.Sign(d.dsk)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return h
 }
 
 // dialLink opens a link and returns what it was answered, also a refusal.

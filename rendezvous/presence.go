@@ -133,6 +133,20 @@ func (p *presence) tellBothLocked(a, b protocol.AccountID, online bool) {
 	}
 }
 
+// tellChanged tells the devices of the accounts that are online that account
+// has another chain now.
+func (p *presence) tellChanged(account protocol.AccountID, to []protocol.AccountID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, id := range to {
+		if a := p.accounts[id]; a != nil {
+			for l := range a.links {
+				l.tellChanged(account)
+			}
+		}
+	}
+}
+
 func (p *presence) online(account protocol.AccountID) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

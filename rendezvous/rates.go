@@ -87,6 +87,12 @@ type rates struct {
 	contacts  *limiters[protocol.DeviceID] // changes of the contact list
 	strangers *limiters[netip.Prefix]      // calls of peers that are not registered
 
+	chains  *limiters[protocol.AccountID] // longer chains; each is told to all contacts
+	fetches *limiters[netip.Prefix]       // of chains by proof: each may be a guess
+
+	pairOpens *limiters[protocol.DeviceID]
+	pairJoins *limiters[netip.Prefix] // each may be a guess
+
 	requestsHour *limiters[protocol.AccountID] // contact requests sent
 	requestsDay  *limiters[protocol.AccountID]
 	invites      *limiters[protocol.AccountID]
@@ -106,6 +112,10 @@ func newRates(l Limits) *rates {
 		resets:       newLimiters[protocol.DeviceID](5, 24*time.Hour, 5),
 		contacts:     newLimiters[protocol.DeviceID](120, time.Hour, 30),
 		strangers:    newLimiters[netip.Prefix](l.Strangers, time.Minute, l.Strangers),
+		chains:       newLimiters[protocol.AccountID](60, time.Hour, 20),
+		fetches:      newLimiters[netip.Prefix](60, time.Hour, 20),
+		pairOpens:    newLimiters[protocol.DeviceID](12, time.Hour, 6),
+		pairJoins:    newLimiters[netip.Prefix](30, time.Hour, 10),
 		requestsHour: newLimiters[protocol.AccountID](10, time.Hour, 10),
 		requestsDay:  newLimiters[protocol.AccountID](30, 24*time.Hour, 30),
 		invites:      newLimiters[protocol.AccountID](10, 24*time.Hour, 10),

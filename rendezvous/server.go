@@ -7,7 +7,8 @@
 //
 // Goroutines: Run lists the long-lived ones. Each link has its libp2p handler
 // as reader and one writer, which handleLink waits for. Calls run in libp2p's
-// handlers.
+// handlers, and each side of a pairing reads in its own. A device that was
+// revoked is cut off by expel, soon after.
 package rendezvous
 
 import (
@@ -66,6 +67,7 @@ type Server struct {
 
 	rates    *rates
 	presence *presence
+	pairs    *broker
 	troubles rate.Sometimes
 
 	ctx  context.Context // ends when calls and links must
@@ -73,7 +75,7 @@ type Server struct {
 
 	mu       sync.Mutex     // guards draining against calls that begin
 	draining bool           // no calls, no links any more
-	inside   sync.WaitGroup // calls and links
+	inside   sync.WaitGroup // calls, links and pairings
 
 	closeOnce sync.Once
 	closeErr  error
@@ -99,6 +101,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	s.started = s.now()
 	s.rates = newRates(cfg.Limits)
 	s.presence = newPresence()
+	s.pairs = newBroker()
 	s.ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
@@ -135,6 +138,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	}
 	s.host.SetStreamHandler(protocol.CallProtocol, s.handleCall)
 	s.host.SetStreamHandler(protocol.LinkProtocol, s.handleLink)
+	s.host.SetStreamHandler(protocol.PairProtocol, s.handlePair)
 	return nil
 }
 
@@ -225,6 +229,7 @@ func (s *Server) drain() {
 	for _, l := range s.presence.links() {
 		l.bye(s.drainingRefusal())
 	}
+	s.pairs.endAll()
 	ended := make(chan struct{})
 	go func() { s.inside.Wait(); close(ended) }()
 	select {

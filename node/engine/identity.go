@@ -10,6 +10,7 @@ import (
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/account"
 	"github.com/parley-chat/parley/protocol/key"
+	"github.com/parley-chat/parley/protocol/proof"
 	"github.com/parley-chat/parley/store"
 )
 
@@ -238,25 +239,76 @@ func (id *Identity) parse(chain, cert []byte, keys [6][]byte) error {
 	return nil
 }
 
-// Hello returns what the rendezvous is told at connecting: the store's id, and
-// a number that grows with every call. Call it once at every start and let the
-// transaction commit before the number is sent: a store that was set back, or
-// runs twice, shows by it.
-func (e *Engine) Hello(tx store.Tx) (storeID [16]byte, ctr uint64, err error) {
-	k := store.Key(tableStarts)
-	b, err := get(tx, k)
+// Hello is what the rendezvous is told at connecting: which store this is, how
+// often it was welcomed, and a random number for this time; signed.
+type Hello struct {
+	StoreID, Start [16]byte
+	Ctr            uint64
+	Sig            []byte
+}
+
+// startRow is the newest hello.
+type startRow struct {
+	ctr      uint64
+	start    [16]byte
+	welcomed bool
+}
+
+// Hello returns what to tell the rendezvous with this peer id: the same until
+// it was Welcomed, then a higher number and a new start. Let the transaction
+// commit before it is sent: a store that was set back, or runs twice, shows by
+// it.
+func (e *Engine) Hello(tx store.Tx, rendezvousPeer []byte) (Hello, error) {
+	row, err := loadStart(tx)
 	if err != nil {
-		return storeID, 0, err
+		return Hello{}, err
 	}
-	if b != nil {
-		d := readRow(b)
-		ctr = d.u64()
-		if err := d.end("start"); err != nil {
-			return storeID, 0, err
+	if row.welcomed {
+		row.ctr++
+		row.welcomed = false
+		rand.Read(row.start[:])
+		if err := row.save(tx); err != nil {
+			return Hello{}, err
 		}
 	}
-	ctr++
-	row := newRow(8)
-	row.u64(ctr)
-	return e.id.StoreID, ctr, tx.Set(k, row.b)
+	h := Hello{StoreID: e.id.StoreID, Start: row.start, Ctr: row.ctr}
+	h.Sig, err = proof.Hello{Device: e.id.Device, StoreID: h.StoreID, Counter: h.Ctr, Start: h.Start, Rendezvous: rendezvousPeer}.Sign(e.id.DSK)
+	if err != nil {
+		return Hello{}, fmt.Errorf("say hello: %w", err)
+	}
+	return h, nil
+}
+
+// Welcomed notes that the rendezvous took this hello.
+func (e *Engine) Welcomed(tx store.Tx, h Hello) error {
+	row, err := loadStart(tx)
+	if err != nil || row.ctr != h.Ctr || row.start != h.Start {
+		return err
+	}
+	row.welcomed = true
+	return row.save(tx)
+}
+
+// loadStart returns the newest hello; before the first, one that was welcomed.
+func loadStart(tx store.Tx) (row startRow, err error) {
+	b, err := get(tx, store.Key(tableStarts))
+	if err != nil || b == nil {
+		return startRow{welcomed: true}, err
+	}
+	d := readRow(b)
+	row.ctr = d.u64()
+	if len(d.rest) == 0 && !d.bad { // written before there were starts
+		return startRow{ctr: row.ctr, welcomed: true}, nil
+	}
+	d.fixed(row.start[:])
+	d.bool(&row.welcomed)
+	return row, d.end("start")
+}
+
+func (s startRow) save(tx store.Tx) error {
+	row := newRow(32)
+	row.u64(s.ctr)
+	row.raw(s.start[:])
+	row.bool(s.welcomed)
+	return tx.Set(store.Key(tableStarts), row.b)
 }

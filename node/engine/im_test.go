@@ -50,12 +50,15 @@ func TestIM04_KeysStayTheSame(t *testing.T) {
 			t.Fatal("a key changed")
 		}
 		a.do(func(tx store.Tx) (Hint, error) {
-			_, ctr, err := a.e.Hello(tx)
-			if ctr <= counter {
-				t.Fatalf("counter went from %d to %d", counter, ctr)
+			h, err := a.e.Hello(tx, nil)
+			if err != nil {
+				return Hint{}, err
 			}
-			counter = ctr
-			return Hint{}, err
+			if h.Ctr <= counter {
+				t.Fatalf("counter went from %d to %d", counter, h.Ctr)
+			}
+			counter = h.Ctr
+			return Hint{}, a.e.Welcomed(tx, h)
 		})
 	}
 	if up := a.plan(w.home.counts(a.device())); up != nil {

@@ -15,7 +15,7 @@ const (
 	tableIdentity byte = 'I' // the one identity row
 	tableCounts   byte = 'C' // countsRow
 	tablePrekeys  byte = 'P' // prekeysRow
-	tableStarts   byte = 'B' // how often the store was opened: u64
+	tableStarts   byte = 'B' // startRow
 	tableClock    byte = 'T' // clockRow
 
 	tablePeer   byte = 'a' // account -> peerRow

@@ -142,7 +142,7 @@ func (n *node) load() {
 		if n.e, err = Load(tx); err != nil {
 			return err
 		}
-		_, _, err = n.e.Hello(tx)
+		_, err = n.e.Hello(tx, nil)
 		return err
 	}))
 	n.view(func(tx store.Tx) (err error) {
