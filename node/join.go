@@ -15,6 +15,7 @@ import (
 	"github.com/parley-chat/parley/node/engine"
 	"github.com/parley-chat/parley/node/vault"
 	"github.com/parley-chat/parley/protocol/invite"
+	"github.com/parley-chat/parley/protocol/key"
 	"github.com/parley-chat/parley/protocol/wire"
 	"github.com/parley-chat/parley/store"
 )
@@ -104,6 +105,9 @@ func prepareIdentity(ctx context.Context, kv store.KV, p JoinParams) (*engine.Id
 
 func loadIdentity(ctx context.Context, kv store.KV) (id *engine.Identity, err error) {
 	err = kv.View(ctx, func(tx store.Tx) error {
+		if err := notEntering(tx); err != nil {
+			return err
+		}
 		e, err := engine.Load(tx)
 		if err == nil {
 			id = e.Identity()
@@ -118,37 +122,43 @@ func loadIdentity(ctx context.Context, kv store.KV) (id *engine.Identity, err er
 func register(ctx context.Context, log *slog.Logger, id *engine.Identity, p JoinParams) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
-	info, err := homeInfo(id.Home)
+	h, err := dialHome(ctx, log, id.Host, id.Home)
 	if err != nil {
 		return err
 	}
-	n := &Node{log: log, now: time.Now, interfaces: &interfaces{}, punches: &punches{}}
-	n.gate = newGate(info, n.interfaces)
-	n.host, err = newHost(hostParams{
-		seed: id.Host.Bytes(), agent: "parley", gate: n.gate, home: info, punches: n.punches,
-		announce:  func([]ma.Multiaddr) []ma.Multiaddr { return nil },
-		punchWith: punchAddrs{gate: n.gate, own: n.ownAddrs},
-	})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, n.host.Close()) }()
-	h := newHome(n, info)
-	if err := h.connect(ctx); err != nil {
-		return fmt.Errorf("%w: %w", ErrOffline, err)
-	}
+	defer func() { err = errors.Join(err, h.n.host.Close()) }()
 	req := &wire.Register{Name: id.Name, Chain: id.Chain.Bytes()}
 	if p.Invite.Token != [16]byte{} {
 		req.Invite = p.Invite.Token[:]
 	}
-	resp, err := h.exchange(ctx, &wire.Request{Call: &wire.Request_Register{Register: req}})
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrOffline, err)
-	}
-	if err := refusalIn(resp); err != nil {
+	if err := ask(ctx, h, &wire.Request{Call: &wire.Request_Register{Register: req}}, nil); err != nil {
 		return fmt.Errorf("register %s: %w", id.Name, err)
 	}
 	return nil
+}
+
+// dialHome connects to a rendezvous without listening, for what strangers may
+// ask. The caller closes the host.
+func dialHome(ctx context.Context, log *slog.Logger, self key.HostPrivate, at engine.Home) (*home, error) {
+	info, err := homeInfo(at)
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{log: log, now: time.Now, interfaces: &interfaces{}, punches: &punches{}}
+	n.gate = newGate(info, n.interfaces)
+	n.host, err = newHost(hostParams{
+		seed: self.Bytes(), agent: "parley", gate: n.gate, home: info, punches: n.punches,
+		announce:  func([]ma.Multiaddr) []ma.Multiaddr { return nil },
+		punchWith: punchAddrs{gate: n.gate, own: n.ownAddrs},
+	})
+	if err != nil {
+		return nil, err
+	}
+	h := newHome(n, info)
+	if err := h.connect(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("%w: %w", ErrOffline, err), n.host.Close())
+	}
+	return h, nil
 }
 
 func peerText(id []byte) string {

@@ -131,6 +131,9 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 // open is the second half of New: what reads the store.
 func (n *Node) open(ctx context.Context, cfg Config) error {
 	err := n.kv.View(ctx, func(tx store.Tx) (err error) {
+		if err := notEntering(tx); err != nil {
+			return err
+		}
 		n.eng, err = engine.Load(tx)
 		return err
 	})

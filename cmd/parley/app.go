@@ -77,7 +77,7 @@ func (p *program) app() *cli.App {
 }
 
 func (p *program) commands() (all []*cli.Command) {
-	for _, group := range [][]*cli.Command{p.hostCommands(), p.nodeCommands(), p.contactCommands(), p.messageCommands(), p.otherCommands()} {
+	for _, group := range [][]*cli.Command{p.hostCommands(), p.nodeCommands(), p.contactCommands(), p.messageCommands(), p.backupCommands(), p.otherCommands()} {
 		all = append(all, group...)
 	}
 	return all

@@ -31,12 +31,15 @@ package backup
 
 import (
 	"errors"
+	"fmt"
+	"strings"
 
 	"golang.org/x/text/unicode/norm"
 
 	"filippo.io/age"
 
 	"github.com/parley-chat/parley/protocol/key"
+	"github.com/parley-chat/parley/protocol/words"
 )
 
 // Errors of Open. Each leaves everything as it was.
@@ -71,10 +74,39 @@ func FromPassphrase(passphrase []byte) Secret {
 	return Secret{text: key.Hide(&text), work: workPassphrase}
 }
 
-// FromWords makes a secret of the recovery words: all 24, in small letters, one
-// space between them.
-func FromWords(words string) Secret {
-	return Secret{text: key.Hide(&words), work: workWords}
+// FromWords makes a secret of the recovery key: its 24 words, in small letters,
+// one space between them. The age program opens the file with this text too.
+func FromWords(rk key.RecoveryPrivate) Secret {
+	list, err := words.Recovery(rk.Bytes())
+	if err != nil {
+		return Secret{} // of a zero key
+	}
+	text := strings.Join(list, " ")
+	return Secret{text: key.Hide(&text), work: workWords}
+}
+
+// FromTyped makes a secret of what a person typed: recovery words, if there are
+// 24 words, else a passphrase. Its errors are those of ParseWords.
+func FromTyped(text []byte) (Secret, error) {
+	rk, err := ParseWords(string(text))
+	if errors.Is(err, words.ErrCount) {
+		return FromPassphrase(text), nil
+	}
+	if err != nil {
+		return Secret{}, err
+	}
+	return FromWords(rk), nil
+}
+
+// ParseWords reads recovery words as they were typed. Its errors are, or wrap,
+// words.ErrCount, words.ErrChecksum or *words.Unknown.
+func ParseWords(text string) (key.RecoveryPrivate, error) {
+	seed, err := words.ParseRecovery(text)
+	if err != nil {
+		return key.RecoveryPrivate{}, fmt.Errorf("recovery words: %w", err)
+	}
+	defer clear(seed)
+	return key.ParseRecovery(seed)
 }
 
 var errNoSecret = errors.New("no passphrase and no words")

@@ -21,12 +21,13 @@ import (
 	"github.com/parley-chat/parley/protocol/key"
 	"github.com/parley-chat/parley/protocol/key/keytest"
 	"github.com/parley-chat/parley/protocol/wire"
+	"github.com/parley-chat/parley/protocol/words"
 )
 
 var created = time.UnixMilli(1_800_000_000_123).UTC()
 
-// testWords stand for the recovery words: here they are only a text.
-const testWords = "these are not the words of anybody"
+// secret is the recovery words of alice.
+func secret(t testing.TB) Secret { return FromWords(recoveryKey(t, "alice recovery")) }
 
 func accountKey(t testing.TB, name string) key.AccountPrivate {
 	t.Helper()
@@ -152,10 +153,10 @@ func TestRoundTrip(t *testing.T) {
 		head    Head
 		history []*wire.Past
 	}{
-		"words":        {FromWords(testWords), h, history},
+		"words":        {secret(t), h, history},
 		"passphrase":   {FromPassphrase([]byte("correct horse battery")), h, history},
-		"no history":   {FromWords(testWords), h, nil},
-		"nothing else": {FromWords(testWords), bare, nil},
+		"no history":   {secret(t), h, nil},
+		"nothing else": {secret(t), bare, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b, err := open(write(t, tt.secret, tt.head, tt.history), tt.secret)
@@ -176,7 +177,7 @@ func TestGoldenFile(t *testing.T) {
 	h, history := sample(t)
 	path := filepath.Join("testdata", "v1.parley")
 	if keytest.Updating() {
-		if err := errors.Join(os.MkdirAll("testdata", 0o755), os.WriteFile(path, write(t, FromWords(testWords), h, history), 0o644)); err != nil {
+		if err := errors.Join(os.MkdirAll("testdata", 0o755), os.WriteFile(path, write(t, secret(t), h, history), 0o644)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -184,7 +185,7 @@ func TestGoldenFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := open(file, FromWords(testWords))
+	b, err := open(file, secret(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -202,16 +203,16 @@ func TestPassphraseInAnotherForm(t *testing.T) {
 
 func TestWrongSecret(t *testing.T) {
 	h, history := sample(t)
-	b := write(t, FromWords(testWords), h, history)
+	b := write(t, secret(t), h, history)
 	for name, s := range map[string]Secret{
-		"other words": FromWords("other words"), "a passphrase": FromPassphrase([]byte("correct horse")),
+		"other words": FromWords(recoveryKey(t, "bob recovery")), "a passphrase": FromPassphrase([]byte("correct horse")),
 		"empty": FromPassphrase(nil), "none": {},
 	} {
 		if got, err := open(b, s); !errors.Is(err, ErrWrongSecret) || got != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	for _, s := range []Secret{{}, FromPassphrase(nil), FromWords("")} {
+	for _, s := range []Secret{{}, FromPassphrase(nil), FromWords(key.RecoveryPrivate{})} {
 		if _, err := Create(new(bytes.Buffer), s, h); err == nil {
 			t.Error("sealed with no secret")
 		}
@@ -221,23 +222,21 @@ func TestWrongSecret(t *testing.T) {
 // TestEveryByteFlipped: no damage opens, and none makes us work for long.
 func TestEveryByteFlipped(t *testing.T) {
 	h, history := sample(t)
-	s := FromWords(testWords)
+	s := secret(t)
 	whole := write(t, s, h, history[:1])
 	for i := range whole {
-		for _, bit := range []byte{1, 0x80} {
-			b := bytes.Clone(whole)
-			b[i] ^= bit
-			got, err := open(b, s)
-			if got != nil || !errors.Is(err, ErrDamaged) && !errors.Is(err, ErrWrongSecret) && !errors.Is(err, ErrNotBackup) {
-				t.Fatalf("byte %d of %d, bit %#x: %v, %v", i, len(whole), bit, got != nil, err)
-			}
+		b := bytes.Clone(whole)
+		b[i] ^= 1 << (i % 8)
+		got, err := open(b, s)
+		if got != nil || !errors.Is(err, ErrDamaged) && !errors.Is(err, ErrWrongSecret) && !errors.Is(err, ErrNotBackup) {
+			t.Fatalf("byte %d of %d: %v, %v", i, len(whole), got != nil, err)
 		}
 	}
 }
 
 func TestTruncatedFile(t *testing.T) {
 	h, history := sample(t)
-	s := FromWords(testWords)
+	s := secret(t)
 	whole := write(t, s, h, history)
 	for n := 0; n < len(whole); n += 7 {
 		if got, err := open(whole[:n], s); got != nil || err == nil {
@@ -252,7 +251,7 @@ func TestTruncatedFile(t *testing.T) {
 // inside decrypts a backup.
 func inside(t testing.TB, b []byte) []byte {
 	t.Helper()
-	id, err := FromWords(testWords).identity()
+	id, err := secret(t).identity()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -270,7 +269,7 @@ func inside(t testing.TB, b []byte) []byte {
 // reseal makes an age file of what is inside one.
 func reseal(t testing.TB, plain []byte) []byte {
 	t.Helper()
-	r, err := FromWords(testWords).recipient()
+	r, err := secret(t).recipient()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -301,22 +300,22 @@ func boundaries(plain []byte) (at []int) {
 // records, so that age has nothing to say, is not whole for us.
 func TestCutAtEachRecord(t *testing.T) {
 	h, history := sample(t)
-	plain := inside(t, write(t, FromWords(testWords), h, history))
+	plain := inside(t, write(t, secret(t), h, history))
 	at := boundaries(plain)
 	if len(at) != 1+2+2+1+1 {
 		t.Fatalf("%d boundaries", len(at))
 	}
 	for i, end := range at[:len(at)-1] {
-		if _, err := open(reseal(t, plain[:end]), FromWords(testWords)); !errors.Is(err, ErrDamaged) {
+		if _, err := open(reseal(t, plain[:end]), secret(t)); !errors.Is(err, ErrDamaged) {
 			t.Errorf("cut before record %d: %v", i, err)
 		}
 		next := at[i+1]
 		left := append(bytes.Clone(plain[:end]), plain[next:]...)
-		if _, err := open(reseal(t, left), FromWords(testWords)); !errors.Is(err, ErrDamaged) {
+		if _, err := open(reseal(t, left), secret(t)); !errors.Is(err, ErrDamaged) {
 			t.Errorf("without record %d: %v", i, err)
 		}
 		twice := append(bytes.Clone(plain[:next]), plain[end:]...)
-		if _, err := open(reseal(t, twice), FromWords(testWords)); !errors.Is(err, ErrDamaged) {
+		if _, err := open(reseal(t, twice), secret(t)); !errors.Is(err, ErrDamaged) {
 			t.Errorf("record %d twice: %v", i, err)
 		}
 	}
@@ -324,17 +323,17 @@ func TestCutAtEachRecord(t *testing.T) {
 
 func TestNewerVersionAndOtherFiles(t *testing.T) {
 	h, history := sample(t)
-	plain := inside(t, write(t, FromWords(testWords), h, history))
+	plain := inside(t, write(t, secret(t), h, history))
 	newer := bytes.Clone(plain)
 	newer[len(magic)+1] = 2
-	if _, err := open(reseal(t, newer), FromWords(testWords)); !errors.Is(err, ErrNewer) {
+	if _, err := open(reseal(t, newer), secret(t)); !errors.Is(err, ErrNewer) {
 		t.Errorf("version 2: %v", err)
 	}
-	if _, err := open(reseal(t, []byte("my diary")), FromWords(testWords)); !errors.Is(err, ErrNotBackup) {
+	if _, err := open(reseal(t, []byte("my diary")), secret(t)); !errors.Is(err, ErrNotBackup) {
 		t.Errorf("another age file: %v", err)
 	}
 	for _, b := range [][]byte{nil, []byte("PNG"), []byte(strings.Repeat("x", 5000))} {
-		if _, err := open(b, FromWords(testWords)); !errors.Is(err, ErrNotBackup) {
+		if _, err := open(b, secret(t)); !errors.Is(err, ErrNotBackup) {
 			t.Errorf("another file: %v", err)
 		}
 	}
@@ -343,12 +342,12 @@ func TestNewerVersionAndOtherFiles(t *testing.T) {
 // TestWorkIsBounded: a file cannot ask for gigabytes of scrypt.
 func TestWorkIsBounded(t *testing.T) {
 	h, _ := sample(t)
-	b := write(t, FromWords(testWords), h, nil)
+	b := write(t, secret(t), h, nil)
 	dear := bytes.Replace(b, []byte(" 10\n"), []byte(" 19\n"), 1)
 	if bytes.Equal(b, dear) {
 		t.Fatal("no work factor in the header")
 	}
-	if _, err := open(dear, FromWords(testWords)); !errors.Is(err, ErrDamaged) {
+	if _, err := open(dear, secret(t)); !errors.Is(err, ErrDamaged) {
 		t.Errorf("work factor 19: %v", err)
 	}
 }
@@ -374,7 +373,7 @@ func TestBadContentsAreNotWritten(t *testing.T) {
 	} {
 		h, history := sample(t)
 		change(&h, history[0])
-		w, err := Create(new(bytes.Buffer), FromWords(testWords), h)
+		w, err := Create(new(bytes.Buffer), secret(t), h)
 		if err == nil {
 			err = w.Past(history[0])
 		}
@@ -391,11 +390,42 @@ func TestSecretsDoNotPrint(t *testing.T) {
 	}
 }
 
+func TestTyped(t *testing.T) {
+	h, _ := sample(t)
+	rk := recoveryKey(t, "alice recovery")
+	list, err := words.Recovery(rk.Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := write(t, secret(t), h, nil)
+	s, err := FromTyped([]byte("  " + strings.ToUpper(strings.Join(list, "\n")) + "\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := open(b, s); err != nil {
+		t.Errorf("words as they may be typed: %v", err)
+	}
+	id, err := age.NewScryptIdentity(strings.Join(list, " "))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := age.Decrypt(bytes.NewReader(b), id); err != nil {
+		t.Errorf("the age program, with the words: %v", err)
+	}
+	list[0], list[1] = list[1], list[0]
+	if _, err := FromTyped([]byte(strings.Join(list, " "))); !errors.Is(err, words.ErrChecksum) {
+		t.Errorf("words in the wrong order: %v", err)
+	}
+	if _, err := FromTyped([]byte("four words and more")); err != nil {
+		t.Errorf("a passphrase: %v", err)
+	}
+}
+
 // FuzzParse: nothing inside an age file makes the parser panic or read for
 // ever, and what it takes can be written, and is then the same.
 func FuzzParse(f *testing.F) {
 	h, history := sample(f)
-	plain := inside(f, write(f, FromWords(testWords), h, history))
+	plain := inside(f, write(f, secret(f), h, history))
 	f.Add(plain)
 	for _, end := range boundaries(plain) {
 		f.Add(plain[:end])
