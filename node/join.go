@@ -60,11 +60,11 @@ func Join(ctx context.Context, p JoinParams) (who api.Whoami, err error) {
 		return who, err
 	}
 	defer func() { err = errors.Join(err, kv.Close()) }()
-	id, err := prepareIdentity(ctx, kv, p)
+	id, chain, err := prepareIdentity(ctx, kv, p)
 	if err != nil {
 		return who, err
 	}
-	if err := register(ctx, log, id, p); err != nil {
+	if err := register(ctx, log, id, chain, p); err != nil {
 		return who, err
 	}
 	if err := kv.Update(ctx, engine.MarkRegistered); err != nil {
@@ -74,52 +74,57 @@ func Join(ctx context.Context, p JoinParams) (who api.Whoami, err error) {
 }
 
 // prepareIdentity returns the identity of an earlier attempt, with the name and
-// rendezvous of this one, or a new one.
-func prepareIdentity(ctx context.Context, kv store.KV, p JoinParams) (*engine.Identity, error) {
+// rendezvous of this one, or a new one; and the chain to register.
+func prepareIdentity(ctx context.Context, kv store.KV, p JoinParams) (id *engine.Identity, chain []byte, err error) {
 	home := engine.Home{Peer: p.Invite.Peer, Addrs: p.Invite.Addrs}
-	old, err := loadIdentity(ctx, kv)
+	old, _, err := loadIdentity(ctx, kv)
 	if errors.Is(err, engine.ErrNoIdentity) {
-		id, err := engine.NewIdentity(time.Now(), p.Name, p.Display, p.DeviceName, home)
+		founder, err := engine.NewIdentity(time.Now(), p.Name, p.Display, p.DeviceName, home)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		if err := kv.Update(ctx, func(tx store.Tx) error { return engine.Init(tx, id) }); err != nil {
-			return nil, fmt.Errorf("store identity: %w", err)
+		if err := kv.Update(ctx, func(tx store.Tx) error { return engine.Init(tx, founder) }); err != nil {
+			return nil, nil, fmt.Errorf("store identity: %w", err)
 		}
-		return id, nil
+		return loadIdentity(ctx, kv)
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if old.Registered {
-		return nil, fmt.Errorf("%w, as %s", ErrJoined, old.Name)
+		return nil, nil, fmt.Errorf("%w, as %s", ErrJoined, old.Name)
 	}
 	err = kv.Update(ctx, func(tx store.Tx) error {
 		return errors.Join(engine.SetName(tx, p.Name, p.Display), engine.SetHome(tx, home))
 	})
 	if err != nil {
-		return nil, fmt.Errorf("store name: %w", err)
+		return nil, nil, fmt.Errorf("store name: %w", err)
 	}
 	return loadIdentity(ctx, kv)
 }
 
-func loadIdentity(ctx context.Context, kv store.KV) (id *engine.Identity, err error) {
+func loadIdentity(ctx context.Context, kv store.KV) (id *engine.Identity, chain []byte, err error) {
 	err = kv.View(ctx, func(tx store.Tx) error {
 		if err := notEntering(tx); err != nil {
 			return err
 		}
 		e, err := engine.Load(tx)
-		if err == nil {
-			id = e.Identity()
+		if err != nil {
+			return err
 		}
-		return err
+		c, err := e.OwnChain(tx)
+		if err != nil {
+			return err
+		}
+		id, chain = e.Identity(), c.Bytes()
+		return nil
 	})
-	return id, err
+	return id, chain, err
 }
 
 // register connects, without listening, and makes the one call that strangers
 // may make.
-func register(ctx context.Context, log *slog.Logger, id *engine.Identity, p JoinParams) (err error) {
+func register(ctx context.Context, log *slog.Logger, id *engine.Identity, chain []byte, p JoinParams) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
 	h, err := dialHome(ctx, log, id.Host, id.Home)
@@ -127,7 +132,7 @@ func register(ctx context.Context, log *slog.Logger, id *engine.Identity, p Join
 		return err
 	}
 	defer func() { err = errors.Join(err, h.n.host.Close()) }()
-	req := &wire.Register{Name: id.Name, Chain: id.Chain.Bytes()}
+	req := &wire.Register{Name: id.Name, Chain: chain}
 	if p.Invite.Token != [16]byte{} {
 		req.Invite = p.Invite.Token[:]
 	}

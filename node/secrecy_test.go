@@ -147,9 +147,13 @@ func TestIM02_NoPrivateKeyInClear(t *testing.T) {
 				return err
 			}
 			id := e.Identity()
-			rsa := id.RSA.Bytes()
+			member, err := e.Membership(tx)
+			if err != nil {
+				return err
+			}
+			rsa := p.RSA().Bytes()
 			for what, b := range map[string][]byte{
-				"account key": id.AIK.Bytes(), "recovery key": id.RK.Bytes(), "signing key": id.DSK.Bytes(),
+				"account key": member.AIK.Bytes(), "recovery key": member.RK.Bytes(), "signing key": id.DSK.Bytes(),
 				"identity key": id.DIK.Bytes(), "host key": id.Host.Seed(), "RSA prime": rsa[:len(rsa)/2],
 			} {
 				secrets[p.Name+"'s "+what] = b

@@ -35,19 +35,19 @@ func (n *node) state() []string {
 // another, without a private key of the claimed sender.
 func forge(t *testing.T, w *world, claimed, attacker, to *node) []byte {
 	bundle := bundleOf(t, w, to)
-	s, err := session.Initiate(w.now, attacker.e.self, bundle, session.NextGen(w.now, 0)+1000, false)
+	s, err := session.Initiate(w.now, attacker.self(), bundle, session.NextGen(w.now, 0)+1000, false)
 	w.check(err)
 	_, env, err := s.Encrypt(w.now, []byte("not a content"))
 	w.check(err)
 	o, rest, err := envelope.ParseOpening(env)
 	w.check(err)
-	o.Cert, o.Sender = claimed.e.id.Cert, claimed.device()
+	o.Cert, o.Sender = claimed.self().Cert, claimed.device()
 	return append(o.Marshal(), rest...)
 }
 
 func bundleOf(t *testing.T, w *world, n *node) envelope.Bundle {
 	t.Helper()
-	b, err := readBundle(n.e.id.Cert, w.home.bundle(n.device()))
+	b, err := readBundle(n.self().Cert, w.home.bundle(n.device()))
 	w.check(err)
 	return b
 }
@@ -113,7 +113,7 @@ func TestIM06_OpeningsAreLimited(t *testing.T) {
 	w.now = w.now.Add(time.Minute)
 	accepted := 0
 	for range 20 {
-		s, err := session.Initiate(w.now, a.e.self, bundleOf(t, w, b), session.NextGen(w.now, 0)+1000, false)
+		s, err := session.Initiate(w.now, a.self(), bundleOf(t, w, b), session.NextGen(w.now, 0)+1000, false)
 		w.check(err)
 		_, env, err := s.Encrypt(w.now, nil)
 		w.check(err)
@@ -194,9 +194,9 @@ func TestIM12_UndecryptableIsAnEvent(t *testing.T) {
 // opening is the envelope of a new session with something in it.
 func opening(w *world, from, to *node) []byte {
 	w.t.Helper()
-	b, err := readBundle(to.e.id.Cert, w.home.bundle(to.device()))
+	b, err := readBundle(to.self().Cert, w.home.bundle(to.device()))
 	w.check(err)
-	s, err := session.Initiate(w.now, from.e.self, b, session.NextGen(w.now, 0)+1000, false)
+	s, err := session.Initiate(w.now, from.self(), b, session.NextGen(w.now, 0)+1000, false)
 	w.check(err)
 	_, env, err := s.Encrypt(w.now, []byte("x"))
 	w.check(err)

@@ -57,7 +57,7 @@ func checkText(text string) error {
 
 // composed tells whether exactly this was composed before.
 func (w *work) composed(to protocol.AccountID, id protocol.MsgID, text string) (bool, error) {
-	index, ok, err := load[indexRow](w.tx, keyIndex(id, w.e.id.Device))
+	index, ok, err := load[indexRow](w.tx, keyMine(id))
 	if !ok || err != nil {
 		return false, err
 	}
@@ -131,7 +131,7 @@ func (w *work) compose(to protocol.AccountID, p *peerRow, devices []protocol.Dev
 		return err
 	}
 	index := indexRow{account: to, position: p.position, number: h.number}
-	if err := w.put(keyIndex(id, w.e.id.Device), &index); err != nil {
+	if err := w.put(keyMine(id), &index); err != nil {
 		return err
 	}
 	return w.event(eventRow{kind: KindMessage, account: to, position: p.position})

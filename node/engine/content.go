@@ -88,7 +88,7 @@ func (w *work) settleRequest(in *incoming) error {
 	if id == (protocol.MsgID{}) {
 		return nil
 	}
-	index, ok, err := load[indexRow](w.tx, keyIndex(id, w.e.id.Device))
+	index, ok, err := load[indexRow](w.tx, keyMine(id))
 	if err != nil || !ok {
 		return err
 	}

@@ -28,7 +28,7 @@ func (e *Engine) SetAccount(tx store.Tx, now time.Time, f *wire.Found) (Hint, er
 		return Hint{}, err
 	}
 	if a.chain.Account() == e.id.Account {
-		return Hint{}, nil
+		return w.ownAnswer(a)
 	}
 	if a.known == nil && w.count().visitors >= maxVisitors {
 		return Hint{}, fmt.Errorf("directory answer of a stranger: %w", ErrTooMany)
@@ -37,6 +37,24 @@ func (e *Engine) SetAccount(tx store.Tx, now time.Time, f *wire.Found) (Hint, er
 	if err != nil {
 		return Hint{}, err
 	}
+	return w.useAnswer(p, a)
+}
+
+// ownAnswer takes over what an answer says of the own account.
+func (w *work) ownAnswer(a answer) (Hint, error) {
+	if err := w.takeOwnChain(a.chain); err != nil {
+		return Hint{}, err
+	}
+	if w.hint.Revoked {
+		return w.end()
+	}
+	p, err := w.peer(w.e.id.Account)
+	if err != nil {
+		return Hint{}, err
+	}
+	a.bundles = slices.DeleteFunc(slices.Clone(a.bundles), func(b *wire.Bundle) bool {
+		return bytes.Equal(b.GetDevice(), w.e.id.Device[:])
+	})
 	return w.useAnswer(p, a)
 }
 

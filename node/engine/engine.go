@@ -14,10 +14,11 @@ package engine
 
 import (
 	"errors"
+	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/parley-chat/parley/protocol"
-	"github.com/parley-chat/parley/protocol/envelope"
 	"github.com/parley-chat/parley/store"
 )
 
@@ -26,6 +27,18 @@ var (
 	ErrNoIdentity = errors.New("the store holds no identity")
 	ErrRegistered = errors.New("already registered")
 	ErrNotFound   = errors.New("not found")
+	ErrNewer      = errors.New("the store was made by a newer version of parley: update")
+	ErrOlder      = errors.New("the store was made by a version of parley that was never released, and cannot be read")
+	ErrRevoked    = errors.New("this device was revoked: its keys are destroyed, its history stays; to use the account here, add this machine as a new device in another directory")
+
+	ErrNoAccountKey   = errors.New("the account's key was replaced and has not come to this device: link it again from another device")
+	ErrSwapping       = errors.New("this device is being replaced by a new one")
+	ErrTooManyDevices = fmt.Errorf("the account has %d devices already: revoke one", protocol.MaxDevices)
+	ErrThisDevice     = errors.New("that is this device")
+	ErrLastDevice     = errors.New("that is the only device of the account")
+	ErrBadMembership  = errors.New("the membership does not fit this device")
+	ErrBadRequest     = errors.New("not a device request")
+	ErrBadDeviceName  = fmt.Errorf("names of devices are at most %d bytes, without control characters", protocol.MaxDisplay)
 
 	ErrNotContact     = errors.New("not a contact")
 	ErrNotAccepted    = errors.New("the contact has not accepted yet")
@@ -66,23 +79,38 @@ const (
 // goroutines, each in its own transaction.
 type Engine struct {
 	id     *Identity
-	self   envelope.Identity
 	limits limits
+	rsas   rsaCache
+
+	// stopped: the device is being replaced, or is revoked. Nothing is sealed
+	// with its sessions any more, and nothing is handed out to be sent.
+	stopped atomic.Bool
+	// swapping: Reborn has begun; until it has ended the rows do not fit together.
+	swapping atomic.Bool
 }
 
-// Load reads the identity; ErrNoIdentity if there is none. It parses keys, for
-// about a millisecond, so call it once.
+// Load reads the identity: ErrNoIdentity if there is none, ErrRevoked for a
+// device that was revoked, ErrNewer or ErrOlder for a store of another format.
 func Load(tx store.Tx) (*Engine, error) {
 	id, err := loadIdentity(tx)
 	if err != nil {
 		return nil, err
 	}
-	return &Engine{
-		id:     id,
-		self:   envelope.Identity{Cert: id.Cert, Identity: id.DIK},
-		limits: newLimits(),
-	}, nil
+	if id.Revoked {
+		return nil, ErrRevoked
+	}
+	e := newEngine(id)
+	pending, err := get(tx, keyReborn())
+	if err != nil {
+		return nil, err
+	}
+	begun, err := get(tx, keySwap())
+	e.stopped.Store(pending != nil)
+	e.swapping.Store(begun != nil)
+	return e, err
 }
+
+func newEngine(id *Identity) *Engine { return &Engine{id: id, limits: newLimits()} }
 
 // Identity returns the identity as it was when it was loaded. It must not be
 // changed.

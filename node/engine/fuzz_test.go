@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/key/keytest"
 	"github.com/parley-chat/parley/protocol/session"
 	"github.com/parley-chat/parley/protocol/wire"
 	"github.com/parley-chat/parley/store"
@@ -135,6 +136,12 @@ var decoders = map[string]func() row{
 	"clock":    func() row { return new(clockRow) },
 	"pair":     func() row { return new(pairRow) },
 	"prekeys":  func() row { return new(prekeysRow) },
+
+	"account key": func() row { return new(accountKeyRow) },
+	"RSA":         func() row { return new(rsaRow) },
+	"start":       func() row { return new(startRow) },
+	"swap":        func() row { return new(swapRow) },
+	"reborn":      func() row { return new(rebornRow) },
 }
 
 // FuzzRows reads damaged rows: an error or a row that reads the same again,
@@ -182,6 +189,10 @@ func FuzzRows(f *testing.F) {
 
 // TestRowsRoundTrip writes rows with every field set and reads them.
 func TestRowsRoundTrip(t *testing.T) {
+	newcomer, err := NewNewcomerWith(start, "phone", keytest.RSA(t, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
 	rapid.Check(t, func(t *rapid.T) {
 		var id [32]byte
 		copy(id[:], rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(t, "id"))
@@ -199,7 +210,7 @@ func TestRowsRoundTrip(t *testing.T) {
 				sessions: []knownSession{{session.Info{ID: protocol.SessionID(msg), Gen: n, Confirmed: yes, Initiator: !yes, Reset: yes, Created: at}, at}}},
 			"history": &historyRow{id: msg, mine: yes, late: !yes, state: StateHole, via: Relayed, device: id, number: n, copies: 9,
 				sent: at, recorded: at, problem: text, steps: []Step{{at, "queued", text}, {at, "read", ""}}, text: text},
-			"item": &itemRow{account: id, id: msg, number: n, seq: n, position: n, kind: wire.MailKind_REQUEST, receipt: yes,
+			"item": &itemRow{account: id, id: msg, number: n, seq: n, position: n, kind: wire.MailKind_REQUEST, receipt: yes, accountKey: !yes,
 				since: at, stored: at, envelope: id, content: []byte(text), sealed: []byte(text)},
 			"event":    &eventRow{time: at, kind: KindNotice, account: id, position: n, cause: text, text: text},
 			"index":    &indexRow{account: id, position: n, number: n},
@@ -212,6 +223,11 @@ func TestRowsRoundTrip(t *testing.T) {
 			"prekeys": &prekeysRow{signed: protocol.PrekeyID(msg), signedPending: yes, signedAt: at, rotateAt: at, fallback: yes,
 				published: 1, cap: 2, lastUpload: at, problem: text, uploads: n, kept: 3, resetting: yes, resetAt: at, conflicts: 4,
 				notBefore: at},
+			"account key": &accountKeyRow{private: id[:], mine: yes, created: at, replaced: at},
+			"RSA":         &rsaRow{private: []byte(text), created: at, keepUntil: at},
+			"start":       &startRow{ctr: n, start: [16]byte(msg), welcomed: yes},
+			"swap":        &swapRow{device: id, number: n},
+			"reborn":      &rebornRow{newcomer: newcomer, chain: []byte(text)},
 		}
 		for name, want := range rows {
 			got := decoders[name]()

@@ -119,7 +119,7 @@ func (e *Engine) Message(tx store.Tx, id protocol.MsgID) (Message, error) {
 }
 
 func (e *Engine) find(tx store.Tx, id protocol.MsgID) (historyRow, indexRow, error) {
-	own := keyIndex(id, e.id.Device)
+	own := keyMine(id)
 	index, ok, err := load[indexRow](tx, own)
 	if err != nil {
 		return historyRow{}, index, err

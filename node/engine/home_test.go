@@ -37,6 +37,21 @@ type shelf struct {
 	claims      map[[16]byte][]byte
 	mail        [][]byte
 	uploads     int
+
+	hello Hello // the last that was welcomed
+}
+
+// welcome tells a copy of a device's store, and one that was set back.
+func (r *rendezvous) welcome(d protocol.DeviceID, h Hello) protocol.Code {
+	s := r.devices[d]
+	switch last := s.hello; {
+	case last.Ctr != 0 && last.StoreID != h.StoreID:
+		return protocol.DeviceCloned
+	case h.Ctr > last.Ctr, h.Ctr == last.Ctr && h.Start == last.Start:
+		s.hello = h
+		return protocol.OK
+	}
+	return protocol.StoreRolledBack
 }
 
 func (r *rendezvous) look(name string, prekeys bool) *wire.Found {

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"bytes"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"time"
@@ -10,13 +9,8 @@ import (
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/account"
 	"github.com/parley-chat/parley/protocol/key"
-	"github.com/parley-chat/parley/protocol/proof"
 	"github.com/parley-chat/parley/store"
 )
-
-// certLife is how long a device certificate lasts. Nothing renews one yet, so
-// it is long; a device is ended by revoking it.
-const certLife = 10 * 365 * 24 * time.Hour
 
 // Home is the rendezvous of this account.
 type Home struct {
@@ -24,7 +18,9 @@ type Home struct {
 	Addrs []string
 }
 
-// Identity is this device and its account. It holds the private keys and
+// Identity is this device and its account, as they were when they were read:
+// what does not change while an engine lives. The chain, the certificate and
+// the keys that are replaced are rows of their own. It holds private keys and
 // prints as "redacted".
 type Identity struct {
 	key.Redacted
@@ -32,92 +28,18 @@ type Identity struct {
 	Name, Display, DeviceName string
 	Home                      Home
 	Registered                bool
+	Revoked                   bool // the keys below are gone
 	Created                   time.Time
 
 	Account protocol.AccountID
 	Device  protocol.DeviceID
 	StoreID [16]byte // of this store; a copy of it has the same
-	Chain   *account.Chain
-	Cert    account.Cert
 
-	AIK  key.AccountPrivate
-	RK   key.RecoveryPrivate
 	DSK  key.DevicePrivate
 	DIK  key.IdentityPrivate
 	Host key.HostPrivate
-	RSA  key.RSAPrivate
 
 	nameKey [32]byte // hides names in keys of the store
-}
-
-// NewIdentity makes an account with one device. It takes up to seconds (RSA),
-// so call it outside of a transaction.
-func NewIdentity(now time.Time, name, display, deviceName string, home Home) (*Identity, error) {
-	rsa, err := key.NewRSA()
-	if err != nil {
-		return nil, fmt.Errorf("make identity: %w", err)
-	}
-	return NewIdentityWith(now, name, display, deviceName, home, rsa)
-}
-
-// NewIdentityWith is NewIdentity with an RSA key made before, in a moment.
-func NewIdentityWith(now time.Time, name, display, deviceName string, home Home, rsa key.RSAPrivate) (*Identity, error) {
-	id := &Identity{
-		DeviceName: deviceName, Home: home, Created: now.UTC().Truncate(time.Millisecond),
-		AIK: key.NewAccount(), RK: key.NewRecovery(), DSK: key.NewDevice(), DIK: key.NewIdentity(), Host: key.NewHost(), RSA: rsa,
-	}
-	if err := id.rename(name, display); err != nil {
-		return nil, err
-	}
-	rand.Read(id.StoreID[:])
-	rand.Read(id.nameKey[:])
-	chain, err := account.Create(now, id.AIK, id.RK.Public())
-	if err != nil {
-		return nil, fmt.Errorf("make identity: %w", err)
-	}
-	id.Account = chain.Account()
-	id.Cert, err = account.NewCert(id.AIK, account.Cert{
-		Account: id.Account, Signing: id.DSK.Public(), Identity: id.DIK.Public(), PeerID: id.Host.Public().PeerID(),
-		MinProto: protocol.Version, MaxProto: protocol.Version,
-		Created: now, NotAfter: now.Add(certLife), Name: deviceName,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("make identity: %w", err)
-	}
-	id.Device = id.Cert.DeviceID()
-	if id.Chain, err = chain.AddDevice(now, id.AIK, id.Cert); err != nil {
-		return nil, fmt.Errorf("make identity: %w", err)
-	}
-	return id, nil
-}
-
-func (id *Identity) rename(name, display string) error {
-	if err := ValidName(name); err != nil {
-		return err
-	}
-	clean, err := CleanDisplay(display)
-	if err != nil {
-		return err
-	}
-	id.Name, id.Display = name, clean
-	return nil
-}
-
-// Init stores the identity of a new store and what is to be done from time to
-// time; ErrExists if the store holds one.
-func Init(tx store.Tx, id *Identity) error {
-	old, err := get(tx, store.Key(tableIdentity))
-	if err != nil {
-		return err
-	}
-	if old != nil {
-		return ErrExists
-	}
-	w := &work{tx: tx, now: id.Created}
-	if err := w.startSweeps(); err != nil {
-		return err
-	}
-	return id.save(tx)
 }
 
 // MarkRegistered notes that the rendezvous has the name and the chain.
@@ -143,8 +65,28 @@ func SetName(tx store.Tx, name, display string) error {
 		if id.Registered && id.Name != name {
 			return ErrRegistered
 		}
-		return id.rename(name, display)
+		if err := id.rename(name, display); err != nil {
+			return err
+		}
+		p, ok, err := load[peerRow](tx, keyPeer(id.Account))
+		if err != nil || !ok {
+			return err
+		}
+		p.name, p.display = id.Name, id.Display
+		return tx.Set(keyPeer(id.Account), p.encode())
 	})
+}
+
+func (id *Identity) rename(name, display string) error {
+	if err := ValidName(name); err != nil {
+		return err
+	}
+	clean, err := CleanDisplay(display)
+	if err != nil {
+		return err
+	}
+	id.Name, id.Display = name, clean
+	return nil
 }
 
 func change(tx store.Tx, fn func(*Identity) error) error {
@@ -159,29 +101,33 @@ func change(tx store.Tx, fn func(*Identity) error) error {
 }
 
 func (id *Identity) save(tx store.Tx) error {
-	e := newRow(4 << 10)
+	e := newRow(1 << 10)
 	e.string(id.Name)
 	e.string(id.Display)
 	e.string(id.DeviceName)
-	e.bool(id.Registered)
+	e.bool(id.Registered, id.Revoked)
 	e.time(id.Created)
 	e.bytes(id.Home.Peer)
 	e.u8(uint8(min(len(id.Home.Addrs), protocol.MaxAddrs)))
 	for _, a := range id.Home.Addrs[:min(len(id.Home.Addrs), protocol.MaxAddrs)] {
 		e.string(a)
 	}
+	e.raw(id.Account[:])
+	e.raw(id.Device[:])
 	e.raw(id.StoreID[:])
 	e.raw(id.nameKey[:])
-	e.bytes(id.Chain.Bytes())
-	e.bytes(id.Cert.Marshal())
-	for _, k := range [][]byte{id.AIK.Bytes(), id.RK.Bytes(), id.DSK.Bytes(), id.DIK.Bytes(), id.Host.Bytes(), id.RSA.Bytes()} {
+	for _, k := range [][]byte{id.DSK.Bytes(), id.DIK.Bytes(), id.Host.Bytes()} {
 		e.bytes(k)
 	}
-	return tx.Set(store.Key(tableIdentity), e.b)
+	return tx.Set(keyOwnIdentity(), e.b)
 }
 
+// loadIdentity reads the identity of a store whose format this build knows.
 func loadIdentity(tx store.Tx) (*Identity, error) {
-	b, err := get(tx, store.Key(tableIdentity))
+	if err := checkFormat(tx); err != nil {
+		return nil, err
+	}
+	b, err := get(tx, keyOwnIdentity())
 	if err != nil {
 		return nil, err
 	}
@@ -194,121 +140,42 @@ func loadIdentity(tx store.Tx) (*Identity, error) {
 func decodeIdentity(b []byte) (*Identity, error) {
 	d := readRow(b)
 	id := &Identity{Name: d.string(), Display: d.string(), DeviceName: d.string()}
-	d.bool(&id.Registered)
+	d.bool(&id.Registered, &id.Revoked)
 	id.Created = d.time()
 	id.Home.Peer = bytes.Clone(d.bytes())
 	for range d.count(1) {
 		id.Home.Addrs = append(id.Home.Addrs, d.string())
 	}
+	d.fixed(id.Account[:])
+	d.fixed(id.Device[:])
 	d.fixed(id.StoreID[:])
 	d.fixed(id.nameKey[:])
-	chain, cert := d.bytes(), d.bytes()
-	keys := [6][]byte{}
-	for i := range keys {
-		keys[i] = d.bytes()
+	dsk, dik, host := d.bytes(), d.bytes(), d.bytes()
+	if err := d.end("identity"); err != nil || id.Revoked {
+		return id, err
 	}
-	if err := d.end("identity"); err != nil {
-		return nil, err
-	}
-	if err := id.parse(chain, cert, keys); err != nil {
+	if err := id.parse(dsk, dik, host); err != nil {
 		return nil, fmt.Errorf("identity row: %w: %v", store.ErrDamaged, err)
 	}
 	return id, nil
 }
 
-// parse reads the keys and checks that they belong together: with a wrong one
+// parse reads the keys and checks that they make the device: with a wrong one
 // everything made with it would be wrong.
-func (id *Identity) parse(chain, cert []byte, keys [6][]byte) error {
-	var errs [8]error
-	id.Chain, errs[0] = account.ParseChain(chain)
-	id.Cert, errs[1] = account.ParseCert(cert)
-	id.AIK, errs[2] = key.ParseAccount(keys[0])
-	id.RK, errs[3] = key.ParseRecovery(keys[1])
-	id.DSK, errs[4] = key.ParseDevice(keys[2])
-	id.DIK, errs[5] = key.ParseIdentity(keys[3])
-	id.Host, errs[6] = key.ParseHost(keys[4])
-	id.RSA, errs[7] = key.ParseRSA(keys[5])
+func (id *Identity) parse(dsk, dik, host []byte) error {
+	var errs [3]error
+	id.DSK, errs[0] = key.ParseDevice(dsk)
+	id.DIK, errs[1] = key.ParseIdentity(dik)
+	id.Host, errs[2] = key.ParseHost(host)
 	if err := errors.Join(errs[:]...); err != nil {
 		return err
 	}
-	id.Account, id.Device = id.Chain.Account(), id.Cert.DeviceID()
-	if id.Cert.Account != id.Account || id.Cert.Signing != id.DSK.Public() || id.Cert.Identity != id.DIK.Public() ||
-		!bytes.Equal(id.Cert.PeerID, id.Host.Public().PeerID()) {
-		return errors.New("the keys do not fit the certificate")
+	if id.Device != deviceID(id.Account, id.DSK.Public(), id.DIK.Public()) {
+		return errors.New("the keys do not fit the device")
 	}
 	return nil
 }
 
-// Hello is what the rendezvous is told at connecting: which store this is, how
-// often it was welcomed, and a random number for this time; signed.
-type Hello struct {
-	StoreID, Start [16]byte
-	Ctr            uint64
-	Sig            []byte
-}
-
-// startRow is the newest hello.
-type startRow struct {
-	ctr      uint64
-	start    [16]byte
-	welcomed bool
-}
-
-// Hello returns what to tell the rendezvous with this peer id: the same until
-// it was Welcomed, then a higher number and a new start. Let the transaction
-// commit before it is sent: a store that was set back, or runs twice, shows by
-// it.
-func (e *Engine) Hello(tx store.Tx, rendezvousPeer []byte) (Hello, error) {
-	row, err := loadStart(tx)
-	if err != nil {
-		return Hello{}, err
-	}
-	if row.welcomed {
-		row.ctr++
-		row.welcomed = false
-		rand.Read(row.start[:])
-		if err := row.save(tx); err != nil {
-			return Hello{}, err
-		}
-	}
-	h := Hello{StoreID: e.id.StoreID, Start: row.start, Ctr: row.ctr}
-	h.Sig, err = proof.Hello{Device: e.id.Device, StoreID: h.StoreID, Counter: h.Ctr, Start: h.Start, Rendezvous: rendezvousPeer}.Sign(e.id.DSK)
-	if err != nil {
-		return Hello{}, fmt.Errorf("say hello: %w", err)
-	}
-	return h, nil
-}
-
-// Welcomed notes that the rendezvous took this hello.
-func (e *Engine) Welcomed(tx store.Tx, h Hello) error {
-	row, err := loadStart(tx)
-	if err != nil || row.ctr != h.Ctr || row.start != h.Start {
-		return err
-	}
-	row.welcomed = true
-	return row.save(tx)
-}
-
-// loadStart returns the newest hello; before the first, one that was welcomed.
-func loadStart(tx store.Tx) (row startRow, err error) {
-	b, err := get(tx, store.Key(tableStarts))
-	if err != nil || b == nil {
-		return startRow{welcomed: true}, err
-	}
-	d := readRow(b)
-	row.ctr = d.u64()
-	if len(d.rest) == 0 && !d.bad { // written before there were starts
-		return startRow{ctr: row.ctr, welcomed: true}, nil
-	}
-	d.fixed(row.start[:])
-	d.bool(&row.welcomed)
-	return row, d.end("start")
-}
-
-func (s startRow) save(tx store.Tx) error {
-	row := newRow(32)
-	row.u64(s.ctr)
-	row.raw(s.start[:])
-	row.bool(s.welcomed)
-	return tx.Set(store.Key(tableStarts), row.b)
+func deviceID(a protocol.AccountID, signing key.DevicePublic, identity key.IdentityPublic) protocol.DeviceID {
+	return account.Cert{Account: a, Signing: signing, Identity: identity}.DeviceID()
 }

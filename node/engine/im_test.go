@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -39,26 +40,23 @@ func TestIM03_TextArrivesUnchanged(t *testing.T) {
 func TestIM04_KeysStayTheSame(t *testing.T) {
 	w := newWorld(t)
 	a := w.add("alice")
-	first := a.e.Identity()
+	first, cert, seed := a.e.Identity(), a.self().Cert, a.recovery()
 	counter := uint64(0)
 	for range 100 {
 		a.load()
 		id := a.e.Identity()
-		if id.Account != first.Account || id.Device != first.Device || id.RSA.Public() != first.RSA.Public() ||
-			string(id.Cert.Marshal()) != string(first.Cert.Marshal()) || id.StoreID != first.StoreID ||
-			string(id.Host.Seed()) != string(first.Host.Seed()) || string(id.RK.Bytes()) != string(first.RK.Bytes()) {
+		if id.Account != first.Account || id.Device != first.Device || a.rsaKey().Public() != w.rsa.Public() ||
+			string(a.self().Cert.Marshal()) != string(cert.Marshal()) || id.StoreID != first.StoreID ||
+			string(id.Host.Seed()) != string(first.Host.Seed()) || string(a.recovery().Bytes()) != string(seed.Bytes()) {
 			t.Fatal("a key changed")
 		}
 		a.do(func(tx store.Tx) (Hint, error) {
 			h, err := a.e.Hello(tx, nil)
-			if err != nil {
-				return Hint{}, err
-			}
 			if h.Ctr <= counter {
 				t.Fatalf("counter went from %d to %d", counter, h.Ctr)
 			}
 			counter = h.Ctr
-			return Hint{}, a.e.Welcomed(tx, h)
+			return Hint{}, errors.Join(err, a.e.Welcomed(tx, h))
 		})
 	}
 	if up := a.plan(w.home.counts(a.device())); up != nil {

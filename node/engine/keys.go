@@ -12,11 +12,15 @@ import (
 // never a name or a text. A name is found by a hash under a secret of this
 // store.
 const (
-	tableIdentity byte = 'I' // the one identity row
-	tableCounts   byte = 'C' // countsRow
-	tablePrekeys  byte = 'P' // prekeysRow
-	tableStarts   byte = 'B' // startRow
-	tableClock    byte = 'T' // clockRow
+	tableFormat     byte = 'F' // storeFormat
+	tableIdentity   byte = 'I' // the one identity row, and the device that is to take its place
+	tableAccountKey byte = 'A' // public key -> accountKeyRow
+	tableRSA        byte = 'R' // hash of the public key -> rsaRow
+
+	tableCounts  byte = 'C' // countsRow
+	tablePrekeys byte = 'P' // prekeysRow
+	tableStarts  byte = 'B' // startRow
+	tableClock   byte = 'T' // clockRow
 
 	tablePeer   byte = 'a' // account -> peerRow
 	tableChain  byte = 'k' // account -> its statement chain

@@ -29,7 +29,7 @@ func TestKLC02_KeysHaveOnePurpose(t *testing.T) {
 			t.Errorf("%s is accepted", name)
 		}
 	}
-	if _, err := b.e.id.Chain.AddDevice(w.now, w.nodes[0].e.id.AIK, b.e.id.Cert); err == nil {
+	if _, err := b.chain().AddDevice(w.now, w.nodes[0].aik(), b.self().Cert); err == nil {
 		t.Error("the chain takes statements of another account's key")
 	}
 }

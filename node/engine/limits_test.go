@@ -18,7 +18,7 @@ func TestLargestMessage(t *testing.T) {
 	for range protocol.MaxDevices - 1 {
 		last = w.addDevice(last)
 	}
-	w.publish("bob", last.e.id.Chain)
+	w.publish("bob", last.chain())
 	w.settle()
 	for _, n := range w.nodes[2:] {
 		befriendDevice(w, n, a)

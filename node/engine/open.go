@@ -89,7 +89,19 @@ func (e *Engine) open(tx store.Tx, now time.Time, o *Opened, opening envelope.Op
 	if !e.limits.admit(now, opening.Sender, opening.Cert.Account) {
 		return protocol.Refuse(protocol.RateLimited, "too many session openings")
 	}
-	s, err := session.Accept(now, e.self, opening, *signed, oneTime, e.id.RSA)
+	self, err := e.self(tx)
+	if err != nil {
+		return err
+	}
+	rsa, err := e.rsaFor(tx, signed.Record.RSAHash)
+	if err == ErrNotFound {
+		o.cause = CauseExpiredPrekey
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	s, err := session.Accept(now, self, opening, *signed, oneTime, rsa)
 	if err != nil {
 		o.cause = CauseBadTag
 		return nil
@@ -102,10 +114,6 @@ func (e *Engine) open(tx store.Tx, now time.Time, o *Opened, opening envelope.Op
 // checkSender checks that the claimed account certifies the device, and what
 // the account is to us.
 func (e *Engine) checkSender(tx store.Tx, now time.Time, o *Opened, cert account.Cert) error {
-	if cert.Account == e.id.Account { // nothing is received from oneself, and no look-up would change that
-		o.cause = CauseUnknownSender
-		return nil
-	}
 	p, ok, err := load[peerRow](tx, keyPeer(cert.Account))
 	if err != nil {
 		return err

@@ -13,6 +13,9 @@ import (
 // after the number after: at most limit of them and about maxBytes of envelopes,
 // but at least one if there is one.
 func (e *Engine) Queue(tx store.Tx, to protocol.DeviceID, after uint64, maxBytes, limit int) ([]Queued, error) {
+	if e.stopped.Load() {
+		return nil, nil
+	}
 	var list []Queued
 	start := keyItem(tableOut, to, after+1)
 	for pair, err := range tx.Scan(start, store.PrefixEnd(store.Key(tableOut, to[:]))) {
@@ -36,6 +39,9 @@ func (e *Engine) Queue(tx store.Tx, to protocol.DeviceID, after uint64, maxBytes
 
 // QueuedDevices returns the devices that Queue has something for.
 func (e *Engine) QueuedDevices(tx store.Tx) ([]protocol.DeviceID, error) {
+	if e.stopped.Load() {
+		return nil, nil
+	}
 	return devicesIn(tx, tableOut, protocol.DeviceID{}, -1)
 }
 
@@ -162,7 +168,7 @@ func (w *work) drop(key []byte, r itemRow) error {
 		}
 	}
 	if r.position == 0 && !r.receipt {
-		if err := w.delete(keyIndex(r.id, w.e.id.Device)); err != nil {
+		if err := w.delete(keyMine(r.id)); err != nil {
 			return err
 		}
 	}

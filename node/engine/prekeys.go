@@ -104,7 +104,11 @@ func (w *work) planSigned(k *prekeysRow, have *wire.PrekeyCounts) error {
 		return nil
 	}
 	id := w.e.id
-	pair, err := prekey.NewSigned(w.now, w.now.Add(prekey.SignedExpires), id.Device, id.DSK, id.RSA.Public().Hash())
+	rsa, err := w.e.currentRSA(w.tx)
+	if err != nil {
+		return err
+	}
+	pair, err := prekey.NewSigned(w.now, w.now.Add(prekey.SignedExpires), id.Device, id.DSK, rsa.Public().Hash())
 	if err != nil {
 		return fmt.Errorf("make signed prekey: %w", err)
 	}
@@ -270,7 +274,11 @@ func (w *work) fill(up *wire.UploadPrekeys, k *prekeysRow, stock []stocked, room
 		if pair == nil {
 			return fmt.Errorf("signed prekey %v is not there: %w", k.signed, store.ErrDamaged)
 		}
-		up.SignedRecord, up.Rsa = pair.Record.Marshal(), w.e.id.RSA.Public().Bytes()
+		rsa, err := w.e.rsaFor(w.tx, pair.Record.RSAHash)
+		if err != nil {
+			return fmt.Errorf("RSA key of signed prekey %v: %w", k.signed, err)
+		}
+		up.SignedRecord, up.Rsa = pair.Record.Marshal(), rsa.Public().Bytes()
 	}
 	for _, s := range stock {
 		if !s.pending || len(up.OneTimeRecords) >= room {

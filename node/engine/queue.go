@@ -59,18 +59,15 @@ func (w *work) newItem(d *deviceRow, kind wire.MailKind, content *wire.Content) 
 	if r.receipt = content.GetReceipt() != nil; r.receipt {
 		return r, nil
 	}
-	return r, w.put(keyIndex(r.id, w.e.id.Device), &indexRow{account: d.account, number: r.number})
+	return r, w.put(keyMine(r.id), &indexRow{account: d.account, number: r.number})
 }
 
 // seal puts a content into out, encrypted, together with the next state of the
 // session.
 func (w *work) seal(device protocol.DeviceID, d *deviceRow, s session.State, r itemRow, content *wire.Content) error {
-	plain := r.content
-	if r.position > 0 {
-		var err error
-		if plain, err = proto.Marshal(content); err != nil {
-			return fmt.Errorf("encode content: %w", err)
-		}
+	plain, err := w.plain(r, content)
+	if err != nil {
+		return err
 	}
 	next, env, err := s.Encrypt(w.now, plain)
 	if err != nil {
@@ -86,6 +83,21 @@ func (w *work) seal(device protocol.DeviceID, d *deviceRow, s session.State, r i
 	}
 	w.hint.outbox(device)
 	return w.setEnvelope(r.envelope, w.count().items, r.number)
+}
+
+// plain is what is sealed.
+func (w *work) plain(r itemRow, content *wire.Content) ([]byte, error) {
+	if r.accountKey {
+		return w.withAccountKey(r.content)
+	}
+	if r.position == 0 {
+		return r.content, nil
+	}
+	b, err := proto.Marshal(content)
+	if err != nil {
+		return nil, fmt.Errorf("encode content: %w", err)
+	}
+	return b, nil
 }
 
 // setEnvelope notes where an envelope's content is: in out under one number,

@@ -140,7 +140,7 @@ func (w *work) acknowledged(from protocol.DeviceID, d *deviceRow, idBytes []byte
 	if err != nil {
 		return nil
 	}
-	index, ok, err := load[indexRow](w.tx, keyIndex(id, w.e.id.Device))
+	index, ok, err := load[indexRow](w.tx, keyMine(id))
 	if err != nil || !ok || index.account != d.account {
 		return err
 	}

@@ -50,7 +50,7 @@ func (w *work) openSessions(p *peerRow, a answer) (bad, err error) {
 
 // wantsSession tells whether a bundle of the device would be used.
 func (w *work) wantsSession(d *deviceRow) (bool, error) {
-	if d.revoked || d.waiting == 0 && !d.repairing {
+	if d.revoked || w.e.stopped.Load() || d.waiting == 0 && !d.repairing {
 		return false, nil
 	}
 	_, ok, err := w.sendingSession(d)
@@ -67,7 +67,11 @@ func (w *work) initiate(cert account.Cert, d *deviceRow, b *wire.Bundle) (s sess
 	if bundle.OneTime != nil && bundle.OneTime.Expires.Before(until) {
 		until = bundle.OneTime.Expires
 	}
-	s, err = session.Initiate(w.now, w.e.self, bundle, d.nextGen(w.now), d.repairing)
+	self, err := w.e.self(w.tx)
+	if err != nil {
+		return s, until, err
+	}
+	s, err = session.Initiate(w.now, self, bundle, d.nextGen(w.now), d.repairing)
 	return s, until, err
 }
 

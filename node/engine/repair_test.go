@@ -100,7 +100,7 @@ func TestClockThatWasWrong(t *testing.T) {
 			a.update(func(tx store.Tx) (Hint, error) {
 				return a.e.Compose(tx, w.now, b.account(), protocol.NewMsgID(), "in between")
 			})
-			fresh, err := prekey.NewSigned(w.now, w.now.Add(prekey.SignedExpires), b.device(), b.e.id.DSK, b.e.id.RSA.Public().Hash())
+			fresh, err := prekey.NewSigned(w.now, w.now.Add(prekey.SignedExpires), b.device(), b.e.id.DSK, w.rsa.Public().Hash())
 			w.check(err)
 			published := b.shelf().signed
 			if wrong > 0 { // as if bob's had been valid for so long

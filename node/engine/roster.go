@@ -10,7 +10,7 @@ import (
 func (e *Engine) Contacts(tx store.Tx) ([]Contact, error) {
 	var list []Contact
 	err := eachPeer(tx, func(id protocol.AccountID, p *peerRow) error {
-		if p.relation == Stranger {
+		if p.relation == Stranger || p.relation == Self {
 			return nil
 		}
 		c, err := p.contact(tx, id)

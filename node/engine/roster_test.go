@@ -77,7 +77,7 @@ func TestPeers(t *testing.T) {
 		}
 		for _, p := range peers {
 			n := w.nodeOf(p.Device)
-			if p.Account != n.account() || !bytes.Equal(p.PeerID, n.e.id.Cert.PeerID) {
+			if p.Account != n.account() || !bytes.Equal(p.PeerID, n.self().Cert.PeerID) {
 				t.Errorf("%+v", p)
 			}
 		}

@@ -91,6 +91,9 @@ type itemRow struct {
 	position uint64 // in the history; 0: not part of it
 	kind     wire.MailKind
 	receipt  bool // only receipts: nobody waits for an acknowledgement
+
+	accountKey bool // content names an account key, which is put in when it is sealed
+
 	since    time.Time
 	stored   time.Time           // when the mailbox took it
 	envelope protocol.EnvelopeID // in out and kept
@@ -106,7 +109,7 @@ func (r *itemRow) encode() []byte {
 	e.u64(r.seq)
 	e.u64(r.position)
 	e.u8(uint8(r.kind))
-	e.bool(r.receipt)
+	e.bool(r.receipt, r.accountKey)
 	e.time(r.since)
 	e.time(r.stored)
 	e.raw(r.envelope[:])
@@ -121,7 +124,7 @@ func (r *itemRow) decode(b []byte) error {
 	d.fixed(r.id[:])
 	r.number, r.seq, r.position = d.u64(), d.u64(), d.u64()
 	r.kind = wire.MailKind(d.u8())
-	d.bool(&r.receipt)
+	d.bool(&r.receipt, &r.accountKey)
 	r.since, r.stored = d.time(), d.time()
 	d.fixed(r.envelope[:])
 	r.content, r.sealed = d.bytes(), d.bytes()

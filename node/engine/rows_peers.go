@@ -40,7 +40,7 @@ type peerDevice struct {
 	notAfter time.Time
 }
 
-var relations = []Relation{Stranger, Requested, Incoming, Accepted, Blocked}
+var relations = []Relation{Stranger, Requested, Incoming, Accepted, Blocked, Self}
 
 func (p *peerRow) encode() []byte {
 	e := newRow(160 + len(p.name) + len(p.display) + len(p.note) + len(p.problem) + 40*len(p.devices))

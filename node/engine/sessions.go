@@ -16,7 +16,7 @@ const maxAhead = 24 * time.Hour
 // sendingSession returns the session to send on.
 func (w *work) sendingSession(d *deviceRow) (s session.State, ok bool, err error) {
 	id, ok := d.choose(w.now)
-	if !ok {
+	if !ok || w.e.stopped.Load() {
 		return s, false, nil
 	}
 	s, ok, err = w.session(id)

@@ -29,18 +29,22 @@ const (
 	timerSkipped  timer = 21 // destroy old keys of missing messages; id: session to go on with
 	timerPrivates timer = 22 // destroy old prekeys; id: table to go on with
 	timerSeen     timer = 23 // forget envelopes of which no copy can come any more
+	timerAccount  timer = 30 // destroy replaced account keys, see that certificates are renewed
 )
 
 // How often the sweeps begin.
 const (
 	expireEvery = time.Hour
 	sweepEvery  = 6 * time.Hour
+
+	accountEvery = 24 * time.Hour
 )
 
 // sweeps are the timers that set themselves again for ever. What they do cannot
 // be taken back.
 var sweeps = map[timer]time.Duration{
 	timerExpire: expireEvery, timerSkipped: sweepEvery, timerPrivates: sweepEvery, timerSeen: sweepEvery,
+	timerAccount: accountEvery,
 }
 
 // at sets a timer. The same again changes nothing.
@@ -131,6 +135,8 @@ func (w *work) fire(key []byte) error {
 		return w.sweepPrivates(id)
 	case timerSeen:
 		return w.sweepSeen()
+	case timerAccount:
+		return w.sweepAccount()
 	}
 	return fmt.Errorf("timer row: %w", store.ErrDamaged)
 }

@@ -53,6 +53,7 @@ const (
 	Incoming  Relation = "incoming"  // they asked, we have not answered
 	Accepted  Relation = "accepted"
 	Blocked   Relation = "blocked"
+	Self      Relation = "self" // the own account, whose devices are the other ones; never shown as a contact
 )
 
 func (r Relation) String() string { return string(r) }
@@ -91,9 +92,12 @@ const (
 	NoticeBadBundle      = "bad_bundle"      // the keys served for a device do not verify; nothing was sealed to them
 	NoticePrekeyConflict = "prekey_conflict" // the rendezvous has other keys under our prekey ids
 	NoticePrekeyReset    = "prekey_reset"    // the rendezvous had another stock than ours; it was replaced
-	NoticeDeviceAdded    = "device_added"    // a contact has a new device
-	NoticeDeviceRevoked  = "device_revoked"  // a contact's device was revoked
+	NoticeDeviceAdded    = "device_added"    // a contact, or this account, has a new device
+	NoticeDeviceRevoked  = "device_revoked"  // a device of a contact, or of this account, was revoked
 	NoticeRepaired       = "repaired"        // a session was replaced because messages did not open
+	NoticeRevoked        = "revoked"         // this device was revoked, or its account closed
+	NoticeReborn         = "reborn"          // this device became a new one, since its store was copied or set back
+	NoticeNoAccountKey   = "no_account_key"  // the account key in force did not come to this device
 )
 
 // Message is one row of a conversation.
@@ -182,6 +186,8 @@ type Hint struct {
 	Prekeys  bool                 // see PrekeyPlan
 	Events   bool                 // see Events
 	Tick     bool                 // Tick may be due earlier than it last said
+	Chain    bool                 // certificates are to be renewed: see Renew
+	Revoked  bool                 // this device is none any more: see Retire
 }
 
 // Merge adds what o says.
@@ -195,6 +201,8 @@ func (h *Hint) Merge(o Hint) {
 	h.Prekeys = h.Prekeys || o.Prekeys
 	h.Events = h.Events || o.Events
 	h.Tick = h.Tick || o.Tick
+	h.Chain = h.Chain || o.Chain
+	h.Revoked = h.Revoked || o.Revoked
 }
 
 func (h *Hint) outbox(d protocol.DeviceID) { h.Outbox = addOnce(h.Outbox, d) }

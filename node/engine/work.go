@@ -51,6 +51,13 @@ const (
 func (w *work) full(rows int) bool { return rows >= batchRows || w.spent >= batchBytes }
 
 func (e *Engine) begin(tx store.Tx, now time.Time) (*work, error) {
+	if e.swapping.Load() {
+		return nil, ErrSwapping
+	}
+	return e.newWork(tx, now)
+}
+
+func (e *Engine) newWork(tx store.Tx, now time.Time) (*work, error) {
 	w := &work{
 		e: e, tx: tx, now: fromMillis(millis(now)), // what rows can hold
 		peers:    make(map[protocol.AccountID]*loaded[peerRow], 1),

@@ -8,6 +8,7 @@ import (
 
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/account"
+	"github.com/parley-chat/parley/protocol/envelope"
 	"github.com/parley-chat/parley/protocol/key"
 	"github.com/parley-chat/parley/protocol/key/keytest"
 	"github.com/parley-chat/parley/store"
@@ -81,16 +82,16 @@ type stray struct {
 
 func (w *world) add(name string) *node {
 	w.t.Helper()
-	id, err := NewIdentityWith(w.now, name, "", "test", Home{Peer: []byte{1}, Addrs: []string{"/ip4/127.0.0.1/tcp/1"}}, w.rsa)
+	f, err := NewIdentityWith(w.now, name, "", "test", Home{Peer: []byte{1}, Addrs: []string{"/ip4/127.0.0.1/tcp/1"}}, w.rsa)
 	w.check(err)
 	n := &node{w: w, name: name, kv: memory.New()}
 	w.check(n.kv.Update(context.Background(), func(tx store.Tx) error {
-		return errors.Join(Init(tx, id), MarkRegistered(tx))
+		return errors.Join(Init(tx, f), MarkRegistered(tx))
 	}))
+	w.home.names[name] = &entry{account: f.account(), chain: f.Membership.Chain}
+	w.home.devices[f.device()] = newShelf()
 	n.load()
 	w.nodes = append(w.nodes, n)
-	w.home.names[name] = &entry{account: id.Account, chain: id.Chain.Bytes()}
-	w.home.devices[id.Device] = &shelf{bound: map[protocol.PrekeyID][32]byte{}, claims: map[[16]byte][]byte{}}
 	n.syncPrekeys()
 	return n
 }
@@ -99,24 +100,39 @@ func (w *world) add(name string) *node {
 // does not know of it until publish.
 func (w *world) addDevice(of *node) *node {
 	w.t.Helper()
-	id := *of.e.Identity()
-	id.DSK, id.DIK, id.Host = key.NewDevice(), key.NewIdentity(), key.NewHost()
-	cert := id.Cert
-	cert.Signing, cert.Identity, cert.PeerID, cert.Name = id.DSK.Public(), id.DIK.Public(), id.Host.Public().PeerID(), "second"
-	var err error
-	id.Cert, err = account.NewCert(id.AIK, cert)
+	newcomer, err := NewNewcomerWith(w.now, "second", w.rsa)
 	w.check(err)
-	id.Device = id.Cert.DeviceID()
-	id.Chain, err = id.Chain.AddDevice(w.now, id.AIK, id.Cert)
-	w.check(err)
+	var m Membership
+	of.view(func(tx store.Tx) (err error) {
+		m, err = of.e.Membership(tx)
+		return err
+	})
+	of.do(func(tx store.Tx) (h Hint, err error) {
+		m.Chain, err = of.e.Certify(tx, w.now, newcomer.Request())
+		return h, err
+	})
 	n := &node{w: w, name: of.name, kv: memory.New()}
-	w.check(n.kv.Update(context.Background(), func(tx store.Tx) error { return Init(tx, &id) }))
+	w.check(n.kv.Update(context.Background(), func(tx store.Tx) error { return InitMember(tx, w.now, newcomer, m) }))
+	w.home.devices[newcomer.Request().Device(of.account())] = newShelf()
 	n.load()
 	w.nodes = append(w.nodes, n)
-	w.home.devices[id.Device] = &shelf{bound: map[protocol.PrekeyID][32]byte{}, claims: map[[16]byte][]byte{}}
 	n.syncPrekeys()
 	return n
 }
+
+func newShelf() *shelf {
+	return &shelf{bound: map[protocol.PrekeyID][32]byte{}, claims: map[[16]byte][]byte{}}
+}
+
+func (f *Founder) account() protocol.AccountID {
+	c, err := account.ParseChain(f.Membership.Chain)
+	if err != nil {
+		panic(err)
+	}
+	return c.Account()
+}
+
+func (f *Founder) device() protocol.DeviceID { return f.Newcomer.Request().Device(f.account()) }
 
 // publish gives a chain to the rendezvous and tells everybody that it changed.
 func (w *world) publish(name string, chain *account.Chain) {
@@ -137,18 +153,29 @@ func (w *world) check(err error) {
 // load is a start of the process: everything but the store is gone.
 func (n *node) load() {
 	n.w.t.Helper()
+	n.restart()
+}
+
+// restart is load, and tells what the rendezvous says to it.
+func (n *node) restart() (code protocol.Code) {
+	n.w.t.Helper()
 	n.hint, n.next = Hint{}, time.Time{}
+	var hello Hello
 	n.w.check(n.kv.Update(context.Background(), func(tx store.Tx) (err error) {
 		if n.e, err = Load(tx); err != nil {
 			return err
 		}
-		_, err = n.e.Hello(tx, nil)
+		hello, err = n.e.Hello(tx, []byte{1})
 		return err
 	}))
+	if code = n.w.home.welcome(n.device(), hello); code == protocol.OK {
+		n.do(func(tx store.Tx) (Hint, error) { return Hint{}, n.e.Welcomed(tx, hello) })
+	}
 	n.view(func(tx store.Tx) (err error) {
 		n.hint.Outbox, err = n.e.QueuedDevices(tx)
 		return err
 	})
+	return code
 }
 
 // update runs one call of the engine and keeps its hints.
@@ -175,6 +202,51 @@ func (n *node) do(fn func(store.Tx) (Hint, error)) {
 func (n *node) view(fn func(store.Tx) error) {
 	n.w.t.Helper()
 	n.w.check(n.kv.View(context.Background(), fn))
+}
+
+func (n *node) chain() (c *account.Chain) {
+	n.w.t.Helper()
+	n.view(func(tx store.Tx) (err error) {
+		c, err = n.e.OwnChain(tx)
+		return err
+	})
+	return c
+}
+
+func (n *node) aik() (k key.AccountPrivate) {
+	n.w.t.Helper()
+	n.view(func(tx store.Tx) (err error) {
+		_, k, err = n.e.signingKey(tx)
+		return err
+	})
+	return k
+}
+
+func (n *node) recovery() (k key.RecoveryPrivate) {
+	n.w.t.Helper()
+	n.view(func(tx store.Tx) (err error) {
+		k, _, err = n.e.RecoverySeed(tx)
+		return err
+	})
+	return k
+}
+
+func (n *node) rsaKey() (k key.RSAPrivate) {
+	n.w.t.Helper()
+	n.view(func(tx store.Tx) (err error) {
+		k, err = n.e.currentRSA(tx)
+		return err
+	})
+	return k
+}
+
+func (n *node) self() (id envelope.Identity) {
+	n.w.t.Helper()
+	n.view(func(tx store.Tx) (err error) {
+		id, err = n.e.self(tx)
+		return err
+	})
+	return id
 }
 
 func (n *node) account() protocol.AccountID { return n.e.Identity().Account }

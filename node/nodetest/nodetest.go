@@ -22,6 +22,7 @@ import (
 	"github.com/parley-chat/parley/node/engine"
 	"github.com/parley-chat/parley/node/vault"
 	"github.com/parley-chat/parley/protocol/invite"
+	"github.com/parley-chat/parley/protocol/key"
 	"github.com/parley-chat/parley/protocol/key/keytest"
 	"github.com/parley-chat/parley/rendezvous"
 	"github.com/parley-chat/parley/store"
@@ -191,13 +192,16 @@ func (net *Net) Adopt(p *Person) {
 	net.t.Cleanup(p.Stop)
 }
 
+// RSA is the person's RSA key.
+func (p *Person) RSA() key.RSAPrivate { return keytest.RSA(p.net.t, p.number%keytest.RSAKeys) }
+
 // Join registers the person. It is the second attempt to join: the first made
 // an identity with a fixed RSA key, which saves seconds, and got no further.
 func (p *Person) Join() {
 	t := p.net.t
 	t.Helper()
 	i := p.net.Home.Invite()
-	id, err := engine.NewIdentityWith(time.Now(), p.Name, "", "test", engine.Home{Peer: i.Peer, Addrs: i.Addrs}, keytest.RSA(t, p.number%keytest.RSAKeys))
+	id, err := engine.NewIdentityWith(time.Now(), p.Name, "", "test", engine.Home{Peer: i.Peer, Addrs: i.Addrs}, p.RSA())
 	if err != nil {
 		t.Fatalf("make identity: %v", err)
 	}

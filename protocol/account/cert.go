@@ -99,6 +99,9 @@ func (c Cert) check() error {
 	return nil
 }
 
+// ValidDeviceName tells whether a certificate may give a device this name.
+func ValidDeviceName(name string) bool { return validName(name) }
+
 func validName(name string) bool {
 	if len(name) > protocol.MaxDisplay || !utf8.ValidString(name) {
 		return false

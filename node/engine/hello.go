@@ -1,0 +1,72 @@
+package engine
+
+import (
+	"crypto/rand"
+
+	"github.com/parley-chat/parley/protocol/proof"
+	"github.com/parley-chat/parley/store"
+)
+
+// Hello is what the rendezvous is told at connecting, so that a copy of the
+// store, or one that was set back, shows: the counter grows with every welcome,
+// and the start is random.
+type Hello struct {
+	StoreID [16]byte
+	Ctr     uint64
+	Start   [16]byte
+	Sig     []byte // by the device's signing key
+}
+
+// startRow is the last Hello.
+type startRow struct {
+	ctr      uint64
+	start    [16]byte
+	welcomed bool
+}
+
+func (r *startRow) encode() []byte {
+	e := newRow(25)
+	e.u64(r.ctr)
+	e.raw(r.start[:])
+	e.bool(r.welcomed)
+	return e.b
+}
+
+func (r *startRow) decode(b []byte) error {
+	d := readRow(b)
+	r.ctr = d.u64()
+	d.fixed(r.start[:])
+	d.bool(&r.welcomed)
+	return d.end("start")
+}
+
+// Hello returns what to tell the rendezvous. It is the same until Welcomed, so
+// that it can be told again after an answer was lost. Call it when the
+// connection is there, and let the transaction commit before it is sent.
+func (e *Engine) Hello(tx store.Tx, rendezvousPeer []byte) (Hello, error) {
+	r, ok, err := load[startRow](tx, store.Key(tableStarts))
+	if err != nil {
+		return Hello{}, err
+	}
+	if !ok || r.welcomed {
+		r.ctr++
+		r.welcomed = false
+		rand.Read(r.start[:])
+		if err := tx.Set(store.Key(tableStarts), r.encode()); err != nil {
+			return Hello{}, err
+		}
+	}
+	h := Hello{StoreID: e.id.StoreID, Ctr: r.ctr, Start: r.start}
+	h.Sig, err = proof.Hello{Device: e.id.Device, StoreID: h.StoreID, Counter: h.Ctr, Start: h.Start, Rendezvous: rendezvousPeer}.Sign(e.id.DSK)
+	return h, err
+}
+
+// Welcomed notes that the rendezvous took h. The next Hello is another.
+func (e *Engine) Welcomed(tx store.Tx, h Hello) error {
+	r, ok, err := load[startRow](tx, store.Key(tableStarts))
+	if err != nil || !ok || r.ctr != h.Ctr || r.start != h.Start || r.welcomed {
+		return err
+	}
+	r.welcomed = true
+	return tx.Set(store.Key(tableStarts), r.encode())
+}
