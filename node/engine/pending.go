@@ -54,4 +54,4 @@ func GetPending(tx store.Tx) (*Pending, error) {
 // EndPending says that the device is ready.
 func EndPending(tx store.Tx) error { return tx.Delete(keyPending()) }
 
-func keyPending() []byte { return store.Key(tableIdentity, []byte{2}) }
+func keyPending() []byte { return store.Key(tableIdentity, []byte{3}) }
