@@ -248,7 +248,7 @@ func TestRecoverEndsTheOldDevices(t *testing.T) {
 
 	alice.Start()
 	net.Wait("the old device is turned away", problem(t, alice, "revoked"))
-	net.Wait("bob is told", noticed(t, bob, "recovered"))
+	net.Wait("bob is told", noticed(t, bob, engine.NoticeRecovered))
 	held := bob.Say(second, "is that you?")
 	net.Wait("bob's message waits until he has looked", func() bool { return bob.Message(held.ID).State == api.Queued })
 	if err := bob.SetVerified(t.Context(), "alice", true); err != nil {

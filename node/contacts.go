@@ -130,7 +130,7 @@ func (n *Node) SetVerified(ctx context.Context, name string, verified bool) erro
 		if err != nil {
 			return engine.Hint{}, err
 		}
-		return engine.Hint{Events: true}, n.eng.SetVerified(tx, n.now(), c.Account, verified)
+		return n.eng.SetVerified(tx, n.now(), c.Account, verified)
 	}))
 }
 

@@ -183,6 +183,7 @@ func (l *lookups) lookNow(ctx context.Context, a protocol.AccountID, prekeys boo
 	if prekeys {
 		req.Nonce = l.nonce(string(a[:]))
 	}
+	asked := l.n.now()
 	found, err := l.ask(ctx, req)
 	if refusal, ok := errors.AsType[*protocol.Error](err); ok {
 		return errors.Join(err, l.n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
@@ -192,7 +193,7 @@ func (l *lookups) lookNow(ctx context.Context, a protocol.AccountID, prekeys boo
 	if err != nil {
 		return err
 	}
-	if err := l.learn(ctx, a, found); err != nil {
+	if err := l.learn(ctx, a, asked, found); err != nil {
 		return err
 	}
 	if prekeys {
@@ -202,13 +203,13 @@ func (l *lookups) lookNow(ctx context.Context, a protocol.AccountID, prekeys boo
 }
 
 // learn hands an answer to the engine, which verifies it.
-func (l *lookups) learn(ctx context.Context, a protocol.AccountID, found *wire.Found) error {
+func (l *lookups) learn(ctx context.Context, a protocol.AccountID, asked time.Time, found *wire.Found) error {
 	chain, err := account.ParseChain(found.GetChain())
 	if err != nil || chain.Account() != a {
 		err = fmt.Errorf("%w: not about the account that was asked for", engine.ErrBadAnswer)
 		return l.alarm(ctx, a, err)
 	}
-	err = l.n.do(ctx, func(tx store.Tx) (engine.Hint, error) { return l.n.eng.SetAccount(tx, l.n.now(), found) })
+	err = l.n.do(ctx, func(tx store.Tx) (engine.Hint, error) { return l.n.eng.SetAccount(tx, l.n.now(), asked, found) })
 	if err == nil {
 		return l.n.refreshPeers(ctx) // devices may have come and gone
 	}

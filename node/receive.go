@@ -51,9 +51,13 @@ func opensTogether(envs [][]byte, committed map[protocol.SessionID]bool) int {
 
 // receiveBatch handles envelopes that are committed together.
 func (n *Node) receiveBatch(ctx context.Context, from *device, envs [][]byte, codes []protocol.Code, via engine.Path) error {
+	var peer protocol.DeviceID // zero: the mailbox
+	if from != nil {
+		peer = from.id
+	}
 	opened := make([]*engine.Opened, len(envs))
 	for i, env := range envs {
-		o, err := n.openEnvelope(ctx, env)
+		o, err := n.openEnvelope(ctx, peer, env)
 		if err != nil {
 			refusal, ok := errors.AsType[*protocol.Error](err)
 			if !ok {
@@ -62,19 +66,16 @@ func (n *Node) receiveBatch(ctx context.Context, from *device, envs [][]byte, co
 			codes[i] = refusal.Code
 			continue
 		}
-		if from != nil {
-			o.From = from.id
-		}
 		opened[i] = &o
 	}
 	return n.commitBatch(ctx, opened, codes, via)
 }
 
 // openEnvelope looks up the sender first when the engine asks for that.
-func (n *Node) openEnvelope(ctx context.Context, env []byte) (o engine.Opened, err error) {
+func (n *Node) openEnvelope(ctx context.Context, from protocol.DeviceID, env []byte) (o engine.Opened, err error) {
 	for range 2 {
 		err = n.kv.View(ctx, func(tx store.Tx) (err error) {
-			o, err = n.eng.Open(tx, n.now(), env)
+			o, err = n.eng.Open(tx, n.now(), from, env)
 			return err
 		})
 		need, ok := errors.AsType[*engine.NeedAccount](err)

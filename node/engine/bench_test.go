@@ -79,7 +79,7 @@ func BenchmarkReceive(b *testing.B) {
 	tx := freshTx(b, bob)
 	b.ReportAllocs()
 	for b.Loop() {
-		o, err := bob.e.Open(tx, w.now, q.Envelope)
+		o, err := bob.e.Open(tx, w.now, alice.device(), q.Envelope)
 		if err != nil {
 			b.Fatal(err)
 		}

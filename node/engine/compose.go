@@ -11,12 +11,12 @@ import (
 )
 
 // Compose writes a text to a contact: a row of the conversation and one sealed
-// envelope per valid device, or, for devices without a session, a content that
-// waits for a look-up. Repeating it with the same id and text changes nothing;
+// envelope per valid device of the contact and per other device of ours, or, for
+// devices without a session, a content that waits for a look-up. Repeating it with the same id and text changes nothing;
 // with another text or recipient it is ErrConflict. The empty text is a text.
 //
 // Refusals: ErrNotContact, ErrNotAccepted, ErrBlocked, ErrNoDevice, ErrTooLong,
-// ErrBadText, ErrQueueFull, ErrStaleDirectory.
+// ErrBadText, ErrQueueFull, ErrStaleDirectory, ErrRecovered, ErrRevoked.
 func (e *Engine) Compose(tx store.Tx, now time.Time, to protocol.AccountID, id protocol.MsgID, text string) (Hint, error) {
 	if err := checkText(text); err != nil {
 		return Hint{}, err
@@ -89,11 +89,16 @@ func (p *peerRow) mayWrite(now time.Time, devices []protocol.DeviceID) error {
 		return ErrNotAccepted
 	case Blocked:
 		return ErrBlocked
+	case Self:
+		return ErrSelf
 	default:
 		return ErrNotContact
 	}
 	if now.Sub(p.checked) > staleAfter {
 		return fmt.Errorf("%w: last on %s", ErrStaleDirectory, p.checked.Format(time.DateOnly))
+	}
+	if p.held() {
+		return ErrRecovered
 	}
 	if len(devices) == 0 {
 		return ErrNoDevice
@@ -109,17 +114,35 @@ func (w *work) compose(to protocol.AccountID, p *peerRow, devices []protocol.Dev
 	p.position++
 	p.queued++
 	h := historyRow{
-		id: id, mine: true, state: StateQueued, number: w.count().items, copies: uint8(len(devices)),
+		id: id, mine: true, state: StateQueued, device: w.e.id.Device, number: w.count().items, copies: uint8(len(devices)),
 		sent: w.now, recorded: w.now, text: text, steps: []Step{{w.now, "queued", ""}},
 	}
+	if err := w.postText(devices, itemRow{account: to, position: p.position, since: w.now}, &h); err != nil {
+		return err
+	}
+	if err := w.postCopies(itemRow{account: to, position: p.position, since: w.now}, &h); err != nil {
+		return err
+	}
+	if err := w.record(to, p.position, &h); err != nil {
+		return err
+	}
+	if err := w.putIndex(to, p.position, &h); err != nil {
+		return err
+	}
+	return w.event(eventRow{kind: KindMessage, account: to, position: p.position})
+}
+
+// postText queues a text for devices of a contact.
+func (w *work) postText(devices []protocol.DeviceID, item itemRow, h *historyRow) error {
+	item.id, item.number = h.id, h.number
 	for _, device := range devices {
 		d, err := w.device(device)
 		if err != nil {
 			return err
 		}
 		d.sentSeq++
-		item := itemRow{account: to, id: id, number: h.number, seq: d.sentSeq, position: p.position, since: w.now}
-		sealed, err := w.post(device, d, item, item.textContent(&h))
+		item.seq = d.sentSeq
+		sealed, err := w.post(device, d, item, item.textContent(h))
 		if err != nil {
 			return err
 		}
@@ -127,22 +150,18 @@ func (w *work) compose(to protocol.AccountID, p *peerRow, devices []protocol.Dev
 			h.step(w.now, "waiting", "no session with device "+short(device)+" yet")
 		}
 	}
-	if err := w.record(to, p.position, &h); err != nil {
-		return err
-	}
-	index := indexRow{account: to, position: p.position, number: h.number}
-	if err := w.put(keyMine(id), &index); err != nil {
-		return err
-	}
-	return w.event(eventRow{kind: KindMessage, account: to, position: p.position})
+	return nil
 }
 
 // textContent is the content of a message for the device of r.
 func (r *itemRow) textContent(h *historyRow) *wire.Content {
-	return &wire.Content{
-		MsgId: h.id[:], SentMs: uint64(millis(h.sent)), Seq: r.seq,
-		Body: &wire.Content_Text{Text: &wire.Text{Text: h.text}},
+	c := &wire.Content{MsgId: h.id[:], SentMs: uint64(millis(h.sent)), Seq: r.seq}
+	if r.copy {
+		c.Body = &wire.Content_Sent{Sent: &wire.Sent{To: r.account[:], Text: h.text}}
+	} else {
+		c.Body = &wire.Content_Text{Text: &wire.Text{Text: h.text}}
 	}
+	return c
 }
 
 // step adds a step, and drops the oldest but one when there are too many.

@@ -32,7 +32,7 @@ func (e *Engine) Add(tx store.Tx, now time.Time, f *wire.Found, note string) (Hi
 	if err := w.mayAdd(a, note); err != nil {
 		return Hint{}, err
 	}
-	p, err := w.learn(a)
+	p, err := w.learn(a, time.Time{})
 	if err != nil {
 		return Hint{}, err
 	}
@@ -116,6 +116,7 @@ func (w *work) relate(id protocol.AccountID, p *peerRow, r Relation, k Kind) err
 	if r == Incoming {
 		c.incoming++
 	}
+	w.change(id, p)
 	w.hint.Contacts = true
 	return w.event(eventRow{kind: k, account: id, text: r.String()})
 }
@@ -220,20 +221,27 @@ func (e *Engine) Unblock(tx store.Tx, now time.Time, a protocol.AccountID) (Hint
 		if p.relation != Blocked {
 			return nil
 		}
-		for _, device := range p.devices {
-			d, err := w.device(device.id)
-			if err != nil {
-				return err
-			}
-			if err := w.goOn(device.id, d); err != nil {
-				return err
-			}
+		if err := w.goOnAll(p); err != nil {
+			return err
 		}
 		if p.before != Accepted {
 			return w.relate(a, p, Stranger, KindContact)
 		}
 		return w.relate(a, p, Accepted, KindContact)
 	})
+}
+
+func (w *work) goOnAll(p *peerRow) error {
+	for _, device := range p.devices {
+		d, err := w.device(device.id)
+		if err != nil {
+			return err
+		}
+		if err := w.goOn(device.id, d); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // goOn takes up the order of a device's texts after some were lost: with what
@@ -284,11 +292,11 @@ func (w *work) part(id protocol.AccountID, p *peerRow, r Relation) error {
 // much as one transaction may carry.
 func (w *work) purge(device protocol.DeviceID, d *deviceRow) error {
 	p, err := w.peer(d.account)
-	if err != nil || !d.revoked && p.listed() {
+	if err != nil || !d.revoked && (p.listed() || p.relation == Self) {
 		return err
 	}
 	rows := 0
-	for _, table := range []byte{tableWaiting, tableOut, tableKept} {
+	for _, table := range []byte{tableKept, tableOut, tableWaiting} { // the oldest first
 		err := all(w.tx, store.Key(table, device[:]), func(pair store.Pair) (bool, error) {
 			if w.full(rows) {
 				return false, w.at(w.now, timerPurge, device[:])
@@ -298,7 +306,7 @@ func (w *work) purge(device protocol.DeviceID, d *deviceRow) error {
 			if err != nil {
 				return false, err
 			}
-			return true, w.fail(pair.Key, r, "no longer a contact, or the device was revoked")
+			return true, w.giveUp(p, d, pair.Key, r)
 		})
 		if err != nil {
 			return err
@@ -307,23 +315,47 @@ func (w *work) purge(device protocol.DeviceID, d *deviceRow) error {
 	return nil
 }
 
-// SetVerified notes whether a person compared the safety number.
-func (e *Engine) SetVerified(tx store.Tx, now time.Time, a protocol.AccountID, verified bool) error {
-	_, err := e.relation(tx, now, a, func(w *work, p *peerRow) error {
+// SetVerified notes whether a person compared the safety number. It also settles
+// a recovery of the account.
+func (e *Engine) SetVerified(tx store.Tx, now time.Time, a protocol.AccountID, verified bool) (Hint, error) {
+	return e.relation(tx, now, a, func(w *work, p *peerRow) error {
 		if p.relation == Stranger {
 			return ErrNotContact
 		}
-		if p.verified == verified {
+		if p.verified == verified && !p.held() {
 			return nil
 		}
-		p.verified = verified
-		return w.event(eventRow{kind: KindContact, account: a})
+		return w.look(a, p, verified)
 	})
-	return err
+}
+
+// AcceptRecovery goes on writing to a contact whose account was recovered,
+// without comparing the safety number again: it no longer counts as verified.
+func (e *Engine) AcceptRecovery(tx store.Tx, now time.Time, a protocol.AccountID) (Hint, error) {
+	return e.relation(tx, now, a, func(w *work, p *peerRow) error {
+		if p.relation == Stranger {
+			return ErrNotContact
+		}
+		if p.looked == p.recoveries {
+			return nil
+		}
+		return w.look(a, p, false)
+	})
+}
+
+// look notes that the user looked at a contact's account as it is now.
+func (w *work) look(a protocol.AccountID, p *peerRow, verified bool) error {
+	p.verified, p.looked = verified, p.recoveries
+	w.change(a, p)
+	w.wake(p)
+	return w.event(eventRow{kind: KindContact, account: a})
 }
 
 // relation changes what an account is to us; ErrNotFound for an unknown one.
 func (e *Engine) relation(tx store.Tx, now time.Time, a protocol.AccountID, fn func(*work, *peerRow) error) (Hint, error) {
+	if a == e.id.Account {
+		return Hint{}, ErrSelf
+	}
 	w, err := e.begin(tx, now)
 	if err != nil {
 		return Hint{}, err

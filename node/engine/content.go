@@ -26,6 +26,9 @@ const turnAfter = 64
 
 func (w *work) receiveContent(in *incoming) error {
 	in.d.heard = w.now.Truncate(time.Minute)
+	if in.p.relation == Self {
+		return w.receiveSibling(in)
+	}
 	switch body := in.content.GetBody().(type) {
 	case *wire.Content_Text:
 		if err := w.impliedAccept(in); err != nil {
@@ -39,7 +42,7 @@ func (w *work) receiveContent(in *incoming) error {
 			return err
 		}
 	case *wire.Content_ContactAccept:
-		in.p.display = cleanFrom(body.ContactAccept.GetDisplay())
+		w.redisplay(in, body.ContactAccept.GetDisplay())
 		if err := w.impliedAccept(in); err != nil {
 			return err
 		}
@@ -54,7 +57,7 @@ func (w *work) receiveContent(in *incoming) error {
 // device that a new session was accepted, so that its opening stops riding
 // along.
 func (w *work) acknowledge(in *incoming) error {
-	if in.p.relation != Accepted {
+	if !in.p.close() {
 		return nil
 	}
 	delay := receiptLater
@@ -74,7 +77,7 @@ func (w *work) impliedAccept(in *incoming) error {
 	if p.relation != Requested {
 		return nil
 	}
-	if err := w.settleRequest(in); err != nil {
+	if err := w.settleRequest(p); err != nil {
 		return err
 	}
 	return w.relate(in.d.account, p, Accepted, KindAccepted)
@@ -82,9 +85,9 @@ func (w *work) impliedAccept(in *incoming) error {
 
 // settleRequest ends the wait for an acknowledgement of our request: this was
 // it.
-func (w *work) settleRequest(in *incoming) error {
-	id := in.p.request
-	in.p.request = protocol.MsgID{}
+func (w *work) settleRequest(p *peerRow) error {
+	id := p.request
+	p.request = protocol.MsgID{}
 	if id == (protocol.MsgID{}) {
 		return nil
 	}
@@ -92,7 +95,7 @@ func (w *work) settleRequest(in *incoming) error {
 	if err != nil || !ok {
 		return err
 	}
-	for _, device := range in.p.devices {
+	for _, device := range p.devices {
 		if _, err := w.dropAcknowledged(device.id, index.number); err != nil {
 			return err
 		}
@@ -107,7 +110,11 @@ func (w *work) receiveRequest(in *incoming, r *wire.ContactRequest) error {
 	if p.relation == Incoming { // what the user is looking at does not change
 		return nil
 	}
-	p.display, p.note = cleanFrom(r.GetDisplay()), r.GetNote()
+	if in.answeredElsewhere() {
+		return nil
+	}
+	w.redisplay(in, r.GetDisplay())
+	p.note = r.GetNote()
 	if len(p.note) > protocol.MaxNote || !utf8.ValidString(p.note) {
 		p.note = ""
 	}
@@ -122,12 +129,25 @@ func (w *work) receiveRequest(in *incoming, r *wire.ContactRequest) error {
 	return nil
 }
 
+// redisplay takes over what somebody wants to be called.
+func (w *work) redisplay(in *incoming, display string) {
+	if clean := cleanFrom(display); clean != in.p.display {
+		in.p.display = clean
+		w.change(in.d.account, in.p)
+	}
+}
+
+// answeredElsewhere tells that a request is one that was declined on another
+// device of ours before it came here.
+func (in *incoming) answeredElsewhere() bool {
+	return in.p.elsewhere && in.p.relation == Stranger && !fromMillis(int64(in.content.GetSentMs())).After(in.p.changedAt)
+}
+
 // receiveText puts a text into its place: next in the order, or held until
 // what is missing before it has come, or, when that was given up, into its
 // hole. A text that was received before changes nothing.
 func (w *work) receiveText(in *incoming, text string) error {
-	known, err := get(w.tx, keyIndex(in.id(), in.from))
-	if err != nil || known != nil {
+	if known, err := w.haveText(in); known || err != nil {
 		return err
 	}
 	d, seq := in.d, in.content.GetSeq()
@@ -151,9 +171,24 @@ func (w *work) receiveText(in *incoming, text string) error {
 	return w.showLate(in, seq, h)
 }
 
+// haveText tells whether a text is there, also from a device that the author's
+// device was before: one that becomes a new device sends its queue again.
+func (w *work) haveText(in *incoming) (have bool, err error) {
+	known, err := get(w.tx, keyIndex(in.id(), in.from))
+	if err != nil || known != nil || len(in.p.devices) < 2 {
+		return known != nil, err
+	}
+	err = w.eachNamed(in.id(), func(index indexRow, h *historyRow) (bool, error) {
+		have = h != nil && !h.mine && index.account == in.d.account
+		return !have, nil
+	})
+	return have, err
+}
+
 // tooEarly tells that no more can be held for what is missing.
 func (in *incoming) tooEarly() bool {
-	early := in.content.GetText() != nil && in.d.next != 0 && in.content.GetSeq() > in.d.next
+	ordered := in.content.GetText() != nil || in.p.relation == Self
+	early := ordered && in.d.next != 0 && in.content.GetSeq() > in.d.next
 	return early && in.d.held >= protocol.MaxSkip
 }
 

@@ -190,7 +190,7 @@ func certifyAgain(now time.Time, c *account.Chain, aik key.AccountPrivate, cert 
 // SetOwnChain takes the chain of this account, after it was uploaded or out of
 // a look-up. It must extend the one known: ErrChainFork if not, ErrBadAnswer if
 // it is no chain of this account. If it ends this device, Hint.Revoked is set:
-// call Retire.
+// call Retire. From then on what this engine would change gives ErrRevoked.
 func (e *Engine) SetOwnChain(tx store.Tx, now time.Time, chain []byte) (Hint, error) {
 	w, err := e.begin(tx, now)
 	if err != nil {
@@ -256,7 +256,6 @@ func (w *work) learnOwn(p *peerRow, c *account.Chain) error {
 		return err
 	}
 	siblings := slices.DeleteFunc(c.Devices(w.now), func(cert account.Cert) bool { return cert.DeviceID() == w.e.id.Device })
-	p.checked, p.changed = w.now, false
 	return w.learnDevices(p, answer{chain: c, devices: siblings})
 }
 
@@ -333,6 +332,7 @@ func (w *work) withAccountKey(plain []byte) ([]byte, error) {
 // ended notes that this device is none any more.
 func (w *work) ended(c *account.Chain) error {
 	w.e.stopped.Store(true)
+	w.e.ended.Store(true)
 	w.hint.Revoked = true
 	id, err := loadIdentity(w.tx)
 	if err != nil || id.Revoked {

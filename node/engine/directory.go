@@ -17,8 +17,9 @@ import (
 // refused with ErrNameSwapped, ErrChainFork or ErrBadAnswer, nothing changes,
 // and LookupFailed should be told. With bundles it opens the sessions that are
 // wanted and seals what waited for them; a bundle that does not verify is
-// left out and noticed.
-func (e *Engine) SetAccount(tx store.Tx, now time.Time, f *wire.Found) (Hint, error) {
+// left out and noticed. Asked is when the question was sent: an answer to one
+// sent before the last hint of a change (Changed, Behind) does not settle it.
+func (e *Engine) SetAccount(tx store.Tx, now, asked time.Time, f *wire.Found) (Hint, error) {
 	w, err := e.begin(tx, now)
 	if err != nil {
 		return Hint{}, err
@@ -28,12 +29,12 @@ func (e *Engine) SetAccount(tx store.Tx, now time.Time, f *wire.Found) (Hint, er
 		return Hint{}, err
 	}
 	if a.chain.Account() == e.id.Account {
-		return w.ownAnswer(a)
+		return w.ownAnswer(a, asked)
 	}
 	if a.known == nil && w.count().visitors >= maxVisitors {
 		return Hint{}, fmt.Errorf("directory answer of a stranger: %w", ErrTooMany)
 	}
-	p, err := w.learn(a)
+	p, err := w.learn(a, asked)
 	if err != nil {
 		return Hint{}, err
 	}
@@ -41,7 +42,7 @@ func (e *Engine) SetAccount(tx store.Tx, now time.Time, f *wire.Found) (Hint, er
 }
 
 // ownAnswer takes over what an answer says of the own account.
-func (w *work) ownAnswer(a answer) (Hint, error) {
+func (w *work) ownAnswer(a answer, asked time.Time) (Hint, error) {
 	if err := w.takeOwnChain(a.chain); err != nil {
 		return Hint{}, err
 	}
@@ -52,9 +53,7 @@ func (w *work) ownAnswer(a answer) (Hint, error) {
 	if err != nil {
 		return Hint{}, err
 	}
-	a.bundles = slices.DeleteFunc(slices.Clone(a.bundles), func(b *wire.Bundle) bool {
-		return bytes.Equal(b.GetDevice(), w.e.id.Device[:])
-	})
+	w.confirmed(a.chain.Account(), p, asked)
 	return w.useAnswer(p, a)
 }
 
@@ -89,7 +88,7 @@ func (w *work) answer(f *wire.Found) (answer, error) {
 	if err != nil {
 		return answer{}, fmt.Errorf("%w: %v", ErrBadAnswer, err)
 	}
-	a := answer{name: f.GetName(), chain: chain, bundles: f.GetBundles(), devices: chain.Devices(w.now)}
+	a := answer{name: f.GetName(), chain: chain, bundles: f.GetBundles(), devices: w.devicesOf(chain)}
 	if err := w.checkName(a.name, chain.Account()); err != nil {
 		return answer{}, err
 	}
@@ -120,14 +119,19 @@ func (w *work) checkName(name string, id protocol.AccountID) error {
 	if err == ErrNotFound {
 		return nil
 	}
-	if err == nil && p.name != name {
+	if err == nil && p.name != name && p.name != "" {
 		return fmt.Errorf("%w: %q was %q", ErrNameSwapped, name, p.name)
 	}
 	return err
 }
 
-// learn stores an answer.
-func (w *work) learn(a answer) (*peerRow, error) {
+// devicesOf are the devices of an account that are valid now, without this one.
+func (w *work) devicesOf(chain *account.Chain) []account.Cert {
+	return slices.DeleteFunc(chain.Devices(w.now), func(c account.Cert) bool { return c.DeviceID() == w.e.id.Device })
+}
+
+// learn stores an answer to a question sent at asked.
+func (w *work) learn(a answer, asked time.Time) (*peerRow, error) {
 	id := a.chain.Account()
 	p, err := w.peer(id)
 	if err == ErrNotFound {
@@ -136,29 +140,78 @@ func (w *work) learn(a answer) (*peerRow, error) {
 	if err != nil {
 		return nil, err
 	}
-	if a.known == nil || a.chain.Seq() > a.known.Seq() {
-		if err := w.set(keyChain(id), a.chain.Bytes()); err != nil {
-			return nil, err
-		}
-	}
-	if err := w.learnDevices(p, a); err != nil {
+	if err := w.bind(p, id, a.name); err != nil {
 		return nil, err
 	}
-	p.checked, p.changed = w.now, false
+	if err := w.learnChain(p, a.chain); err != nil {
+		return nil, err
+	}
+	w.confirmed(id, p, asked)
 	return p, nil
+}
+
+// bind gives an account its name, for ever.
+func (w *work) bind(p *peerRow, id protocol.AccountID, name string) error {
+	if p.name != "" {
+		return nil
+	}
+	p.name = name
+	return w.set(w.e.keyName(name), id[:])
+}
+
+// learnChain stores a chain that extends what is known.
+func (w *work) learnChain(p *peerRow, chain *account.Chain) error {
+	key := keyChain(chain.Account())
+	known, err := get(w.tx, key)
+	if err != nil {
+		return err
+	}
+	if err := w.save(key, chain.Bytes(), known); err != nil {
+		return err
+	}
+	return w.learnDevices(p, answer{chain: chain, devices: w.devicesOf(chain)})
+}
+
+// longestLookup is longer than any look-up takes. A hint that came later still
+// after a question was sent has the time of a clock that was wrong.
+const longestLookup = 10 * time.Minute
+
+// confirmed notes that the directory answered a question sent at asked. If a
+// change was hinted at meanwhile it is asked again, and nothing is sent till
+// then.
+func (w *work) confirmed(id protocol.AccountID, p *peerRow, asked time.Time) {
+	p.checked = w.now
+	if !p.changed {
+		return
+	}
+	if waits(fromMillis(millis(asked)), p.hintedAt, longestLookup) {
+		w.hint.Refresh = addOnce(w.hint.Refresh, id)
+		return
+	}
+	p.changed = false
+	w.wake(p)
+}
+
+// wake looks again at what waits for an account that may be reached again.
+func (w *work) wake(p *peerRow) {
+	for _, d := range p.devices {
+		w.hint.outbox(d.id)
+	}
 }
 
 // welcome makes an account known, for a day unless it becomes a contact.
 func (w *work) welcome(a answer) (*peerRow, error) {
 	w.count().visitors++
 	id := a.chain.Account()
-	if err := w.set(w.e.keyName(a.name), id[:]); err != nil {
-		return nil, err
-	}
 	if err := w.at(w.now.Add(refreshAfter), timerForget, id[:]); err != nil {
 		return nil, err
 	}
-	return w.addPeer(id, peerRow{name: a.name}), nil
+	p := w.addPeer(id, peerRow{})
+	list, err := w.siblings()
+	if len(list) > 0 { // they may have older messages, which fit below
+		p.position, p.readTo, p.readWant = basePosition, basePosition, basePosition
+	}
+	return p, err
 }
 
 // forget removes an account that is neither a contact nor ever was.
@@ -186,6 +239,11 @@ func (w *work) forget(id protocol.AccountID, p *peerRow) error {
 func (w *work) learnDevices(p *peerRow, a answer) error {
 	id := a.chain.Account()
 	old := p.devices
+	first := p.head == [16]byte{}
+	p.head = headOf(a.chain)
+	if err := w.learnRecoveries(p, a.chain, first); err != nil {
+		return err
+	}
 	p.devices = make([]peerDevice, len(a.devices))
 	for i, cert := range a.devices {
 		device := cert.DeviceID()
@@ -199,6 +257,11 @@ func (w *work) learnDevices(p *peerRow, a answer) error {
 			return err
 		}
 		w.addDevice(device, *newDeviceRow(id))
+		if p.relation == Self && !first {
+			if err := w.shareContacts(device); err != nil {
+				return err
+			}
+		}
 		if len(old) > 0 && p.relation == Accepted {
 			if err := w.notice(NoticeDeviceAdded, id, fmt.Sprintf("%s has a new device, %q", p.name, cert.Name)); err != nil {
 				return err
@@ -211,6 +274,34 @@ func (w *work) learnDevices(p *peerRow, a answer) error {
 				return err
 			}
 		}
+	}
+	return nil
+}
+
+func headOf(chain *account.Chain) (head [16]byte) {
+	hash := chain.Head()
+	copy(head[:], hash[:])
+	return head
+}
+
+// learnRecoveries notes when an account was recovered. Who has its recovery
+// words has it, and all its devices are new: of a contact that was verified,
+// the user has to look at this before anything is sent.
+func (w *work) learnRecoveries(p *peerRow, chain *account.Chain, first bool) error {
+	count := uint32(chain.Recoveries())
+	switch {
+	case first:
+		p.recoveries, p.looked = count, count
+	case count > p.recoveries:
+		p.recoveries, p.recoveredAt = count, w.now
+		if p.relation != Accepted {
+			return nil
+		}
+		text := fmt.Sprintf("the account of %s was recovered, and has a new account key and new devices", p.name)
+		if p.verified {
+			text += "; nothing is sent until you verify them again or accept the change"
+		}
+		return w.notice(NoticeRecovered, chain.Account(), text)
 	}
 	return nil
 }
@@ -229,6 +320,9 @@ func (w *work) revoked(p *peerRow, id protocol.AccountID, device protocol.Device
 		return err
 	}
 	d.revoked = true
+	if err := w.stopSharing(device); err != nil {
+		return err
+	}
 	for _, s := range slices.Clone(d.sessions) {
 		if err := w.forgetSession(device, d, s.ID); err != nil {
 			return err

@@ -133,7 +133,7 @@ func TestForkedChain(t *testing.T) {
 	w.check(err)
 	set := func(c *account.Chain) error {
 		return a.update(func(tx store.Tx) (Hint, error) {
-			return a.e.SetAccount(tx, w.now, &wire.Found{Name: "bob", Chain: c.Bytes()})
+			return a.e.SetAccount(tx, w.now, w.now, &wire.Found{Name: "bob", Chain: c.Bytes()})
 		})
 	}
 	w.check(set(one))
@@ -247,7 +247,7 @@ func TestSecondDeviceAndRevocation(t *testing.T) {
 func befriendDevice(w *world, n, other *node) {
 	f := w.home.look(other.name, false)
 	n.do(func(tx store.Tx) (Hint, error) {
-		if _, err := n.e.SetAccount(tx, w.now, f); err != nil {
+		if _, err := n.e.SetAccount(tx, w.now, w.now, f); err != nil {
 			return Hint{}, err
 		}
 		x, err := n.e.begin(tx, w.now)
@@ -278,7 +278,7 @@ func TestVisitorsAreForgotten(t *testing.T) {
 		chains[i] = &wire.Found{Name: "stranger_" + strconv.Itoa(i), Chain: id.Membership.Chain}
 	}
 	for i, f := range chains {
-		err := a.update(func(tx store.Tx) (Hint, error) { return a.e.SetAccount(tx, w.now, f) })
+		err := a.update(func(tx store.Tx) (Hint, error) { return a.e.SetAccount(tx, w.now, w.now, f) })
 		if full := i == maxVisitors; full != errors.Is(err, ErrTooMany) {
 			t.Fatalf("stranger %d: %v", i, err)
 		}
@@ -294,7 +294,7 @@ func TestVisitorsAreForgotten(t *testing.T) {
 		}
 	}
 	w.check(a.kv.Update(context.Background(), func(tx store.Tx) error {
-		_, err := a.e.SetAccount(tx, w.now, chains[maxVisitors])
+		_, err := a.e.SetAccount(tx, w.now, w.now, chains[maxVisitors])
 		return err
 	}))
 }

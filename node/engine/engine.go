@@ -43,6 +43,7 @@ var (
 	ErrNotContact     = errors.New("not a contact")
 	ErrNotAccepted    = errors.New("the contact has not accepted yet")
 	ErrBlocked        = errors.New("the contact is blocked")
+	ErrRecovered      = errors.New("the contact's account was recovered: verify them again, or accept the change")
 	ErrSelf           = errors.New("that is this account")
 	ErrTooMany        = errors.New("too many contacts")
 	ErrTooLong        = errors.New("text too long")
@@ -85,6 +86,8 @@ type Engine struct {
 	// stopped: the device is being replaced, or is revoked. Nothing is sealed
 	// with its sessions any more, and nothing is handed out to be sent.
 	stopped atomic.Bool
+	// ended: it is revoked. Its keys are gone.
+	ended atomic.Bool
 	// swapping: Reborn has begun; until it has ended the rows do not fit together.
 	swapping atomic.Bool
 }

@@ -210,6 +210,9 @@ func (e *Engine) whyWaiting(tx store.Tx, a protocol.AccountID) ([]Step, error) {
 		return nil, err
 	}
 	var steps []Step
+	if why, ok := p.paused(); ok {
+		steps = append(steps, Step{p.hintedAt, "waiting", why})
+	}
 	if p.problem != "" {
 		steps = append(steps, Step{p.problemAt, "lookup", p.problem})
 	}
@@ -259,11 +262,14 @@ func (w *work) read(with protocol.AccountID, p *peerRow) error {
 			return err
 		}
 		p.readTo = keyNumber(pair.Key)
-		if h.state != StateReceived {
+		if h.state != StateReceived || h.seen {
 			continue
 		}
 		p.unread = max(p.unread, 1) - 1
 		if err := w.receipt(h.device, h.id, true, receiptSoon); err != nil {
+			return err
+		}
+		if err := w.pass(h.id, true); err != nil {
 			return err
 		}
 		if w.full(0) {

@@ -7,6 +7,7 @@ import (
 	"sort"
 
 	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/account"
 	"github.com/parley-chat/parley/protocol/prekey"
 	"github.com/parley-chat/parley/protocol/wire"
 	"github.com/parley-chat/parley/store"
@@ -61,8 +62,10 @@ func (r *rendezvous) look(name string, prekeys bool) *wire.Found {
 	}
 	f := &wire.Found{Name: name, Chain: e.chain, NowMs: uint64(r.w.now.UnixMilli())}
 	if prekeys {
+		chain, err := account.ParseChain(e.chain)
+		r.w.check(err)
 		for _, n := range r.w.nodes {
-			if n.account() == e.account {
+			if _, ok := chain.Device(n.device()); ok {
 				f.Bundles = append(f.Bundles, r.bundle(n.device()))
 			}
 		}
@@ -159,7 +162,7 @@ func (r *rendezvous) put(from *node, q Queued) protocol.Code {
 		return protocol.UnknownDevice
 	}
 	to := r.w.nodeOf(q.To)
-	if q.Kind == wire.MailKind_MESSAGE && !to.allows(from.account()) {
+	if q.Kind == wire.MailKind_MESSAGE && from.account() != to.account() && !to.allows(from.account()) {
 		return protocol.NotContact
 	}
 	s.mail = append(s.mail, q.Envelope)

@@ -35,7 +35,7 @@ const (
 
 	tableHistory byte = 'h' // account, position -> historyRow
 	tableText    byte = 'b' // account, position -> the text, if it is long
-	tableIndex   byte = 'm' // message, author device -> indexRow
+	tableIndex   byte = 'm' // message, author device (zero: one of ours) -> indexRow
 	tableHeld    byte = 'l' // device, seq -> historyRow that came early
 	tableHole    byte = 'g' // device, seq -> position of its hole
 
@@ -45,6 +45,9 @@ const (
 	tableEnvelope byte = 'e' // envelope -> its number in out, then the number in kept
 	tableReceipt  byte = 'r' // device -> receiptRow
 	tableReason   byte = 'z' // device -> reasonRow
+	tablePassed   byte = 'j' // own device -> receiptRow: states and reads it is to be told
+	tableEarly    byte = 'i' // message -> earlyRow: a state that came before it
+	tableShare    byte = 'f' // own device -> shareRow
 
 	tableTimer   byte = 't' // time in milliseconds, kind of timer, id -> nothing
 	tableEvent   byte = 'v' // number -> eventRow
@@ -53,12 +56,11 @@ const (
 	tableStock   byte = 'q' // number -> the one-time prekey and whether it is published
 )
 
-func keyPeer(a protocol.AccountID) []byte   { return store.Key(tablePeer, a[:]) }
-func keyChain(a protocol.AccountID) []byte  { return store.Key(tableChain, a[:]) }
-func keyDevice(d protocol.DeviceID) []byte  { return store.Key(tableDevice, d[:]) }
-func keyCert(d protocol.DeviceID) []byte    { return store.Key(tableCert, d[:]) }
-func keyReceipt(d protocol.DeviceID) []byte { return store.Key(tableReceipt, d[:]) }
-func keyReason(d protocol.DeviceID) []byte  { return store.Key(tableReason, d[:]) }
+func keyPeer(a protocol.AccountID) []byte  { return store.Key(tablePeer, a[:]) }
+func keyChain(a protocol.AccountID) []byte { return store.Key(tableChain, a[:]) }
+func keyDevice(d protocol.DeviceID) []byte { return store.Key(tableDevice, d[:]) }
+func keyCert(d protocol.DeviceID) []byte   { return store.Key(tableCert, d[:]) }
+func keyReason(d protocol.DeviceID) []byte { return store.Key(tableReason, d[:]) }
 
 func keySession(s protocol.SessionID) []byte { return store.Key(tableSession, s[:]) }
 

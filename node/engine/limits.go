@@ -11,11 +11,15 @@ import (
 // total is held to a tenth of a core, whoever sends; and one device or account
 // may open only so many sessions. The latter are charged after an opening was
 // proven to be theirs: else anybody could use up somebody else's share with
-// forgeries that carry their certificate.
+// forgeries that carry their certificate. Forgeries are charged to whoever is at
+// the other end of the connection, or to the mailbox as a whole, so that nobody
+// can use up the share of all.
 type limits struct {
 	all     *bucket
 	device  *buckets[protocol.DeviceID]
 	account *buckets[protocol.AccountID]
+	forged  *buckets[protocol.DeviceID] // by connection
+	mailbox *bucket                     // forgeries that came through it
 }
 
 func newLimits() limits {
@@ -23,12 +27,25 @@ func newLimits() limits {
 		all:     &bucket{rate: 20, burst: 40},
 		device:  &buckets[protocol.DeviceID]{rate: 6.0 / 3600, burst: 6},
 		account: &buckets[protocol.AccountID]{rate: 20.0 / 3600, burst: 20},
+		forged:  &buckets[protocol.DeviceID]{rate: 10.0 / 3600, burst: 10},
+		mailbox: &bucket{rate: 1, burst: 20},
 	}
 }
 
-// admit takes from the share of everybody, unless the sender's own is used up.
-func (l *limits) admit(now time.Time, d protocol.DeviceID, a protocol.AccountID) bool {
-	return l.device.left(now, d) && l.account.left(now, a) && l.all.take(now)
+// admit takes from the share of everybody, unless the sender's own is used up,
+// or that of the device at the other end (zero: the mailbox).
+func (l *limits) admit(now time.Time, from, d protocol.DeviceID, a protocol.AccountID) bool {
+	honest := from == (protocol.DeviceID{}) && l.mailbox.left(now) || from != (protocol.DeviceID{}) && l.forged.left(now, from)
+	return honest && l.device.left(now, d) && l.account.left(now, a) && l.all.take(now)
+}
+
+// blame charges an opening that proved to be a forgery.
+func (l *limits) blame(now time.Time, from protocol.DeviceID) {
+	if from == (protocol.DeviceID{}) {
+		l.mailbox.take(now)
+		return
+	}
+	l.forged.take(now, from)
 }
 
 // charge takes from the sender's share.
@@ -54,6 +71,13 @@ type fill struct {
 // usedAt is what is still used at now. A clock that went back gives nothing.
 func (f fill) usedAt(now time.Time, rate float64) float64 {
 	return max(0, f.used-rate*max(0, now.Sub(f.at).Seconds()))
+}
+
+// left tells whether take would still find something.
+func (b *bucket) left(now time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.fill.usedAt(now, b.rate) <= b.burst-1
 }
 
 func (b *bucket) take(now time.Time) bool {

@@ -63,7 +63,7 @@ func (w *work) wantRefresh(id protocol.AccountID) error {
 	if err != nil {
 		return err
 	}
-	p.changed = true
+	p.changed, p.hintedAt = true, w.now
 	w.hint.Refresh = addOnce(w.hint.Refresh, id)
 	return nil
 }
@@ -163,7 +163,8 @@ func (e *Engine) Stale(tx store.Tx, now time.Time) ([]protocol.AccountID, error)
 	return list, err
 }
 
-// Changed notes that the rendezvous said that an account's chain changed.
+// Changed notes that the rendezvous said that an account's chain changed. Until
+// a question sent from now on is answered, nothing is sent to the account.
 func (e *Engine) Changed(tx store.Tx, now time.Time, id protocol.AccountID) (Hint, error) {
 	w, err := e.begin(tx, now)
 	if err != nil {

@@ -15,11 +15,11 @@ import (
 
 // Opened is an envelope that Open looked at, for Receive.
 type Opened struct {
-	// From may be set by the caller to the device at the other end of the
-	// connection that brought the envelope; zero: it came through the mailbox.
-	// Nothing is believed because of it: it tells only whom to repair with when
-	// the envelope names a session that is not known.
-	From protocol.DeviceID
+	// from is the device at the other end of the connection that brought the
+	// envelope; zero: it came through the mailbox. Nothing is believed because of
+	// it: it tells whom to repair with when the envelope names a session that is
+	// not known, and whom to blame for forgeries.
+	from protocol.DeviceID
 
 	id      protocol.EnvelopeID
 	session protocol.SessionID
@@ -45,23 +45,24 @@ const freshEnough = time.Minute
 // Open looks at an envelope. For one of a known session it only parses; for the
 // opening of a new one it does the costly part (5 ms), the cheap checks first,
 // and so runs in a read-only transaction. Env must not change until Receive
-// has returned.
+// has returned. From is the device at the other end of the connection, zero for
+// the mailbox.
 //
 // The error is *NeedAccount if the sender's directory record is needed first, a
 // *protocol.Error (RateLimited) to try again later, or a fault of the store.
 // Envelopes that cannot be opened are no error: Receive deals with them.
-func (e *Engine) Open(tx store.Tx, now time.Time, env []byte) (Opened, error) {
+func (e *Engine) Open(tx store.Tx, now time.Time, from protocol.DeviceID, env []byte) (Opened, error) {
 	id, opens, err := session.PeekSession(env)
 	if err != nil || len(env) > protocol.MaxEnvelope {
-		return Opened{cause: CauseMalformed}, nil
+		return Opened{from: from, cause: CauseMalformed}, nil
 	}
-	o := Opened{id: protocol.IDOf(env), session: id, message: env}
+	o := Opened{from: from, id: protocol.IDOf(env), session: id, message: env}
 	if !opens {
 		return o, nil
 	}
 	opening, rest, err := envelope.ParseOpening(env)
 	if err != nil {
-		return Opened{session: id, cause: CauseMalformed}, nil
+		return Opened{from: from, session: id, cause: CauseMalformed}, nil
 	}
 	o.message = rest
 	known, err := get(tx, keySession(id))
@@ -86,7 +87,7 @@ func (e *Engine) open(tx store.Tx, now time.Time, o *Opened, opening envelope.Op
 	if err != nil || o.cause != "" {
 		return err
 	}
-	if !e.limits.admit(now, opening.Sender, opening.Cert.Account) {
+	if !e.limits.admit(now, o.from, opening.Sender, opening.Cert.Account) {
 		return protocol.Refuse(protocol.RateLimited, "too many session openings")
 	}
 	self, err := e.self(tx)
@@ -103,6 +104,7 @@ func (e *Engine) open(tx store.Tx, now time.Time, o *Opened, opening envelope.Op
 	}
 	s, err := session.Accept(now, self, opening, *signed, oneTime, rsa)
 	if err != nil {
+		e.limits.blame(now, o.from)
 		o.cause = CauseBadTag
 		return nil
 	}

@@ -11,21 +11,33 @@ import (
 
 // show appends a row of somebody else to the conversation.
 func (w *work) show(a protocol.AccountID, p *peerRow, h historyRow) error {
+	if err := w.applyEarly(&h); err != nil {
+		return err
+	}
 	p.position++
-	p.unread++
+	if !h.seen {
+		p.unread++
+	}
 	return w.place(a, p.position, h)
 }
 
-// place writes a received text at a position.
+// place writes a text that came at a position.
 func (w *work) place(a protocol.AccountID, position uint64, h historyRow) error {
 	if err := w.record(a, position, &h); err != nil {
 		return err
 	}
-	index := indexRow{account: a, position: position}
-	if err := w.put(keyIndex(h.id, h.device), &index); err != nil {
+	if err := w.putIndex(a, position, &h); err != nil {
 		return err
 	}
 	return w.event(eventRow{kind: KindMessage, account: a, position: position})
+}
+
+func (w *work) putIndex(a protocol.AccountID, position uint64, h *historyRow) error {
+	key := keyIndex(h.id, h.device)
+	if h.mine {
+		key = keyMine(h.id)
+	}
+	return w.put(key, &indexRow{account: a, position: position, number: h.number})
 }
 
 // hold keeps a text that came early. One that is held already is a duplicate.
@@ -86,6 +98,9 @@ func (w *work) releaseOne(p *peerRow, d *deviceRow, pair store.Pair) error {
 // it is time, and asks the device for it with a new session: what never came
 // may be sealed so that it can no longer be opened.
 func (w *work) closeGap(device protocol.DeviceID, d *deviceRow) error {
+	if d.account == w.e.id.Account {
+		return w.closeSiblingGap(device, d)
+	}
 	if err := w.release(device, d); err != nil || d.held == 0 {
 		return err
 	}
@@ -163,7 +178,10 @@ func (w *work) showLate(in *incoming, seq uint64, h historyRow) error {
 	if err := w.delete(key); err != nil {
 		return err
 	}
-	if position > in.p.readTo { // else nobody would look there again
+	if err := w.applyEarly(&h); err != nil {
+		return err
+	}
+	if position > in.p.readTo && !h.seen { // else nobody would look there again
 		in.p.unread++
 	}
 	return w.place(in.d.account, position, h)

@@ -11,10 +11,13 @@ import (
 
 // Queue returns envelopes that are to be sent to a device, in order, beginning
 // after the number after: at most limit of them and about maxBytes of envelopes,
-// but at least one if there is one.
+// but at least one if there is one. There is none while the device's account is
+// known to have changed (see Changed), nor while a recovery of it is to be
+// looked at, nor once this device no longer belongs to its own account.
 func (e *Engine) Queue(tx store.Tx, to protocol.DeviceID, after uint64, maxBytes, limit int) ([]Queued, error) {
-	if e.stopped.Load() {
-		return nil, nil
+	account, ok, err := e.mayReach(tx, to)
+	if !ok || err != nil {
+		return nil, err
 	}
 	var list []Queued
 	start := keyItem(tableOut, to, after+1)
@@ -31,18 +34,46 @@ func (e *Engine) Queue(tx store.Tx, to protocol.DeviceID, after uint64, maxBytes
 		}
 		maxBytes -= len(r.sealed)
 		list = append(list, Queued{
-			N: keyNumber(pair.Key), To: to, Account: r.account, ID: r.envelope, Envelope: r.sealed, Kind: r.kind, Since: r.since,
+			N: keyNumber(pair.Key), To: to, Account: account, ID: r.envelope, Envelope: r.sealed, Kind: r.kind, Since: r.since,
 		})
 	}
 	return list, nil
 }
 
+// mayReach tells whether anything may be sent to a device now, and whose it is.
+func (e *Engine) mayReach(tx store.Tx, to protocol.DeviceID) (a protocol.AccountID, ok bool, err error) {
+	if e.stopped.Load() {
+		return a, false, nil
+	}
+	d, ok, err := load[deviceRow](tx, keyDevice(to))
+	if !ok || err != nil {
+		return a, false, err
+	}
+	p, ok, err := load[peerRow](tx, keyPeer(d.account))
+	if !ok || err != nil {
+		return a, false, err
+	}
+	_, paused := p.paused()
+	return d.account, !paused, nil
+}
+
 // QueuedDevices returns the devices that Queue has something for.
 func (e *Engine) QueuedDevices(tx store.Tx) ([]protocol.DeviceID, error) {
-	if e.stopped.Load() {
-		return nil, nil
+	all, err := devicesIn(tx, tableOut, protocol.DeviceID{}, -1)
+	if err != nil {
+		return nil, err
 	}
-	return devicesIn(tx, tableOut, protocol.DeviceID{}, -1)
+	list := all[:0]
+	for _, d := range all {
+		_, ok, err := e.mayReach(tx, d)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			list = append(list, d)
+		}
+	}
+	return list, nil
 }
 
 // devicesIn skips from device to device through a queue: at most limit
@@ -168,11 +199,23 @@ func (w *work) drop(key []byte, r itemRow) error {
 		}
 	}
 	if r.position == 0 && !r.receipt {
-		if err := w.delete(keyMine(r.id)); err != nil {
+		if err := w.settled(keyDeviceOf(key), r); err != nil {
 			return err
 		}
 	}
 	return w.delete(key)
+}
+
+// settled forgets the id of a content that is no message: nobody will name it
+// again.
+func (w *work) settled(device protocol.DeviceID, r itemRow) error {
+	if err := w.delete(keyMine(r.id)); err != nil {
+		return err
+	}
+	if r.account == w.e.id.Account {
+		return w.shared(device, r.id)
+	}
+	return nil
 }
 
 // order of an own message's states; what is not in it is final.
@@ -181,7 +224,7 @@ var order = map[State]int{StateQueued: 1, StateStored: 2, StateDelivered: 3, Sta
 // reached moves a message forward, never back. Other than for stored, one copy
 // less is in a queue.
 func (w *work) reached(r itemRow, state State, via Path) error {
-	if r.position == 0 {
+	if r.position == 0 || r.copy {
 		return nil
 	}
 	h, ok, err := load[historyRow](w.tx, keyHistory(r.account, r.position))
@@ -212,12 +255,15 @@ func (w *work) advance(a protocol.AccountID, position uint64, h *historyRow, sta
 		if err := w.event(eventRow{kind: KindState, account: a, position: position}); err != nil {
 			return err
 		}
+		if err := w.passState(h); err != nil {
+			return err
+		}
 	}
 	return w.put(keyHistory(a, position), h)
 }
 
 func (w *work) leaveQueued(a protocol.AccountID, h *historyRow) error {
-	if h.state != StateQueued {
+	if h.state != StateQueued || h.number == 0 { // of another device of ours: in no queue here
 		return nil
 	}
 	p, err := w.peer(a)
@@ -234,7 +280,7 @@ func (w *work) fail(key []byte, r itemRow, problem string) error {
 	if err := w.drop(key, r); err != nil {
 		return err
 	}
-	if r.position == 0 {
+	if r.position == 0 || r.copy {
 		return nil
 	}
 	h, ok, err := load[historyRow](w.tx, keyHistory(r.account, r.position))
@@ -278,7 +324,11 @@ func (w *work) refused(to protocol.DeviceID, key []byte, r itemRow, refusal *pro
 	case protocol.TooLarge, protocol.BadRequest:
 		return w.fail(key, r, refusal.Error())
 	case protocol.UnknownDevice, protocol.Revoked:
-		if err := w.wantRefresh(r.account); err != nil {
+		d, err := w.device(to)
+		if err != nil {
+			return err
+		}
+		if err := w.wantRefresh(d.account); err != nil {
 			return err
 		}
 	case protocol.StaleKey, protocol.Undecryptable:

@@ -125,7 +125,7 @@ func (n *node) lookUp(a protocol.AccountID, prekeys bool) {
 		n.lookupFailed(a, protocol.Refuse(protocol.UnknownAccount, ""))
 		return
 	}
-	err := n.update(func(tx store.Tx) (Hint, error) { return n.e.SetAccount(tx, n.w.now, f) })
+	err := n.update(func(tx store.Tx) (Hint, error) { return n.e.SetAccount(tx, n.w.now, n.w.now, f) })
 	if err != nil {
 		n.lookupFailed(a, err)
 	}
@@ -226,10 +226,10 @@ func (n *node) answered(q Queued, code protocol.Code, ok func(Queued)) {
 // receive is what a node does with an envelope that came.
 func (n *node) receive(env []byte, from protocol.DeviceID, via Path) protocol.Code {
 	n.w.t.Helper()
-	o, err := n.open(env)
+	o, err := n.openFrom(from, env)
 	if need, ok := errors.AsType[*NeedAccount](err); ok {
 		n.lookUp(need.Account, false)
-		o, err = n.open(env)
+		o, err = n.openFrom(from, env)
 	}
 	if refusal, ok := errors.AsType[*protocol.Error](err); ok {
 		return refusal.Code
@@ -238,7 +238,6 @@ func (n *node) receive(env []byte, from protocol.DeviceID, via Path) protocol.Co
 		return protocol.Unavailable
 	}
 	n.w.check(err)
-	o.From = from
 	var code protocol.Code
 	n.do(func(tx store.Tx) (h Hint, err error) {
 		code, h, err = n.e.Receive(tx, n.w.now, o, via)
@@ -248,8 +247,12 @@ func (n *node) receive(env []byte, from protocol.DeviceID, via Path) protocol.Co
 }
 
 func (n *node) open(env []byte) (o Opened, err error) {
+	return n.openFrom(protocol.DeviceID{}, env)
+}
+
+func (n *node) openFrom(from protocol.DeviceID, env []byte) (o Opened, err error) {
 	err = n.kv.View(context.Background(), func(tx store.Tx) (err error) {
-		o, err = n.e.Open(tx, n.w.now, env)
+		o, err = n.e.Open(tx, n.w.now, from, env)
 		return err
 	})
 	return o, err

@@ -56,7 +56,7 @@ func (w *work) newItem(d *deviceRow, kind wire.MailKind, content *wire.Content) 
 	if r.content, err = proto.Marshal(content); err != nil {
 		return r, fmt.Errorf("encode content: %w", err)
 	}
-	if r.receipt = content.GetReceipt() != nil; r.receipt {
+	if r.receipt = content.GetReceipt() != nil && content.GetSeq() == 0; r.receipt {
 		return r, nil
 	}
 	return r, w.put(keyMine(r.id), &indexRow{account: d.account, number: r.number})
@@ -159,9 +159,11 @@ func (w *work) sealWaiting(device protocol.DeviceID, d *deviceRow, s session.Sta
 	if err != nil || !ok {
 		return err
 	}
-	h.step(w.now, "lookup", "sealed for device "+short(device))
-	if err := w.put(keyHistory(r.account, r.position), &h); err != nil {
-		return err
+	if !r.copy {
+		h.step(w.now, "lookup", "sealed for device "+short(device))
+		if err := w.put(keyHistory(r.account, r.position), &h); err != nil {
+			return err
+		}
 	}
 	return w.seal(device, d, s, r, r.textContent(&h))
 }
@@ -221,7 +223,7 @@ func (w *work) unsealOne(device protocol.DeviceID, d *deviceRow, table byte, pai
 	if err := w.put(keyItem(tableWaiting, device, r.number), &r); err != nil {
 		return err
 	}
-	if r.position == 0 {
+	if r.position == 0 || r.copy {
 		return nil
 	}
 	return w.changeHistory(r.account, r.position, func(h *historyRow) {

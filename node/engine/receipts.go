@@ -23,7 +23,20 @@ const (
 // receipt queues an acknowledgement of a message of a device: that it is
 // durable here, or that it was read.
 func (w *work) receipt(device protocol.DeviceID, id protocol.MsgID, read bool, delay time.Duration) error {
-	l, err := w.receiptsFor(device)
+	return w.collect(receiptKey{tableReceipt, device}, id, read, delay)
+}
+
+// receiptKey names what is collected for a device: acknowledgements, or, for a
+// sibling, states and reads that it is to be told.
+type receiptKey struct {
+	table  byte
+	device protocol.DeviceID
+}
+
+func (k receiptKey) row() []byte { return store.Key(k.table, k.device[:]) }
+
+func (w *work) collect(k receiptKey, id protocol.MsgID, read bool, delay time.Duration) error {
+	l, err := w.receiptsFor(k)
 	if err != nil {
 		return err
 	}
@@ -34,20 +47,20 @@ func (w *work) receipt(device protocol.DeviceID, id protocol.MsgID, read bool, d
 		r.delivered = append(r.delivered, id)
 	}
 	if len(r.delivered)+len(r.read) >= receiptCount {
-		return w.flushReceipts(device)
+		return w.flush(k)
 	}
 	if due := w.now.Add(delay); r.due.IsZero() || due.Before(r.due) {
 		r.due = due
-		return w.at(due, timerReceipts, device[:])
+		return w.at(due, timerReceipts, k.device[:])
 	}
 	return nil
 }
 
-func (w *work) receiptsFor(device protocol.DeviceID) (*loaded[receiptRow], error) {
-	if l, ok := w.receipts[device]; ok {
+func (w *work) receiptsFor(k receiptKey) (*loaded[receiptRow], error) {
+	if l, ok := w.receipts[k]; ok {
 		return l, nil
 	}
-	b, err := get(w.tx, keyReceipt(device))
+	b, err := get(w.tx, k.row())
 	if err != nil {
 		return nil, err
 	}
@@ -57,24 +70,42 @@ func (w *work) receiptsFor(device protocol.DeviceID) (*loaded[receiptRow], error
 			return nil, err
 		}
 	}
-	w.receipts[device] = l
+	w.receipts[k] = l
 	return l, nil
 }
 
-func (w *work) saveReceipts(device protocol.DeviceID, l *loaded[receiptRow]) error {
+func (w *work) saveReceipts(k receiptKey, l *loaded[receiptRow]) error {
 	if len(l.row.delivered)+len(l.row.read) > 0 {
-		return w.save(keyReceipt(device), l.row.encode(), l.read)
+		return w.save(k.row(), l.row.encode(), l.read)
 	}
 	if l.read == nil {
 		return nil
 	}
-	return w.delete(keyReceipt(device))
+	return w.delete(k.row())
 }
 
-// flushReceipts sends what is collected for a device, if it is still somebody
-// to send to.
+// flushReceipts sends all that is collected for a device and due.
 func (w *work) flushReceipts(device protocol.DeviceID) error {
-	l, err := w.receiptsFor(device)
+	for _, table := range []byte{tableReceipt, tablePassed} {
+		k := receiptKey{table, device}
+		l, err := w.receiptsFor(k)
+		if err != nil {
+			return err
+		}
+		if l.row.due.After(w.now) { // there is another timer for it
+			continue
+		}
+		if err := w.flush(k); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// flush sends what is collected for a device, if it is still somebody to send
+// to.
+func (w *work) flush(k receiptKey) error {
+	l, err := w.receiptsFor(k)
 	if err != nil {
 		return err
 	}
@@ -83,7 +114,7 @@ func (w *work) flushReceipts(device protocol.DeviceID) error {
 	if len(r.delivered)+len(r.read) == 0 {
 		return nil
 	}
-	d, err := w.device(device)
+	d, err := w.device(k.device)
 	if err == ErrNotFound {
 		return nil
 	}
@@ -94,13 +125,17 @@ func (w *work) flushReceipts(device protocol.DeviceID) error {
 	if err != nil {
 		return err
 	}
-	if d.revoked || p.relation != Accepted {
+	if d.revoked || !p.close() {
 		return nil
 	}
 	content := &wire.Content{Body: &wire.Content_Receipt{Receipt: &wire.Receipt{
 		Delivered: messageIDs(r.delivered), Read: messageIDs(r.read),
 	}}}
-	_, err = w.postOther(device, d, wire.MailKind_MESSAGE, content)
+	if k.table == tablePassed {
+		_, err = w.tell(k.device, content)
+		return err
+	}
+	_, err = w.postOther(k.device, d, wire.MailKind_MESSAGE, content)
 	return err
 }
 
@@ -112,8 +147,8 @@ func messageIDs(ids []protocol.MsgID) [][]byte {
 	return list
 }
 
-// receivedReceipt applies a peer's acknowledgements of our messages. Ids of
-// messages that did not go to its account are ignored.
+// receivedReceipt applies a device's acknowledgements of what this device sent
+// it. Ids of messages that did not go to its account are ignored.
 func (w *work) receivedReceipt(from protocol.DeviceID, d *deviceRow, r *wire.Receipt) error {
 	if len(r.GetDelivered())+len(r.GetRead()) > protocol.MaxReceipts {
 		return nil
@@ -141,15 +176,16 @@ func (w *work) acknowledged(from protocol.DeviceID, d *deviceRow, idBytes []byte
 		return nil
 	}
 	index, ok, err := load[indexRow](w.tx, keyMine(id))
-	if err != nil || !ok || index.account != d.account {
+	sibling := d.account == w.e.id.Account
+	if err != nil || !ok || index.account != d.account && !sibling {
 		return err
 	}
 	dropped, err := w.dropAcknowledged(from, index.number)
 	if err != nil {
 		return err
 	}
-	if index.position == 0 {
-		if !dropped {
+	if index.position == 0 || sibling { // a sibling has its copy: that is no state of the message
+		if !dropped && index.number > 0 {
 			sent[index.number] = true
 		}
 		return nil

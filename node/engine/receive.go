@@ -96,6 +96,12 @@ func (w *work) admit(from protocol.DeviceID, d *deviceRow, p *peerRow, via Path,
 	}
 	in = incoming{from: from, d: d, p: p, via: via, content: content}
 	switch {
+	case p.relation == Self && !fromSibling(content), p.relation != Self && onlySiblings(content):
+		return in, protocol.BadRequest, w.trouble(CauseMalformed, d.account, "a content that its sender may not send")
+	case p.relation == Self && in.tooEarly():
+		return in, protocol.Unavailable, nil
+	case p.relation == Self:
+		return in, protocol.OK, nil
 	case !p.mayReceive(content), p.relation == Stranger && w.count().incoming >= maxIncoming:
 		return in, protocol.NotContact, nil
 	case in.tooEarly():
@@ -227,7 +233,7 @@ func (w *work) undecryptable(o Opened, via Path) (protocol.Code, error) {
 // whose tells which device an envelope of no known session is of, as far as that
 // can be told; a nil row if it cannot.
 func (w *work) whose(o Opened) (device protocol.DeviceID, d *deviceRow, err error) {
-	device = o.From
+	device = o.from
 	if device == (protocol.DeviceID{}) {
 		device = o.claimed
 	}

@@ -20,6 +20,9 @@ import (
 func (w *work) openSessions(p *peerRow, a answer) (bad, err error) {
 	for _, b := range a.bundles[:min(len(a.bundles), protocol.MaxDevices)] {
 		device, err := protocol.FromBytes[protocol.DeviceID](b.GetDevice())
+		if device == w.e.id.Device { // ours, in an answer about our own account
+			continue
+		}
 		i := slices.IndexFunc(a.devices, func(c account.Cert) bool { return c.DeviceID() == device })
 		if err != nil || i < 0 {
 			bad = fmt.Errorf("device %s is not certified", short(device))
@@ -130,7 +133,7 @@ func (w *work) sendRepair(device protocol.DeviceID, d *deviceRow, s session.Stat
 // a new session as soon as the policy allows one.
 func (w *work) broken(device protocol.DeviceID, d *deviceRow, failed protocol.SessionID, next session.Repair) error {
 	p, err := w.peer(d.account)
-	if err != nil || p.relation != Accepted || d.revoked {
+	if err != nil || !p.close() || d.revoked {
 		return err
 	}
 	d.repair = next
@@ -152,7 +155,7 @@ func (w *work) repairIfDue(d *deviceRow) error {
 		return nil
 	}
 	p, err := w.peer(d.account)
-	if err != nil || p.relation != Accepted {
+	if err != nil || !p.close() {
 		return err
 	}
 	d.repairing = true

@@ -20,7 +20,7 @@ func (e *Engine) Contacts(tx store.Tx) ([]Contact, error) {
 	return list, err
 }
 
-// Contact returns what is known about an account, also one that is no contact;
+// Contact returns what is known about an account, also one that is no contact, or our own;
 // ErrNotFound if nothing is.
 func (e *Engine) Contact(tx store.Tx, a protocol.AccountID) (Contact, error) {
 	p, ok, err := load[peerRow](tx, keyPeer(a))
@@ -81,12 +81,12 @@ func (e *Engine) AllowList(tx store.Tx) (accounts []protocol.AccountID, digest [
 	return accounts, store.ContactsDigest(accounts), err
 }
 
-// Peers returns the devices of contacts and of those we asked, for the
-// connection gate.
+// Peers returns the devices of contacts, of those we asked, and the other ones
+// of our account, for the connection gate.
 func (e *Engine) Peers(tx store.Tx) ([]PeerInfo, error) {
 	var list []PeerInfo
 	err := eachPeer(tx, func(id protocol.AccountID, p *peerRow) error {
-		if !p.listed() {
+		if !p.listed() && p.relation != Self {
 			return nil
 		}
 		for _, d := range p.devices {

@@ -7,16 +7,16 @@ import (
 	"github.com/parley-chat/parley/protocol/wire"
 )
 
-// historyRow is one row of a conversation. The device is the author's, in what
-// was received.
+// historyRow is one row of a conversation. The device is the author's.
 type historyRow struct {
 	id             protocol.MsgID
 	mine, late     bool
 	apart          bool // the text is in a row of its own
+	seen           bool // read on another device of ours
 	state          State
 	via            Path
 	device         protocol.DeviceID
-	number         uint64 // of the contents in the queues; own messages only
+	number         uint64 // of the contents in the queues; only of what was written here
 	copies         uint8  // contents still in a queue
 	sent, recorded time.Time
 	problem        string
@@ -39,7 +39,7 @@ func (h *historyRow) encode() []byte {
 	}
 	e := newRow(128 + len(text) + 24*len(h.steps))
 	e.raw(h.id[:])
-	e.bool(h.mine, h.late, h.apart)
+	e.bool(h.mine, h.late, h.apart, h.seen)
 	e.u8(indexOf(states, h.state))
 	e.u8(uint8(h.via))
 	e.raw(h.device[:])
@@ -61,7 +61,7 @@ func (h *historyRow) encode() []byte {
 func (h *historyRow) decode(b []byte) error {
 	d := readRow(b)
 	d.fixed(h.id[:])
-	d.bool(&h.mine, &h.late, &h.apart)
+	d.bool(&h.mine, &h.late, &h.apart, &h.seen)
 	h.state = at(d, states)
 	h.via = Path(d.u8())
 	d.fixed(h.device[:])
@@ -84,13 +84,14 @@ func (h *historyRow) decode(b []byte) error {
 // acknowledged). Content is what was sealed; of messages it is empty: they
 // are read from the history.
 type itemRow struct {
-	account  protocol.AccountID
+	account  protocol.AccountID // of the conversation, else of the device
 	id       protocol.MsgID
 	number   uint64 // order among all contents; the key in waiting and kept
 	seq      uint64 // Content.seq
 	position uint64 // in the history; 0: not part of it
 	kind     wire.MailKind
 	receipt  bool // only receipts: nobody waits for an acknowledgement
+	copy     bool // for another device of ours: does not count for the state of the message
 
 	accountKey bool // content names an account key, which is put in when it is sealed
 
@@ -109,7 +110,7 @@ func (r *itemRow) encode() []byte {
 	e.u64(r.seq)
 	e.u64(r.position)
 	e.u8(uint8(r.kind))
-	e.bool(r.receipt, r.accountKey)
+	e.bool(r.receipt, r.copy, r.accountKey)
 	e.time(r.since)
 	e.time(r.stored)
 	e.raw(r.envelope[:])
@@ -124,7 +125,7 @@ func (r *itemRow) decode(b []byte) error {
 	d.fixed(r.id[:])
 	r.number, r.seq, r.position = d.u64(), d.u64(), d.u64()
 	r.kind = wire.MailKind(d.u8())
-	d.bool(&r.receipt, &r.accountKey)
+	d.bool(&r.receipt, &r.copy, &r.accountKey)
 	r.since, r.stored = d.time(), d.time()
 	d.fixed(r.envelope[:])
 	r.content, r.sealed = d.bytes(), d.bytes()
@@ -169,7 +170,7 @@ func (r *eventRow) decode(b []byte) error {
 type indexRow struct {
 	account  protocol.AccountID
 	position uint64
-	number   uint64
+	number   uint64 // of the contents in the queues; 0: not written here
 }
 
 func (r *indexRow) encode() []byte {

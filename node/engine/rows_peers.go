@@ -33,17 +33,45 @@ type peerRow struct {
 	request  protocol.MsgID // our contact request, until it is answered
 
 	devices []peerDevice // certified and not revoked at the last check
+
+	changedAt   time.Time // of what other devices of ours must know too; the latest wins
+	elsewhere   bool      // another device of ours made the last change
+	hintedAt    time.Time // when it was last said that the chain changed
+	head        [16]byte  // of the chain
+	recoveries  uint32    // in the chain
+	looked      uint32    // recoveries that the user has looked at
+	recoveredAt time.Time // when the last recovery was learned of
 }
+
+// held tells that nothing is sent until the user has looked: the account of a
+// verified contact was recovered, which whoever has the recovery words can do.
+func (p *peerRow) held() bool { return p.verified && p.recoveries > p.looked }
+
+// paused tells that nothing is sent for now, and why.
+func (p *peerRow) paused() (why string, ok bool) {
+	switch {
+	case p.held():
+		return "their account was recovered; verify them again or accept the change", true
+	case p.changed:
+		return "their keys changed; asking the directory", true
+	}
+	return "", false
+}
+
+// close tells that contents of any kind go both ways: a contact, or a device of
+// our own.
+func (p *peerRow) close() bool { return p.relation == Accepted || p.relation == Self }
 
 type peerDevice struct {
 	id       protocol.DeviceID
 	notAfter time.Time
 }
 
+// relations in the order of wire.Relation, then Self.
 var relations = []Relation{Stranger, Requested, Incoming, Accepted, Blocked, Self}
 
 func (p *peerRow) encode() []byte {
-	e := newRow(160 + len(p.name) + len(p.display) + len(p.note) + len(p.problem) + 40*len(p.devices))
+	e := newRow(220 + len(p.name) + len(p.display) + len(p.note) + len(p.problem) + 40*len(p.devices))
 	e.u8(indexOf(relations, p.relation))
 	e.u8(indexOf(relations, p.before))
 	e.bool(p.verified, p.changed, p.known)
@@ -68,6 +96,13 @@ func (p *peerRow) encode() []byte {
 		e.raw(d.id[:])
 		e.time(d.notAfter)
 	}
+	e.time(p.changedAt)
+	e.time(p.hintedAt)
+	e.time(p.recoveredAt)
+	e.raw(p.head[:])
+	e.u32(p.recoveries)
+	e.u32(p.looked)
+	e.bool(p.elsewhere)
 	return e.b
 }
 
@@ -88,6 +123,10 @@ func (p *peerRow) decode(b []byte) error {
 		d.fixed(p.devices[i].id[:])
 		p.devices[i].notAfter = d.time()
 	}
+	p.changedAt, p.hintedAt, p.recoveredAt = d.time(), d.time(), d.time()
+	d.fixed(p.head[:])
+	p.recoveries, p.looked = d.u32(), d.u32()
+	d.bool(&p.elsewhere)
 	return d.end("contact")
 }
 

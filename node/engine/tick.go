@@ -25,6 +25,9 @@ const (
 	timerGone     timer = 11 // forget whose a dropped session was; id: session
 	timerReopen   timer = 10 // replace a session of ours that was not answered; id: device
 
+	timerShare timer = 12 // tell a sibling more of what it does not know; id: device
+	timerEarly timer = 13 // forget the state of a message that did not come; id: message
+
 	timerExpire   timer = 20 // give up contents that are too old; id: device to go on with
 	timerSkipped  timer = 21 // destroy old keys of missing messages; id: session to go on with
 	timerPrivates timer = 22 // destroy old prekeys; id: table to go on with
@@ -120,10 +123,12 @@ func (w *work) fire(key []byte) error {
 	switch kind {
 	case timerRead, timerLookup, timerForget:
 		return w.firePeer(kind, id)
-	case timerReceipts, timerGap, timerDrain, timerRepair, timerPurge, timerReopen:
+	case timerReceipts, timerGap, timerDrain, timerRepair, timerPurge, timerReopen, timerShare:
 		return w.fireDevice(kind, id)
 	case timerGone:
 		return w.delete(store.Key(tableGone, id))
+	case timerEarly:
+		return w.delete(store.Key(tableEarly, id))
 	case timerPrekeys:
 		w.hint.Prekeys = true
 		return nil
@@ -188,6 +193,8 @@ func (w *work) fireDevice(kind timer, id []byte) error {
 		return w.repairIfDue(d)
 	case timerReopen:
 		return w.reopen(device, d)
+	case timerShare:
+		return w.share(device, d)
 	}
 	return w.purge(device, d)
 }

@@ -24,7 +24,8 @@ type work struct {
 	peers    map[protocol.AccountID]*loaded[peerRow]
 	devices  map[protocol.DeviceID]*loaded[deviceRow]
 	sessions map[protocol.SessionID]*loadedSession
-	receipts map[protocol.DeviceID]*loaded[receiptRow]
+	receipts map[receiptKey]*loaded[receiptRow]
+	changed  []protocol.AccountID // contacts that changed: our other devices are told at the end
 
 	spent int // bytes written
 }
@@ -51,6 +52,9 @@ const (
 func (w *work) full(rows int) bool { return rows >= batchRows || w.spent >= batchBytes }
 
 func (e *Engine) begin(tx store.Tx, now time.Time) (*work, error) {
+	if e.ended.Load() {
+		return nil, ErrRevoked
+	}
 	if e.swapping.Load() {
 		return nil, ErrSwapping
 	}
@@ -63,7 +67,7 @@ func (e *Engine) newWork(tx store.Tx, now time.Time) (*work, error) {
 		peers:    make(map[protocol.AccountID]*loaded[peerRow], 1),
 		devices:  make(map[protocol.DeviceID]*loaded[deviceRow], 1),
 		sessions: make(map[protocol.SessionID]*loadedSession, 1),
-		receipts: make(map[protocol.DeviceID]*loaded[receiptRow], 1),
+		receipts: make(map[receiptKey]*loaded[receiptRow], 1),
 	}
 	b, err := get(tx, store.Key(tableCounts))
 	if err != nil {
@@ -80,6 +84,9 @@ func (e *Engine) newWork(tx store.Tx, now time.Time) (*work, error) {
 
 // end writes what changed and returns what it means for others.
 func (w *work) end() (Hint, error) {
+	if err := w.tellChanges(); err != nil {
+		return Hint{}, err
+	}
 	for id, p := range w.peers {
 		if err := w.save(keyPeer(id), p.row.encode(), p.read); err != nil {
 			return Hint{}, err

@@ -583,6 +583,7 @@ type ContactState struct {
 	SinceMs       uint64                 `protobuf:"varint,7,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"`
 	ChangedMs     uint64                 `protobuf:"varint,8,opt,name=changed_ms,json=changedMs,proto3" json:"changed_ms,omitempty"` // the latest change wins
 	Chain         []byte                 `protobuf:"bytes,9,opt,name=chain,proto3" json:"chain,omitempty"`                           // statement chain, as far as it is known there
+	Recoveries    uint32                 `protobuf:"varint,10,opt,name=recoveries,proto3" json:"recoveries,omitempty"`               // recoveries of the account that the user has looked at
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -678,6 +679,13 @@ func (x *ContactState) GetChain() []byte {
 		return x.Chain
 	}
 	return nil
+}
+
+func (x *ContactState) GetRecoveries() uint32 {
+	if x != nil {
+		return x.Recoveries
+	}
+	return 0
 }
 
 // Older messages of one conversation, newest first.
@@ -3963,7 +3971,7 @@ const file_wire_proto_rawDesc = "" +
 	"\adisplay\x18\x02 \x01(\tR\adisplay\"*\n" +
 	"\x04Sent\x12\x0e\n" +
 	"\x02to\x18\x01 \x01(\fR\x02to\x12\x12\n" +
-	"\x04text\x18\x02 \x01(\tR\x04text\"\x8c\x02\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"\xac\x02\n" +
 	"\fContactState\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\fR\aaccount\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -3974,7 +3982,11 @@ const file_wire_proto_rawDesc = "" +
 	"\bsince_ms\x18\a \x01(\x04R\asinceMs\x12\x1d\n" +
 	"\n" +
 	"changed_ms\x18\b \x01(\x04R\tchangedMs\x12\x14\n" +
-	"\x05chain\x18\t \x01(\fR\x05chain\"S\n" +
+	"\x05chain\x18\t \x01(\fR\x05chain\x12\x1e\n" +
+	"\n" +
+	"recoveries\x18\n" +
+	" \x01(\rR\n" +
+	"recoveries\"S\n" +
 	"\x04Past\x12\x12\n" +
 	"\x04with\x18\x01 \x01(\fR\x04with\x127\n" +
 	"\bmessages\x18\x02 \x03(\v2\x1b.parley.wire.v1.PastMessageR\bmessages\"\xb4\x01\n" +

@@ -1,0 +1,66 @@
+package engine
+
+import (
+	"encoding/binary"
+	"testing"
+
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/store"
+)
+
+func (n *node) sayHello() (h Hello) {
+	n.w.t.Helper()
+	n.do(func(tx store.Tx) (_ Hint, err error) {
+		h, err = n.e.Hello(tx, []byte("rendezvous"))
+		return Hint{}, err
+	})
+	return h
+}
+
+func (n *node) welcomed(h Hello) {
+	n.w.t.Helper()
+	n.do(func(tx store.Tx) (Hint, error) { return Hint{}, n.e.Welcomed(tx, h) })
+}
+
+// The same until it is welcomed, whatever happens; then another.
+func TestHelloGrowsWithEveryWelcome(t *testing.T) {
+	w := newWorld(t)
+	a := w.add("alice")
+	first := a.sayHello()
+	w.check(func() (err error) { // the process ends
+		a.view(func(tx store.Tx) error {
+			a.e, err = Load(tx)
+			return err
+		})
+		return err
+	}())
+	if again := a.sayHello(); again.Ctr != first.Ctr || again.Start != first.Start || string(again.Sig) != string(first.Sig) {
+		t.Error("a hello that nobody welcomed changed")
+	}
+	a.welcomed(first)
+	a.welcomed(first)
+	second := a.sayHello()
+	if second.Ctr != first.Ctr+1 || second.Start == first.Start {
+		t.Errorf("%d after %d", second.Ctr, first.Ctr)
+	}
+	a.welcomed(first) // late
+	if a.sayHello().Ctr != second.Ctr {
+		t.Error("a late welcome of another hello counts")
+	}
+	id := a.e.Identity()
+	ctr := binary.BigEndian.AppendUint64(nil, second.Ctr)
+	parts := [][]byte{id.Device[:], id.StoreID[:], ctr, second.Start[:], []byte("rendezvous")}
+	w.check(id.DSK.Public().Verify("hello", second.Sig, parts...))
+}
+
+func TestOTK13_ACopyIsTold(t *testing.T) {
+	w := newWorld(t)
+	a := w.add("alice")
+	copied := &node{w: w, name: "alice", kv: a.copyStore()}
+	codes := []protocol.Code{a.restart(), copied.restart(), copied.restart(), a.restart()}
+	for i, want := range []protocol.Code{protocol.OK, protocol.StoreRolledBack, protocol.StoreRolledBack, protocol.OK} {
+		if codes[i] != want {
+			t.Errorf("start %d: %v, want %v", i, codes[i], want)
+		}
+	}
+}

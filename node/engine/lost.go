@@ -1,0 +1,33 @@
+package engine
+
+// giveUp gives up a content for a device that is not written to any more. A
+// message that no device of a contact has, because all it was meant for were
+// revoked, goes to those that the contact has now, unless the account was
+// recovered since: then they may be somebody else's.
+func (w *work) giveUp(p *peerRow, d *deviceRow, key []byte, r itemRow) error {
+	if !d.revoked || r.position == 0 || r.copy || p.relation != Accepted {
+		return w.fail(key, r, "no longer a contact, or the device was revoked")
+	}
+	h, ok, err := loadHistory(w.tx, r.account, r.position)
+	if err != nil {
+		return err
+	}
+	lost := ok && h.copies <= 1 && (h.state == StateQueued || h.state == StateStored)
+	devices := p.valid(w.now)
+	switch {
+	case !lost || len(devices) == 0:
+		return w.fail(key, r, "the device was revoked")
+	case !r.since.After(p.recoveredAt):
+		return w.fail(key, r, "their account was recovered before this reached them: write it again to send it to their new devices")
+	}
+	if err := w.drop(key, r); err != nil {
+		return err
+	}
+	h.copies = uint8(len(devices))
+	h.step(w.now, "waiting", "the device it was for was revoked; it goes to their other devices")
+	next := itemRow{account: r.account, position: r.position, since: r.since}
+	if err := w.postText(devices, next, &h); err != nil {
+		return err
+	}
+	return w.put(keyHistory(r.account, r.position), &h)
+}

@@ -1,0 +1,103 @@
+package engine
+
+import (
+	"unicode/utf8"
+
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/wire"
+	"github.com/parley-chat/parley/store"
+)
+
+// takePast puts older messages, the newest first, below the oldest of their
+// conversation. Those that are there already change nothing. Nobody is told of
+// any: they were seen, and acknowledged, elsewhere.
+func (w *work) takePast(p *wire.Past) error {
+	if len(p.GetWith()) == 0 {
+		return w.notice(NoticePast, w.e.id.Account, "your earlier messages have come from another device of yours")
+	}
+	with, err := protocol.FromBytes[protocol.AccountID](p.GetWith())
+	if err != nil || with == w.e.id.Account || len(p.GetMessages()) > sharePastCount {
+		return w.trouble(CauseMalformed, w.e.id.Account, "history that cannot be read")
+	}
+	peer, err := w.conversation(with)
+	if err != nil {
+		return err
+	}
+	below, err := w.oldest(with, peer)
+	if err != nil {
+		return err
+	}
+	for _, m := range p.GetMessages() {
+		h, ok := readPast(m)
+		if !ok || below <= 1 {
+			continue
+		}
+		have, err := w.havePast(&h)
+		if err != nil {
+			return err
+		}
+		if have {
+			continue
+		}
+		below--
+		if err := w.placePast(with, below, &h); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// oldest is the position that older messages of a conversation go below. One
+// without messages begins high enough for them.
+func (w *work) oldest(with protocol.AccountID, p *peerRow) (position uint64, err error) {
+	err = all(w.tx, store.Key(tableHistory, with[:]), func(pair store.Pair) (bool, error) {
+		position = keyNumber(pair.Key)
+		return false, nil
+	})
+	if err != nil || position > 0 {
+		return position, err
+	}
+	if p.position < basePosition {
+		p.position, p.readTo, p.readWant = basePosition, basePosition, basePosition
+	}
+	return p.position + 1, nil
+}
+
+// readPast reads an older message; not ok if it is none.
+func readPast(m *wire.PastMessage) (h historyRow, ok bool) {
+	id, err := protocol.FromBytes[protocol.MsgID](m.GetMsgId())
+	device, err2 := protocol.FromBytes[protocol.DeviceID](m.GetDevice())
+	if err != nil || err2 != nil || len(m.GetText()) > protocol.MaxText || !utf8.ValidString(m.GetText()) || m.GetState() >= uint32(len(states)) {
+		return h, false
+	}
+	h = historyRow{
+		id: id, device: device, mine: m.GetMine(), state: states[m.GetState()], text: m.GetText(), seen: !m.GetMine(),
+		sent: fromMillis(int64(m.GetSentMs())), recorded: fromMillis(int64(m.GetRecordedMs())),
+	}
+	if h.mine {
+		return h, order[h.state] > 0 || h.state == StateFailed
+	}
+	return h, h.state == StateReceived
+}
+
+// havePast tells whether a message is there, from whichever device of its
+// author.
+func (w *work) havePast(h *historyRow) (bool, error) {
+	if h.mine {
+		return w.haveOwn(h.id)
+	}
+	b, err := get(w.tx, keyIndex(h.id, h.device))
+	return b != nil, err
+}
+
+func (w *work) placePast(with protocol.AccountID, position uint64, h *historyRow) error {
+	if h.mine {
+		if err := w.applyEarly(h); err != nil {
+			return err
+		}
+	}
+	if err := w.record(with, position, h); err != nil {
+		return err
+	}
+	return w.putIndex(with, position, h)
+}
