@@ -191,6 +191,9 @@ func (b *breakable) ReadAt(p []byte, off int64) (int, error) {
 // knows the new device, the same call goes on, as the same device.
 func TestRestoreIsRepeated(t *testing.T) {
 	net, alice, bob, words := friends(t)
+	long := strings.Repeat("a long story ", 4000) // more than is kept in memory
+	alice.Say(bob, long)
+	alice.Say(bob, long+"!")
 	_, file := backupOf(t, alice, words)
 	stick := &breakable{ReaderAt: bytes.NewReader(file)}
 	second, params := machine(t, net, "second")
@@ -213,8 +216,8 @@ func TestRestoreIsRepeated(t *testing.T) {
 	}
 	stick.broken = false
 	enter(t, net, second, params)
-	if got := texts(second.With(bob)); !slices.Equal(got, []string{"one", "two"}) {
-		t.Errorf("the history, restored: %q", got)
+	if got := texts(second.With(bob)); !slices.Equal(got, []string{"one", "two", long, long + "!"}) {
+		t.Errorf("the history, restored: %d messages", len(got))
 	}
 	second.Stop()
 	devices := 0
@@ -249,8 +252,9 @@ func TestRecoverEndsTheOldDevices(t *testing.T) {
 	alice.Start()
 	net.Wait("the old device is turned away", problem(t, alice, "revoked"))
 	net.Wait("bob is told", noticed(t, bob, engine.NoticeRecovered))
-	held := bob.Say(second, "is that you?")
-	net.Wait("bob's message waits until he has looked", func() bool { return bob.Message(held.ID).State == api.Queued })
+	if _, err := bob.Send(t.Context(), api.SendRequest{To: "alice", Text: "too early"}); codeOf(err) == "" {
+		t.Fatalf("sent before bob has looked: %v", err)
+	}
 	if err := bob.SetVerified(t.Context(), "alice", true); err != nil {
 		t.Fatal(err)
 	}
@@ -258,6 +262,7 @@ func TestRecoverEndsTheOldDevices(t *testing.T) {
 		t.Fatal(err)
 	}
 	net.Wait("they are contacts again", func() bool { return second.Contact("bob").Relation == api.Accepted })
+	bob.Say(second, "is that you?")
 	net.Wait("alice has it, on her new device", has(second, bob, "is that you?"))
 	second.Say(bob, "it is me")
 	net.Wait("bob has the answer", has(bob, second, "one", "two", "is that you?", "it is me"))
