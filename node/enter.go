@@ -185,7 +185,7 @@ func (e *entry) fetch(ctx context.Context, h *home) (*account.Chain, error) {
 		if protocol.CodeOf(err) != protocol.NotOwner {
 			break
 		}
-		err = fmt.Errorf("%w: %w", ErrKeyReplaced, err)
+		err = ErrKeyReplaced
 	}
 	if err != nil {
 		return nil, fmt.Errorf("ask for the account: %w", err)

@@ -133,7 +133,11 @@ func (p *program) enterOrRecover(c *cli.Context, params node.EnterParams) (me ap
 			return err
 		})
 	}
-	if err := try(); !errors.Is(err, node.ErrKeyReplaced) || params.Words != nil || !p.interactive() {
+	err = try()
+	if errors.Is(err, node.ErrKeyReplaced) && params.Words != nil {
+		return me, fail(exitLocked, "these are not the recovery words of that account, or the rendezvous does not know it").hint("nothing was changed; try again")
+	}
+	if !errors.Is(err, node.ErrKeyReplaced) || !p.interactive() {
 		return me, err
 	}
 	p.note("The account key in this backup was replaced since, or the rendezvous does not know the account.\nA device you still have can let this one in. Or your recovery words can: then all other devices are ended.")

@@ -78,10 +78,11 @@ func wordGrid(list []string) string {
 	var out strings.Builder
 	rows := (len(list) + 3) / 4
 	for row := range rows {
+		line := ""
 		for i := row; i < len(list); i += rows {
-			fmt.Fprintf(&out, "%2d %-10s", i+1, list[i])
+			line += fmt.Sprintf("%2d %-10s", i+1, list[i])
 		}
-		out.WriteByte('\n')
+		out.WriteString(strings.TrimRight(line, " ") + "\n")
 	}
 	return out.String()
 }
