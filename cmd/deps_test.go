@@ -43,6 +43,11 @@ var rules = []struct {
 		never: []string{"net", "net/http", "os/exec", "store/badger", "store/memory", "store/embedded", "github.com/libp2p/...", "github.com/dgraph-io/...", "node", "node/api", "node/vault", "node/web"},
 	},
 	{
+		name:  "a backup is a file and nothing else",
+		pkgs:  []string{"node/backup"},
+		never: []string{"net", "net/http", "os/exec", "store/badger", "store/memory", "store/embedded", "github.com/libp2p/...", "github.com/dgraph-io/...", "node", "node/api", "node/vault", "node/web"},
+	},
+	{
 		name:  "the rendezvous is blind",
 		pkgs:  []string{"rendezvous", "rendezvous/..."},
 		never: []string{"protocol/envelope", "protocol/session", "node/...", "cmd/..."},
@@ -65,7 +70,7 @@ var rules = []struct {
 	},
 	{
 		name:  "only test code is for tests",
-		pkgs:  []string{"cmd/parley", "cmd/parley/...", "node", "node/web", "node/vault", "node/engine", "rendezvous", "rendezvous/..."},
+		pkgs:  []string{"cmd/parley", "cmd/parley/...", "node", "node/web", "node/vault", "node/engine", "node/backup", "rendezvous", "rendezvous/..."},
 		never: []string{"testing", "node/nodetest", "node/natlab", "store/storetest", "store/memory"},
 	},
 }

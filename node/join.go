@@ -9,10 +9,12 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
 	"github.com/parley-chat/parley/node/api"
 	"github.com/parley-chat/parley/node/engine"
 	"github.com/parley-chat/parley/node/vault"
 	"github.com/parley-chat/parley/protocol/invite"
+	"github.com/parley-chat/parley/protocol/key"
 	"github.com/parley-chat/parley/protocol/wire"
 	"github.com/parley-chat/parley/store"
 )
@@ -102,6 +104,9 @@ func prepareIdentity(ctx context.Context, kv store.KV, p JoinParams) (id *engine
 
 func loadIdentity(ctx context.Context, kv store.KV) (id *engine.Identity, chain []byte, err error) {
 	err = kv.View(ctx, func(tx store.Tx) error {
+		if err := notEntering(tx); err != nil {
+			return err
+		}
 		e, err := engine.Load(tx)
 		if err != nil {
 			return err
@@ -133,6 +138,30 @@ func register(ctx context.Context, log *slog.Logger, id *engine.Identity, chain 
 		return fmt.Errorf("register %s: %w", id.Name, err)
 	}
 	return nil
+}
+
+// dialHome connects to a rendezvous without listening, for what strangers may
+// ask. The caller closes the host.
+func dialHome(ctx context.Context, log *slog.Logger, self key.HostPrivate, at engine.Home) (*home, error) {
+	info, err := homeInfo(at)
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{log: log, now: time.Now, interfaces: &interfaces{}, punches: &punches{}}
+	n.gate = newGate(info, n.interfaces)
+	n.host, err = newHost(hostParams{
+		seed: self.Bytes(), agent: "parley", gate: n.gate, home: info, punches: n.punches,
+		announce:  func([]ma.Multiaddr) []ma.Multiaddr { return nil },
+		punchWith: punchAddrs{gate: n.gate, own: n.ownAddrs},
+	})
+	if err != nil {
+		return nil, err
+	}
+	h := newHome(n, info)
+	if err := h.connect(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("%w: %w", ErrOffline, err), n.host.Close())
+	}
+	return h, nil
 }
 
 func peerText(id []byte) string {

@@ -38,13 +38,24 @@ func (n *Node) Send(ctx context.Context, r api.SendRequest) (sent api.Message, e
 
 // History returns the newest messages with a contact before a position (0: the
 // end), oldest first, at most limit.
-func (n *Node) History(ctx context.Context, with string, before uint64, limit int) (page []api.Message, err error) {
+func (n *Node) History(ctx context.Context, with string, before uint64, limit int) ([]api.Message, error) {
+	return n.page(ctx, with, before, limit, n.eng.History)
+}
+
+// HistoryAfter returns the oldest messages with a contact after a position (0:
+// from the start), oldest first, at most limit.
+func (n *Node) HistoryAfter(ctx context.Context, with string, after uint64, limit int) ([]api.Message, error) {
+	return n.page(ctx, with, after, limit, n.eng.HistoryAfter)
+}
+
+func (n *Node) page(ctx context.Context, with string, from uint64, limit int,
+	read func(store.Tx, protocol.AccountID, uint64, int) ([]engine.Message, error)) (page []api.Message, err error) {
 	err = n.kv.View(ctx, func(tx store.Tx) error {
 		c, err := n.contactByName(tx, with)
 		if err != nil {
 			return err
 		}
-		rows, err := n.eng.History(tx, c.Account, before, limit)
+		rows, err := read(tx, c.Account, from, limit)
 		names := n.names(tx, c)
 		page = make([]api.Message, 0, len(rows))
 		for _, m := range rows {

@@ -160,6 +160,9 @@ func (n *Node) loadEngine(ctx context.Context) error {
 		return err
 	}
 	load := func(tx store.Tx) (err error) {
+		if err := notEntering(tx); err != nil {
+			return err
+		}
 		n.eng, err = engine.Load(tx)
 		return err
 	}

@@ -47,6 +47,7 @@ func (n *Node) Status(ctx context.Context) (s api.Status, err error) {
 	var contacts []engine.Contact
 	var stale []protocol.AccountID
 	var keys engine.PrekeyStatus
+	var recovery api.Recovery
 	err = n.kv.View(ctx, func(tx store.Tx) (err error) {
 		if s.Queued, s.Waiting, err = n.eng.Counts(tx); err != nil {
 			return err
@@ -55,6 +56,9 @@ func (n *Node) Status(ctx context.Context) (s api.Status, err error) {
 			return err
 		}
 		if stale, err = n.eng.Stale(tx, n.now()); err != nil {
+			return err
+		}
+		if recovery, err = n.recovery(tx); err != nil {
 			return err
 		}
 		contacts, err = n.eng.Contacts(tx)
@@ -73,6 +77,9 @@ func (n *Node) Status(ctx context.Context) (s api.Status, err error) {
 	var refusal *protocol.Error
 	s.Rendezvous, s.Relay, refusal = n.home.links()
 	n.addProblems(&s, refusal, stale, keys.Held)
+	if fix, text := n.backupProblem(recovery); text != "" {
+		s.Problems = append(s.Problems, api.Problem{Text: text, Fix: fix})
+	}
 	return s, nil
 }
 

@@ -5,9 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"time"
-
-	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/parley-chat/parley/node/engine"
 	"github.com/parley-chat/parley/protocol/key"
@@ -25,25 +22,11 @@ type stranger struct {
 // meet connects as the owner of a host key. Errors wrap ErrOffline when the
 // rendezvous cannot be reached. Close it when done.
 func meet(ctx context.Context, log *slog.Logger, host key.HostPrivate, to engine.Home) (*stranger, error) {
-	info, err := homeInfo(to)
+	h, err := dialHome(ctx, log, host, to)
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{log: log, now: time.Now, interfaces: &interfaces{}, punches: &punches{}}
-	n.gate = newGate(info, n.interfaces)
-	n.host, err = newHost(hostParams{
-		seed: host.Bytes(), agent: "parley", gate: n.gate, home: info, punches: n.punches,
-		announce:  func([]ma.Multiaddr) []ma.Multiaddr { return nil },
-		punchWith: punchAddrs{gate: n.gate, own: n.ownAddrs},
-	})
-	if err != nil {
-		return nil, err
-	}
-	s := &stranger{h: newHome(n, info), log: log}
-	if err := s.h.connect(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("%w: %w", ErrOffline, err), s.close())
-	}
-	return s, nil
+	return &stranger{h: h, log: log}, nil
 }
 
 // call asks one question; a refusal is a *protocol.Error.

@@ -78,7 +78,8 @@ func (p *program) app() *cli.App {
 
 func (p *program) commands() (all []*cli.Command) {
 	for _, group := range [][]*cli.Command{
-		p.hostCommands(), p.nodeCommands(), p.contactCommands(), p.deviceCommands(), p.messageCommands(), p.keysCommands(), p.otherCommands(),
+		p.hostCommands(), p.nodeCommands(), p.contactCommands(), p.deviceCommands(), p.messageCommands(),
+		p.keysCommands(), p.backupCommands(), p.otherCommands(),
 	} {
 		all = append(all, group...)
 	}

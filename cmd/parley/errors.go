@@ -9,6 +9,7 @@ import (
 
 	"github.com/parley-chat/parley/node"
 	"github.com/parley-chat/parley/node/api"
+	"github.com/parley-chat/parley/node/backup"
 	"github.com/parley-chat/parley/node/engine"
 	"github.com/parley-chat/parley/node/vault"
 	"github.com/parley-chat/parley/protocol"
@@ -121,6 +122,14 @@ var knownErrors = []struct {
 	{pairing.ErrRefused, exitLocked, "the other device said no; nothing was changed"},
 	{engine.ErrRevoked, exitLocked, "add this machine again, in another folder: parley --dir NEW link CODE"},
 	{node.ErrNotJoined, exitNotFound, "join to the end: parley join INVITE"},
+	{node.ErrEntering, exitNotFound, "type the command again that began it: parley backup restore, or parley recover"},
+	{node.ErrNotEmpty, exitConflict, "choose a directory that is not there yet: --dir"},
+	{node.ErrKeyReplaced, exitLocked, "with the recovery words, ending all other devices: parley backup restore FILE --recover"},
+	{backup.ErrNotBackup, exitUsage, ""},
+	{backup.ErrWrongSecret, exitLocked, "nothing was changed; try again"},
+	{backup.ErrDamaged, exitError, "nothing was changed; try another copy of it"},
+	{backup.ErrNewer, exitError, "update Parley"},
+	{engine.ErrTooManyDevices, exitConflict, "end a device that you no longer use, then try again"},
 	{vault.ErrDamaged, exitError, "restore the file \"vault\" of the data directory from a backup"},
 	{store.ErrLocked, exitConflict, "another process works in this directory: parley status, or parley down"},
 	{store.ErrFull, exitError, "make room on the disk"},

@@ -47,6 +47,7 @@ func (p *program) messageCommands() []*cli.Command {
 			Description: "ID is what `parley send` and `parley history --json` say; its first 6 characters are enough.",
 			Action:      asking(1, 1, p.trace),
 		},
+		p.exportCommand(),
 	}
 	for _, c := range all {
 		c.Category = "Messages"

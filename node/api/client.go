@@ -130,6 +130,13 @@ func (c *Client) History(ctx context.Context, with string, before uint64, limit 
 	return page, c.call(ctx, "GET", "/v1/messages?"+q.Encode(), nil, &page)
 }
 
+// HistoryAfter returns up to limit messages of a conversation, ascending: the
+// oldest after a position, from the start if that is 0.
+func (c *Client) HistoryAfter(ctx context.Context, with string, after uint64, limit int) (page []Message, err error) {
+	q := url.Values{"with": {with}, "limit": {strconv.Itoa(limit)}, "after": {strconv.FormatUint(after, 10)}}
+	return page, c.call(ctx, "GET", "/v1/messages?"+q.Encode(), nil, &page)
+}
+
 // Trace tells what happened to a message, given its id or a prefix of it.
 func (c *Client) Trace(ctx context.Context, id string) (t Trace, err error) {
 	return t, c.call(ctx, "GET", "/v1/messages/"+url.PathEscape(id)+"/trace", nil, &t)

@@ -85,6 +85,29 @@ func (e *Engine) History(tx store.Tx, with protocol.AccountID, before uint64, li
 	return list, nil
 }
 
+// HistoryAfter returns the oldest messages after a position (0: from the
+// start), oldest first, at most limit as in History.
+func (e *Engine) HistoryAfter(tx store.Tx, with protocol.AccountID, after uint64, limit int) ([]Message, error) {
+	limit = pageSize(limit)
+	var list []Message
+	for pair, err := range tx.Scan(keyHistory(with, after+1), store.PrefixEnd(store.Key(tableHistory, with[:]))) {
+		if err != nil {
+			return nil, err
+		}
+		h, err := decodeRow[historyRow](pair.Value)
+		if err != nil {
+			return nil, err
+		}
+		if err := h.readText(tx, with, keyNumber(pair.Key)); err != nil {
+			return nil, err
+		}
+		if list = append(list, h.message(with, keyNumber(pair.Key))); len(list) == limit {
+			break
+		}
+	}
+	return list, nil
+}
+
 // Message returns a message by its id, an own one before one of somebody else;
 // ErrNotFound if there is none.
 func (e *Engine) Message(tx store.Tx, id protocol.MsgID) (Message, error) {

@@ -47,6 +47,10 @@ func routes(n *node.Node, stop func()) http.Handler {
 	mux.HandleFunc("POST /v1/keys/rotate", answer(s.rotateKeys))
 	mux.HandleFunc("POST /v1/keys/doctor", answer(s.doctor))
 	mux.HandleFunc("GET /v1/keys/ledger", answer(s.ledger))
+	mux.HandleFunc("POST /v1/backup", s.backup)
+	mux.HandleFunc("GET /v1/recovery", answer(s.recovery))
+	mux.HandleFunc("POST /v1/recovery/words", answer(s.recoveryWords))
+	mux.HandleFunc("POST /v1/recovery/confirm", answer(s.confirmRecovery))
 	mux.HandleFunc("POST /v1/down", answer(s.down))
 	mux.HandleFunc("/", answer(func(r *http.Request) (any, error) {
 		return nil, refuse(api.ErrNotFound, "no such request: "+r.Method+" "+r.URL.Path)
@@ -112,11 +116,21 @@ func (s server) history(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	after, err := number(r, "after", 0)
+	if err != nil {
+		return nil, err
+	}
 	limit, err := number(r, "limit", 50)
 	if err != nil {
 		return nil, err
 	}
-	page, err := s.node.History(r.Context(), r.FormValue("with"), before, int(min(limit, api.MaxHistory)))
+	limit = min(limit, api.MaxHistory)
+	var page []api.Message
+	if r.Form.Has("after") {
+		page, err = s.node.HistoryAfter(r.Context(), r.FormValue("with"), after, int(limit))
+	} else {
+		page, err = s.node.History(r.Context(), r.FormValue("with"), before, int(limit))
+	}
 	return notNil(page), err
 }
 

@@ -180,9 +180,6 @@ func (c *Chain) rotateAIK(s statement) error {
 	if err := aik.Verify(labelRotate, sig, s.introduction(newKey)...); err != nil {
 		return err
 	}
-	if bytes.Equal(s.signer[:], c.rk.Bytes()) {
-		c.recoveries++
-	}
 	c.aik = aik
 	if recovered {
 		c.recoveries++
