@@ -2,6 +2,8 @@ package engine
 
 import (
 	"context"
+	"iter"
+	"slices"
 	"strings"
 	"testing"
 
@@ -97,6 +99,7 @@ func BenchmarkReceive(b *testing.B) {
 type overTx struct {
 	store.Tx
 	rows, over map[string][]byte
+	keys       []string // of rows, sorted
 }
 
 func freshTx(b *testing.B, n *node) *overTx {
@@ -107,6 +110,7 @@ func freshTx(b *testing.B, n *node) *overTx {
 				return err
 			}
 			o.rows[string(pair.Key)] = pair.Value
+			o.keys = append(o.keys, string(pair.Key))
 		}
 		return nil
 	})
@@ -123,6 +127,18 @@ func (o *overTx) Get(key []byte) ([]byte, error) {
 		return v, nil
 	}
 	return nil, store.ErrNotFound
+}
+
+// Scan yields the rows below; no benchmark scans what it wrote.
+func (o *overTx) Scan(start, end []byte) iter.Seq2[store.Pair, error] {
+	return func(yield func(store.Pair, error) bool) {
+		first, _ := slices.BinarySearch(o.keys, string(start))
+		for _, k := range o.keys[first:] {
+			if k >= string(end) || !yield(store.Pair{Key: []byte(k), Value: o.rows[k]}, nil) {
+				return
+			}
+		}
+	}
 }
 
 func (o *overTx) Set(key, value []byte) error {
