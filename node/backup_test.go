@@ -250,7 +250,9 @@ func TestRecoverEndsTheOldDevices(t *testing.T) {
 	enter(t, net, second, params)
 
 	alice.Start()
-	net.Wait("the old device is turned away", problem(t, alice, "revoked"))
+	if err := alice.Ended(); !errors.Is(err, engine.ErrRevoked) {
+		t.Errorf("the old device ended with %v", err)
+	}
 	net.Wait("bob is told", noticed(t, bob, engine.NoticeRecovered))
 	if _, err := bob.Send(t.Context(), api.SendRequest{To: "alice", Text: "too early"}); codeOf(err) == "" {
 		t.Fatalf("sent before bob has looked: %v", err)
@@ -278,7 +280,9 @@ func TestRecoverEndsTheOldDevices(t *testing.T) {
 	if got := texts(third.With(bob)); !slices.Equal(got, []string{"one", "two"}) {
 		t.Errorf("the history, restored: %q", got)
 	}
-	net.Wait("the second device is turned away", problem(t, second, "revoked"))
+	if err := second.Ended(); !errors.Is(err, engine.ErrRevoked) {
+		t.Errorf("the old device ended with %v", err)
+	}
 }
 
 // TestStrangersWordsRecoverNothing: words of another account.

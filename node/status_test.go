@@ -1,8 +1,6 @@
 package node_test
 
 import (
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -49,34 +47,4 @@ func TestStatusNamesProblems(t *testing.T) {
 	net.Wait("alice is told that the rendezvous is away", problem(t, alice, "rendezvous cannot be reached"))
 	net.Home.Start()
 	net.Wait("and that it is back", func() bool { return !problem(t, alice, "")() })
-}
-
-// Two copies of one device: the rendezvous keeps the newer, and the older does
-// not fight it.
-func TestCopyOfADeviceIsNoticed(t *testing.T) {
-	net := nodetest.New(t, 1)
-	alice := net.People[0]
-	alice.Stop()
-	config := alice.Config
-	config.Dir = filepath.Join(t.TempDir(), "copy")
-	if err := os.CopyFS(config.Dir, os.DirFS(alice.Config.Dir)); err != nil {
-		t.Fatal(err)
-	}
-	for _, path := range []string{"", "vault", "store"} {
-		mode := os.FileMode(0o700)
-		if path == "vault" {
-			mode = 0o600
-		}
-		if err := os.Chmod(filepath.Join(config.Dir, path), mode); err != nil {
-			t.Fatal(err)
-		}
-	}
-	alice.Start()
-	net.Wait("alice is connected", alice.Up)
-	twin := nodetest.Person{Name: "twin", Config: config}
-	net.Adopt(&twin)
-	twin.Start()
-	net.Wait("one of the two is told", func() bool {
-		return problem(t, alice, "in use in another place")() || problem(t, &twin, "older copy")() || problem(t, &twin, "copy of another")()
-	})
 }
