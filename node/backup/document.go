@@ -35,7 +35,6 @@ const (
 	maxPeerID       = 128
 	maxMessages     = 1000 // of one past record
 
-	endSize = 4 + 4 + 8 + 32
 )
 
 // Head is what a backup is of.
