@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/store"
@@ -149,4 +150,43 @@ func (o *overTx) Set(key, value []byte) error {
 func (o *overTx) Delete(key []byte) error {
 	delete(o.over, string(key))
 	return nil
+}
+
+// BenchmarkSession is a session from the look-up's answer to the first message
+// received: both ends, on stores in memory.
+func BenchmarkSession(b *testing.B) { benchSessions(b, func(*node) {}) }
+
+// BenchmarkSessionRotating is the same with a new signed prekey each time.
+func BenchmarkSessionRotating(b *testing.B) {
+	benchSessions(b, func(n *node) {
+		n.rotate(RotateSigned)
+		n.syncPrekeys()
+	})
+}
+
+func benchSessions(b *testing.B, before func(*node)) {
+	w, alice, bob := pair(b)
+	w.settle()
+	b.ReportAllocs()
+	for b.Loop() {
+		b.StopTimer()
+		w.now = w.now.Add(11 * time.Minute)
+		alice.loseSessions(bob)
+		if len(bob.shelf().oneTime) < protocol.PrekeyRefill {
+			bob.syncPrekeys()
+		}
+		alice.hint, bob.hint = Hint{}, Hint{}
+		w.check(alice.trySend(bob, protocol.NewMsgID(), "opens a session"))
+		b.StartTimer()
+		before(bob)
+		alice.lookUp(bob.account(), true)
+		alice.flush(bob.device())
+		b.StopTimer()
+		w.pass(time.Minute)
+		b.StartTimer()
+	}
+	b.StopTimer()
+	if bad := bob.events(KindUndecryptable); len(bad) > 0 {
+		b.Errorf("%d could not be opened", len(bad))
+	}
 }

@@ -43,7 +43,7 @@ func (e *Engine) CheckKeys(tx store.Tx, now time.Time) ([]KeyCheck, error) {
 		switch {
 		case cut:
 			list = append(list, KeyCheck{Name: c.name, Problem: broken.Error(), Fatal: true})
-		case errors.Is(err, store.ErrDamaged), err == ErrNotFound:
+		case errors.Is(err, store.ErrDamaged), errors.Is(err, ErrNotFound):
 			list = append(list, KeyCheck{Name: c.name, Problem: err.Error(), Fatal: true})
 		case err != nil:
 			return nil, err

@@ -131,7 +131,7 @@ func (r *rendezvous) upload(d protocol.DeviceID, up *wire.UploadPrekeys) *wire.P
 	if up.GetReset_() {
 		s.oneTime = nil
 	}
-	if len(up.GetSignedRecord()) > 0 {
+	if len(up.GetSignedRecord()) > 0 && newer(up.GetSignedRecord(), s.signed) {
 		s.signed, s.rsa = up.GetSignedRecord(), up.GetRsa()
 	}
 	var conflicts [][]byte
@@ -154,6 +154,17 @@ func (r *rendezvous) upload(d protocol.DeviceID, up *wire.UploadPrekeys) *wire.P
 	c := r.counts(d)
 	c.Conflicts = conflicts
 	return c
+}
+
+// newer tells whether a signed prekey takes the place of another: the newest by
+// date is handed out.
+func newer(b, than []byte) bool {
+	if than == nil {
+		return true
+	}
+	next, err1 := prekey.Parse(b)
+	old, err2 := prekey.Parse(than)
+	return err1 == nil && err2 == nil && next.Created.After(old.Created)
 }
 
 func (r *rendezvous) put(from *node, q Queued) protocol.Code {

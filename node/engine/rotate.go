@@ -94,8 +94,12 @@ func (w *work) makeSigned(k *prekeysRow, reason string) error {
 	if err != nil {
 		return err
 	}
+	created, err := w.signedDate(k)
+	if err != nil {
+		return err
+	}
 	id, hash := w.e.id, rsa.Public().Hash()
-	pair, err := prekey.NewSigned(w.now, w.now.Add(prekey.SignedExpires), id.Device, id.DSK, hash)
+	pair, err := prekey.NewSigned(created, w.now.Add(prekey.SignedExpires), id.Device, id.DSK, hash)
 	if err != nil {
 		return fmt.Errorf("make signed prekey: %w", err)
 	}
@@ -117,6 +121,20 @@ func (w *work) makeSigned(k *prekeysRow, reason string) error {
 		return err
 	}
 	return w.put(keySigned(k.signed), &pairRow{keepUntil: pair.Record.KeepUntil(), pair: pair.Marshal()})
+}
+
+// maxDated is how far in the future the rendezvous takes a prekey.
+const maxDated = 24 * time.Hour
+
+// signedDate is the date of a new signed prekey. The rendezvous hands out the
+// newest by date, so it is after that of the one before, also within the same
+// second and after the clock moved back; one too far ahead was never taken.
+func (w *work) signedDate(k *prekeysRow) (time.Time, error) {
+	before, err := loadPair(w.tx, keySigned(k.signed))
+	if err != nil || before == nil || before.Record.Created.After(w.now.Add(maxDated)) {
+		return w.now, err
+	}
+	return maxOf(w.now, before.Record.Created.Add(time.Second)), nil
 }
 
 // keepRSA notes for how long an RSA key is needed that a signed prekey names,

@@ -191,8 +191,8 @@ func TestKLC05_ClockMovedBack(t *testing.T) {
 	w, a, b := pair(t)
 	w.settle()
 	real := w.now
-	w.now = real.Add(10 * 24 * time.Hour)
-	a.syncPrekeys() // the rotation is due by the wrong clock
+	w.now = real.Add(20 * time.Hour) // as far as the rendezvous takes it
+	a.rotate(RotateSigned)
 	w.settle()
 	w.now = real.Add(time.Minute)
 	a.offline = true
@@ -210,6 +210,21 @@ func TestKLC05_ClockMovedBack(t *testing.T) {
 	s := a.prekeyStatus()
 	if s.Held != "" || s.Signed == before || s.SignedSince.After(w.now) || len(b.history(a)) != 1 {
 		t.Errorf("after the rotation: %+v, %d messages", s, len(b.history(a)))
+	}
+}
+
+// The rendezvous hands out the newest by date, in seconds: two rotations within
+// one second are both taken.
+func TestRotateTwiceInASecond(t *testing.T) {
+	w := newWorld(t)
+	a := w.add("alice")
+	for range 3 {
+		before := a.prekeyStatus().Signed
+		a.rotate(RotateSigned)
+		a.syncPrekeys()
+		if s := a.prekeyStatus(); s.Signed == before || !s.SignedLive || recordID(a.shelf().signed) != s.Signed {
+			t.Fatalf("%+v", s)
+		}
 	}
 }
 
