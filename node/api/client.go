@@ -223,6 +223,9 @@ func (c *Client) do(ctx context.Context, method, path string, in any) (io.ReadCl
 	if err != nil || refusal.Code == "" {
 		return nil, &Error{Code: ErrInternal, Text: "the node answered " + resp.Status}
 	}
+	if refusal.Code == ErrStopping {
+		return nil, ErrNotRunning
+	}
 	return nil, refusal
 }
 

@@ -91,6 +91,9 @@ func TestRequestsAndRefusals(t *testing.T) {
 			io.WriteString(w, "I'm a teapot")
 		case "/v1/status":
 			panic(http.ErrAbortHandler)
+		case "/v1/events":
+			w.WriteHeader(http.StatusServiceUnavailable)
+			io.WriteString(w, `{"code":"stopping","error":"the node is stopping"}`)
 		}
 	})
 	if s, err := c.Safety(t.Context(), "bob/.. x"); err != nil || s.Number != "1" {
@@ -106,6 +109,11 @@ func TestRequestsAndRefusals(t *testing.T) {
 	}
 	if _, err := c.Status(t.Context()); !errors.Is(err, ErrNotRunning) {
 		t.Errorf("cut connection: %v", err)
+	}
+	for _, err := range c.NewEvents(t.Context()) {
+		if !errors.Is(err, ErrNotRunning) {
+			t.Errorf("a node that stops: %v", err)
+		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -207,6 +207,7 @@ const (
 	ErrRefused     = "refused" // the rendezvous refused; Text says why
 	ErrFull        = "full"    // disk or quota
 	ErrTimeout     = "timeout"
+	ErrStopping    = "stopping" // the node goes down; a Client says ErrNotRunning
 	ErrInternal    = "internal"
 )
 

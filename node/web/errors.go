@@ -15,6 +15,9 @@ func asError(err error) *api.Error {
 	if e, ok := errors.AsType[*api.Error](err); ok {
 		return e
 	}
+	if errors.Is(err, context.Canceled) { // the caller went away, or the node does
+		return refuse(api.ErrStopping, "the node is stopping")
+	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		return refuse(api.ErrTimeout, err.Error())
 	}
@@ -32,7 +35,7 @@ func status(code string) int {
 		return http.StatusForbidden
 	case api.ErrConflict:
 		return http.StatusConflict
-	case api.ErrOffline:
+	case api.ErrOffline, api.ErrStopping:
 		return http.StatusServiceUnavailable
 	case api.ErrFull:
 		return http.StatusInsufficientStorage
