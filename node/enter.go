@@ -108,35 +108,12 @@ func (e *entry) open(ctx context.Context) (err error) {
 }
 
 // prepare makes the keys of the device, once.
-func (e *entry) prepare(ctx context.Context) error {
-	err := e.kv.View(ctx, func(tx store.Tx) (err error) {
-		if e.pending, err = engine.GetPending(tx); err != nil || e.pending != nil {
-			return err
-		}
-		if _, err = engine.Load(tx); err == nil {
-			return ErrNotEmpty
-		}
-		if errors.Is(err, engine.ErrNoIdentity) {
-			return nil
-		}
-		return err
-	})
-	if err != nil || e.pending != nil {
-		return err
+func (e *entry) prepare(ctx context.Context) (err error) {
+	e.pending, err = preparePending(ctx, e.kv, e.p.DeviceName)
+	if errors.Is(err, ErrJoined) || err == nil && len(e.pending.Given) > 0 {
+		return ErrNotEmpty
 	}
-	newcomer, err := engine.NewNewcomer(time.Now(), e.p.DeviceName)
-	if err != nil {
-		return err
-	}
-	return e.keep(ctx, &engine.Pending{Newcomer: newcomer})
-}
-
-func (e *entry) keep(ctx context.Context, p *engine.Pending) error {
-	if err := e.kv.Update(ctx, func(tx store.Tx) error { return engine.SetPending(tx, p) }); err != nil {
-		return fmt.Errorf("store the new device: %w", err)
-	}
-	e.pending = p
-	return nil
+	return err
 }
 
 // entryTries is how often somebody else may change the account between our
@@ -144,27 +121,23 @@ func (e *entry) keep(ctx context.Context, p *engine.Pending) error {
 const entryTries = 5
 
 // certify gets the device into the account's chain at the rendezvous.
-func (e *entry) certify(ctx context.Context) error {
+func (e *entry) certify(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
-	h, err := dialHome(ctx, e.log, e.pending.Newcomer.Host, e.home)
+	s, err := meet(ctx, e.log, e.pending.Newcomer.Host, e.home)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err := h.n.host.Close(); err != nil {
-			e.log.Warn("connection not closed", "err", err)
-		}
-	}()
+	defer func() { err = errors.Join(err, s.close()) }()
 	for range entryTries {
-		chain, err := e.fetch(ctx, h)
+		chain, err := e.fetch(ctx, s)
 		if err != nil {
 			return err
 		}
 		if err := e.plan(ctx, chain); err != nil {
 			return err
 		}
-		err = ask(ctx, h, &wire.Request{Call: &wire.Request_UpdateChain{UpdateChain: &wire.UpdateChain{Chain: e.pending.Chain}}}, nil)
+		_, err = s.call(ctx, &wire.Request{Call: &wire.Request_UpdateChain{UpdateChain: &wire.UpdateChain{Chain: e.pending.Chain}}})
 		if protocol.CodeOf(err) == protocol.ChainConflict {
 			continue
 		}
@@ -177,11 +150,11 @@ func (e *entry) certify(ctx context.Context) error {
 }
 
 // fetch gets the account's chain, and checks that it is the account's.
-func (e *entry) fetch(ctx context.Context, h *home) (*account.Chain, error) {
-	found := &wire.Found{}
+func (e *entry) fetch(ctx context.Context, s *stranger) (*account.Chain, error) {
+	var resp *wire.Response
 	err := ErrKeyReplaced
-	for _, req := range e.requests(h) {
-		err = ask(ctx, h, &wire.Request{Call: &wire.Request_FetchChain{FetchChain: req}}, func(r *wire.Response) { found = r.GetFound() })
+	for _, req := range e.requests(s.h) {
+		resp, err = s.call(ctx, &wire.Request{Call: &wire.Request_FetchChain{FetchChain: req}})
 		if protocol.CodeOf(err) != protocol.NotOwner {
 			break
 		}
@@ -190,6 +163,7 @@ func (e *entry) fetch(ctx context.Context, h *home) (*account.Chain, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ask for the account: %w", err)
 	}
+	found := resp.GetFound()
 	chain, err := account.ParseChain(found.GetChain())
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", engine.ErrBadAnswer, err)
@@ -300,7 +274,8 @@ func (e *entry) plan(ctx context.Context, c *account.Chain) error {
 	if bytes.Equal(next.Chain, e.pending.Chain) {
 		return nil
 	}
-	return e.keep(ctx, next)
+	e.pending = next
+	return setPending(ctx, e.kv, next)
 }
 
 // settle fills the store, and says that the device is ready.
@@ -333,28 +308,4 @@ func (e *entry) settle(ctx context.Context) (who api.Whoami, err error) {
 		return who, fmt.Errorf("finish: %w", err)
 	}
 	return whoami(eng.Identity()), nil
-}
-
-// ask makes one call of a machine that has no link.
-func ask(ctx context.Context, h *home, req *wire.Request, take func(*wire.Response)) error {
-	resp, err := h.exchange(ctx, req)
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrOffline, err)
-	}
-	if err := refusalIn(resp); err != nil {
-		return err
-	}
-	if take != nil {
-		take(resp)
-	}
-	return nil
-}
-
-// notEntering refuses a store where Enter has begun and not ended.
-func notEntering(tx store.Tx) error {
-	p, err := engine.GetPending(tx)
-	if err == nil && p != nil {
-		err = ErrEntering
-	}
-	return err
 }
