@@ -203,7 +203,7 @@ func TestRestoreIsRepeated(t *testing.T) {
 	if _, err := node.Enter(t.Context(), params); !errors.Is(err, node.ErrOffline) {
 		t.Fatalf("without a rendezvous: %v", err)
 	}
-	if _, err := node.New(t.Context(), second.Config); !errors.Is(err, engine.ErrNoIdentity) {
+	if _, err := node.New(t.Context(), second.Config); !errors.Is(err, node.ErrNotJoined) {
 		t.Fatalf("started, with nothing asked for yet: %v", err)
 	}
 	net.Home.Start()
