@@ -78,6 +78,7 @@ func TestOTK15_CopyBecomesAnotherDevice(t *testing.T) {
 	twin.Start()
 	twin.Reborn()
 	net.Wait("the copy is a device", twin.Published)
+	net.Wait("bob knows it", noticed(t, bob, engine.NoticeDeviceAdded))
 	bob.Say(alice, "2")
 	twin.Say(bob, "3")
 	alice.Say(bob, "4")

@@ -180,16 +180,15 @@ const longestLookup = 10 * time.Minute
 // change was hinted at meanwhile it is asked again, and nothing is sent till
 // then.
 func (w *work) confirmed(id protocol.AccountID, p *peerRow, asked time.Time) {
-	p.checked = w.now
-	if !p.changed {
-		return
-	}
-	if waits(fromMillis(millis(asked)), p.hintedAt, longestLookup) {
+	if p.changed && waits(fromMillis(millis(asked)), p.hintedAt, longestLookup) {
 		w.hint.Refresh = addOnce(w.hint.Refresh, id)
 		return
 	}
-	p.changed = false
-	w.wake(p)
+	p.checked = w.now
+	if p.changed {
+		p.changed = false
+		w.wake(p)
+	}
 }
 
 // wake looks again at what waits for an account that may be reached again.
@@ -261,6 +260,9 @@ func (w *work) learnDevices(p *peerRow, a answer) error {
 			if err := w.shareContacts(device); err != nil {
 				return err
 			}
+		}
+		if err := w.postUnsent(id, p, device); err != nil {
+			return err
 		}
 		if len(old) > 0 && p.relation == Accepted {
 			if err := w.notice(NoticeDeviceAdded, id, fmt.Sprintf("%s has a new device, %q", p.name, cert.Name)); err != nil {
