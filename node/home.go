@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/parley-chat/parley/node/api"
+	"github.com/parley-chat/parley/node/engine"
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/wire"
 )
@@ -279,4 +280,21 @@ func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 // is, relayed or not, and never dial.
 func onlyConnected(ctx context.Context) context.Context {
 	return network.WithAllowLimitedConn(network.WithNoDial(ctx, "parley"), "parley")
+}
+
+// homeInfo reads where a rendezvous is.
+func homeInfo(h engine.Home) (peer.AddrInfo, error) {
+	id, err := peer.IDFromBytes(h.Peer)
+	if err != nil {
+		return peer.AddrInfo{}, fmt.Errorf("read the rendezvous's peer id: %w", err)
+	}
+	info := peer.AddrInfo{ID: id}
+	for _, text := range h.Addrs {
+		a, err := ma.NewMultiaddr(text)
+		if err != nil {
+			return peer.AddrInfo{}, fmt.Errorf("read the rendezvous's address %q: %w", text, err)
+		}
+		info.Addrs = append(info.Addrs, a)
+	}
+	return info, nil
 }

@@ -184,6 +184,10 @@ func (l *lookups) fetch(ctx context.Context, a protocol.AccountID) error {
 
 func (l *lookups) look(ctx context.Context, a protocol.AccountID, prekeys bool) error {
 	ch := l.flights.DoChan(fmt.Sprint(a, prekeys), func() (any, error) {
+		if !l.n.enter() {
+			return nil, errClosed
+		}
+		defer l.n.leave()
 		return nil, l.lookNow(l.n.ctx, a, prekeys) // not the first caller's ctx: others wait for it too
 	})
 	select {

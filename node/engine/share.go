@@ -15,8 +15,8 @@ import (
 
 // Bounds of one batch.
 const (
+	MaxPast           = 64 // messages
 	shareContactCount = 16
-	sharePastCount    = 64
 	sharePastBytes    = 48 << 10
 )
 
@@ -222,7 +222,7 @@ func (w *work) messagesBelow(r *shareRow) (list []*wire.PastMessage, err error) 
 		if err := h.readText(w.tx, r.with, keyNumber(pair.Key)); err != nil {
 			return nil, err
 		}
-		if size += len(h.text) + 96; len(list) > 0 && (size > sharePastBytes || len(list) == sharePastCount) {
+		if size += len(h.text) + 96; len(list) > 0 && (size > sharePastBytes || len(list) == MaxPast) {
 			break
 		}
 		r.below = keyNumber(pair.Key)
