@@ -276,12 +276,47 @@ func TestRecoverEndsTheOldDevices(t *testing.T) {
 		t.Fatalf("with a replaced account key: %v", err)
 	}
 	params.Words = &rk
+	if _, err := node.Enter(t.Context(), params); !errors.Is(err, node.ErrKeyReplaced) {
+		t.Fatalf("with words that have served: %v", err)
+	}
+	rk = parseWords(t, recoveryWords(t, second))
 	enter(t, net, third, params)
 	if got := texts(third.With(bob)); !slices.Equal(got, []string{"one", "two"}) {
 		t.Errorf("the history, restored: %q", got)
 	}
 	if err := second.Ended(); !errors.Is(err, engine.ErrRevoked) {
 		t.Errorf("the old device ended with %v", err)
+	}
+}
+
+// TestRecoverAfterARestoreWasCutOff: the words end the stolen device also if a
+// restore without them got as far as making this one a device, and may be
+// repeated although they serve once.
+func TestRecoverAfterARestoreWasCutOff(t *testing.T) {
+	net, alice, bob, words := friends(t)
+	for range 2 { // more than is kept in memory
+		alice.Say(bob, strings.Repeat("a long story ", 4000))
+	}
+	_, file := backupOf(t, alice, words)
+	stick := &breakable{ReaderAt: bytes.NewReader(file)}
+	second, params := machine(t, net, "second")
+	params.Backup = openBackup(t, stick, len(file), words)
+	stick.broken = true
+	rk := parseWords(t, words)
+	for _, with := range []*key.RecoveryPrivate{nil, &rk} {
+		params.Words = with
+		if _, err := node.Enter(t.Context(), params); !errors.Is(err, backup.ErrDamaged) {
+			t.Fatalf("without the stick: %v", err)
+		}
+	}
+	stick.broken = false
+	enter(t, net, second, params)
+	if err := alice.Ended(); !errors.Is(err, engine.ErrRevoked) {
+		t.Errorf("the old device ended with %v", err)
+	}
+	own, err := second.Devices(t.Context())
+	if err != nil || len(own) != 1 {
+		t.Errorf("devices %+v, %v", own, err)
 	}
 }
 

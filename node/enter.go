@@ -220,7 +220,7 @@ func (e *entry) check(c *account.Chain) error {
 			return fmt.Errorf("%w: not the account of the backup", engine.ErrChainFork)
 		}
 	}
-	if e.p.Words != nil && e.p.Words.Public() != c.Recovery() {
+	if e.p.Words != nil && e.p.Words.Public() != c.Recovery() && !e.recovered(c) {
 		return fmt.Errorf("%w: another recovery key", ErrKeyReplaced)
 	}
 	if len(e.pending.Chain) > 0 {
@@ -238,6 +238,12 @@ func (e *entry) check(c *account.Chain) error {
 	return nil
 }
 
+// recovered tells whether it was an earlier attempt of ours that recovered the
+// account: then the words have served.
+func (e *entry) recovered(c *account.Chain) bool {
+	return e.pending.RK != nil && e.pending.RK.Public() == c.Recovery()
+}
+
 // plan stores the chain that is to be uploaded, with its key. One that has this
 // device already is uploaded as it is: that is no change.
 func (e *entry) plan(ctx context.Context, c *account.Chain) error {
@@ -252,10 +258,12 @@ func (e *entry) plan(ctx context.Context, c *account.Chain) error {
 	_, certified := c.Device(request.Device(c.Account()))
 	var err error
 	switch {
-	case certified && inForce != nil:
-		next.AIK = *inForce
+	case certified && inForce != nil && (e.p.Words == nil || e.recovered(c)):
+		next.AIK, next.RK = *inForce, e.pending.RK
 	case e.p.Words != nil:
-		c, next.AIK, err = engine.RecoverAccount(time.Now(), c, *e.p.Words, request)
+		var got engine.Recovered
+		got, err = engine.RecoverAccount(time.Now(), c, *e.p.Words, request)
+		c, next.AIK, next.RK = got.Chain, got.AIK, &got.RK
 	case inForce != nil:
 		next.AIK = *inForce
 		c, err = engine.CertifyDevice(time.Now(), c, *inForce, request)
@@ -275,10 +283,10 @@ func (e *entry) plan(ctx context.Context, c *account.Chain) error {
 
 // settle fills the store, and says that the device is ready.
 func (e *entry) settle(ctx context.Context) (who api.Whoami, err error) {
-	m := engine.Membership{Name: e.name, Home: e.home, Chain: e.pending.Chain, AIK: e.pending.AIK}
+	m := engine.Membership{Name: e.name, Home: e.home, Chain: e.pending.Chain, AIK: e.pending.AIK, RK: e.pending.RK}
 	if b := e.p.Backup; b != nil {
 		m.Display = b.Member.Display
-		if chain, err := account.ParseChain(m.Chain); err == nil && e.p.Words == nil && b.Member.RK != nil && b.Member.RK.Public() == chain.Recovery() {
+		if chain, err := account.ParseChain(m.Chain); err == nil && b.Member.RK != nil && b.Member.RK.Public() == chain.Recovery() {
 			m.RK = b.Member.RK // its words were not confirmed yet
 		}
 	}
