@@ -32,7 +32,8 @@ type worker struct {
 	n     *Node
 	to    protocol.DeviceID
 	route route
-	more  nudge // there may be new rows, or a better way
+	more  nudge       // there may be new rows, or a better way
+	anew  atomic.Bool // something changed since route says what failed
 
 	flying atomic.Int32 // frames sent and not yet settled
 	broken int          // connections lost since the last frame was settled
@@ -46,6 +47,7 @@ func (w *worker) serve(ctx context.Context) error {
 		if err != nil || len(rows) == 0 {
 			return err
 		}
+		w.takeNews()
 		direct := w.direct(ctx, rows[0])
 		if direct == nil || errors.Is(direct, errBetterPath) {
 			continue
@@ -56,11 +58,21 @@ func (w *worker) serve(ctx context.Context) error {
 		if ctx.Err() != nil {
 			break
 		}
+		if w.anew.Load() {
+			continue
+		}
 		if err := w.mailbox(ctx); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// takeNews forgets what failed before something changed.
+func (w *worker) takeNews() {
+	if w.anew.Swap(false) {
+		w.route.renew()
+	}
 }
 
 func (w *worker) queue(ctx context.Context, after uint64, count int) (rows []engine.Queued, err error) {
