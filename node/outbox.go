@@ -119,8 +119,14 @@ func (o *outbox) sending(d protocol.DeviceID) bool {
 	return w != nil && w.flying.Load() > 0
 }
 
-// run starts workers until ctx ends, and waits for them.
+// run starts workers until ctx ends, and waits for them. It begins when the
+// rendezvous was asked about our store.
 func (o *outbox) run(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-o.n.home.asked:
+	}
 	var devices []protocol.DeviceID
 	err := o.n.kv.View(ctx, func(tx store.Tx) (err error) {
 		devices, err = o.n.eng.QueuedDevices(tx)

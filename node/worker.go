@@ -93,7 +93,7 @@ func (w *worker) direct(ctx context.Context, first engine.Queued) error {
 	if !ok {
 		return errUnknown // a contact request to a stranger
 	}
-	if time.Now().Before(w.route.avoidDirect) {
+	if time.Now().Before(w.route.avoidDirect) && !w.connectedSince(d) {
 		return errNoConnection
 	}
 	if !w.n.dialer.connected(d.peer) {
@@ -118,6 +118,13 @@ func (w *worker) direct(ctx context.Context, first engine.Queued) error {
 	}
 	w.route.avoidDirect = time.Now().Add(avoidFor)
 	return err
+}
+
+// connectedSince tells whether there is a connection newer than the failure for
+// which direct ones are avoided.
+func (w *worker) connectedSince(d device) bool {
+	c := w.n.dialer.best(d.peer)
+	return c != nil && c.Stat().Opened.Add(avoidFor).After(w.route.avoidDirect)
 }
 
 // worthDialing tells whether the device is likely to be there. Who is not a
