@@ -134,3 +134,23 @@ func TestOTK15_NothingLeavesBeforeTheHello(t *testing.T) {
 		t.Error("something was sealed with the old keys")
 	}
 }
+
+// TestOTK15_TalksWithoutARendezvous: a node that starts and cannot reach the
+// rendezvous does not wait for it to talk to contacts.
+func TestOTK15_TalksWithoutARendezvous(t *testing.T) {
+	net := nodetest.New(t, 2)
+	alice, bob := net.People[0], net.People[1]
+	net.Befriend(alice, bob)
+	alice.Say(bob, "1")
+	net.Wait("bob has it", func() bool { return len(shown(bob, "alice")) == 1 })
+	net.Wait("directly", func() bool { return alice.With(bob)[0].State == api.Delivered && alice.Contact("bob").Path == api.Direct })
+	alice.Stop()
+	net.Home.Stop()
+	alice.Start()
+	alice.Say(bob, "2")
+	bob.Say(alice, "3")
+	for _, p := range []*nodetest.Person{alice, bob} {
+		other := map[*nodetest.Person]string{alice: "bob", bob: "alice"}[p]
+		net.Wait("both have all", func() bool { return slices.Equal(shown(p, other), []string{"1", "2", "3"}) })
+	}
+}
