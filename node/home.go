@@ -46,6 +46,8 @@ type home struct {
 	beatNow nudge
 	calls   chan struct{} // one slot per running call
 	changed bell          // rung when up changes
+	asked   chan struct{} // closed when the rendezvous said who we are, or could not be asked
+	tried   func()        // closes asked
 
 	presence presence
 
@@ -61,7 +63,11 @@ type home struct {
 }
 
 func newHome(n *Node, info peer.AddrInfo) *home {
-	return &home{n: n, info: info, moved: newNudge(), beatNow: newNudge(), calls: make(chan struct{}, maxCalls)}
+	asked := make(chan struct{})
+	return &home{
+		n: n, info: info, moved: newNudge(), beatNow: newNudge(), calls: make(chan struct{}, maxCalls),
+		asked: asked, tried: sync.OnceFunc(func() { close(asked) }),
+	}
 }
 
 // run keeps the connection until ctx ends.
@@ -121,20 +127,22 @@ func pause(err error, failures int) time.Duration {
 // rendezvous welcomed us.
 func (h *home) session(ctx context.Context) (welcomed bool, err error) {
 	if err := h.connect(ctx); err != nil {
+		h.tried()
 		return false, err
 	}
 	hangUp := func() { h.n.host.Network().ClosePeer(h.info.ID) }
 	defer hangUp()
 	l, w, err := h.openLink(ctx)
 	switch code := protocol.CodeOf(err); {
-	case code == protocol.DeviceCloned, code == protocol.StoreRolledBack:
+	case code == protocol.DeviceCloned, code == protocol.StoreRolledBack, errors.Is(err, engine.ErrTurnedAway):
 		return false, h.n.becomeNewDevice(ctx, err)
 	case code == protocol.Revoked:
 		return false, errors.Join(err, h.n.fetchOwnChain(ctx)) // the chain must say so too
-	case err != nil:
-		return false, err
+	case err == nil:
+		err = h.n.catchUp(ctx, w)
 	}
-	if err := h.n.catchUp(ctx, w); err != nil {
+	h.tried()
+	if err != nil {
 		return false, err
 	}
 	g, ctx := errgroup.WithContext(ctx)
@@ -199,6 +207,20 @@ func (h *home) setDown(err error, retry time.Duration) {
 	h.mu.Unlock()
 	h.presence.reset(false)
 	h.changed.ring()
+}
+
+// wasAsked tells whether the rendezvous was asked, at the start of this process,
+// whether another copy of the store is in use. Until then nothing leaves for
+// other devices, so that a store that was set back does not use its keys again; if
+// the rendezvous cannot be reached, which takes at most connectTimeout and
+// beatTimeout twice, contacts are talked to without it.
+func (h *home) wasAsked() bool {
+	select {
+	case <-h.asked:
+		return true
+	default:
+		return false
+	}
 }
 
 func (h *home) isUp() bool {

@@ -243,6 +243,7 @@ func (w *work) learnDevices(p *peerRow, a answer) error {
 	if err := w.learnRecoveries(p, a.chain, first); err != nil {
 		return err
 	}
+	var fresh []protocol.DeviceID
 	p.devices = make([]peerDevice, len(a.devices))
 	for i, cert := range a.devices {
 		device := cert.DeviceID()
@@ -261,9 +262,7 @@ func (w *work) learnDevices(p *peerRow, a answer) error {
 				return err
 			}
 		}
-		if err := w.postUnsent(id, p, device); err != nil {
-			return err
-		}
+		fresh = append(fresh, device)
 		if len(old) > 0 && p.relation == Accepted {
 			if err := w.notice(NoticeDeviceAdded, id, fmt.Sprintf("%s has a new device, %q", p.name, cert.Name)); err != nil {
 				return err
@@ -275,6 +274,11 @@ func (w *work) learnDevices(p *peerRow, a answer) error {
 			if err := w.revoked(p, id, o.id); err != nil {
 				return err
 			}
+		}
+	}
+	for _, device := range fresh {
+		if err := w.postUnsent(id, p, device); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -47,26 +47,21 @@ func (w *work) postUnsent(a protocol.AccountID, p *peerRow, device protocol.Devi
 	if p.relation != Accepted || p.queued == 0 {
 		return nil
 	}
-	var unsent []uint64
-	for pair, err := range w.tx.ScanDown(keyHistory(a, 0), store.PrefixEnd(store.Key(tableHistory, a[:]))) {
-		if err != nil {
-			return err
-		}
-		h, err := decodeRow[historyRow](pair.Value)
-		if err != nil {
-			return err
-		}
-		if len(unsent) == batchRows || !h.recorded.After(p.checked) || !h.recorded.After(p.recoveredAt) {
-			break
-		}
-		if h.mine && h.number > 0 && h.state == StateQueued {
-			unsent = append(unsent, keyNumber(pair.Key))
-		}
+	unsent, err := w.unsent(a, p)
+	if err != nil {
+		return err
 	}
 	for _, position := range slices.Backward(unsent) {
 		h, ok, err := loadHistory(w.tx, a, position)
 		if err != nil || !ok {
 			return err
+		}
+		queued, err := get(w.tx, keyItem(tableWaiting, device, h.number))
+		if err != nil {
+			return err
+		}
+		if queued != nil { // by giveUp
+			continue
 		}
 		h.copies++
 		if err := w.postText([]protocol.DeviceID{device}, itemRow{account: a, position: position, since: h.recorded}, &h); err != nil {
@@ -77,4 +72,24 @@ func (w *work) postUnsent(a protocol.AccountID, p *peerRow, device protocol.Devi
 		}
 	}
 	return nil
+}
+
+// unsent returns where the texts are that postUnsent is about, the newest first.
+func (w *work) unsent(a protocol.AccountID, p *peerRow) (list []uint64, err error) {
+	for pair, err := range w.tx.ScanDown(keyHistory(a, 0), store.PrefixEnd(store.Key(tableHistory, a[:]))) {
+		if err != nil {
+			return nil, err
+		}
+		h, err := decodeRow[historyRow](pair.Value)
+		if err != nil {
+			return nil, err
+		}
+		if len(list) == batchRows || !h.recorded.After(p.checked) || !h.recorded.After(p.recoveredAt) {
+			break
+		}
+		if h.mine && h.number > 0 && h.state == StateQueued {
+			list = append(list, keyNumber(pair.Key))
+		}
+	}
+	return list, nil
 }
