@@ -174,6 +174,25 @@ func TestRestoredDeviceSendsAndReceives(t *testing.T) {
 	net.Wait("alice is told of the new device", noticed(t, alice, engine.NoticeDeviceAdded))
 }
 
+// TestBackupKeepsRemovedContacts: all conversations are all, also those with
+// somebody who is no contact any more.
+func TestBackupKeepsRemovedContacts(t *testing.T) {
+	net, alice, bob, words := friends(t)
+	if _, err := alice.Remove(t.Context(), "bob"); err != nil {
+		t.Fatal(err)
+	}
+	b, _ := backupOf(t, alice, words)
+	second, params := machine(t, net, "second")
+	params.Backup = b
+	enter(t, net, second, params)
+	if c := second.Contact("bob"); c.Relation == api.Accepted {
+		t.Errorf("bob, restored: %+v", c)
+	}
+	if got := texts(second.With(bob)); !slices.Equal(got, []string{"one", "two"}) {
+		t.Errorf("the history, restored: %q", got)
+	}
+}
+
 // breakable is a file that can begin to fail.
 type breakable struct {
 	io.ReaderAt

@@ -44,6 +44,16 @@ func TestIM05_LinkedDevice(t *testing.T) {
 	bob.Say(alice, "3")
 	alice.Say(bob, "4")
 	everywhere("1", "2", "3", "4")
+	net.Wait("all devices agree on what has arrived", func() bool {
+		for _, p := range []*nodetest.Person{alice, desk} {
+			for _, m := range p.With(bob) {
+				if m.Mine && m.State != api.Delivered {
+					return false
+				}
+			}
+		}
+		return true
+	})
 
 	if _, err := alice.RevokeDevice(t.Context(), "desk", "lost"); err != nil {
 		t.Fatal(err)

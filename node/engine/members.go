@@ -222,7 +222,7 @@ func (e *Engine) Membership(tx store.Tx) (Membership, error) {
 		return Membership{}, err
 	}
 	err = eachPeer(tx, func(a protocol.AccountID, p *peerRow) error {
-		if p.relation == Stranger || p.relation == Self {
+		if !p.tellable() {
 			return nil
 		}
 		c, err := w.contactState(a, p)

@@ -169,7 +169,7 @@ func (w *work) shareSomeContacts(device protocol.DeviceID, r *shareRow) error {
 		if r.with = a; len(r.pending) >= shareContactCount || w.full(0) {
 			return nil
 		}
-		if !p.known || p.relation == Self || p.name == "" {
+		if !p.tellable() {
 			continue
 		}
 		id, err := w.tellContact(device, a)
@@ -181,6 +181,10 @@ func (w *work) shareSomeContacts(device protocol.DeviceID, r *shareRow) error {
 	r.contacts, r.with = true, protocol.AccountID{}
 	return nil
 }
+
+// tellable are the people that other devices of ours, and backups, know of: also
+// those who were removed, for what they wrote.
+func (p *peerRow) tellable() bool { return p.known && p.relation != Self && p.name != "" }
 
 // nextPast collects the next messages, and moves r on. Past without an account
 // is the end.
