@@ -143,7 +143,9 @@ func TestOTK15_TalksWithoutARendezvous(t *testing.T) {
 	net.Befriend(alice, bob)
 	alice.Say(bob, "1")
 	net.Wait("bob has it", func() bool { return len(shown(bob, "alice")) == 1 })
-	net.Wait("directly", func() bool { return alice.With(bob)[0].State == api.Delivered && alice.Contact("bob").Path == api.Direct })
+	net.Wait("directly", func() bool {
+		return alice.With(bob)[0].State == api.Delivered && alice.Contact("bob").Path == api.Direct
+	})
 	alice.Stop()
 	net.Home.Stop()
 	alice.Start()
