@@ -25,7 +25,6 @@ const (
 	connectTimeout = 3 * time.Second
 	retryFirst     = time.Second
 	retryMax       = 30 * time.Second
-	retryReplaced  = 5 * time.Minute  // another copy of this device is in use: do not fight it
 	retryHopeless  = 10 * time.Minute // only a person can help, but it may have happened
 	maxSkew        = 5 * time.Minute  // beyond this the user is told
 	suspectEvery   = 5 * time.Minute
@@ -103,7 +102,9 @@ func (h *home) run(ctx context.Context) error {
 }
 
 // pause is how long to wait after err. It always has some chance in it: after
-// a restart of the rendezvous everybody comes back at once.
+// a restart of the rendezvous everybody comes back at once. Who was replaced by a
+// copy, or told in the middle of a link to be one, is told by the next hello who
+// goes on being the device.
 func pause(err error, failures int) time.Duration {
 	if errors.Is(err, errMoved) {
 		return 0
@@ -112,9 +113,7 @@ func pause(err error, failures int) time.Duration {
 	wait := min(retryFirst<<min(failures, 10), retryMax)
 	if e, ok := errors.AsType[*protocol.Error](err); ok {
 		switch e.Code {
-		case protocol.Replaced:
-			wait = retryReplaced
-		case protocol.DeviceCloned, protocol.StoreRolledBack, protocol.Revoked, protocol.NotMember, protocol.UnsupportedVersion:
+		case protocol.Revoked, protocol.NotMember, protocol.UnsupportedVersion:
 			wait = retryHopeless
 		default:
 			wait = max(wait, min(e.RetryAfter, retryHopeless))

@@ -138,12 +138,8 @@ func refusalProblem(refusal *protocol.Error) (fix, text string) {
 		return "", ""
 	}
 	switch refusal.Code {
-	case protocol.Replaced:
-		return "parley down", "This device is in use in another place; only one of the two can be connected. Stop one of them."
-	case protocol.DeviceCloned:
-		return "parley --dir NEW join INVITE", "This folder is a copy of another device's. Join as a new device instead of using a copy."
-	case protocol.StoreRolledBack:
-		return "parley --dir NEW join INVITE", "This folder was restored from an older copy. Join as a new device: its old keys are not safe to use."
+	case protocol.Replaced, protocol.DeviceCloned, protocol.StoreRolledBack:
+		return "parley status", "This folder is a copy, or an older state, of a device that is in use. It becomes a new device by itself; until then nothing is sent."
 	case protocol.Revoked:
 		return "parley --dir NEW join INVITE", "This device was revoked."
 	case protocol.NotMember:

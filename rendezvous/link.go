@@ -119,6 +119,17 @@ func (s *Server) checkHello(ctx context.Context, d store.Device, h *wire.Hello) 
 	return nil
 }
 
+// helloAgain takes note of a start of the store that is told later in a link.
+func (s *Server) helloAgain(l *link, h *wire.Hello) error {
+	ctx, cancel := context.WithTimeout(s.ctx, s.cfg.Limits.CallDeadline)
+	defer cancel()
+	d, err := s.store.Device(ctx, l.device)
+	if err != nil {
+		return fmt.Errorf("find device: %w", err)
+	}
+	return s.checkHello(ctx, d, h)
+}
+
 // joinLink puts the link online and makes the welcome. It reads what the
 // welcome says after the link is online, so that no hint falls in between.
 func (s *Server) joinLink(ctx context.Context, l *link, first *wire.Beat) (*wire.Welcome, error) {
@@ -200,6 +211,9 @@ func (l *link) readBeats(s *Server) {
 		}
 		if err == nil {
 			err = take(s.now(), 1, "beats", pace)
+		}
+		if err == nil && beat.GetHello() != nil {
+			err = s.helloAgain(l, beat.GetHello())
 		}
 		if err == nil {
 			err = l.setAddrs(beat)

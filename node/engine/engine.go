@@ -88,6 +88,8 @@ type Engine struct {
 	stopped atomic.Bool
 	// ended: it is revoked. Its keys are gone.
 	ended atomic.Bool
+	// moved: a session was stored since the last hello was made.
+	moved atomic.Bool
 	// swapping: Reborn has begun; until it has ended the rows do not fit together.
 	swapping atomic.Bool
 }

@@ -8,9 +8,9 @@ import (
 	"github.com/parley-chat/parley/store"
 )
 
-// Hello is what the rendezvous is told at connecting, so that a copy of the
-// store, or one that was set back, shows: the counter grows with every welcome,
-// and the start is random.
+// Hello is what the rendezvous is told at connecting and while sessions are in
+// use, so that a copy of the store, or one that was set back, shows: the counter
+// grows with every welcome, and the start is random.
 type Hello struct {
 	StoreID [16]byte
 	Ctr     uint64
@@ -59,6 +59,7 @@ func (e *Engine) Hello(tx store.Tx, rendezvousPeer []byte) (Hello, error) {
 		return Hello{}, ErrTurnedAway
 	}
 	if !ok || r.welcomed {
+		e.moved.Store(false)
 		r.ctr++
 		r.welcomed = false
 		rand.Read(r.start[:])
@@ -70,6 +71,10 @@ func (e *Engine) Hello(tx store.Tx, rendezvousPeer []byte) (Hello, error) {
 	sig, err := said.Sign(e.id.DSK)
 	return Hello{StoreID: said.StoreID, Ctr: said.Counter, Start: said.Start, Sig: sig}, err
 }
+
+// HelloDue tells whether sessions moved on since the last hello was made: a
+// state of the store from before must not be taken for this one.
+func (e *Engine) HelloDue() bool { return e.moved.Load() }
 
 // Welcomed notes that the rendezvous took h. The next Hello is another.
 func (e *Engine) Welcomed(tx store.Tx, h Hello) error {

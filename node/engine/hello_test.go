@@ -67,6 +67,34 @@ func TestOTK13_ACopyIsTold(t *testing.T) {
 	}
 }
 
+// A state of the store from before sessions moved on is turned away, also when
+// the device has not connected anew since.
+func TestOTK15_HelloIsDueAfterUse(t *testing.T) {
+	w, a, b := pair(t)
+	w.settle()
+	a.restart()
+	if a.e.HelloDue() {
+		t.Error("due without use")
+	}
+	old := a.copyStore()
+	a.send(b, "used")
+	if !a.e.HelloDue() {
+		t.Fatal("not due after use")
+	}
+	var h Hello
+	a.do(func(tx store.Tx) (_ Hint, err error) {
+		h, err = a.e.Hello(tx, []byte{1})
+		return Hint{}, err
+	})
+	if w.home.welcome(a.device(), h) != protocol.OK || a.e.HelloDue() {
+		t.Error("not welcome, or still due")
+	}
+	a.welcomed(h)
+	if code := a.setBack(old); code != protocol.StoreRolledBack {
+		t.Errorf("the old state is told %v", code)
+	}
+}
+
 // From the refusal on nothing is sealed, handed out or given, also after a
 // restart, and no other hello is said: what was refused is refused for good.
 func TestOTK15_TurnedAwayIsSilent(t *testing.T) {

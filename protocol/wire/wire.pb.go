@@ -3055,7 +3055,7 @@ func (x *Invite) GetExpiresMs() uint64 {
 
 type Beat struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Hello         *Hello                 `protobuf:"bytes,1,opt,name=hello,proto3" json:"hello,omitempty"` // in the first beat only
+	Hello         *Hello                 `protobuf:"bytes,1,opt,name=hello,proto3" json:"hello,omitempty"` // in the first beat, and when the store moved on
 	Addrs         [][]byte               `protobuf:"bytes,2,rep,name=addrs,proto3" json:"addrs,omitempty"` // when changed: binary multiaddrs of this node
 	AddrsChanged  bool                   `protobuf:"varint,3,opt,name=addrs_changed,json=addrsChanged,proto3" json:"addrs_changed,omitempty"`
 	Seq           uint64                 `protobuf:"varint,4,opt,name=seq,proto3" json:"seq,omitempty"`
