@@ -1,0 +1,206 @@
+package node_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/parley-chat/parley/node/api"
+	"github.com/parley-chat/parley/node/nodetest"
+)
+
+// talk is two people who write to each other all the time, each texts messages,
+// and everything that arrives.
+type talk struct {
+	t     testing.TB
+	net   *nodetest.Net
+	ends  [2]*talker
+	texts int
+	pace  time.Duration // between two messages of one end; 0: as fast as it goes
+	group sync.WaitGroup
+}
+
+// talker is one of the two. What it heard is from the other.
+type talker struct {
+	*nodetest.Person
+
+	mu    sync.Mutex
+	heard map[string]int // how often each text arrived
+	times []arrival
+	wrong []api.Event // undecryptable messages, and notices of keys that do not fit
+}
+
+// arrival is when a text was durable at its reader, and how long it took from
+// before its author called Send.
+type arrival struct {
+	at   time.Time
+	took time.Duration
+}
+
+// talkers is how many messages of one end are being composed at a time.
+const talkers = 16
+
+func newTalk(t testing.TB, net *nodetest.Net, a, b *nodetest.Person, texts int, pace time.Duration) *talk {
+	t.Helper()
+	k := &talk{t: t, net: net, texts: texts, pace: pace}
+	for i, p := range []*nodetest.Person{a, b} {
+		k.ends[i] = &talker{Person: p, heard: map[string]int{}}
+		k.ends[i].listen(t)
+	}
+	return k
+}
+
+// begin lets both ends write; end waits for that.
+func (k *talk) begin() {
+	for i, from := range k.ends {
+		to := k.ends[1-i].Name
+		turns := make(chan int)
+		k.group.Go(func() { k.paced(turns) })
+		for range talkers {
+			k.group.Go(func() {
+				for i := range turns {
+					k.write(from, to, i)
+				}
+			})
+		}
+	}
+}
+
+func (k *talk) paced(turns chan<- int) {
+	defer close(turns)
+	begun := time.Now()
+	for i := range k.texts {
+		time.Sleep(time.Until(begun.Add(time.Duration(i) * k.pace)))
+		turns <- i
+	}
+}
+
+var padding = strings.Repeat("x", 200)
+
+func (k *talk) write(from *talker, to string, i int) {
+	text := fmt.Sprintf("%s %d %d %s", from.Name, i, time.Now().UnixNano(), padding)
+	for {
+		_, err := from.Send(k.t.Context(), api.SendRequest{To: to, Text: text})
+		if codeOf(err) == api.ErrFull { // the queue is bounded
+			time.Sleep(time.Millisecond)
+			continue
+		}
+		if err != nil {
+			k.t.Errorf("%s could not write: %v", from.Name, err)
+		}
+		return
+	}
+}
+
+// listen takes down what arrives until the person's node ends.
+func (p *talker) listen(t testing.TB) {
+	t.Helper()
+	last, err := p.LastEvent(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for e, err := range p.Events(ctx, last) {
+			if err != nil {
+				return
+			}
+			p.hear(e)
+		}
+	}()
+	t.Cleanup(func() { cancel(); <-done })
+}
+
+func (p *talker) hear(e api.Event) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case e.Kind == "undecryptable":
+		p.wrong = append(p.wrong, e)
+	case e.Kind == "message" && !e.Message.Mine:
+		var author string
+		var i int
+		var sent int64
+		fmt.Sscan(e.Message.Text, &author, &i, &sent)
+		p.heard[fmt.Sprint(author, " ", i)]++
+		now := time.Now()
+		p.times = append(p.times, arrival{now, now.Sub(time.Unix(0, sent))})
+	}
+}
+
+func (p *talker) count() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.times)
+}
+
+// reached waits until a share of all that both ends write has arrived.
+func (k *talk) reached(share float64) {
+	k.t.Helper()
+	want := int(share * float64(2*k.texts))
+	k.net.Wait(fmt.Sprintf("%d messages", want), func() bool { return k.ends[0].count()+k.ends[1].count() >= want })
+}
+
+// end waits until everything was written and has arrived, and checks that it
+// came once and could be opened.
+func (k *talk) end() {
+	k.t.Helper()
+	k.group.Wait()
+	k.reached(1)
+	for i, p := range k.ends {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		author := k.ends[1-i].Name
+		for n := range k.texts {
+			if times := p.heard[fmt.Sprint(author, " ", n)]; times != 1 {
+				k.t.Errorf("%s has message %d of %s %d times", p.Name, n, author, times)
+			}
+		}
+		if len(p.heard) != k.texts {
+			k.t.Errorf("%s has %d different messages, want %d", p.Name, len(p.heard), k.texts)
+		}
+		if len(p.wrong) > 0 {
+			k.t.Errorf("%s could not open %d, first %+v", p.Name, len(p.wrong), p.wrong[0])
+		}
+	}
+}
+
+// pause is the longest time from begun to ended in which nothing arrived at one
+// of the ends.
+func (k *talk) pause(begun, ended time.Time) (longest time.Duration) {
+	for _, p := range k.ends {
+		p.mu.Lock()
+		last := begun
+		for _, a := range p.times {
+			if a.at.Before(begun) || a.at.After(ended) {
+				continue
+			}
+			longest, last = max(longest, a.at.Sub(last)), a.at
+		}
+		p.mu.Unlock()
+		longest = max(longest, ended.Sub(last))
+	}
+	return longest
+}
+
+// latencies are how long messages took that arrived from begun to ended, the
+// shortest first.
+func (k *talk) latencies(begun, ended time.Time) (list []time.Duration) {
+	for _, p := range k.ends {
+		p.mu.Lock()
+		for _, a := range p.times {
+			if !a.at.Before(begun) && !a.at.After(ended) {
+				list = append(list, a.took)
+			}
+		}
+		p.mu.Unlock()
+	}
+	slices.Sort(list)
+	return list
+}
