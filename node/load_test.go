@@ -93,6 +93,7 @@ func TestKLC03_RealNodesRotateUnderLoad(t *testing.T) {
 	a, b := k.ends[0], k.ends[1]
 	k.begin()
 	rotations := []func(){
+		func() { clock.jump(11 * time.Minute) }, // PQ steps are due
 		func() {
 			if _, err := bob.RevokeDevice(t.Context(), "desk", "lost"); err != nil { // replaces the account key
 				t.Fatal(err)
@@ -102,13 +103,13 @@ func TestKLC03_RealNodesRotateUnderLoad(t *testing.T) {
 		func() { rotateKeys(t, api.RotateRSA, a, b) },
 		func() { rotateKeys(t, api.RotateSessions, a, b) },
 		func() { rotateWrap(t, a, b) },
-		func() { clock.jump(11 * time.Minute) }, // PQ steps are due
+		func() { clock.jump(11 * time.Minute) },
 		func() {
 			net.Wait("the first new RSA keys are there", newRSA(1))
 			rotateKeys(t, api.RotateAll, a, b)
 			rotateWrap(t, a, b)
 		},
-		func() { clock.jump(11 * time.Minute) },
+		func() { clock.jump(11 * time.Minute) }, // what had to wait a while goes on
 	}
 	for i, rotate := range rotations {
 		k.reached(float64(i+1) / float64(len(rotations)+2))

@@ -29,9 +29,9 @@ type talker struct {
 	*nodetest.Person
 
 	mu    sync.Mutex
-	heard map[string]int // how often each text arrived
+	heard map[string]bool // ids of messages
 	times []arrival
-	wrong []api.Event // undecryptable messages, and notices of keys that do not fit
+	wrong []api.Event // messages that could not be opened
 }
 
 // arrival is when a text was durable at its reader, and how long it took from
@@ -48,7 +48,7 @@ func newTalk(t testing.TB, net *nodetest.Net, a, b *nodetest.Person, texts int, 
 	t.Helper()
 	k := &talk{t: t, net: net, texts: texts, pace: pace}
 	for i, p := range []*nodetest.Person{a, b} {
-		k.ends[i] = &talker{Person: p, heard: map[string]int{}}
+		k.ends[i] = &talker{Person: p, heard: map[string]bool{}}
 		k.ends[i].listen(t)
 	}
 	return k
@@ -117,21 +117,25 @@ func (p *talker) listen(t testing.TB) {
 	t.Cleanup(func() { cancel(); <-done })
 }
 
+// hear takes down a text when it is first told of: a gap that was filled is
+// told of twice.
 func (p *talker) hear(e api.Event) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
 	case e.Kind == "undecryptable":
 		p.wrong = append(p.wrong, e)
-	case e.Kind == "message" && !e.Message.Mine:
-		var author string
-		var i int
-		var sent int64
-		fmt.Sscan(e.Message.Text, &author, &i, &sent)
-		p.heard[fmt.Sprint(author, " ", i)]++
+	case e.Kind == "message" && e.Message.State == api.Received && !p.heard[e.Message.ID]:
+		p.heard[e.Message.ID] = true
 		now := time.Now()
+		_, _, sent := parseText(e.Message.Text)
 		p.times = append(p.times, arrival{now, now.Sub(time.Unix(0, sent))})
 	}
+}
+
+func parseText(text string) (author string, i int, sent int64) {
+	fmt.Sscan(text, &author, &i, &sent)
+	return author, i, sent
 }
 
 func (p *talker) count() int {
@@ -147,27 +151,48 @@ func (k *talk) reached(share float64) {
 	k.net.Wait(fmt.Sprintf("%d messages", want), func() bool { return k.ends[0].count()+k.ends[1].count() >= want })
 }
 
-// end waits until everything was written and has arrived, and checks that it
-// came once and could be opened.
+// end waits until everything was written and has arrived, and checks that each
+// conversation shows it once.
 func (k *talk) end() {
 	k.t.Helper()
 	k.group.Wait()
 	k.reached(1)
 	for i, p := range k.ends {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		author := k.ends[1-i].Name
-		for n := range k.texts {
-			if times := p.heard[fmt.Sprint(author, " ", n)]; times != 1 {
-				k.t.Errorf("%s has message %d of %s %d times", p.Name, n, author, times)
+		shown := p.shown(k.t, k.ends[1-i].Name)
+		if shown[""] > 0 || len(shown) != k.texts {
+			k.t.Errorf("%s has %d different texts and %d gaps, want %d texts", p.Name, len(shown), shown[""], k.texts)
+		}
+		for text, times := range shown {
+			if times != 1 {
+				k.t.Errorf("%s has %q %d times", p.Name, text, times)
 			}
 		}
-		if len(p.heard) != k.texts {
-			k.t.Errorf("%s has %d different messages, want %d", p.Name, len(p.heard), k.texts)
-		}
+		p.mu.Lock()
 		if len(p.wrong) > 0 {
 			k.t.Errorf("%s could not open %d, first %+v", p.Name, len(p.wrong), p.wrong[0])
 		}
+		p.mu.Unlock()
+	}
+}
+
+// shown counts each text that a conversation shows of the other. A gap is "".
+func (p *talker) shown(t testing.TB, with string) map[string]int {
+	t.Helper()
+	count := map[string]int{}
+	for after := uint64(0); ; {
+		page, err := p.HistoryAfter(t.Context(), with, after, 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(page) == 0 {
+			return count
+		}
+		for _, m := range page {
+			if !m.Mine {
+				count[m.Text]++
+			}
+		}
+		after = page[len(page)-1].Position
 	}
 }
 
