@@ -27,6 +27,8 @@ type talk struct {
 // talker is one of the two. What it heard is from the other.
 type talker struct {
 	*nodetest.Person
+	with   string
+	before uint64 // position of what was there before
 
 	mu    sync.Mutex
 	heard map[string]bool // ids of messages
@@ -34,8 +36,8 @@ type talker struct {
 	wrong []api.Event // messages that could not be opened
 }
 
-// arrival is when a text was durable at its reader, and how long it took from
-// before its author called Send.
+// arrival is when a text was durable at its reader, and how long after it was
+// due.
 type arrival struct {
 	at   time.Time
 	took time.Duration
@@ -48,43 +50,66 @@ func newTalk(t testing.TB, net *nodetest.Net, a, b *nodetest.Person, texts int, 
 	t.Helper()
 	k := &talk{t: t, net: net, texts: texts, pace: pace}
 	for i, p := range []*nodetest.Person{a, b} {
-		k.ends[i] = &talker{Person: p, heard: map[string]bool{}}
+		with := []*nodetest.Person{b, a}[i].Name
+		k.ends[i] = &talker{Person: p, with: with, heard: map[string]bool{}, before: lastPosition(t, p, with)}
 		k.ends[i].listen(t)
 	}
 	return k
 }
 
+func lastPosition(t testing.TB, p *nodetest.Person, with string) uint64 {
+	t.Helper()
+	page, err := p.History(t.Context(), with, 0, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(page) == 0 {
+		return 0
+	}
+	return page[0].Position
+}
+
 // begin lets both ends write; end waits for that.
 func (k *talk) begin() {
-	for i, from := range k.ends {
-		to := k.ends[1-i].Name
-		turns := make(chan int)
+	for _, from := range k.ends {
+		turns := make(chan turn)
 		k.group.Go(func() { k.paced(turns) })
 		for range talkers {
 			k.group.Go(func() {
-				for i := range turns {
-					k.write(from, to, i)
+				for t := range turns {
+					k.write(from, t)
 				}
 			})
 		}
 	}
 }
 
-func (k *talk) paced(turns chan<- int) {
+// turn is a message and when it is due. Its latency counts from then, also if
+// nobody was free to write it.
+type turn struct {
+	i   int
+	due time.Time
+}
+
+func (k *talk) paced(turns chan<- turn) {
 	defer close(turns)
-	begun := time.Now()
+	due := time.Now()
 	for i := range k.texts {
-		time.Sleep(time.Until(begun.Add(time.Duration(i) * k.pace)))
-		turns <- i
+		if k.pace == 0 {
+			due = time.Now()
+		}
+		time.Sleep(time.Until(due))
+		turns <- turn{i, due}
+		due = due.Add(k.pace)
 	}
 }
 
 var padding = strings.Repeat("x", 200)
 
-func (k *talk) write(from *talker, to string, i int) {
-	text := fmt.Sprintf("%s %d %d %s", from.Name, i, time.Now().UnixNano(), padding)
+func (k *talk) write(from *talker, t turn) {
+	text := fmt.Sprintf("%s %d %d %s", from.Name, t.i, t.due.UnixNano(), padding)
 	for {
-		_, err := from.Send(k.t.Context(), api.SendRequest{To: to, Text: text})
+		_, err := from.Send(k.t.Context(), api.SendRequest{To: from.with, Text: text})
 		if codeOf(err) == api.ErrFull { // the queue is bounded
 			time.Sleep(time.Millisecond)
 			continue
@@ -128,14 +153,12 @@ func (p *talker) hear(e api.Event) {
 	case e.Kind == "message" && e.Message.State == api.Received && !p.heard[e.Message.ID]:
 		p.heard[e.Message.ID] = true
 		now := time.Now()
-		_, _, sent := parseText(e.Message.Text)
+		var author string
+		var i int
+		var sent int64
+		fmt.Sscan(e.Message.Text, &author, &i, &sent)
 		p.times = append(p.times, arrival{now, now.Sub(time.Unix(0, sent))})
 	}
-}
-
-func parseText(text string) (author string, i int, sent int64) {
-	fmt.Sscan(text, &author, &i, &sent)
-	return author, i, sent
 }
 
 func (p *talker) count() int {
@@ -157,8 +180,8 @@ func (k *talk) end() {
 	k.t.Helper()
 	k.group.Wait()
 	k.reached(1)
-	for i, p := range k.ends {
-		shown := p.shown(k.t, k.ends[1-i].Name)
+	for _, p := range k.ends {
+		shown := p.shown(k.t)
 		if shown[""] > 0 || len(shown) != k.texts {
 			k.t.Errorf("%s has %d different texts and %d gaps, want %d texts", p.Name, len(shown), shown[""], k.texts)
 		}
@@ -176,11 +199,11 @@ func (k *talk) end() {
 }
 
 // shown counts each text that a conversation shows of the other. A gap is "".
-func (p *talker) shown(t testing.TB, with string) map[string]int {
+func (p *talker) shown(t testing.TB) map[string]int {
 	t.Helper()
 	count := map[string]int{}
-	for after := uint64(0); ; {
-		page, err := p.HistoryAfter(t.Context(), with, after, 1000)
+	for after := p.before; ; {
+		page, err := p.HistoryAfter(t.Context(), p.with, after, 1000)
 		if err != nil {
 			t.Fatal(err)
 		}
