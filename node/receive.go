@@ -33,18 +33,21 @@ func (n *Node) receive(ctx context.Context, from *device, envs [][]byte, via eng
 // opensTogether tells how many envelopes from the front to open before the
 // next commit. A burst that begins a session carries its opening in every
 // envelope, and opening one costs 5 ms until the session is known: so the first
-// is committed before the second is looked at.
+// is committed before the second is looked at. It would also be charged to the
+// few openings that a device has.
 func opensTogether(envs [][]byte, committed map[protocol.SessionID]bool) int {
 	fresh := map[protocol.SessionID]bool{}
 	for i, env := range envs {
 		id, opening, err := session.PeekSession(env)
-		if err != nil || !opening || committed[id] {
+		if err != nil || !opening {
 			continue
 		}
 		if fresh[id] {
 			return i
 		}
-		fresh[id], committed[id] = true, true
+		if !committed[id] {
+			fresh[id], committed[id] = true, true
+		}
 	}
 	return len(envs)
 }

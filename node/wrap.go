@@ -21,9 +21,12 @@ const (
 func (n *Node) runRotate(ctx context.Context) error {
 	for {
 		wait := rotateEvery
-		err := n.kv.Rotate(ctx)
+		damaged, err := n.kv.Rotate(ctx)
 		if ctx.Err() != nil {
 			return nil
+		}
+		if damaged > 0 {
+			n.log.Error("the store is damaged", "rows of keys and sessions that nobody can read", damaged, "see", "parley keys doctor")
 		}
 		if err != nil {
 			n.log.Error("wrap key not replaced", "err", err, "again", rotateRetry)
