@@ -29,6 +29,7 @@ var told = []struct {
 	{engine.ErrNoAccountKey, api.ErrConflict, "use another of your devices for this"},
 	{engine.ErrBadDeviceName, api.ErrBadInput, ""},
 	{engine.ErrRecovered, api.ErrConflict, "parley verify NAME"},
+	{engine.ErrNoComparison, api.ErrNotFound, "parley verify NAME --emoji"},
 	{engine.ErrNotFound, api.ErrNotFound, "parley contacts"},
 	{engine.ErrNotContact, api.ErrNotFound, "parley add NAME"},
 	{engine.ErrNotAccepted, api.ErrNotAccepted, "wait for their answer: parley contacts"},

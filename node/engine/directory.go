@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -320,7 +321,7 @@ func (w *work) revoked(p *peerRow, id protocol.AccountID, device protocol.Device
 		return err
 	}
 	d.revoked = true
-	if err := w.stopSharing(device); err != nil {
+	if err := errors.Join(w.stopSharing(device), w.dropComparison(id, &device)); err != nil {
 		return err
 	}
 	for _, s := range slices.Clone(d.sessions) {

@@ -44,6 +44,7 @@ var (
 	ErrNotAccepted    = errors.New("the contact has not accepted yet")
 	ErrBlocked        = errors.New("the contact is blocked")
 	ErrRecovered      = errors.New("the contact's account was recovered: verify them again, or accept the change")
+	ErrNoComparison   = errors.New("there are no emoji to compare with this contact now")
 	ErrSelf           = errors.New("that is this account")
 	ErrTooMany        = errors.New("too many contacts")
 	ErrTooLong        = errors.New("text too long")

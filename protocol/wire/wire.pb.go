@@ -884,7 +884,9 @@ type Compare struct {
 	Id            []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`                 // 16; of this comparison, chosen by who began it
 	Commitment    []byte                 `protobuf:"bytes,2,opt,name=commitment,proto3" json:"commitment,omitempty"` // first step: SHA-256 over the nonce of who began
 	Nonce         []byte                 `protobuf:"bytes,3,opt,name=nonce,proto3" json:"nonce,omitempty"`           // second step: of the other; third: of who began; 32
-	Cancel        bool                   `protobuf:"varint,4,opt,name=cancel,proto3" json:"cancel,omitempty"`
+	Cancel        bool                   `protobuf:"varint,4,opt,name=cancel,proto3" json:"cancel,omitempty"`        // it is over, without a result
+	Match         bool                   `protobuf:"varint,5,opt,name=match,proto3" json:"match,omitempty"`          // fourth step, of each: a person said that both see the same
+	Differ        bool                   `protobuf:"varint,6,opt,name=differ,proto3" json:"differ,omitempty"`        // instead: a person said that they do not
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -943,6 +945,20 @@ func (x *Compare) GetNonce() []byte {
 func (x *Compare) GetCancel() bool {
 	if x != nil {
 		return x.Cancel
+	}
+	return false
+}
+
+func (x *Compare) GetMatch() bool {
+	if x != nil {
+		return x.Match
+	}
+	return false
+}
+
+func (x *Compare) GetDiffer() bool {
+	if x != nil {
+		return x.Differ
 	}
 	return false
 }
@@ -4102,14 +4118,16 @@ const file_wire_proto_rawDesc = "" +
 	"\x05state\x18\a \x01(\rR\x05state\" \n" +
 	"\n" +
 	"AccountKey\x12\x12\n" +
-	"\x04seed\x18\x01 \x01(\fR\x04seed\"g\n" +
+	"\x04seed\x18\x01 \x01(\fR\x04seed\"\x95\x01\n" +
 	"\aCompare\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x1e\n" +
 	"\n" +
 	"commitment\x18\x02 \x01(\fR\n" +
 	"commitment\x12\x14\n" +
 	"\x05nonce\x18\x03 \x01(\fR\x05nonce\x12\x16\n" +
-	"\x06cancel\x18\x04 \x01(\bR\x06cancel\";\n" +
+	"\x06cancel\x18\x04 \x01(\bR\x06cancel\x12\x14\n" +
+	"\x05match\x18\x05 \x01(\bR\x05match\x12\x16\n" +
+	"\x06differ\x18\x06 \x01(\bR\x06differ\";\n" +
 	"\aReceipt\x12\x1c\n" +
 	"\tdelivered\x18\x01 \x03(\fR\tdelivered\x12\x12\n" +
 	"\x04read\x18\x02 \x03(\fR\x04read\"'\n" +
