@@ -28,7 +28,7 @@ var told = []struct {
 	{engine.ErrTooManyDevices, api.ErrConflict, "parley device revoke DEVICE"},
 	{engine.ErrNoAccountKey, api.ErrConflict, "use another of your devices for this"},
 	{engine.ErrBadDeviceName, api.ErrBadInput, ""},
-	{engine.ErrRecovered, api.ErrConflict, "parley verify NAME"},
+	{engine.ErrRecovered, api.ErrConflict, "parley verify NAME; or, without comparing: parley verify NAME --accept"},
 	{engine.ErrNoComparison, api.ErrNotFound, "parley verify NAME --emoji"},
 	{engine.ErrNotFound, api.ErrNotFound, "parley contacts"},
 	{engine.ErrNotContact, api.ErrNotFound, "parley add NAME"},
