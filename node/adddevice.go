@@ -238,15 +238,13 @@ func (n *Node) showAdded(ctx context.Context, device protocol.DeviceID, show fun
 	return engine.ErrNotFound
 }
 
-// encodeMembership leaves the chains of contacts out if all would be too much:
+// encodeMembership leaves the recovery key out, which is on as few devices as can
+// be until the user has its words. It leaves the chains of contacts out if all would be too much:
 // the new device then asks the directory for them.
 func encodeMembership(m engine.Membership) ([]byte, error) {
 	w := &wire.Membership{
 		Name: m.Name, Display: m.Display, HomePeer: m.Home.Peer, HomeAddrs: m.Home.Addrs,
 		Chain: m.Chain, AccountKey: m.AIK.Bytes(), Contacts: m.Contacts,
-	}
-	if m.RK != nil {
-		w.RecoveryKey = m.RK.Bytes()
 	}
 	text, err := proto.Marshal(w)
 	if err != nil || len(text) <= pairing.MaxAnswer {

@@ -38,7 +38,7 @@ var told = []struct {
 	{engine.ErrQueueFull, api.ErrFull, "parley status"},
 	{engine.ErrTooMany, api.ErrFull, "parley remove NAME"},
 	{engine.ErrConflict, api.ErrConflict, ""},
-	{engine.ErrNoDevice, api.ErrConflict, ""},
+	{engine.ErrNoDevice, api.ErrConflict, "write again when they are back: parley recover brings an account back to its owner"},
 	{engine.ErrSelf, api.ErrBadInput, ""},
 	{engine.ErrTooLong, api.ErrBadInput, ""},
 	{engine.ErrBadText, api.ErrBadInput, ""},

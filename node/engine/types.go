@@ -94,6 +94,7 @@ const (
 	NoticePrekeyReset    = "prekey_reset"    // the rendezvous had another stock than ours; it was replaced
 	NoticeDeviceAdded    = "device_added"    // a contact, or this account, has a new device
 	NoticeDeviceRevoked  = "device_revoked"  // a device of a contact, or of this account, was revoked
+	NoticeNoDevice       = "no_device"       // a contact's account has no device left
 	NoticeRecovered      = "recovered"       // a contact's account was recovered: all its devices are new
 	NoticePast           = "history_shared"  // another device of ours has sent all its history
 	NoticeRepaired       = "repaired"        // a session was replaced because messages did not open
