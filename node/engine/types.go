@@ -100,6 +100,7 @@ const (
 	NoticeRepaired       = "repaired"        // a session was replaced because messages did not open
 	NoticeRevoked        = "revoked"         // this device was revoked, or its account closed
 	NoticeReborn         = "reborn"          // this device became a new one, since its store was copied or set back
+	NoticeChainReturned  = "chain_returned"  // the rendezvous had lost statements of this account and got them back
 	NoticeNoAccountKey   = "no_account_key"  // the account key in force did not come to this device
 
 	NoticeCompareOffered  = "compare_offered"  // a contact wants to compare emoji
