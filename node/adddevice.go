@@ -236,13 +236,12 @@ func (n *Node) showAdded(ctx context.Context, device protocol.DeviceID, show fun
 
 // encodeMembership leaves out the contacts for which there is no room: the new
 // device is told of all of them again, one by one, when it is there.
+// The recovery key stays out: it is on as few devices as can be until the user
+// has its words.
 func encodeMembership(m engine.Membership) ([]byte, error) {
 	w := &wire.Membership{
 		Name: m.Name, Display: m.Display, HomePeer: m.Home.Peer, HomeAddrs: m.Home.Addrs,
 		Chain: m.Chain, AccountKey: m.AIK.Bytes(),
-	}
-	if m.RK != nil {
-		w.RecoveryKey = m.RK.Bytes()
 	}
 	left := pairing.MaxAnswer - proto.Size(w)
 	for _, incoming := range []bool{false, true} { // strangers' requests only if there is room

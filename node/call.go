@@ -44,6 +44,24 @@ func (h *home) ask(ctx context.Context, req *wire.Request) (*wire.Response, erro
 	return resp, refusalIn(resp)
 }
 
+// answersTime is how long the rendezvous lets a connection stand after its goodbye.
+const answersTime = time.Second
+
+// awaitAnswers waits until the calls that are running have their answers, when the
+// connection is about to end: one of them may be why.
+func (h *home) awaitAnswers(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, answersTime)
+	defer cancel()
+	for range cap(h.calls) {
+		select {
+		case h.calls <- struct{}{}:
+			defer func() { <-h.calls }()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // exchange makes one stream of a call.
 func (h *home) exchange(ctx context.Context, req *wire.Request) (*wire.Response, error) {
 	s, err := h.n.host.NewStream(onlyConnected(ctx), h.info.ID, protocol.CallProtocol)

@@ -55,6 +55,9 @@ func TestIM05_LinkedDevice(t *testing.T) {
 		return true
 	})
 
+	if _, err := desk.RecoveryWords(t.Context()); codeOf(err) != api.ErrConflict {
+		t.Errorf("the recovery words on a device that was added: %v", err)
+	}
 	if _, err := alice.RevokeDevice(t.Context(), "desk", "lost"); err != nil {
 		t.Fatal(err)
 	}

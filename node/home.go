@@ -34,7 +34,10 @@ const (
 // cannot be reached.
 var ErrOffline = errors.New("the rendezvous cannot be reached")
 
-var errMoved = errors.New("the network changed")
+var (
+	errMoved    = errors.New("the network changed")
+	errReturned = errors.New("the rendezvous had lost this device, and has it again")
+)
 
 // home is the standing connection to the rendezvous: connect, link, relay
 // reservation; and again whenever it breaks.
@@ -137,6 +140,8 @@ func (h *home) session(ctx context.Context) (welcomed bool, err error) {
 		return false, h.n.becomeNewDevice(ctx, err)
 	case code == protocol.Revoked:
 		return false, errors.Join(err, h.n.fetchOwnChain(ctx)) // the chain must say so too
+	case code == protocol.NotMember && h.n.returnChain(ctx) == nil:
+		return false, errReturned
 	case err == nil:
 		err = h.n.catchUp(ctx, w)
 	}

@@ -114,6 +114,7 @@ func (l *link) listen(ctx context.Context) error {
 			l.answer.push()
 		}
 		if hint.GetBye() != 0 {
+			l.h.awaitAnswers(ctx)
 			return &protocol.Error{Code: protocol.Code(hint.GetBye()), RetryAfter: retryAfter(hint.GetRetryAfterMs())}
 		}
 		if err := l.h.hint(ctx, hint); err != nil {

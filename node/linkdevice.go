@@ -152,13 +152,6 @@ func decodeMembership(text []byte) (m engine.Membership, err error) {
 	if m.AIK, err = key.ParseAccount(w.GetAccountKey()); err != nil {
 		return m, fmt.Errorf("read the account key: %w", err)
 	}
-	if len(w.GetRecoveryKey()) > 0 {
-		rk, err := key.ParseRecovery(w.GetRecoveryKey())
-		if err != nil {
-			return m, fmt.Errorf("read the recovery key: %w", err)
-		}
-		m.RK = &rk
-	}
 	return m, nil
 }
 

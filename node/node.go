@@ -79,6 +79,7 @@ type Node struct {
 	ticks   nudge // Tick may be due
 	ended   nudge // this device was revoked
 	burned  atomic.Bool
+	wraps   wraps
 
 	chainMu sync.Mutex // one change of our own chain at a time
 	adding  adding     // a device that is being added

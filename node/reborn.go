@@ -108,6 +108,10 @@ func (n *Node) retire(ctx context.Context) error {
 		return nil
 	case <-n.ended:
 	}
+	if n.burned.Load() { // there is nothing left to destroy, and the caller of Burn waits for its answer
+		<-ctx.Done()
+		return nil
+	}
 	n.log.Warn("this device was revoked: its keys are destroyed")
 	for more := true; more; {
 		err := n.kv.Update(ctx, func(tx store.Tx) (err error) {

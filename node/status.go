@@ -127,6 +127,11 @@ func (n *Node) addProblems(s *api.Status, refusal *protocol.Error, stale []proto
 	if len(stale) > 0 && !s.Rendezvous.Up {
 		add(askHost, "The keys of %d contacts were not confirmed for more than a day. That is done when the rendezvous can be reached.", len(stale))
 	}
+	for _, k := range s.Contacts {
+		if k.KeyChanged {
+			add("parley verify "+k.Name, "Nothing is sent to %s: their account was recovered, and it may not be them any more. Verify them again, or go on without: parley verify %s --accept", k.Name, k.Name)
+		}
+	}
 	if s.Waiting > 0 {
 		add("parley contacts", "%d messages wait for keys of their recipients. They go out as soon as the rendezvous has them.", s.Waiting)
 	}

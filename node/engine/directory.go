@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -263,7 +264,7 @@ func (w *work) learnDevices(p *peerRow, a answer) error {
 			}
 		}
 		fresh = append(fresh, device)
-		if len(old) > 0 && p.relation == Accepted {
+		if !first && p.relation == Accepted {
 			if err := w.notice(NoticeDeviceAdded, id, fmt.Sprintf("%s has a new device, %q", p.name, cert.Name)); err != nil {
 				return err
 			}
@@ -281,7 +282,14 @@ func (w *work) learnDevices(p *peerRow, a answer) error {
 			return err
 		}
 	}
-	return nil
+	if len(old) == 0 || len(a.chain.Devices(time.Time{})) > 0 || p.relation != Accepted {
+		return nil
+	}
+	text := fmt.Sprintf("%s has no device any more: nobody reads what is sent there until they bring their account back", p.name)
+	if a.chain.Closed() {
+		text = fmt.Sprintf("%s has closed their account: nobody reads what is sent there", p.name)
+	}
+	return w.notice(NoticeNoDevice, id, text)
 }
 
 func headOf(chain *account.Chain) (head [16]byte) {
@@ -326,7 +334,7 @@ func (w *work) revoked(p *peerRow, id protocol.AccountID, device protocol.Device
 		return err
 	}
 	d.revoked = true
-	if err := w.stopSharing(device); err != nil {
+	if err := errors.Join(w.stopSharing(device), w.dropComparison(id, &device)); err != nil {
 		return err
 	}
 	for _, s := range slices.Clone(d.sessions) {
@@ -337,7 +345,7 @@ func (w *work) revoked(p *peerRow, id protocol.AccountID, device protocol.Device
 	if err := w.purge(device, d); err != nil {
 		return err
 	}
-	if p.relation != Accepted {
+	if p.relation != Accepted || len(p.devices) == 0 {
 		return nil
 	}
 	return w.notice(NoticeDeviceRevoked, id, fmt.Sprintf("a device of %s was revoked: %s", p.name, short(device)))

@@ -35,7 +35,6 @@ var (
 	ErrSwapping       = errors.New("this device is being replaced by a new one")
 	ErrTooManyDevices = fmt.Errorf("the account has %d devices already: revoke one", protocol.MaxDevices)
 	ErrThisDevice     = errors.New("that is this device")
-	ErrLastDevice     = errors.New("that is the only device of the account")
 	ErrBadMembership  = errors.New("the membership does not fit this device")
 	ErrBadRequest     = errors.New("not a device request")
 	ErrBadDeviceName  = fmt.Errorf("names of devices are at most %d bytes, without control characters", protocol.MaxDisplay)
@@ -44,6 +43,7 @@ var (
 	ErrNotAccepted    = errors.New("the contact has not accepted yet")
 	ErrBlocked        = errors.New("the contact is blocked")
 	ErrRecovered      = errors.New("the contact's account was recovered: verify them again, or accept the change")
+	ErrNoComparison   = errors.New("there are no emoji to compare with this contact now")
 	ErrSelf           = errors.New("that is this account")
 	ErrTooMany        = errors.New("too many contacts")
 	ErrTooLong        = errors.New("text too long")
@@ -51,7 +51,7 @@ var (
 	ErrBadName        = errors.New("names are 3 to 32 characters of a-z, 0-9 and _")
 	ErrConflict       = errors.New("the message id was used for something else")
 	ErrQueueFull      = errors.New("too many messages are waiting for this contact")
-	ErrNoDevice       = errors.New("the contact has no valid device")
+	ErrNoDevice       = errors.New("the contact has no device now: nobody would read it")
 	ErrStaleDirectory = errors.New("the contact's keys were not confirmed for too long")
 
 	// Errors of directory answers. Each is an alarm: the rendezvous, or
