@@ -9,6 +9,7 @@ import (
 	"github.com/parley-chat/parley/node/api"
 	"github.com/parley-chat/parley/node/engine"
 	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/account"
 	"github.com/parley-chat/parley/protocol/pairing"
 	"github.com/parley-chat/parley/store"
 )
@@ -25,6 +26,7 @@ var told = []struct {
 	{errPairingEnded, api.ErrTimeout, "get a new code: parley device add"},
 	{errAnotherAdded, api.ErrConflict, "finish it first, or wait five minutes"},
 	{errNobodyAsks, api.ErrConflict, "get a new code: parley device add"},
+	{account.ErrFull, api.ErrFull, "recover the account with your 24 words, in another folder: parley --dir NEW recover INVITE NAME"},
 	{engine.ErrTooManyDevices, api.ErrConflict, "parley device revoke DEVICE"},
 	{engine.ErrNoAccountKey, api.ErrConflict, "use another of your devices for this"},
 	{engine.ErrBadDeviceName, api.ErrBadInput, ""},

@@ -13,6 +13,7 @@ import (
 	"github.com/parley-chat/parley/node/engine"
 	"github.com/parley-chat/parley/node/vault"
 	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/account"
 	"github.com/parley-chat/parley/protocol/invite"
 	"github.com/parley-chat/parley/protocol/pairing"
 	"github.com/parley-chat/parley/store"
@@ -130,6 +131,7 @@ var knownErrors = []struct {
 	{backup.ErrWrongSecret, exitLocked, "nothing was changed; try again"},
 	{backup.ErrDamaged, exitError, "nothing was changed; try another copy of it"},
 	{backup.ErrNewer, exitError, "update Parley"},
+	{account.ErrFull, exitError, "recover the account with your 24 words, in another folder: parley --dir NEW recover INVITE NAME"},
 	{engine.ErrTooManyDevices, exitConflict, "end a device that you no longer use, then try again"},
 	{vault.ErrDamaged, exitError, "restore the file \"vault\" of the data directory from a backup"},
 	{store.ErrLocked, exitConflict, "another process works in this directory: parley status, or parley down"},

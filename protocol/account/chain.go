@@ -24,7 +24,19 @@ type Chain struct {
 	isClosed bool
 
 	recoveries int // account keys that the recovery key put in place
+	room       int // bytes that the chain may have by statements of the account key
 }
+
+const (
+	// accountRoom is what statements of the account key may fill: about a hundred
+	// renewals with the longest names.
+	accountRoom = 48 << 10 // bytes
+
+	// recoveryRoom is what a recovery makes room for, itself included. The
+	// longest one has 3036 bytes: it revokes protocol.MaxDevices devices and
+	// adds one.
+	recoveryRoom = 4 << 10 // bytes
+)
 
 type device struct {
 	id      protocol.DeviceID

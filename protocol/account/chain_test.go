@@ -331,25 +331,6 @@ func TestDeviceLimit(t *testing.T) {
 	o.addDevice(t, "in its place")
 }
 
-func TestChainSizeLimit(t *testing.T) {
-	o := newOwner(t)
-	cert := o.addDevice(t, "laptop")
-	for {
-		next, err := o.chain.AddDevice(start, o.aik, cert)
-		if err != nil {
-			if len(o.chain.Bytes()) < protocol.MaxChain-1000 {
-				t.Fatal(err)
-			}
-			break
-		}
-		o.chain = next
-	}
-	reparse(t, o.chain)
-	if _, err := ParseChain(make([]byte, protocol.MaxChain+1)); !errors.Is(err, ErrMalformed) {
-		t.Errorf("too long: %v", err)
-	}
-}
-
 // Any change of any byte, and any cut but between statements, is refused.
 func TestChainDamaged(t *testing.T) {
 	o := newOwner(t)
