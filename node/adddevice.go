@@ -21,8 +21,11 @@ import (
 	"github.com/parley-chat/parley/store"
 )
 
+// ErrPairingEnded is returned when the other machine went away while a device was
+// being added.
+var ErrPairingEnded = errors.New("the other device has gone, or took too long")
+
 var (
-	errPairingEnded = errors.New("the other device has gone")
 	errAnotherAdded = errors.New("another device is being added right now")
 	errNobodyAsks   = errors.New("no device waits for this answer any more")
 )
@@ -170,7 +173,7 @@ func (n *Node) awaitRequest(p *pairStream, old *pairing.Sponsor) (asked pairing.
 		return asked, err
 	}
 	if !joined.GetReady() {
-		return asked, errPairingEnded
+		return asked, ErrPairingEnded
 	}
 	frame, err := p.receive()
 	if err != nil {

@@ -212,12 +212,11 @@ func (h *home) isUp() bool {
 }
 
 // links returns the state of the connection and of the relay reservation, and
-// the refusal that keeps us away, if it is one.
-func (h *home) links() (link, relay api.Link, refusal *protocol.Error) {
+// why there is no connection.
+func (h *home) links() (link, relay api.Link, reason error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	refusal, _ = errors.AsType[*protocol.Error](h.reason)
-	return h.state, h.relay, refusal
+	return h.state, h.relay, h.reason
 }
 
 // skew is our clock minus the rendezvous's, zero while unknown.

@@ -14,7 +14,7 @@ import (
 func (p *program) deviceCommands() []*cli.Command {
 	return []*cli.Command{
 		{
-			Name: "device", Category: "Devices", Usage: "your laptops: add one, rename one, end one",
+			Name: "device", Category: "Devices", Usage: "your other computers: add one, rename one, end one",
 			Subcommands: []*cli.Command{
 				{
 					Name: "add", Usage: "add another computer to your account",
@@ -36,7 +36,7 @@ func (p *program) deviceCommands() []*cli.Command {
 					Name: "revoke", ArgsUsage: "DEVICE", Usage: "end a device for good: lost, stolen or no longer used",
 					Description: "The device can read nothing that is written from now on, here and with your contacts, and cannot come back.\nDEVICE is its name, or its id or the beginning of it.",
 					Flags: []cli.Flag{
-						&cli.StringFlag{Name: "reason", Usage: "retired, lost or compromised", Value: "lost"},
+						&cli.StringFlag{Name: "reason", Usage: "`WHY`: retired, lost or compromised", Value: "lost"},
 						&cli.BoolFlag{Name: "yes", Usage: "do not ask"},
 					},
 					Action: asking(1, 1, p.revokeDevice),
@@ -157,7 +157,7 @@ func (p *program) revokeDevice(c *cli.Context, client *api.Client) error {
 	device := c.Args().First()
 	if !c.Bool("yes") {
 		if !p.interactive() {
-			return usageError("a device that is revoked cannot come back, and nobody is here to ask").hint("--yes")
+			return usageError("a device that is revoked cannot come back, and nobody is here to ask").hint("--yes does it without asking")
 		}
 		yes, err := p.confirm(c, "Revoke "+display.Clean(device)+" for good? Type yes: ")
 		if err != nil {
@@ -194,7 +194,7 @@ func (p *program) burnCommand() *cli.Command {
 func (p *program) burn(c *cli.Context, client *api.Client) error {
 	if !c.Bool("yes") {
 		if !p.interactive() {
-			return usageError("burned keys do not come back, and nobody is here to ask").hint("--yes")
+			return usageError("burned keys do not come back, and nobody is here to ask").hint("--yes does it without asking")
 		}
 		p.warnOfLoss(c, client)
 		yes, err := p.confirm(c, "Destroy all keys and messages on this device? Type yes: ")
