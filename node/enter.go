@@ -63,7 +63,7 @@ func Enter(ctx context.Context, p EnterParams) (who api.Whoami, err error) {
 	if _, err := homeInfo(e.home); err != nil {
 		return who, err
 	}
-	if err := e.open(ctx); err != nil {
+	if err := e.open(); err != nil {
 		return who, err
 	}
 	defer func() { err = errors.Join(err, e.kv.Close()) }()
@@ -87,9 +87,8 @@ type entry struct {
 }
 
 // open makes the folder, or opens that of an attempt that was cut off.
-func (e *entry) open(ctx context.Context) (err error) {
-	_, _, err = vault.Kind(e.p.Dir)
-	if errors.Is(err, vault.ErrNoVault) {
+func (e *entry) open() error {
+	if _, _, err := vault.Kind(e.p.Dir); errors.Is(err, vault.ErrNoVault) {
 		list, err := os.ReadDir(e.p.Dir)
 		if err == nil && len(list) > 0 {
 			return ErrNotEmpty
@@ -97,46 +96,19 @@ func (e *entry) open(ctx context.Context) (err error) {
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("look into the folder: %w", err)
 		}
-		if err := vault.Create(e.p.Dir, e.p.Secret); err != nil {
-			return fmt.Errorf("make vault: %w", err)
-		}
-	} else if err != nil {
-		return err
 	}
-	e.kv, err = openStore(e.p.Dir, e.p.Secret, e.log)
+	kv, err := openFolder(e.p.Dir, e.p.Secret, e.log)
+	e.kv = kv
 	return err
 }
 
 // prepare makes the keys of the device, once.
-func (e *entry) prepare(ctx context.Context) error {
-	err := e.kv.View(ctx, func(tx store.Tx) (err error) {
-		if e.pending, err = engine.GetPending(tx); err != nil || e.pending != nil {
-			return err
-		}
-		if _, err = engine.Load(tx); err == nil {
-			return ErrNotEmpty
-		}
-		if errors.Is(err, engine.ErrNoIdentity) {
-			return nil
-		}
-		return err
-	})
-	if err != nil || e.pending != nil {
-		return err
+func (e *entry) prepare(ctx context.Context) (err error) {
+	e.pending, err = preparePending(ctx, e.kv, e.p.DeviceName)
+	if errors.Is(err, ErrJoined) || err == nil && len(e.pending.Given) > 0 {
+		return ErrNotEmpty
 	}
-	newcomer, err := engine.NewNewcomer(time.Now(), e.p.DeviceName)
-	if err != nil {
-		return err
-	}
-	return e.keep(ctx, &engine.Pending{Newcomer: newcomer})
-}
-
-func (e *entry) keep(ctx context.Context, p *engine.Pending) error {
-	if err := e.kv.Update(ctx, func(tx store.Tx) error { return engine.SetPending(tx, p) }); err != nil {
-		return fmt.Errorf("store the new device: %w", err)
-	}
-	e.pending = p
-	return nil
+	return err
 }
 
 // entryTries is how often somebody else may change the account between our
@@ -144,27 +116,23 @@ func (e *entry) keep(ctx context.Context, p *engine.Pending) error {
 const entryTries = 5
 
 // certify gets the device into the account's chain at the rendezvous.
-func (e *entry) certify(ctx context.Context) error {
+func (e *entry) certify(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
-	h, err := dialHome(ctx, e.log, e.pending.Newcomer.Host, e.home)
+	s, err := meet(ctx, e.log, e.pending.Newcomer.Host, e.home)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err := h.n.host.Close(); err != nil {
-			e.log.Warn("connection not closed", "err", err)
-		}
-	}()
+	defer func() { err = errors.Join(err, s.close()) }()
 	for range entryTries {
-		chain, err := e.fetch(ctx, h)
+		chain, err := e.fetch(ctx, s)
 		if err != nil {
 			return err
 		}
 		if err := e.plan(ctx, chain); err != nil {
 			return err
 		}
-		err = ask(ctx, h, &wire.Request{Call: &wire.Request_UpdateChain{UpdateChain: &wire.UpdateChain{Chain: e.pending.Chain}}}, nil)
+		_, err = s.call(ctx, updateChain(e.pending.Chain))
 		if protocol.CodeOf(err) == protocol.ChainConflict {
 			continue
 		}
@@ -177,11 +145,11 @@ func (e *entry) certify(ctx context.Context) error {
 }
 
 // fetch gets the account's chain, and checks that it is the account's.
-func (e *entry) fetch(ctx context.Context, h *home) (*account.Chain, error) {
-	found := &wire.Found{}
+func (e *entry) fetch(ctx context.Context, s *stranger) (*account.Chain, error) {
+	var resp *wire.Response
 	err := ErrKeyReplaced
-	for _, req := range e.requests(h) {
-		err = ask(ctx, h, &wire.Request{Call: &wire.Request_FetchChain{FetchChain: req}}, func(r *wire.Response) { found = r.GetFound() })
+	for _, req := range e.requests(s.h) {
+		resp, err = s.call(ctx, &wire.Request{Call: &wire.Request_FetchChain{FetchChain: req}})
 		if protocol.CodeOf(err) != protocol.NotOwner {
 			break
 		}
@@ -190,6 +158,7 @@ func (e *entry) fetch(ctx context.Context, h *home) (*account.Chain, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ask for the account: %w", err)
 	}
+	found := resp.GetFound()
 	chain, err := account.ParseChain(found.GetChain())
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", engine.ErrBadAnswer, err)
@@ -251,7 +220,7 @@ func (e *entry) check(c *account.Chain) error {
 			return fmt.Errorf("%w: not the account of the backup", engine.ErrChainFork)
 		}
 	}
-	if e.p.Words != nil && e.p.Words.Public() != c.Recovery() {
+	if e.p.Words != nil && e.p.Words.Public() != c.Recovery() && !e.recovered(c) {
 		return fmt.Errorf("%w: another recovery key", ErrKeyReplaced)
 	}
 	if len(e.pending.Chain) > 0 {
@@ -269,6 +238,12 @@ func (e *entry) check(c *account.Chain) error {
 	return nil
 }
 
+// recovered tells whether it was an earlier attempt of ours that recovered the
+// account: then the words have served.
+func (e *entry) recovered(c *account.Chain) bool {
+	return e.pending.RK != nil && e.pending.RK.Public() == c.Recovery()
+}
+
 // plan stores the chain that is to be uploaded, with its key. One that has this
 // device already is uploaded as it is: that is no change.
 func (e *entry) plan(ctx context.Context, c *account.Chain) error {
@@ -283,10 +258,12 @@ func (e *entry) plan(ctx context.Context, c *account.Chain) error {
 	_, certified := c.Device(request.Device(c.Account()))
 	var err error
 	switch {
-	case certified && inForce != nil:
-		next.AIK = *inForce
+	case certified && inForce != nil && (e.p.Words == nil || e.recovered(c)):
+		next.AIK, next.RK = *inForce, e.pending.RK
 	case e.p.Words != nil:
-		c, next.AIK, err = engine.RecoverAccount(time.Now(), c, *e.p.Words, request)
+		var got engine.Recovered
+		got, err = engine.RecoverAccount(time.Now(), c, *e.p.Words, request)
+		c, next.AIK, next.RK = got.Chain, got.AIK, &got.RK
 	case inForce != nil:
 		next.AIK = *inForce
 		c, err = engine.CertifyDevice(time.Now(), c, *inForce, request)
@@ -300,61 +277,27 @@ func (e *entry) plan(ctx context.Context, c *account.Chain) error {
 	if bytes.Equal(next.Chain, e.pending.Chain) {
 		return nil
 	}
-	return e.keep(ctx, next)
+	e.pending = next
+	return setPending(ctx, e.kv, next)
 }
 
 // settle fills the store, and says that the device is ready.
 func (e *entry) settle(ctx context.Context) (who api.Whoami, err error) {
-	m := engine.Membership{Name: e.name, Home: e.home, Chain: e.pending.Chain, AIK: e.pending.AIK}
+	m := engine.Membership{Name: e.name, Home: e.home, Chain: e.pending.Chain, AIK: e.pending.AIK, RK: e.pending.RK}
 	if b := e.p.Backup; b != nil {
 		m.Display = b.Member.Display
-		if chain, err := account.ParseChain(m.Chain); err == nil && e.p.Words == nil && b.Member.RK != nil && b.Member.RK.Public() == chain.Recovery() {
+		if chain, err := account.ParseChain(m.Chain); err == nil && b.Member.RK != nil && b.Member.RK.Public() == chain.Recovery() {
 			m.RK = b.Member.RK // its words were not confirmed yet
 		}
 	}
-	var eng *engine.Engine
-	err = e.kv.Update(ctx, func(tx store.Tx) error {
-		err := engine.InitMember(tx, time.Now(), e.pending.Newcomer, m)
-		if err != nil && !errors.Is(err, engine.ErrExists) {
-			return err
+	id, err := becomeMember(ctx, e.kv, e.pending.Newcomer, m, func(eng *engine.Engine) error {
+		if e.p.Backup == nil {
+			return nil
 		}
-		eng, err = engine.Load(tx)
-		return err
+		return e.p.Backup.Fill(ctx, e.kv, eng, time.Now())
 	})
 	if err != nil {
-		return who, fmt.Errorf("store identity: %w", err)
+		return who, err
 	}
-	if e.p.Backup != nil {
-		if err := e.p.Backup.Fill(ctx, e.kv, eng, time.Now()); err != nil {
-			return who, err
-		}
-	}
-	if err := e.kv.Update(ctx, engine.EndPending); err != nil {
-		return who, fmt.Errorf("finish: %w", err)
-	}
-	return whoami(eng.Identity()), nil
-}
-
-// ask makes one call of a machine that has no link.
-func ask(ctx context.Context, h *home, req *wire.Request, take func(*wire.Response)) error {
-	resp, err := h.exchange(ctx, req)
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrOffline, err)
-	}
-	if err := refusalIn(resp); err != nil {
-		return err
-	}
-	if take != nil {
-		take(resp)
-	}
-	return nil
-}
-
-// notEntering refuses a store where Enter has begun and not ended.
-func notEntering(tx store.Tx) error {
-	p, err := engine.GetPending(tx)
-	if err == nil && p != nil {
-		err = ErrEntering
-	}
-	return err
+	return whoami(id), nil
 }

@@ -9,12 +9,10 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
-	ma "github.com/multiformats/go-multiaddr"
 	"github.com/parley-chat/parley/node/api"
 	"github.com/parley-chat/parley/node/engine"
 	"github.com/parley-chat/parley/node/vault"
 	"github.com/parley-chat/parley/protocol/invite"
-	"github.com/parley-chat/parley/protocol/key"
 	"github.com/parley-chat/parley/protocol/wire"
 	"github.com/parley-chat/parley/store"
 )
@@ -50,15 +48,15 @@ func Join(ctx context.Context, p JoinParams) (who api.Whoami, err error) {
 	if _, err := homeInfo(engine.Home{Peer: p.Invite.Peer, Addrs: p.Invite.Addrs}); err != nil {
 		return who, fmt.Errorf("read invite: %w", err)
 	}
-	if err := vault.Create(p.Dir, p.Secret); err != nil && !errors.Is(err, vault.ErrExists) {
-		return who, fmt.Errorf("make vault: %w", err)
-	}
 	log := cmp.Or(p.Log, slog.Default())
-	kv, err := openStore(p.Dir, p.Secret, log)
+	kv, err := openFolder(p.Dir, p.Secret, log)
 	if err != nil {
 		return who, err
 	}
 	defer func() { err = errors.Join(err, kv.Close()) }()
+	if err := finishLink(ctx, kv); err != nil { // of an attempt that was cut off
+		return who, err
+	}
 	id, chain, err := prepareIdentity(ctx, kv, p)
 	if err != nil {
 		return who, err
@@ -82,7 +80,9 @@ func prepareIdentity(ctx context.Context, kv store.KV, p JoinParams) (id *engine
 		if err != nil {
 			return nil, nil, err
 		}
-		if err := kv.Update(ctx, func(tx store.Tx) error { return engine.Init(tx, founder) }); err != nil {
+		if err := kv.Update(ctx, func(tx store.Tx) error {
+			return errors.Join(engine.Init(tx, founder), engine.EndPending(tx))
+		}); err != nil {
 			return nil, nil, fmt.Errorf("store identity: %w", err)
 		}
 		return loadIdentity(ctx, kv)
@@ -138,30 +138,6 @@ func register(ctx context.Context, log *slog.Logger, id *engine.Identity, chain 
 		return fmt.Errorf("register %s: %w", id.Name, err)
 	}
 	return nil
-}
-
-// dialHome connects to a rendezvous without listening, for what strangers may
-// ask. The caller closes the host.
-func dialHome(ctx context.Context, log *slog.Logger, self key.HostPrivate, at engine.Home) (*home, error) {
-	info, err := homeInfo(at)
-	if err != nil {
-		return nil, err
-	}
-	n := &Node{log: log, now: time.Now, interfaces: &interfaces{}, punches: &punches{}}
-	n.gate = newGate(info, n.interfaces)
-	n.host, err = newHost(hostParams{
-		seed: self.Bytes(), agent: "parley", gate: n.gate, home: info, punches: n.punches,
-		announce:  func([]ma.Multiaddr) []ma.Multiaddr { return nil },
-		punchWith: punchAddrs{gate: n.gate, own: n.ownAddrs},
-	})
-	if err != nil {
-		return nil, err
-	}
-	h := newHome(n, info)
-	if err := h.connect(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("%w: %w", ErrOffline, err), n.host.Close())
-	}
-	return h, nil
 }
 
 func peerText(id []byte) string {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
 	"time"
 
@@ -49,11 +48,8 @@ func Link(ctx context.Context, p LinkParams) (who api.Whoami, err error) {
 	if err != nil {
 		return who, err
 	}
-	if err := vault.Create(p.Dir, p.Secret); err != nil && !errors.Is(err, vault.ErrExists) {
-		return who, fmt.Errorf("make vault: %w", err)
-	}
 	log := cmp.Or(p.Log, slog.Default())
-	kv, err := openStore(p.Dir, p.Secret, log)
+	kv, err := openFolder(p.Dir, p.Secret, log)
 	if err != nil {
 		return who, err
 	}
@@ -61,16 +57,18 @@ func Link(ctx context.Context, p LinkParams) (who api.Whoami, err error) {
 	if err := finishLink(ctx, kv); err != nil { // of an attempt that was cut off
 		return who, err
 	}
-	newcomer, err := prepareNewcomer(ctx, kv, p.DeviceName)
+	pending, err := preparePending(ctx, kv, p.DeviceName)
 	if err != nil {
 		return who, err
 	}
-	given, err := pair(ctx, log, code, home, newcomer, p)
-	if err != nil {
+	if len(pending.Chain) > 0 {
+		return who, ErrEntering
+	}
+	if pending.Given, err = pair(ctx, log, code, home, pending.Newcomer, p); err != nil {
 		return who, err
 	}
-	if err := kv.Update(ctx, func(tx store.Tx) error { return engine.KeepAdmission(tx, given) }); err != nil {
-		return who, fmt.Errorf("store the account: %w", err)
+	if err := setPending(ctx, kv, pending); err != nil {
+		return who, err
 	}
 	if err := finishLink(ctx, kv); err != nil {
 		return who, err
@@ -95,28 +93,6 @@ func (p *LinkParams) where() (code pairing.Code, home engine.Home, err error) {
 	}
 	_, err = homeInfo(home)
 	return code, home, err
-}
-
-// prepareNewcomer returns the device's keys, of an earlier attempt if there was
-// one.
-func prepareNewcomer(ctx context.Context, kv store.KV, name string) (newcomer *engine.Newcomer, err error) {
-	err = kv.View(ctx, func(tx store.Tx) (err error) {
-		if e, err := engine.Load(tx); err == nil {
-			return fmt.Errorf("%w, as %s", ErrJoined, e.Identity().Name)
-		} else if !errors.Is(err, engine.ErrNoIdentity) {
-			return err
-		}
-		newcomer, err = engine.KeptNewcomer(tx)
-		return err
-	})
-	if err != nil || newcomer != nil {
-		return newcomer, err
-	}
-	if newcomer, err = engine.NewNewcomer(time.Now(), name); err != nil {
-		return nil, err
-	}
-	err = kv.Update(ctx, func(tx store.Tx) error { return engine.KeepNewcomer(tx, newcomer) })
-	return newcomer, err
 }
 
 // pair meets the other device at the rendezvous and returns what it gives.
@@ -179,54 +155,34 @@ func decodeMembership(text []byte) (m engine.Membership, err error) {
 	return m, nil
 }
 
-// admittedContacts is how many contacts are stored in one transaction.
-const admittedContacts = 50
-
 // finishLink makes what the other device gave the account of this directory. It
 // does nothing where nothing was given, and goes on where it was cut off.
 func finishLink(ctx context.Context, kv store.KV) error {
-	var given []byte
-	var newcomer *engine.Newcomer
+	var pending *engine.Pending
 	err := kv.View(ctx, func(tx store.Tx) (err error) {
-		if given, err = engine.KeptAdmission(tx); err != nil || given == nil {
-			return err
-		}
-		newcomer, err = engine.KeptNewcomer(tx)
+		pending, err = engine.GetPending(tx)
 		return err
 	})
-	if err != nil || given == nil {
+	if err != nil || pending == nil || len(pending.Given) == 0 {
 		return err
 	}
-	m, err := decodeMembership(given)
+	m, err := decodeMembership(pending.Given)
 	if err != nil {
 		return err
 	}
-	if err := initMember(ctx, kv, newcomer, m); err != nil {
-		return fmt.Errorf("store the account: %w", err)
-	}
-	return kv.Update(ctx, engine.Admitted)
-}
-
-func initMember(ctx context.Context, kv store.KV, newcomer *engine.Newcomer, m engine.Membership) error {
 	contacts := m.Contacts
 	m.Contacts = nil
-	err := kv.Update(ctx, func(tx store.Tx) error { return engine.InitMember(tx, time.Now(), newcomer, m) })
-	if err != nil && !errors.Is(err, engine.ErrExists) {
-		return err
-	}
-	var e *engine.Engine
-	err = kv.View(ctx, func(tx store.Tx) (err error) {
-		e, err = engine.Load(tx)
-		return err
-	})
-	for batch := range slices.Chunk(contacts, admittedContacts) {
-		if err != nil {
-			break
+	_, err = becomeMember(ctx, kv, pending.Newcomer, m, func(e *engine.Engine) error {
+		for batch := range engine.ContactBatches(contacts) {
+			err := kv.Update(ctx, func(tx store.Tx) error {
+				_, err := e.TakeContacts(tx, time.Now(), batch)
+				return err
+			})
+			if err != nil {
+				return fmt.Errorf("store the contacts: %w", err)
+			}
 		}
-		err = kv.Update(ctx, func(tx store.Tx) error {
-			_, err := e.TakeContacts(tx, time.Now(), batch)
-			return err
-		})
-	}
+		return nil
+	})
 	return err
 }

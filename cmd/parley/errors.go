@@ -99,6 +99,7 @@ var apiCodes = map[string]int{
 	api.ErrBadInput: exitUsage, api.ErrNotFound: exitNotFound, api.ErrNotAccepted: exitLocked,
 	api.ErrConflict: exitConflict, api.ErrMismatch: exitUnverified, api.ErrOffline: exitTimeout, api.ErrRefused: exitLocked,
 	api.ErrFull: exitError, api.ErrTimeout: exitTimeout, api.ErrInternal: exitError,
+	api.ErrStopping: exitNotRunning,
 }
 
 var knownErrors = []struct {

@@ -27,6 +27,7 @@ func TestMain(m *testing.M) {
 // only. What they do beyond testscript's own commands:
 //
 //	exits CODE COMMAND...     run it; it must end with this exit code
+//	until CODE COMMAND...     run it again and again until it ends with this exit code
 //	await REGEXP COMMAND...   run it again and again until its output matches
 //	keep NAME                 put the last output into a variable
 func TestScripts(t *testing.T) {
@@ -36,7 +37,7 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup:               setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "await": await, "keep": keep,
+			"exits": exits, "until": until, "await": await, "keep": keep,
 		},
 	})
 }
@@ -81,21 +82,37 @@ func stopNodes(workDir string) {
 }
 
 func exits(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: exits CODE COMMAND...")
-	}
-	want, err := strconv.Atoi(args[0])
-	ts.Check(err)
-	got := 0
-	err = ts.Exec(args[1], args[2:]...)
-	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-		got = exit.ExitCode()
-	} else {
-		ts.Check(err)
-	}
+	want, got := exitCode(ts, neg, args)
 	if got != want {
 		ts.Fatalf("exit code %d, want %d", got, want)
 	}
+}
+
+func until(ts *testscript.TestScript, neg bool, args []string) {
+	for deadline := time.Now().Add(awaitTime); ; time.Sleep(50 * time.Millisecond) {
+		want, got := exitCode(ts, neg, args)
+		if got == want {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("exit code %d, want %d within %v\n%s%s", got, want, awaitTime, ts.ReadFile("stdout"), ts.ReadFile("stderr"))
+		}
+	}
+}
+
+// exitCode runs a command, and returns the code that is wanted and that it had.
+func exitCode(ts *testscript.TestScript, neg bool, args []string) (want, got int) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits|until CODE COMMAND...")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	err = ts.Exec(args[1], args[2:]...)
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		return want, exit.ExitCode()
+	}
+	ts.Check(err)
+	return want, 0
 }
 
 const awaitTime = 60 * time.Second

@@ -3,14 +3,12 @@ package engine
 import (
 	"bytes"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/account"
 	"github.com/parley-chat/parley/protocol/key"
-	"github.com/parley-chat/parley/store"
 )
 
 // Newcomer is a device that no account has certified yet: its own private keys,
@@ -145,31 +143,4 @@ func decodeNewcomer(b []byte) (*Newcomer, error) {
 		d.bad = d.bad || err != nil
 	}
 	return n, d.end("new device")
-}
-
-// What a device that is being added keeps from one attempt to the next: its own
-// keys, and, once the other device gave it, what makes it a member.
-
-// KeepNewcomer stores the keys of a device that is about to be added.
-func KeepNewcomer(tx store.Tx, n *Newcomer) error { return tx.Set(keyNewcomer(), n.encode()) }
-
-// KeptNewcomer returns what KeepNewcomer stored; nil if nothing is.
-func KeptNewcomer(tx store.Tx) (*Newcomer, error) {
-	b, err := get(tx, keyNewcomer())
-	if err != nil || b == nil {
-		return nil, err
-	}
-	return decodeNewcomer(b)
-}
-
-// KeepAdmission stores what the device was given, as it came: InitMember and
-// TakeContacts may need several transactions.
-func KeepAdmission(tx store.Tx, given []byte) error { return tx.Set(keyAdmission(), given) }
-
-// KeptAdmission returns what KeepAdmission stored; nil if nothing is.
-func KeptAdmission(tx store.Tx) ([]byte, error) { return get(tx, keyAdmission()) }
-
-// Admitted forgets both: the device is a member.
-func Admitted(tx store.Tx) error {
-	return errors.Join(tx.Delete(keyNewcomer()), tx.Delete(keyAdmission()))
 }

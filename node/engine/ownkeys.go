@@ -390,6 +390,5 @@ func keyAccountKey(public []byte) []byte { return store.Key(tableAccountKey, pub
 func keyRSA(hash [32]byte) []byte        { return store.Key(tableRSA, hash[:]) }
 func keyOwnIdentity() []byte             { return store.Key(tableIdentity) }
 func keyReborn() []byte                  { return store.Key(tableIdentity, []byte{1}) }
-func keyNewcomer() []byte                { return store.Key(tableIdentity, []byte{3}) }
-func keyAdmission() []byte               { return store.Key(tableIdentity, []byte{4}) }
+func keyPending() []byte                 { return store.Key(tableIdentity, []byte{3}) }
 func keySwap() []byte                    { return store.Key(tableIdentity, []byte{2}) }
