@@ -21,8 +21,11 @@ import (
 	"github.com/parley-chat/parley/store"
 )
 
+// ErrPairingEnded is returned when the other machine went away while a device was
+// being added.
+var ErrPairingEnded = errors.New("the other device has gone, or took too long")
+
 var (
-	errPairingEnded = errors.New("the other device has gone")
 	errAnotherAdded = errors.New("another device is being added right now")
 	errNobodyAsks   = errors.New("no device waits for this answer any more")
 )
@@ -170,7 +173,7 @@ func (n *Node) awaitRequest(p *pairStream, old *pairing.Sponsor) (asked pairing.
 		return asked, err
 	}
 	if !joined.GetReady() {
-		return asked, errPairingEnded
+		return asked, ErrPairingEnded
 	}
 	frame, err := p.receive()
 	if err != nil {
@@ -234,10 +237,9 @@ func (n *Node) showAdded(ctx context.Context, device protocol.DeviceID, show fun
 	return engine.ErrNotFound
 }
 
-// encodeMembership leaves out the contacts for which there is no room: the new
-// device is told of all of them again, one by one, when it is there.
-// The recovery key stays out: it is on as few devices as can be until the user
-// has its words.
+// encodeMembership leaves the recovery key out, which is on as few devices as can
+// be until the user has its words, and the contacts for which there is no room:
+// the new device is told of all of them again, one by one, when it is there.
 func encodeMembership(m engine.Membership) ([]byte, error) {
 	w := &wire.Membership{
 		Name: m.Name, Display: m.Display, HomePeer: m.Home.Peer, HomeAddrs: m.Home.Addrs,

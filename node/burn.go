@@ -2,6 +2,8 @@ package node
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/parley-chat/parley/node/api"
@@ -33,6 +35,15 @@ func (n *Node) Burn(ctx context.Context) (api.Burned, error) {
 		out.Problem = answer(planned).Error()
 	}
 	return out, nil
+}
+
+// BurnFolder destroys the keys and the messages in a folder where no node runs.
+// vault.ErrNoVault where there is nothing to burn.
+func BurnFolder(dir string) error {
+	if err := vault.Burn(dir); err != nil { // what else is there may be somebody else's
+		return err
+	}
+	return os.RemoveAll(filepath.Join(dir, storeDir))
 }
 
 func (n *Node) planLeave(ctx context.Context) (chain []byte, err error) {

@@ -141,7 +141,7 @@ func (h *home) session(ctx context.Context) (welcomed bool, err error) {
 	case code == protocol.Revoked:
 		return false, errors.Join(err, h.n.fetchOwnChain(ctx)) // the chain must say so too
 	case code == protocol.NotMember && h.n.returnChain(ctx) == nil:
-		return false, errReturned
+		err = errReturned
 	case err == nil:
 		err = h.n.catchUp(ctx, w)
 	}
@@ -234,12 +234,11 @@ func (h *home) isUp() bool {
 }
 
 // links returns the state of the connection and of the relay reservation, and
-// the refusal that keeps us away, if it is one.
-func (h *home) links() (link, relay api.Link, refusal *protocol.Error) {
+// why there is no connection.
+func (h *home) links() (link, relay api.Link, reason error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	refusal, _ = errors.AsType[*protocol.Error](h.reason)
-	return h.state, h.relay, refusal
+	return h.state, h.relay, h.reason
 }
 
 // skew is our clock minus the rendezvous's, zero while unknown.

@@ -108,7 +108,7 @@ func localCheck(l engine.KeyCheck) api.Check {
 	check.Result, check.Text, check.Fix = api.CheckNeedsYou, l.Problem, askHost
 	switch {
 	case l.Fatal:
-		check.Fix = "restore the data directory from a backup, or join again as a new device"
+		check.Fix = "begin in a new folder: parley --dir NEW link CODE, or parley --dir NEW backup restore FILE"
 	case l.Problem == engine.HeldClock:
 		check.Fix = setClock
 	}

@@ -39,8 +39,8 @@ var ErrNoHome = errors.New("a short code does not say where your group's rendezv
 // Link makes Dir a device of the account that shows the code. The device's keys
 // are stored before it is known to anybody, and are the same in the next
 // attempt. Errors: pairing.ErrWrongCode, pairing.ErrRefused, *protocol.Error
-// with PairingOver for a code that was used or is too old, ErrJoined,
-// ErrOffline, and those of opening a directory.
+// with PairingOver for a code that was used or is too old, ErrPairingEnded,
+// ErrJoined, ErrOffline, and those of opening a directory.
 func Link(ctx context.Context, p LinkParams) (who api.Whoami, err error) {
 	ctx, cancel := context.WithTimeout(ctx, pairTime)
 	defer cancel()
@@ -108,7 +108,7 @@ func pair(ctx context.Context, log *slog.Logger, code pairing.Code, home engine.
 	}
 	defer stream.close()
 	if !joined.GetReady() {
-		return nil, errPairingEnded
+		return nil, ErrPairingEnded
 	}
 	side, frame, err := pairing.Enter(code, s.h.self(), newcomer.Request().Marshal(), p.History)
 	if err != nil {

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -74,9 +75,9 @@ func (n *Node) Status(ctx context.Context) (s api.Status, err error) {
 		Published: keys.Published, Cap: keys.Cap, SignedSince: unlessZero(keys.SignedSince), LastUpload: unlessZero(keys.LastUpload),
 		LastProblem: keys.LastProblem, Fallback: keys.Fallback,
 	}
-	var refusal *protocol.Error
-	s.Rendezvous, s.Relay, refusal = n.home.links()
-	n.addProblems(&s, refusal, stale, keys.Held)
+	var reason error
+	s.Rendezvous, s.Relay, reason = n.home.links()
+	n.addProblems(&s, reason, stale, keys.Held)
 	if fix, text := n.backupProblem(recovery); text != "" {
 		s.Problems = append(s.Problems, api.Problem{Text: text, Fix: fix})
 	}
@@ -90,14 +91,14 @@ const (
 )
 
 // addProblems lists what is wrong, the cause before what follows from it.
-func (n *Node) addProblems(s *api.Status, refusal *protocol.Error, stale []protocol.AccountID, held string) {
+func (n *Node) addProblems(s *api.Status, reason error, stale []protocol.AccountID, held string) {
 	add := func(fix, format string, args ...any) {
 		s.Problems = append(s.Problems, api.Problem{Text: fmt.Sprintf(format, args...), Fix: fix})
 	}
 	if full := n.diskFull.Load(); full != 0 && time.Since(time.Unix(0, full)) < diskFullFor {
 		add("df -h "+n.dir, "The disk is nearly full: nothing new is sent or received.")
 	}
-	if fix, text := refusalProblem(refusal); text != "" {
+	if fix, text := linkProblem(reason); text != "" {
 		add(fix, "%s", text)
 	} else if !s.Rendezvous.Up && n.now().Sub(n.started) > graceAtStart {
 		add(askHost, "The rendezvous cannot be reached; it is tried again all the time. Until then messages go only to contacts who can be reached without it. %s", s.Rendezvous.Problem)
@@ -137,18 +138,29 @@ func (n *Node) addProblems(s *api.Status, refusal *protocol.Error, stale []proto
 	}
 }
 
-// refusalProblem explains why the rendezvous turns this device away.
-func refusalProblem(refusal *protocol.Error) (fix, text string) {
-	if refusal == nil {
+// linkProblem explains why there is no link, where somebody can do something about
+// it: the rendezvous turns this device away, or, being a copy of another, it could
+// not become one of its own.
+func linkProblem(reason error) (fix, text string) {
+	switch {
+	case errors.Is(reason, engine.ErrNoAccountKey):
+		return "parley --dir NEW link CODE", "This folder is a copy, or an older state, of a device that is in use, and it cannot become a device of its own: your account's key was replaced since. Add this computer again, in a new folder."
+	case errors.Is(reason, engine.ErrTooManyDevices):
+		return "parley device revoke DEVICE", "This folder is a copy, or an older state, of a device that is in use. It becomes a device of its own as soon as your account has room: on another device, revoke one that you no longer use."
+	}
+	refusal, ok := errors.AsType[*protocol.Error](reason)
+	if !ok {
 		return "", ""
 	}
 	switch refusal.Code {
 	case protocol.Replaced, protocol.DeviceCloned, protocol.StoreRolledBack:
 		return "parley status", "This folder is a copy, or an older state, of a device that is in use. It becomes a new device by itself; until then nothing is sent."
 	case protocol.Revoked:
-		return "parley --dir NEW join INVITE", "This device was revoked."
+		return "parley --dir NEW link CODE", "This device was revoked. To use your account here, add this computer again, in a new folder."
 	case protocol.NotMember:
-		return "parley --dir NEW join INVITE", "The rendezvous does not know this device."
+		return askHost, "The rendezvous does not know this device any more."
+	case protocol.Draining, protocol.Unavailable:
+		return askHost, "The rendezvous is stopping or being restarted; it is tried again all the time."
 	case protocol.UnsupportedVersion:
 		return "parley version", "The rendezvous speaks another version. Update Parley."
 	default:

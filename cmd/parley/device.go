@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"strings"
 	"time"
 
@@ -14,7 +13,7 @@ import (
 func (p *program) deviceCommands() []*cli.Command {
 	return []*cli.Command{
 		{
-			Name: "device", Category: "Devices", Usage: "your laptops: add one, rename one, end one",
+			Name: "device", Category: "Devices", Usage: "your other computers: add one, rename one, end one",
 			Subcommands: []*cli.Command{
 				{
 					Name: "add", Usage: "add another computer to your account",
@@ -36,7 +35,7 @@ func (p *program) deviceCommands() []*cli.Command {
 					Name: "revoke", ArgsUsage: "DEVICE", Usage: "end a device for good: lost, stolen or no longer used",
 					Description: "The device can read nothing that is written from now on, here and with your contacts, and cannot come back.\nDEVICE is its name, or its id or the beginning of it.",
 					Flags: []cli.Flag{
-						&cli.StringFlag{Name: "reason", Usage: "retired, lost or compromised", Value: "lost"},
+						&cli.StringFlag{Name: "reason", Usage: "`WHY`: retired, lost or compromised", Value: "lost"},
 						&cli.BoolFlag{Name: "yes", Usage: "do not ask"},
 					},
 					Action: asking(1, 1, p.revokeDevice),
@@ -157,7 +156,7 @@ func (p *program) revokeDevice(c *cli.Context, client *api.Client) error {
 	device := c.Args().First()
 	if !c.Bool("yes") {
 		if !p.interactive() {
-			return usageError("a device that is revoked cannot come back, and nobody is here to ask").hint("--yes")
+			return usageError("a device that is revoked cannot come back, and nobody is here to ask").hint("--yes does it without asking")
 		}
 		yes, err := p.confirm(c, "Revoke "+display.Clean(device)+" for good? Type yes: ")
 		if err != nil {
@@ -180,64 +179,4 @@ func (p *program) showDevice(c *cli.Context, d api.Device, what string) error {
 	}
 	p.say("%s %s (%s)", d.Name, what, d.ID[:8])
 	return nil
-}
-
-func (p *program) burnCommand() *cli.Command {
-	return &cli.Command{
-		Name: "burn", Usage: "destroy all keys of this device, now",
-		Description: "For an emergency. Messages and keys here become unreadable for everybody, also for you, and your contacts are\ntold not to write to this device. The account lives on with your other devices. If this is the only one, it comes\nback with a backup or your recovery words, and is lost without.",
-		Flags:       []cli.Flag{&cli.BoolFlag{Name: "yes", Usage: "do not ask"}},
-		Action:      asking(0, 0, p.burn),
-	}
-}
-
-func (p *program) burn(c *cli.Context, client *api.Client) error {
-	if !c.Bool("yes") {
-		if !p.interactive() {
-			return usageError("burned keys do not come back, and nobody is here to ask").hint("--yes")
-		}
-		p.warnOfLoss(c, client)
-		yes, err := p.confirm(c, "Destroy all keys and messages on this device? Type yes: ")
-		if err != nil {
-			return err
-		}
-		if !yes {
-			return fail(exitError, "nothing was changed")
-		}
-	}
-	burned, err := client.Burn(c.Context)
-	if err != nil {
-		return err
-	}
-	if c.Bool("json") {
-		return p.json(burned)
-	}
-	p.say("The keys of this device are destroyed.")
-	if burned.Published {
-		p.say("It is revoked: nobody writes to it any more.")
-		return nil
-	}
-	return fail(exitTimeout, "your contacts could not be told: %s", burned.Problem).
-		hint("tell them from another of your devices: parley device revoke DEVICE").
-		hint("if you have none: parley recover INVITE NAME, with your recovery words")
-}
-
-// warnOfLoss says so if nothing brings the account back.
-func (p *program) warnOfLoss(c *cli.Context, client *api.Client) {
-	ctx, cancel := context.WithTimeout(c.Context, time.Second) // it asks the rendezvous too
-	defer cancel()
-	devices, err := client.Devices(ctx)
-	if err != nil || len(devices) > 1 {
-		return
-	}
-	recovery, err := client.Recovery(c.Context)
-	switch {
-	case err != nil:
-	case recovery.Confirmed:
-		p.note("This is your only device. Only your recovery words or a backup bring the account back.")
-	case recovery.LastBackup != nil:
-		p.note("This is your only device. Your backup of %s brings the account back.", clock(*recovery.LastBackup))
-	default:
-		p.note("This is your only device, and there is neither a backup nor have you written down the recovery words:\nYOUR ACCOUNT WILL BE LOST. They are shown by: parley backup words")
-	}
 }

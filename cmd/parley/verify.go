@@ -23,7 +23,7 @@ func (p *program) verifyCommand() *cli.Command {
 			&cli.BoolFlag{Name: "qr", Usage: "print the QR code even if this is no terminal"},
 			&cli.StringFlag{Name: "scan", Usage: "the `CODE` of their screen, parley://verify#...; - reads it from standard input"},
 			&cli.BoolFlag{Name: "emoji", Usage: "begin to compare emoji, or answer them"},
-			&cli.StringFlag{Name: "match", Usage: "`yes or no`: whether you both saw the same emoji, for where --emoji cannot ask"},
+			&cli.StringFlag{Name: "match", Usage: "`ANSWER` yes or no: did you both see the same emoji? For where --emoji cannot ask"},
 			&cli.BoolFlag{Name: "accept", Usage: "write to them again after their account was recovered, without comparing"},
 		},
 		Action: asking(1, 1, p.verify),

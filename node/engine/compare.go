@@ -154,6 +154,10 @@ func (w *work) offered(in *incoming, old *comparison, id compare.ID, commitment 
 		}
 		return w.answerComparison(c)
 	}
+	if old != nil && old.stage == CompareOffered { // the user was told, and is not told with each
+		c.until = old.until
+		return w.setComparison(c)
+	}
 	text := fmt.Sprintf("%s wants to compare emoji with you, to verify each other: parley verify %s --emoji", in.p.name, in.p.name)
 	return errors.Join(w.newComparison(c), w.notice(NoticeCompareOffered, c.account, text))
 }

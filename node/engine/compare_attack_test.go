@@ -117,6 +117,23 @@ func TestCompareWithCheat(t *testing.T) {
 	}
 }
 
+// One that begins again and again is one notice and one row.
+func TestCompareOffersAreBounded(t *testing.T) {
+	w, a, m := pair(t)
+	timers := len(a.rows(tableTimer))
+	for range 50 {
+		id, _, commitment := compare.Begin()
+		a.takeStep(m, &wire.Compare{Id: id[:], Commitment: commitment[:]})
+		w.now = w.now.Add(time.Second)
+	}
+	if got := a.notices(NoticeCompareOffered); got != 1 {
+		t.Errorf("told %d times", got)
+	}
+	if rows, more := len(a.rows(tableCompare)), len(a.rows(tableTimer))-timers; rows != 1 || more != 1 {
+		t.Errorf("%d rows, %d timers", rows, more)
+	}
+}
+
 // A rendezvous that gave each of two people somebody else for the other cannot
 // make them see the same, whatever it passes on.
 func TestCompareShowsWhoIsInBetween(t *testing.T) {

@@ -284,7 +284,7 @@ func (w *work) sweepAccount() error {
 	case err != nil:
 		return err
 	case missing && late:
-		return w.notice(NoticeNoAccountKey, w.e.id.Account, "the account's key was replaced and has not come to this device: link it again from another device")
+		return w.notice(NoticeNoAccountKey, w.e.id.Account, "the key of your account was replaced on another device, and has not come to this one: start your other devices, or add this computer again: parley --dir NEW link CODE")
 	case !missing && len(w.expiring(c)) > 0:
 		w.hint.Chain = true
 	}
