@@ -30,23 +30,28 @@ func (n *Node) catchUp(ctx context.Context, w *wire.Welcome) error {
 	if err != nil {
 		return fmt.Errorf("ask what changed: %w", err)
 	}
-	list := resp.GetHeadList().GetHeads()
+	heads := readHeads(resp.GetHeadList().GetHeads())
+	own := slices.IndexFunc(heads, func(h engine.Head) bool { return h.Account == n.self.Account })
+	if own >= 0 && !slices.Contains(known, heads[own]) && n.lostByHome(ctx) {
+		if err := n.returnChain(ctx); err != nil {
+			n.log.Error("the rendezvous has lost statements of this account, and does not take them back", "err", err)
+		}
+		heads = slices.Delete(heads, own, own+1)
+	}
+	return n.do(ctx, func(tx store.Tx) (engine.Hint, error) { return n.eng.Behind(tx, n.now(), heads) })
+}
+
+// readHeads leaves out what is malformed, and what is too much.
+func readHeads(list []*wire.Head) []engine.Head {
 	heads := make([]engine.Head, 0, min(len(list), protocol.MaxContacts+1))
 	for _, h := range list[:cap(heads)] {
 		id, err := protocol.FromBytes[protocol.AccountID](h.GetAccount())
 		if err != nil || len(h.GetHead()) != len(engine.Head{}.Head) {
 			continue
 		}
-		head := engine.Head{Account: id, Head: [16]byte(h.GetHead())}
-		if id == n.self.Account && !slices.Contains(known, head) && n.lostByHome(ctx) {
-			if err := n.returnChain(ctx); err != nil {
-				n.log.Error("the rendezvous has lost statements of this account, and does not take them back", "err", err)
-			}
-			continue
-		}
-		heads = append(heads, head)
+		heads = append(heads, engine.Head{Account: id, Head: [16]byte(h.GetHead())})
 	}
-	return n.do(ctx, func(tx store.Tx) (engine.Hint, error) { return n.eng.Behind(tx, n.now(), heads) })
+	return heads
 }
 
 // lostByHome tells whether the rendezvous has an older state of our own account

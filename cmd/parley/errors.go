@@ -139,7 +139,7 @@ var knownErrors = []struct {
 	{vault.ErrDamaged, exitError, "put back a copy of it, or begin in a new folder: parley --dir NEW backup restore FILE"},
 	{store.ErrLocked, exitConflict, "another process works in this directory: parley status, or parley down"},
 	{store.ErrFull, exitError, "make room on the disk"},
-	{store.ErrDamaged, exitError, "restore the data directory from a backup, or join again from a new one"},
+	{store.ErrDamaged, exitError, "begin in a new folder: parley --dir NEW link CODE, or parley --dir NEW backup restore FILE"},
 	{invite.ErrNotInvite, exitUsage, "ask for an invite: whoever runs `parley host` gets one with `parley host invite`"},
 	{invite.ErrDamaged, exitUsage, "put the link in single quotes"},
 	{invite.ErrVersion, exitUsage, ""},
