@@ -205,10 +205,19 @@ func (c *copies) start() {
 	if len(c.saved) == 0 || c.made == maxCopies {
 		return
 	}
-	c.made++
 	s := rapid.SampledFrom(c.saved).Draw(c.t, "copied")
 	n := &node{w: c.w, name: s.of.name, kv: copyOf(c.w, s.kv), away: true, offline: true, fate: c.fate}
 	n.reload()
+	for _, m := range c.w.nodes {
+		if m.device() != n.device() || c.lives[m].linked {
+			continue
+		}
+		if m.e.HelloDue() {
+			return
+		}
+		m.away = true
+	}
+	c.made++
 	c.w.nodes = append(c.w.nodes, n)
 	c.lives[n] = &life{since: s.at}
 }
@@ -352,7 +361,9 @@ func (c *copies) checkTexts() {
 			}
 			seen[m.Text] = true
 			x := c.written[slices.IndexFunc(c.written, func(x *writing) bool { return x.text == m.Text })]
-			if m.Mine || m.Late || x.at <= c.lives[n].reborn { // the old device may have had what came before it
+			// The old device may have had what came before it, and an author
+			// who was set back sends again what had a place already.
+			if m.Mine || m.Late || x.at <= c.lives[n].reborn || c.forgiven(x, nil) {
 				continue
 			}
 			if m.Text < last[x.by] {
