@@ -293,6 +293,7 @@ func TestOTK15_RebornSurvivesCrashes(t *testing.T) {
 		a.rebirth(func() bool { n++; return n == at })
 		for _, f := range friends {
 			f.away, f.offline = false, false
+			f.connect()
 		}
 		w.pass(10 * time.Minute)
 		for _, f := range friends {
