@@ -34,7 +34,17 @@ func (h *home) call(ctx context.Context, req *wire.Request) (*wire.Response, err
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrOffline, err)
 	}
-	return resp, refusalIn(resp)
+	return resp, h.checkGreeted(refusalIn(resp))
+}
+
+// checkGreeted ends the connection if err says that there was no hello on it:
+// what was asked for can be asked for again after the next welcome.
+func (h *home) checkGreeted(err error) error {
+	if protocol.CodeOf(err) != protocol.HelloFirst {
+		return err
+	}
+	h.refused.push()
+	return fmt.Errorf("%w: %w", ErrOffline, errNotGreeted)
 }
 
 // exchange does the work of call, and that of a registration, which happens

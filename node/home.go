@@ -34,7 +34,10 @@ const (
 // cannot be reached.
 var ErrOffline = errors.New("the rendezvous cannot be reached")
 
-var errMoved = errors.New("the network changed")
+var (
+	errMoved      = errors.New("the network changed")
+	errNotGreeted = errors.New("the rendezvous wants a hello on this connection")
+)
 
 // home is the standing connection to the rendezvous: connect, link, relay
 // reservation; and again whenever it breaks.
@@ -42,6 +45,7 @@ type home struct {
 	n       *Node
 	info    peer.AddrInfo // from the invite
 	moved   nudge         // the network changed: this connection is not to be trusted
+	refused nudge         // a call was told to say hello first: this connection is of no use
 	beatNow nudge
 	calls   chan struct{} // one slot per running call
 	changed bell          // rung when up changes
@@ -60,7 +64,7 @@ type home struct {
 }
 
 func newHome(n *Node, info peer.AddrInfo) *home {
-	return &home{n: n, info: info, moved: newNudge(), beatNow: newNudge(), calls: make(chan struct{}, maxCalls)}
+	return &home{n: n, info: info, moved: newNudge(), refused: newNudge(), beatNow: newNudge(), calls: make(chan struct{}, maxCalls)}
 }
 
 // run keeps the connection until ctx ends.
@@ -133,6 +137,11 @@ func (h *home) session(ctx context.Context) (welcomed bool, err error) {
 	case err != nil:
 		return false, err
 	}
+	h.closeOthers(l.s.Conn())
+	select {
+	case <-h.refused: // on an earlier connection
+	default:
+	}
 	if err := h.n.catchUp(ctx, w); err != nil {
 		return false, err
 	}
@@ -148,6 +157,8 @@ func (h *home) session(ctx context.Context) (welcomed bool, err error) {
 		select {
 		case <-h.moved:
 			return errMoved
+		case <-h.refused:
+			return errNotGreeted
 		case <-ctx.Done():
 			return nil
 		}
@@ -165,6 +176,16 @@ func (h *home) connect(ctx context.Context) error {
 		return fmt.Errorf("connect to the rendezvous: %w", err)
 	}
 	return nil
+}
+
+// closeOthers leaves one connection to the rendezvous: the hello was said on
+// it, and calls on another one would be refused.
+func (h *home) closeOthers(keep network.Conn) {
+	for _, c := range h.n.host.Network().ConnsToPeer(h.info.ID) {
+		if c != keep {
+			c.Close()
+		}
+	}
 }
 
 // setUp takes in the welcome and tells everyone who waits for the rendezvous.
