@@ -205,11 +205,7 @@ func (n *Node) admit(ctx context.Context, p *pairStream, old *pairing.Sponsor, r
 	if err != nil {
 		return device, err
 	}
-	var m engine.Membership
-	err = n.kv.View(ctx, func(tx store.Tx) (err error) {
-		m, err = n.eng.Membership(tx)
-		return err
-	})
+	m, err := n.membership(ctx)
 	if err != nil {
 		return device, fmt.Errorf("read what a member knows: %w", err)
 	}
@@ -238,22 +234,26 @@ func (n *Node) showAdded(ctx context.Context, device protocol.DeviceID, show fun
 	return engine.ErrNotFound
 }
 
-// encodeMembership leaves the chains of contacts out if all would be too much:
-// the new device then asks the directory for them.
+// encodeMembership leaves out the contacts for which there is no room: the new
+// device is told of all of them again, one by one, when it is there.
 func encodeMembership(m engine.Membership) ([]byte, error) {
 	w := &wire.Membership{
 		Name: m.Name, Display: m.Display, HomePeer: m.Home.Peer, HomeAddrs: m.Home.Addrs,
-		Chain: m.Chain, AccountKey: m.AIK.Bytes(), Contacts: m.Contacts,
+		Chain: m.Chain, AccountKey: m.AIK.Bytes(),
 	}
 	if m.RK != nil {
 		w.RecoveryKey = m.RK.Bytes()
 	}
-	text, err := proto.Marshal(w)
-	if err != nil || len(text) <= pairing.MaxAnswer {
-		return text, err
-	}
-	for _, c := range w.Contacts {
-		c.Chain = nil
+	left := pairing.MaxAnswer - proto.Size(w)
+	for _, incoming := range []bool{false, true} { // strangers' requests only if there is room
+		for _, c := range m.Contacts {
+			size := proto.Size(c) + 8 // and its tag and length
+			if (c.GetRelation() == wire.Relation_INCOMING) != incoming || size > left {
+				continue
+			}
+			left -= size
+			w.Contacts = append(w.Contacts, c)
+		}
 	}
 	return proto.Marshal(w)
 }

@@ -30,6 +30,13 @@ func (h *home) call(ctx context.Context, req *wire.Request) (*wire.Response, err
 	case <-ctx.Done():
 		return nil, fmt.Errorf("%w: too many calls wait", ErrOffline)
 	}
+	return h.ask(ctx, req)
+}
+
+// ask is call for who has no link: a stranger, or a device that is not let in.
+func (h *home) ask(ctx context.Context, req *wire.Request) (*wire.Response, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
 	resp, err := h.exchange(ctx, req)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrOffline, err)
@@ -47,8 +54,7 @@ func (h *home) checkGreeted(err error) error {
 	return fmt.Errorf("%w: %w", ErrOffline, errNotGreeted)
 }
 
-// exchange does the work of call, and that of a registration, which happens
-// before there is a link.
+// exchange makes one stream of a call.
 func (h *home) exchange(ctx context.Context, req *wire.Request) (*wire.Response, error) {
 	s, err := h.n.host.NewStream(onlyConnected(ctx), h.info.ID, protocol.CallProtocol)
 	if err != nil {
@@ -73,4 +79,8 @@ func refusalIn(resp *wire.Response) error {
 		return nil
 	}
 	return &protocol.Error{Code: protocol.Code(resp.GetCode()), Detail: resp.GetDetail(), RetryAfter: retryAfter(resp.GetRetryAfterMs())}
+}
+
+func updateChain(chain []byte) *wire.Request {
+	return &wire.Request{Call: &wire.Request_UpdateChain{UpdateChain: &wire.UpdateChain{Chain: chain}}}
 }

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/parley-chat/parley/node/api"
+	"github.com/parley-chat/parley/node/engine"
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/wire"
 )
@@ -49,6 +50,8 @@ type home struct {
 	beatNow nudge
 	calls   chan struct{} // one slot per running call
 	changed bell          // rung when up changes
+	asked   chan struct{} // closed when the rendezvous said who we are, or could not be asked
+	tried   func()        // closes asked
 
 	presence presence
 
@@ -64,7 +67,11 @@ type home struct {
 }
 
 func newHome(n *Node, info peer.AddrInfo) *home {
-	return &home{n: n, info: info, moved: newNudge(), refused: newNudge(), beatNow: newNudge(), calls: make(chan struct{}, maxCalls)}
+	asked := make(chan struct{})
+	return &home{
+		n: n, info: info, moved: newNudge(), refused: newNudge(), beatNow: newNudge(), calls: make(chan struct{}, maxCalls),
+		asked: asked, tried: sync.OnceFunc(func() { close(asked) }),
+	}
 }
 
 // run keeps the connection until ctx ends.
@@ -124,25 +131,23 @@ func pause(err error, failures int) time.Duration {
 // rendezvous welcomed us.
 func (h *home) session(ctx context.Context) (welcomed bool, err error) {
 	if err := h.connect(ctx); err != nil {
+		h.tried()
 		return false, err
 	}
 	hangUp := func() { h.n.host.Network().ClosePeer(h.info.ID) }
 	defer hangUp()
 	l, w, err := h.openLink(ctx)
 	switch code := protocol.CodeOf(err); {
-	case code == protocol.DeviceCloned, code == protocol.StoreRolledBack:
+	case code == protocol.DeviceCloned, code == protocol.StoreRolledBack, errors.Is(err, engine.ErrTurnedAway):
 		return false, h.n.becomeNewDevice(ctx, err)
 	case code == protocol.Revoked:
 		return false, errors.Join(err, h.n.fetchOwnChain(ctx)) // the chain must say so too
-	case err != nil:
-		return false, err
+	case err == nil:
+		h.useOnly(l.s.Conn())
+		err = h.n.catchUp(ctx, w)
 	}
-	h.closeOthers(l.s.Conn())
-	select {
-	case <-h.refused: // on an earlier connection
-	default:
-	}
-	if err := h.n.catchUp(ctx, w); err != nil {
+	h.tried()
+	if err != nil {
 		return false, err
 	}
 	g, ctx := errgroup.WithContext(ctx)
@@ -178,13 +183,17 @@ func (h *home) connect(ctx context.Context) error {
 	return nil
 }
 
-// closeOthers leaves one connection to the rendezvous: the hello was said on
-// it, and calls on another one would be refused.
-func (h *home) closeOthers(keep network.Conn) {
-	for _, c := range h.n.host.Network().ConnsToPeer(h.info.ID) {
-		if c != keep {
-			c.Close()
+// useOnly leaves one connection to the rendezvous: the hello was said on it, and
+// calls on another one would be refused.
+func (h *home) useOnly(c network.Conn) {
+	for _, other := range h.n.host.Network().ConnsToPeer(h.info.ID) {
+		if other != c {
+			other.Close()
 		}
+	}
+	select {
+	case <-h.refused: // on another connection, before
+	default:
 	}
 }
 
@@ -219,6 +228,20 @@ func (h *home) setDown(err error, retry time.Duration) {
 	h.mu.Unlock()
 	h.presence.reset(false)
 	h.changed.ring()
+}
+
+// wasAsked tells whether the rendezvous was asked, at the start of this process,
+// whether another copy of the store is in use. Until then nothing leaves for
+// other devices, so that a store that was set back does not use its keys again; if
+// the rendezvous cannot be reached, which takes at most connectTimeout and
+// beatTimeout twice, contacts are talked to without it.
+func (h *home) wasAsked() bool {
+	select {
+	case <-h.asked:
+		return true
+	default:
+		return false
+	}
 }
 
 func (h *home) isUp() bool {
@@ -300,4 +323,21 @@ func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 // is, relayed or not, and never dial.
 func onlyConnected(ctx context.Context) context.Context {
 	return network.WithAllowLimitedConn(network.WithNoDial(ctx, "parley"), "parley")
+}
+
+// homeInfo reads where a rendezvous is.
+func homeInfo(h engine.Home) (peer.AddrInfo, error) {
+	id, err := peer.IDFromBytes(h.Peer)
+	if err != nil {
+		return peer.AddrInfo{}, fmt.Errorf("read the rendezvous's peer id: %w", err)
+	}
+	info := peer.AddrInfo{ID: id}
+	for _, text := range h.Addrs {
+		a, err := ma.NewMultiaddr(text)
+		if err != nil {
+			return peer.AddrInfo{}, fmt.Errorf("read the rendezvous's address %q: %w", text, err)
+		}
+		info.Addrs = append(info.Addrs, a)
+	}
+	return info, nil
 }

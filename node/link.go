@@ -109,9 +109,6 @@ func (l *link) listen(ctx context.Context) error {
 // hint acts on one hint. State is read from where it is kept, later.
 func (h *home) hint(ctx context.Context, hint *wire.Hint) error {
 	h.hear(hint.GetPresence())
-	if hint.GetMail() {
-		h.n.drain.push()
-	}
 	if c := hint.GetPrekeys(); c != nil {
 		h.n.sync.prekeys(c)
 	}
@@ -124,6 +121,9 @@ func (h *home) hint(ctx context.Context, hint *wire.Hint) error {
 		if err != nil {
 			return fmt.Errorf("note changed account: %w", err)
 		}
+	}
+	if hint.GetMail() { // after what changed: it may be of a new device
+		h.n.drain.push()
 	}
 	return nil
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
 	"time"
 
@@ -49,11 +48,8 @@ func Link(ctx context.Context, p LinkParams) (who api.Whoami, err error) {
 	if err != nil {
 		return who, err
 	}
-	if err := vault.Create(p.Dir, p.Secret); err != nil && !errors.Is(err, vault.ErrExists) {
-		return who, fmt.Errorf("make vault: %w", err)
-	}
 	log := cmp.Or(p.Log, slog.Default())
-	kv, err := openStore(p.Dir, p.Secret, log)
+	kv, err := openFolder(p.Dir, p.Secret, log)
 	if err != nil {
 		return who, err
 	}
@@ -166,9 +162,6 @@ func decodeMembership(text []byte) (m engine.Membership, err error) {
 	return m, nil
 }
 
-// admittedContacts is how many contacts are stored in one transaction.
-const admittedContacts = 50
-
 // finishLink makes what the other device gave the account of this directory. It
 // does nothing where nothing was given, and goes on where it was cut off.
 func finishLink(ctx context.Context, kv store.KV) error {
@@ -184,32 +177,19 @@ func finishLink(ctx context.Context, kv store.KV) error {
 	if err != nil {
 		return err
 	}
-	if err := initMember(ctx, kv, pending.Newcomer, m); err != nil {
-		return fmt.Errorf("store the account: %w", err)
-	}
-	return kv.Update(ctx, engine.EndPending)
-}
-
-func initMember(ctx context.Context, kv store.KV, newcomer *engine.Newcomer, m engine.Membership) error {
 	contacts := m.Contacts
 	m.Contacts = nil
-	err := kv.Update(ctx, func(tx store.Tx) error { return engine.InitMember(tx, time.Now(), newcomer, m) })
-	if err != nil && !errors.Is(err, engine.ErrExists) {
-		return err
-	}
-	var e *engine.Engine
-	err = kv.View(ctx, func(tx store.Tx) (err error) {
-		e, err = engine.Load(tx)
-		return err
-	})
-	for batch := range slices.Chunk(contacts, admittedContacts) {
-		if err != nil {
-			break
+	_, err = becomeMember(ctx, kv, pending.Newcomer, m, func(e *engine.Engine) error {
+		for batch := range engine.ContactBatches(contacts) {
+			err := kv.Update(ctx, func(tx store.Tx) error {
+				_, err := e.TakeContacts(tx, time.Now(), batch)
+				return err
+			})
+			if err != nil {
+				return fmt.Errorf("store the contacts: %w", err)
+			}
 		}
-		err = kv.Update(ctx, func(tx store.Tx) error {
-			_, err := e.TakeContacts(tx, time.Now(), batch)
-			return err
-		})
-	}
+		return nil
+	})
 	return err
 }

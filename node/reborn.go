@@ -24,6 +24,9 @@ var ErrReborn = errors.New("this folder is a new device now")
 // rendezvous stands: calls are answered, only the link was refused.
 func (n *Node) becomeNewDevice(ctx context.Context, why error) error {
 	n.log.Warn("this folder is a copy, or an older state, of a device that is in use: becoming a new device", "why", why)
+	if err := n.do(ctx, func(tx store.Tx) (engine.Hint, error) { return engine.Hint{}, n.eng.TurnedAway(tx) }); err != nil {
+		return fmt.Errorf("become a new device: %w", err)
+	}
 	if err := n.fetchOwnChain(ctx); err != nil {
 		return fmt.Errorf("become a new device: %w", err)
 	}

@@ -86,8 +86,8 @@ func (n *Node) openEnvelope(ctx context.Context, from protocol.DeviceID, env []b
 			return o, lookupRefusal(err)
 		}
 	}
-	if need, ok := errors.AsType[*engine.NeedAccount](err); ok { // the record came and did not help
-		return o, protocol.Refuse(protocol.NotContact, "account %v does not vouch for the sender", need.Account)
+	if need, ok := errors.AsType[*engine.NeedAccount](err); ok { // it changed once more meanwhile
+		return o, protocol.Refuse(protocol.Unavailable, "the record of account %v is not new enough", need.Account)
 	}
 	if err != nil {
 		return o, fmt.Errorf("open envelope: %w", err)

@@ -22,8 +22,8 @@ import (
 // are members, revoked ones are cut off, and who has the account on the list is
 // told. It may be repeated.
 //
-// A machine that is no member yet needs no hello, and neither does one that
-// repeats what made it a member.
+// A machine that is no member yet needs no hello. Neither does one that repeats
+// what made it a member, or that has the recovery key.
 func (s *Server) updateChain(ctx context.Context, c network.Conn, from store.Device, u *wire.UpdateChain, resp *wire.Response) error {
 	chain, err := account.ParseChain(u.GetChain())
 	if err != nil {
@@ -43,7 +43,7 @@ func (s *Server) updateChain(ctx context.Context, c network.Conn, from store.Dev
 	if !bytes.HasPrefix(u.GetChain(), old.Chain) { // SetChain says the same, after what costs more
 		return protocol.Refuse(protocol.ChainConflict, "the stored chain, at %d, is no part of this one", old.ChainSeq)
 	}
-	if isMember := from.ID != (protocol.DeviceID{}); isMember && !s.hellos.isWelcome(c) {
+	if isMember := from.ID != (protocol.DeviceID{}); isMember && !chain.Recovered(old.ChainSeq) && !s.hellos.isWelcome(c) {
 		return helloFirst()
 	}
 	statements := int(chain.Seq() - old.ChainSeq)

@@ -76,6 +76,9 @@ func TestSilentCopyDoesNothing(t *testing.T) {
 		t.Errorf("alice has %d envelopes", len(mail))
 	}
 	alices.settled()
+	alice.recover() // whoever has the words is no mere copy
+	thief.must(updateRequest(alice.chain))
+	alices.awaitChanged(alice)
 }
 
 // Of two copies that are welcomed one after the other, only the newest is

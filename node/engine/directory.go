@@ -180,16 +180,15 @@ const longestLookup = 10 * time.Minute
 // change was hinted at meanwhile it is asked again, and nothing is sent till
 // then.
 func (w *work) confirmed(id protocol.AccountID, p *peerRow, asked time.Time) {
-	p.checked = w.now
-	if !p.changed {
-		return
-	}
-	if waits(fromMillis(millis(asked)), p.hintedAt, longestLookup) {
+	if p.changed && waits(fromMillis(millis(asked)), p.hintedAt, longestLookup) {
 		w.hint.Refresh = addOnce(w.hint.Refresh, id)
 		return
 	}
-	p.changed = false
-	w.wake(p)
+	p.checked = w.now
+	if p.changed {
+		p.changed = false
+		w.wake(p)
+	}
 }
 
 // wake looks again at what waits for an account that may be reached again.
@@ -244,6 +243,7 @@ func (w *work) learnDevices(p *peerRow, a answer) error {
 	if err := w.learnRecoveries(p, a.chain, first); err != nil {
 		return err
 	}
+	var fresh []protocol.DeviceID
 	p.devices = make([]peerDevice, len(a.devices))
 	for i, cert := range a.devices {
 		device := cert.DeviceID()
@@ -262,6 +262,7 @@ func (w *work) learnDevices(p *peerRow, a answer) error {
 				return err
 			}
 		}
+		fresh = append(fresh, device)
 		if len(old) > 0 && p.relation == Accepted {
 			if err := w.notice(NoticeDeviceAdded, id, fmt.Sprintf("%s has a new device, %q", p.name, cert.Name)); err != nil {
 				return err
@@ -273,6 +274,11 @@ func (w *work) learnDevices(p *peerRow, a answer) error {
 			if err := w.revoked(p, id, o.id); err != nil {
 				return err
 			}
+		}
+	}
+	for _, device := range fresh {
+		if err := w.postUnsent(id, p, device); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -83,7 +83,7 @@ type Engine struct {
 	limits limits
 	rsas   rsaCache
 
-	// stopped: the device is being replaced, or is revoked. Nothing is sealed
+	// stopped: the device is to be replaced, or is revoked. Nothing is sealed
 	// with its sessions any more, and nothing is handed out to be sent.
 	stopped atomic.Bool
 	// ended: it is revoked. Its keys are gone.
@@ -108,7 +108,11 @@ func Load(tx store.Tx) (*Engine, error) {
 		return nil, err
 	}
 	begun, err := get(tx, keySwap())
-	e.stopped.Store(pending != nil)
+	if err != nil {
+		return nil, err
+	}
+	start, _, err := load[startRow](tx, store.Key(tableStarts))
+	e.stopped.Store(pending != nil || start.refused)
 	e.swapping.Store(begun != nil)
 	return e, err
 }

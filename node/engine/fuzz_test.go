@@ -229,7 +229,7 @@ func TestRowsRoundTrip(t *testing.T) {
 				notBefore: at, liveAt: at, signedUsed: yes, fallbacks: 5, rsaWanted: yes, rsaRotateAt: at, rsaLive: id, conflictAt: at},
 			"account key": &accountKeyRow{private: id[:], mine: yes, created: at, replaced: at},
 			"RSA":         &rsaRow{private: []byte(text), created: at, keepUntil: at},
-			"start":       &startRow{ctr: n, start: [16]byte(msg), welcomed: yes},
+			"start":       &startRow{ctr: n, start: [16]byte(msg), welcomed: yes, refused: yes},
 			"swap":        &swapRow{device: id, number: n},
 			"reborn":      &rebornRow{newcomer: newcomer, chain: []byte(text)},
 		}

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"crypto/rand"
+	"errors"
 
 	"github.com/parley-chat/parley/protocol/proof"
 	"github.com/parley-chat/parley/store"
@@ -22,13 +23,14 @@ type startRow struct {
 	ctr      uint64
 	start    [16]byte
 	welcomed bool
+	refused  bool // as a copy, or as one that was set back
 }
 
 func (r *startRow) encode() []byte {
 	e := newRow(25)
 	e.u64(r.ctr)
 	e.raw(r.start[:])
-	e.bool(r.welcomed)
+	e.bool(r.welcomed, r.refused)
 	return e.b
 }
 
@@ -36,17 +38,25 @@ func (r *startRow) decode(b []byte) error {
 	d := readRow(b)
 	r.ctr = d.u64()
 	d.fixed(r.start[:])
-	d.bool(&r.welcomed)
+	d.bool(&r.welcomed, &r.refused)
 	return d.end("start")
 }
+
+// ErrTurnedAway: the rendezvous took this store for a copy, or for one that was
+// set back. It has to become a new device.
+var ErrTurnedAway = errors.New("the rendezvous took this store for a copy, or for one that was set back")
 
 // Hello returns what to tell the rendezvous. It is the same until Welcomed, so
 // that it can be told again after an answer was lost. Call it when the
 // connection is there, and let the transaction commit before it is sent.
+// ErrTurnedAway after TurnedAway.
 func (e *Engine) Hello(tx store.Tx, rendezvousPeer []byte) (Hello, error) {
 	r, ok, err := load[startRow](tx, store.Key(tableStarts))
 	if err != nil {
 		return Hello{}, err
+	}
+	if r.refused {
+		return Hello{}, ErrTurnedAway
 	}
 	if !ok || r.welcomed {
 		r.ctr++
@@ -68,5 +78,18 @@ func (e *Engine) Welcomed(tx store.Tx, h Hello) error {
 		return err
 	}
 	r.welcomed = true
+	return tx.Set(store.Key(tableStarts), r.encode())
+}
+
+// TurnedAway notes that the rendezvous took the store for a copy, or for one
+// that was set back. From here on nothing is sealed or handed out, also after a
+// restart, until another device took the place of this one.
+func (e *Engine) TurnedAway(tx store.Tx) error {
+	r, ok, err := load[startRow](tx, store.Key(tableStarts))
+	if err != nil || !ok {
+		return err
+	}
+	e.stopped.Store(true)
+	r.refused = true
 	return tx.Set(store.Key(tableStarts), r.encode())
 }

@@ -172,9 +172,10 @@ func (w *world) recovered(of *node) (*account.Chain, *node) {
 	m, err := of.membership()
 	w.check(err)
 	newcomer := w.newcomer("recovered")
-	chain, aik, err := RecoverAccount(w.now, w.chain(of.name), *m.RK, newcomer.Request())
+	got, err := RecoverAccount(w.now, w.chain(of.name), *m.RK, newcomer.Request())
 	w.check(err)
-	m.Chain, m.AIK, m.Contacts = chain.Bytes(), aik, nil
+	chain := got.Chain
+	m.Chain, m.AIK, m.RK, m.Contacts = chain.Bytes(), got.AIK, &got.RK, nil
 	n := &node{w: w, name: of.name, kv: memory.New()}
 	w.check(n.kv.Update(context.Background(), func(tx store.Tx) error { return InitMember(tx, w.now, newcomer, m) }))
 	w.home.devices[newcomer.Request().Device(chain.Account())] = newShelf()

@@ -499,11 +499,12 @@ func TestOwnChainRefuses(t *testing.T) {
 func TestRecoverAccount(t *testing.T) {
 	w, a, a2, _ := threeDevices(t)
 	rk, n := a.recovery(), w.newcomer("recovered")
-	chain, aik, err := RecoverAccount(w.now, a.chain(), rk, n.Request())
+	got, err := RecoverAccount(w.now, a.chain(), rk, n.Request())
 	w.check(err)
+	chain := got.Chain
 	kv := memory.New()
 	w.check(kv.Update(t.Context(), func(tx store.Tx) error {
-		return InitMember(tx, w.now, n, Membership{Name: "alice", Chain: chain.Bytes(), AIK: aik})
+		return InitMember(tx, w.now, n, Membership{Name: "alice", Chain: chain.Bytes(), AIK: got.AIK, RK: &got.RK})
 	}))
 	if got := chain.Devices(w.now); len(got) != 1 || got[0].Name != "recovered" || chain.Account() != a.account() {
 		t.Errorf("devices %+v", got)
@@ -512,8 +513,11 @@ func TestRecoverAccount(t *testing.T) {
 	if !a2.hint.Revoked {
 		t.Error("an old device goes on")
 	}
-	if _, _, err := RecoverAccount(w.now, a.chain(), key.NewRecovery(), n.Request()); err == nil {
+	if _, err := RecoverAccount(w.now, a.chain(), key.NewRecovery(), n.Request()); err == nil {
 		t.Error("any recovery key will do")
+	}
+	if _, err := RecoverAccount(w.now, chain, rk, w.newcomer("thief").Request()); err == nil {
+		t.Error("a recovery key serves twice")
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 // begins again, with nothing but the store.
 func (n *node) rebirth(die func() bool) {
 	n.w.t.Helper()
+	n.do(func(tx store.Tx) (Hint, error) { return Hint{}, n.e.TurnedAway(tx) })
 	for {
 		var chain []byte
 		var pending bool

@@ -35,8 +35,8 @@ const (
 	accountRoom = 48 << 10 // bytes
 
 	// recoveryRoom is what a recovery makes room for, itself included. The
-	// longest one has 3036 bytes: it revokes protocol.MaxDevices devices and
-	// adds one.
+	// longest one has 3319 bytes: it replaces both keys, revokes
+	// protocol.MaxDevices devices and adds one.
 	recoveryRoom = 4 << 10 // bytes
 )
 
