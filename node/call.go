@@ -41,7 +41,17 @@ func (h *home) ask(ctx context.Context, req *wire.Request) (*wire.Response, erro
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrOffline, err)
 	}
-	return resp, refusalIn(resp)
+	return resp, h.checkGreeted(refusalIn(resp))
+}
+
+// checkGreeted ends the connection if err says that there was no hello on it:
+// what was asked for can be asked for again after the next welcome.
+func (h *home) checkGreeted(err error) error {
+	if protocol.CodeOf(err) != protocol.HelloFirst {
+		return err
+	}
+	h.refused.push()
+	return fmt.Errorf("%w: %w", ErrOffline, errNotGreeted)
 }
 
 // answersTime is how long the rendezvous lets a connection stand after its goodbye.

@@ -35,8 +35,9 @@ const (
 var ErrOffline = errors.New("the rendezvous cannot be reached")
 
 var (
-	errMoved    = errors.New("the network changed")
-	errReturned = errors.New("the rendezvous had lost this device, and has it again")
+	errMoved      = errors.New("the network changed")
+	errNotGreeted = errors.New("the rendezvous wants a hello on this connection")
+	errReturned   = errors.New("the rendezvous had lost this device, and has it again")
 )
 
 // home is the standing connection to the rendezvous: connect, link, relay
@@ -45,6 +46,7 @@ type home struct {
 	n       *Node
 	info    peer.AddrInfo // from the invite
 	moved   nudge         // the network changed: this connection is not to be trusted
+	refused nudge         // a call was told to say hello first: this connection is of no use
 	beatNow nudge
 	calls   chan struct{} // one slot per running call
 	changed bell          // rung when up changes
@@ -67,7 +69,7 @@ type home struct {
 func newHome(n *Node, info peer.AddrInfo) *home {
 	asked := make(chan struct{})
 	return &home{
-		n: n, info: info, moved: newNudge(), beatNow: newNudge(), calls: make(chan struct{}, maxCalls),
+		n: n, info: info, moved: newNudge(), refused: newNudge(), beatNow: newNudge(), calls: make(chan struct{}, maxCalls),
 		asked: asked, tried: sync.OnceFunc(func() { close(asked) }),
 	}
 }
@@ -143,6 +145,7 @@ func (h *home) session(ctx context.Context) (welcomed bool, err error) {
 	case code == protocol.NotMember && h.n.returnChain(ctx) == nil:
 		err = errReturned
 	case err == nil:
+		h.useOnly(l.s.Conn())
 		err = h.n.catchUp(ctx, w)
 	}
 	h.tried()
@@ -161,6 +164,8 @@ func (h *home) session(ctx context.Context) (welcomed bool, err error) {
 		select {
 		case <-h.moved:
 			return errMoved
+		case <-h.refused:
+			return errNotGreeted
 		case <-ctx.Done():
 			return nil
 		}
@@ -178,6 +183,20 @@ func (h *home) connect(ctx context.Context) error {
 		return fmt.Errorf("connect to the rendezvous: %w", err)
 	}
 	return nil
+}
+
+// useOnly leaves one connection to the rendezvous: the hello was said on it, and
+// calls on another one would be refused.
+func (h *home) useOnly(c network.Conn) {
+	for _, other := range h.n.host.Network().ConnsToPeer(h.info.ID) {
+		if other != c {
+			other.Close()
+		}
+	}
+	select {
+	case <-h.refused: // on another connection, before
+	default:
+	}
 }
 
 // setUp takes in the welcome and tells everyone who waits for the rendezvous.

@@ -40,7 +40,7 @@ func (h *home) openPair(ctx context.Context, slot string) (*pairStream, *wire.Pa
 	joined, err := p.joined()
 	if err != nil {
 		p.close()
-		return nil, nil, err
+		return nil, nil, h.checkGreeted(err)
 	}
 	s.SetDeadline(time.Now().Add(pairTime))
 	return p, joined, nil

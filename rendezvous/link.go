@@ -44,6 +44,10 @@ func (s *Server) handleLink(stream network.Stream) {
 		stream.Reset()
 		return
 	}
+	if isCopy(err) {
+		tooOften := take(s.now(), 1, "readings by copies", s.rates.copies.get(d.ID))
+		s.hellos.refuse(stream.Conn(), tooOften == nil)
+	}
 	if err != nil {
 		s.refuseLink(stream, err)
 		return
@@ -55,6 +59,7 @@ func (s *Server) handleLink(stream network.Stream) {
 		s.refuseLink(stream, err)
 		return
 	}
+	s.hellos.welcome(stream.Conn())
 	written := make(chan struct{})
 	go func() {
 		defer close(written)
@@ -128,6 +133,11 @@ func (s *Server) helloAgain(l *link, h *wire.Hello) error {
 		return fmt.Errorf("find device: %w", err)
 	}
 	return s.checkHello(ctx, d, h)
+}
+
+func isCopy(err error) bool {
+	code := protocol.CodeOf(err)
+	return code == protocol.DeviceCloned || code == protocol.StoreRolledBack
 }
 
 // joinLink puts the link online and makes the welcome. It reads what the

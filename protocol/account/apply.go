@@ -26,6 +26,9 @@ func (c *Chain) apply(s statement) (*Chain, error) {
 		return nil, err
 	}
 	next.seq, next.last = s.seq, s.time
+	if s.op != opGenesis && s.op != opAddDevice {
+		next.secured = s.seq
+	}
 	next.head = s.hash()
 	if s.op == opGenesis {
 		next.account = next.head
@@ -197,6 +200,7 @@ func (c *Chain) rotateAIK(s statement) error {
 	c.aik = aik
 	if recovered {
 		c.recoveries++
+		c.recovered = s.seq
 		c.room = max(c.room, min(len(c.raw)+recoveryRoom, protocol.MaxChain)) // raw is without s yet
 	}
 	return nil
@@ -221,6 +225,7 @@ func (c *Chain) rotateRK(s statement) error {
 		return err
 	}
 	c.rk = rk
+	c.recovered = s.seq
 	return nil
 }
 

@@ -52,13 +52,14 @@ func (o *owner) fill(t testing.TB) {
 	}
 }
 
-// recoverAll is the longest recovery: every device the account may have is
-// revoked, and one with the longest name is added.
+// recoverAll is the longest recovery: both keys are replaced, every device the
+// account may have is revoked, and one with the longest name is added.
 func (o *owner) recoverAll(t testing.TB) {
 	t.Helper()
-	next, stolen := key.NewAccount(), o.chain.Standing()
-	o.then(t)(o.chain.RecoverAIK(start, o.rk, next))
-	o.aik = next
+	aik, rk, stolen := key.NewAccount(), key.NewRecovery(), o.chain.Standing()
+	o.then(t)(o.chain.RecoverAIK(start, o.rk, aik))
+	o.then(t)(o.chain.RotateRK(start, o.rk, rk))
+	o.aik, o.rk = aik, rk
 	for _, cert := range stolen {
 		o.then(t)(o.chain.RevokeDevice(start, o.aik, cert.DeviceID(), Lost, start))
 	}
