@@ -9,7 +9,6 @@ import (
 	"github.com/parley-chat/parley/node/api"
 	"github.com/parley-chat/parley/node/vault"
 	"github.com/parley-chat/parley/protocol/account"
-	"github.com/parley-chat/parley/protocol/wire"
 	"github.com/parley-chat/parley/store"
 )
 
@@ -57,6 +56,6 @@ func (n *Node) planLeave(ctx context.Context) (chain []byte, err error) {
 func (n *Node) publishLeave(ctx context.Context, chain []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, burnTime)
 	defer cancel()
-	_, err := n.home.call(ctx, &wire.Request{Call: &wire.Request_UpdateChain{UpdateChain: &wire.UpdateChain{Chain: chain}}})
+	_, err := n.home.call(ctx, updateChain(chain))
 	return err
 }

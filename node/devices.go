@@ -147,7 +147,7 @@ func (n *Node) changeChain(ctx context.Context, plan func(store.Tx) ([]byte, err
 		if err != nil || chain == nil {
 			return err
 		}
-		_, err = n.home.call(ctx, &wire.Request{Call: &wire.Request_UpdateChain{UpdateChain: &wire.UpdateChain{Chain: chain}}})
+		_, err = n.home.call(ctx, updateChain(chain))
 		if protocol.CodeOf(err) == protocol.ChainConflict && tries < chainTries {
 			if err := n.lookups.fetch(ctx, n.self.Account); err != nil {
 				return fmt.Errorf("fetch our own chain: %w", err)

@@ -26,7 +26,7 @@ func (n *Node) catchUp(ctx context.Context, w *wire.Welcome) error {
 	if err != nil || bytes.Equal(digest[:], w.GetHeadsDigest()) {
 		return err
 	}
-	resp, err := n.ask(ctx, &wire.Request{Call: &wire.Request_Heads{Heads: &wire.Heads{}}})
+	resp, err := n.home.ask(ctx, &wire.Request{Call: &wire.Request_Heads{Heads: &wire.Heads{}}})
 	if err != nil {
 		return fmt.Errorf("ask what changed: %w", err)
 	}
@@ -38,13 +38,23 @@ func (n *Node) catchUp(ctx context.Context, w *wire.Welcome) error {
 		}
 		heads = slices.Delete(heads, own, own+1)
 	}
-	return n.do(ctx, func(tx store.Tx) (engine.Hint, error) { return n.eng.Behind(tx, n.now(), heads) })
+	for batch := range slices.Chunk(heads, headsBatch) {
+		err := n.do(ctx, func(tx store.Tx) (engine.Hint, error) { return n.eng.Behind(tx, n.now(), batch) })
+		if err != nil {
+			return fmt.Errorf("note what changed: %w", err)
+		}
+	}
+	return nil
 }
+
+// headsBatch is how many accounts one transaction notes as changed.
+const headsBatch = 128
 
 // readHeads leaves out what is malformed, and what is too much.
 func readHeads(list []*wire.Head) []engine.Head {
-	heads := make([]engine.Head, 0, min(len(list), protocol.MaxContacts+1))
-	for _, h := range list[:cap(heads)] {
+	list = list[:min(len(list), protocol.MaxContacts+1)]
+	heads := make([]engine.Head, 0, len(list))
+	for _, h := range list {
 		id, err := protocol.FromBytes[protocol.AccountID](h.GetAccount())
 		if err != nil || len(h.GetHead()) != len(engine.Head{}.Head) {
 			continue
@@ -57,7 +67,7 @@ func readHeads(list []*wire.Head) []engine.Head {
 // lostByHome tells whether the rendezvous has an older state of our own account
 // than we do: it was set back.
 func (n *Node) lostByHome(ctx context.Context) bool {
-	resp, err := n.ask(ctx, &wire.Request{Call: &wire.Request_Lookup{Lookup: &wire.Lookup{Account: n.self.Account[:]}}})
+	resp, err := n.home.ask(ctx, &wire.Request{Call: &wire.Request_Lookup{Lookup: &wire.Lookup{Account: n.self.Account[:]}}})
 	if err != nil {
 		return false
 	}
@@ -76,7 +86,7 @@ func (n *Node) returnChain(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := n.ask(ctx, &wire.Request{Call: &wire.Request_UpdateChain{UpdateChain: &wire.UpdateChain{Chain: ours.Bytes()}}}); err != nil {
+	if _, err := n.home.ask(ctx, updateChain(ours.Bytes())); err != nil {
 		return err
 	}
 	return n.do(ctx, func(tx store.Tx) (engine.Hint, error) { return n.eng.ChainReturned(tx, n.now()) })

@@ -116,6 +116,9 @@ func pause(err error, failures int) time.Duration {
 	}
 	jitter := 0.5 + rand.Float64()
 	wait := min(retryFirst<<min(failures, 10), retryMax)
+	if errors.Is(err, ErrRebornToday) || errors.Is(err, engine.ErrNoAccountKey) || errors.Is(err, engine.ErrTooManyDevices) {
+		wait = retryHopeless
+	}
 	if e, ok := errors.AsType[*protocol.Error](err); ok {
 		switch e.Code {
 		case protocol.Revoked, protocol.NotMember, protocol.UnsupportedVersion:

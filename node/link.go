@@ -129,14 +129,16 @@ func (h *home) hint(ctx context.Context, hint *wire.Hint) error {
 	if c := hint.GetPrekeys(); c != nil {
 		h.n.sync.prekeys(c)
 	}
+	var changed []protocol.AccountID
 	for _, b := range hint.GetChanged()[:min(len(hint.GetChanged()), maxChanged)] {
-		a, err := protocol.FromBytes[protocol.AccountID](b)
-		if err != nil {
-			continue
+		if a, err := protocol.FromBytes[protocol.AccountID](b); err == nil {
+			changed = append(changed, a)
 		}
-		err = h.n.do(ctx, func(tx store.Tx) (engine.Hint, error) { return h.n.eng.Changed(tx, h.n.now(), a) })
+	}
+	for batch := range slices.Chunk(changed, headsBatch) {
+		err := h.n.do(ctx, func(tx store.Tx) (engine.Hint, error) { return h.n.eng.Changed(tx, h.n.now(), batch) })
 		if err != nil {
-			return fmt.Errorf("note changed account: %w", err)
+			return fmt.Errorf("note changed accounts: %w", err)
 		}
 	}
 	if hint.GetMail() { // after what changed: it may be of a new device

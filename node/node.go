@@ -156,7 +156,8 @@ func (n *Node) open(ctx context.Context, cfg Config) error {
 	return n.refreshPeers(ctx)
 }
 
-// loadEngine finishes first what a crash cut off: becoming a device.
+// loadEngine finishes first what a crash cut off: becoming a device, or the end
+// of one.
 func (n *Node) loadEngine(ctx context.Context) error {
 	if err := finishLink(ctx, n.kv); err != nil {
 		return err
@@ -168,7 +169,10 @@ func (n *Node) loadEngine(ctx context.Context) error {
 		n.eng, err = engine.Load(tx)
 		return err
 	}
-	if err := n.kv.View(ctx, load); err != nil || !n.eng.Swapping() {
+	switch err := n.kv.View(ctx, load); {
+	case errors.Is(err, engine.ErrRevoked):
+		return n.destroyKeys(ctx)
+	case err != nil || !n.eng.Swapping():
 		return err
 	}
 	if err := n.swapDevice(ctx); err != nil {
@@ -286,6 +290,9 @@ func (n *Node) do(ctx context.Context, fn func(store.Tx) (engine.Hint, error)) e
 	})
 	if errors.Is(err, store.ErrFull) {
 		n.diskFull.Store(time.Now().UnixNano())
+	}
+	if errors.Is(err, engine.ErrRevoked) { // whoever learned it may not have got to say so
+		n.ended.push()
 	}
 	if err != nil {
 		return err

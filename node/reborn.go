@@ -2,8 +2,10 @@ package node
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/parley-chat/parley/node/engine"
 	"github.com/parley-chat/parley/protocol/key"
@@ -20,9 +22,22 @@ var ErrReborn = errors.New("this folder is a new device now")
 // of its own, with new keys; history and contacts stay. Each step is stored
 // before the next, so a crash costs a repetition.
 
+// ErrRebornToday: the rendezvous took this folder for a copy twice within
+// rebornEvery. It is not believed the second time, or it could fill the account
+// with devices; nothing is sent meanwhile.
+var ErrRebornToday = errors.New("this folder became a new device less than a day ago, and is taken for a copy again")
+
+const rebornEvery = 24 * time.Hour
+
 // becomeNewDevice does all of it and returns ErrReborn. The connection to the
 // rendezvous stands: calls are answered, only the link was refused.
 func (n *Node) becomeNewDevice(ctx context.Context, why error) error {
+	if n.eng.Swapping() { // the rendezvous took the new device before; swapping was broken off
+		if err := n.swapDevice(ctx); err != nil {
+			return fmt.Errorf("become a new device: %w", err)
+		}
+		return ErrReborn
+	}
 	n.log.Warn("this folder is a copy, or an older state, of a device that is in use: becoming a new device", "why", why)
 	if err := n.do(ctx, func(tx store.Tx) (engine.Hint, error) { return engine.Hint{}, n.eng.TurnedAway(tx) }); err != nil {
 		return fmt.Errorf("become a new device: %w", err)
@@ -43,6 +58,26 @@ func (n *Node) becomeNewDevice(ctx context.Context, why error) error {
 	return ErrReborn
 }
 
+// mayBeReborn allows one rebirth a day.
+func (n *Node) mayBeReborn(tx store.Tx) error {
+	b, err := tx.Get(rebornRow)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil || len(b) != 8 {
+		return errors.Join(err, fmt.Errorf("time of the last rebirth: %w", store.ErrDamaged))
+	}
+	last := time.UnixMilli(int64(binary.BigEndian.Uint64(b)))
+	if age := n.now().Sub(last); age >= 0 && age < rebornEvery {
+		return ErrRebornToday
+	}
+	return nil
+}
+
+// rebornRow holds when this folder last became another device: milliseconds
+// since 1970, u64.
+var rebornRow = store.Key(rowPrefix, "reborn")
+
 // planReborn makes the new device's keys, unless that was done before, and the
 // chain that certifies it.
 func (n *Node) planReborn(ctx context.Context) (chain []byte, host key.HostPrivate, err error) {
@@ -60,6 +95,10 @@ func (n *Node) planReborn(ctx context.Context) (chain []byte, host key.HostPriva
 	}
 	var newcomer *engine.Newcomer
 	if !planned {
+		err := n.kv.View(ctx, func(tx store.Tx) error { return errors.Join(n.mayBeReborn(tx), n.eng.MayCertify(tx)) })
+		if err != nil { // before keys are made, which takes long
+			return nil, host, err
+		}
 		if err := n.readOldMail(ctx); err != nil {
 			n.log.Warn("mail of the old device was not read", "err", err)
 		}
@@ -70,6 +109,11 @@ func (n *Node) planReborn(ctx context.Context) (chain []byte, host key.HostPriva
 	err = n.kv.Update(ctx, func(tx store.Tx) error {
 		if _, err := n.eng.PlanReborn(tx, n.now(), newcomer); err != nil {
 			return err
+		}
+		if !planned {
+			if err := tx.Set(rebornRow, binary.BigEndian.AppendUint64(nil, uint64(n.now().UnixMilli()))); err != nil {
+				return err
+			}
 		}
 		_, err := pending(tx)
 		return err
@@ -94,7 +138,7 @@ func (n *Node) swapDevice(ctx context.Context) error {
 // fetchOwnChain looks our own account up, before there is a link.
 func (n *Node) fetchOwnChain(ctx context.Context) error {
 	asked := n.now()
-	resp, err := n.ask(ctx, &wire.Request{Call: &wire.Request_Lookup{Lookup: &wire.Lookup{Account: n.self.Account[:]}}})
+	resp, err := n.home.ask(ctx, &wire.Request{Call: &wire.Request_Lookup{Lookup: &wire.Lookup{Account: n.self.Account[:]}}})
 	if err != nil {
 		return fmt.Errorf("fetch our own chain: %w", err)
 	}
@@ -113,6 +157,12 @@ func (n *Node) retire(ctx context.Context) error {
 		return nil
 	}
 	n.log.Warn("this device was revoked: its keys are destroyed")
+	return n.destroyKeys(ctx)
+}
+
+// destroyKeys destroys the keys of a device that was revoked, also in what the
+// disk still holds of the store, and returns ErrRevoked. It may be repeated.
+func (n *Node) destroyKeys(ctx context.Context) error {
 	for more := true; more; {
 		err := n.kv.Update(ctx, func(tx store.Tx) (err error) {
 			more, err = engine.Retire(tx, n.now())
@@ -122,6 +172,9 @@ func (n *Node) retire(ctx context.Context) error {
 			return fmt.Errorf("destroy the keys of a revoked device: %w", err)
 		}
 	}
+	if _, err := n.kv.Rotate(ctx); err != nil {
+		return errors.Join(engine.ErrRevoked, fmt.Errorf("make what is deleted unreadable: %w", err))
+	}
 	return engine.ErrRevoked
 }
 
@@ -129,7 +182,7 @@ func (n *Node) retire(ctx context.Context) error {
 // acknowledges nothing: it is the mail of the one who goes on being it.
 func (n *Node) readOldMail(ctx context.Context) error {
 	for after, more := uint64(0), true; more; {
-		mail, err := n.ask(ctx, &wire.Request{Call: &wire.Request_Fetch{Fetch: &wire.Fetch{After: after, Max: drainFetch}}})
+		mail, err := n.home.ask(ctx, &wire.Request{Call: &wire.Request_Fetch{Fetch: &wire.Fetch{After: after, Max: drainFetch}}})
 		if err != nil {
 			return err
 		}
@@ -144,15 +197,4 @@ func (n *Node) readOldMail(ctx context.Context) error {
 		more = mail.GetMail().GetMore() && len(items) > 0
 	}
 	return nil
-}
-
-// ask is home.call before there is a link.
-func (n *Node) ask(ctx context.Context, req *wire.Request) (*wire.Response, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	resp, err := n.home.exchange(ctx, req)
-	if err != nil {
-		return nil, err
-	}
-	return resp, refusalIn(resp)
 }

@@ -148,6 +148,9 @@ func linkProblem(reason error) (fix, text string) {
 	case errors.Is(reason, engine.ErrTooManyDevices):
 		return "parley device revoke DEVICE", "This folder is a copy, or an older state, of a device that is in use. It becomes a device of its own as soon as your account has room: on another device, revoke one that you no longer use."
 	}
+	if errors.Is(reason, ErrRebornToday) {
+		return "parley --dir NEW link CODE", "This folder became a new device less than a day ago, and the rendezvous takes it for a copy again. It waits until tomorrow; nothing is sent until then. If you copied the folder twice, add this computer again, in a new folder."
+	}
 	refusal, ok := errors.AsType[*protocol.Error](reason)
 	if !ok {
 		return "", ""

@@ -59,6 +59,16 @@ func (e *Engine) Certify(tx store.Tx, now time.Time, r DeviceRequest) ([]byte, e
 	return next.Bytes(), nil
 }
 
+// MayCertify tells whether a device could be added now: ErrNoAccountKey or
+// ErrTooManyDevices if not.
+func (e *Engine) MayCertify(tx store.Tx) error {
+	c, _, err := e.signingKey(tx)
+	if err == nil && len(c.Devices(time.Time{})) >= protocol.MaxDevices {
+		err = ErrTooManyDevices
+	}
+	return err
+}
+
 // Revoke ends another device of this account for good. The account key goes
 // with it, since the device knows it: the new one is stored here before the
 // chain that names it is returned, and is sent to the other devices when it is
@@ -79,11 +89,7 @@ func (e *Engine) Revoke(tx store.Tx, now time.Time, device protocol.DeviceID, re
 	if _, ok := c.Device(device); !ok {
 		return nil, fmt.Errorf("device %s: %w", short(device), ErrNotFound)
 	}
-	newAIK, err := w.nextAccountKey(c)
-	if err != nil {
-		return nil, err
-	}
-	next, err := c.RotateAIK(now, aik, newAIK)
+	next, newAIK, err := w.replaceAccountKey(c, aik)
 	if err != nil {
 		return nil, err
 	}
@@ -94,9 +100,10 @@ func (e *Engine) Revoke(tx store.Tx, now time.Time, device protocol.DeviceID, re
 	return next.Bytes(), err
 }
 
-// Leave revokes this very device. The account key stays: its new one could not
-// be given to the others. Upload the chain, then Retire. If it was the last, the
-// account has no device until it is recovered or restored.
+// Leave revokes this very device. The account key stays, since a new one could
+// not be given to the others: they replace it when they see this. Upload the
+// chain, then Retire. If it was the last device, the account has none until it is
+// recovered or restored.
 func (e *Engine) Leave(tx store.Tx, now time.Time, reason account.Reason) ([]byte, error) {
 	c, aik, err := e.signingKey(tx)
 	if err != nil {
@@ -144,19 +151,29 @@ func (e *Engine) Rename(tx store.Tx, now time.Time, device protocol.DeviceID, na
 }
 
 // Renew renews the certificates of all devices of the account that end soon, or
-// have ended; a nil chain if there are none.
+// have ended, and replaces the account key if a device that knows it was revoked
+// and left it in force; a nil chain if there is nothing to do.
 func (e *Engine) Renew(tx store.Tx, now time.Time) ([]byte, error) {
 	w, err := e.begin(tx, now)
 	if err != nil {
 		return nil, err
 	}
 	c, err := e.OwnChain(tx)
-	if err != nil || len(w.expiring(c)) == 0 {
+	if err != nil {
+		return nil, err
+	}
+	exposed, err := w.isExposed(c)
+	if err != nil || !exposed && len(w.expiring(c)) == 0 {
 		return nil, err
 	}
 	_, aik, err := e.signingKey(tx)
 	if err != nil {
 		return nil, err
+	}
+	if exposed {
+		if c, aik, err = w.replaceAccountKey(c, aik); err != nil {
+			return nil, err
+		}
 	}
 	for _, cert := range w.expiring(c) {
 		cert.NotAfter = now.Add(certLife)
@@ -164,7 +181,19 @@ func (e *Engine) Renew(tx store.Tx, now time.Time) ([]byte, error) {
 			return nil, err
 		}
 	}
-	return c.Bytes(), nil
+	_, err = w.end()
+	return c.Bytes(), err
+}
+
+// replaceAccountKey returns the longer chain with another account key, which is
+// stored here.
+func (w *work) replaceAccountKey(c *account.Chain, aik key.AccountPrivate) (*account.Chain, key.AccountPrivate, error) {
+	next, err := w.nextAccountKey(c)
+	if err != nil {
+		return nil, aik, err
+	}
+	c, err = c.RotateAIK(w.now, aik, next)
+	return c, next, err
 }
 
 // expiring returns the certificates that are to be renewed.
@@ -234,6 +263,11 @@ func (w *work) takeOwnChain(c *account.Chain) error {
 		return err
 	}
 	if known.Signer() == c.Signer() {
+		if len(c.Ended()) > len(known.Ended()) {
+			if err := w.expose(c); err != nil {
+				return err
+			}
+		}
 		return w.shareAccountKey(p, c, before)
 	}
 	if err := w.accountKeyReplaced(known.Signer()); err != nil {

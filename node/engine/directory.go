@@ -270,11 +270,9 @@ func (w *work) learnDevices(p *peerRow, a answer) error {
 			}
 		}
 	}
-	for _, o := range old {
-		if a.chain.Revoked(o.id) || a.chain.Closed() {
-			if err := w.revoked(p, id, o.id); err != nil {
-				return err
-			}
+	for _, device := range a.chain.Ended() { // also one that had expired before
+		if err := w.revoked(p, id, device); err != nil && err != ErrNotFound {
+			return err
 		}
 	}
 	for _, device := range fresh {

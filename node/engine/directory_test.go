@@ -189,7 +189,7 @@ func TestStaleDirectory(t *testing.T) {
 	if len(stale()) != 0 || a.trySend(b, protocol.NewMsgID(), "again") != nil {
 		t.Error("a look-up did not help")
 	}
-	a.do(func(tx store.Tx) (Hint, error) { return a.e.Changed(tx, w.now, b.account()) })
+	a.do(func(tx store.Tx) (Hint, error) { return a.e.Changed(tx, w.now, []protocol.AccountID{b.account()}) })
 	if len(stale()) != 1 {
 		t.Error("a changed record is not stale")
 	}

@@ -134,7 +134,7 @@ func (w *work) give(k *prekeysRow, to protocol.DeviceID, nonce [16]byte) (prekey
 	if !w.e.limits.given.left(w.now, to) {
 		return prekey.Record{}, protocol.Refuse(protocol.RateLimited, "too many prekeys")
 	}
-	if k.kept >= maxPrivates {
+	if k.kept >= maxPrivates/2 { // the rest is for those that the rendezvous hands out
 		return prekey.Record{}, protocol.Refuse(protocol.Unavailable, "too many prekeys are unused")
 	}
 	w.e.limits.given.take(w.now, to)

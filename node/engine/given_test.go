@@ -132,7 +132,7 @@ func TestBundlesNeedFreshRecord(t *testing.T) {
 	a.loseSessions(b)
 	a.offline = true
 	a.send(b, "waits")
-	a.do(func(tx store.Tx) (Hint, error) { return a.e.Changed(tx, w.now, b.account()) })
+	a.do(func(tx store.Tx) (Hint, error) { return a.e.Changed(tx, w.now, []protocol.AccountID{b.account()}) })
 	if list := a.wantedOf(b); list != nil {
 		t.Errorf("changed: %v", list)
 	}

@@ -59,7 +59,7 @@ func TestKLC09_NothingIsSealedToARevokedDevice(t *testing.T) {
 	w.check(err)
 	w.home.names["bob"].chain = chain.Bytes()
 	for _, n := range []*node{a[0], a[1], b[0]} { // who is online is told
-		n.do(func(tx store.Tx) (Hint, error) { return n.e.Changed(tx, w.now, b[0].account()) })
+		n.do(func(tx store.Tx) (Hint, error) { return n.e.Changed(tx, w.now, []protocol.AccountID{b[0].account()}) })
 		if got := n.queue(b[0]); len(got) != 0 && n != b[0] {
 			t.Error("something may be sent before the look-up")
 		}
@@ -309,7 +309,7 @@ func TestKLC09_HintDuringALookUp(t *testing.T) {
 	old := w.home.look("bob", false)
 	asked := w.now
 	w.now = w.now.Add(50 * time.Millisecond)
-	a.do(func(tx store.Tx) (Hint, error) { return a.e.Changed(tx, w.now, b.account()) })
+	a.do(func(tx store.Tx) (Hint, error) { return a.e.Changed(tx, w.now, []protocol.AccountID{b.account()}) })
 	a.hint.Refresh = nil
 	w.now = w.now.Add(50 * time.Millisecond)
 	a.do(func(tx store.Tx) (Hint, error) { return a.e.SetAccount(tx, w.now, asked, old) })

@@ -163,18 +163,17 @@ func (e *Engine) Stale(tx store.Tx, now time.Time) ([]protocol.AccountID, error)
 	return list, err
 }
 
-// Changed notes that the rendezvous said that an account's chain changed. Until
-// a question sent from now on is answered, nothing is sent to the account.
-func (e *Engine) Changed(tx store.Tx, now time.Time, id protocol.AccountID) (Hint, error) {
+// Changed notes that the rendezvous said that the chains of accounts changed.
+// Until a question sent from now on is answered, nothing is sent to them.
+func (e *Engine) Changed(tx store.Tx, now time.Time, accounts []protocol.AccountID) (Hint, error) {
 	w, err := e.begin(tx, now)
 	if err != nil {
 		return Hint{}, err
 	}
-	if err := w.wantRefresh(id); err != nil {
-		if err == ErrNotFound {
-			return Hint{}, nil
+	for _, id := range accounts {
+		if err := w.wantRefresh(id); err != nil && err != ErrNotFound {
+			return Hint{}, err
 		}
-		return Hint{}, err
 	}
 	return w.end()
 }

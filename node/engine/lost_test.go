@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/store"
 )
 
@@ -20,7 +21,7 @@ func (w *world) certify(of *node) *node {
 
 func (n *node) changed(of *node) {
 	n.w.t.Helper()
-	n.do(func(tx store.Tx) (Hint, error) { return n.e.Changed(tx, n.w.now, of.account()) })
+	n.do(func(tx store.Tx) (Hint, error) { return n.e.Changed(tx, n.w.now, []protocol.AccountID{of.account()}) })
 }
 
 // What is written while the directory is asked who the devices of a contact are

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,7 +19,7 @@ import (
 const (
 	accountKeyKept = 30 * 24 * time.Hour // how long an account key is kept that is not in force (any more)
 	accountKeyLate = 24 * time.Hour      // after this the user hears that the key in force did not come
-	maxAccountKeys = 32                  // kept at once; more come only from a device that went mad
+	maxAccountKeys = 32                  // kept at once; more come only from a device that went mad, or was stolen
 )
 
 // accountKeyRow is the private half of an account key or of the recovery key.
@@ -27,6 +28,7 @@ const (
 type accountKeyRow struct {
 	private  []byte
 	mine     bool // made here: the other devices of the account get it from here
+	exposed  bool // a device that knows it was revoked, and it is still in force: to be replaced
 	created  time.Time
 	replaced time.Time // zero: never
 }
@@ -34,7 +36,7 @@ type accountKeyRow struct {
 func (r *accountKeyRow) encode() []byte {
 	e := newRow(64)
 	e.bytes(r.private)
-	e.bool(r.mine)
+	e.bool(r.mine, r.exposed)
 	e.time(r.created)
 	e.time(r.replaced)
 	return e.b
@@ -43,7 +45,7 @@ func (r *accountKeyRow) encode() []byte {
 func (r *accountKeyRow) decode(b []byte) error {
 	d := readRow(b)
 	r.private = bytes.Clone(d.bytes())
-	d.bool(&r.mine)
+	d.bool(&r.mine, &r.exposed)
 	r.created, r.replaced = d.time(), d.time()
 	return d.end("account key")
 }
@@ -79,15 +81,56 @@ func (w *work) takeAccountKey(seed []byte) error {
 	if old, err := get(w.tx, place); err != nil || old != nil {
 		return err
 	}
-	n := 0
-	err = all(w.tx, []byte{tableAccountKey}, func(store.Pair) (bool, error) {
-		n++
-		return n < maxAccountKeys, nil
-	})
-	if err != nil || n >= maxAccountKeys {
+	if err := w.roomForAccountKey(); err != nil {
 		return err
 	}
 	return w.setAccountKey(k, false)
+}
+
+// roomForAccountKey forgets the oldest key that was given to this device and is
+// not in force, if there are too many: the next one may be the one that counts.
+func (w *work) roomForAccountKey() error {
+	c, err := w.e.OwnChain(w.tx)
+	if err != nil {
+		return err
+	}
+	var oldest []byte
+	var since time.Time
+	n := 0
+	err = all(w.tx, []byte{tableAccountKey}, func(pair store.Pair) (bool, error) {
+		n++
+		r, err := decodeRow[accountKeyRow](pair.Value)
+		if err != nil {
+			return false, err
+		}
+		inForce := bytes.Equal(pair.Key, keyAccountKey(c.Signer().Bytes())) || bytes.Equal(pair.Key, keyAccountKey(c.Recovery().Bytes()))
+		if !r.mine && !inForce && (oldest == nil || r.created.Before(since)) {
+			oldest, since = slices.Clone(pair.Key), r.created
+		}
+		return true, nil
+	})
+	if err != nil || n < maxAccountKeys || oldest == nil {
+		return err
+	}
+	return w.delete(oldest)
+}
+
+// expose notes that a revoked device knows the account key in force. Whoever of
+// the others is first replaces it: see Renew.
+func (w *work) expose(c *account.Chain) error {
+	place := keyAccountKey(c.Signer().Bytes())
+	r, ok, err := load[accountKeyRow](w.tx, place)
+	if err != nil || !ok {
+		return err
+	}
+	r.exposed, w.hint.Chain = true, true
+	return w.put(place, &r)
+}
+
+// isExposed tells whether the account key in force is to be replaced.
+func (w *work) isExposed(c *account.Chain) (bool, error) {
+	r, _, err := load[accountKeyRow](w.tx, keyAccountKey(c.Signer().Bytes()))
+	return r.exposed, err
 }
 
 // OwnChain returns the statement chain of this account as it is known here.

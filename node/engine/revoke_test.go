@@ -9,6 +9,7 @@ import (
 
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/account"
+	"github.com/parley-chat/parley/protocol/key"
 	"github.com/parley-chat/parley/store"
 )
 
@@ -214,5 +215,78 @@ func TestKLC13_LastDeviceLeaves(t *testing.T) {
 	w.pass(time.Minute)
 	if got := texts(a2.history(b)); len(got) != 1 || got[0] != "welcome back" {
 		t.Errorf("the new device has %q", got)
+	}
+}
+
+// A device that leaves in a hurry leaves the account key in force. The others
+// replace it: a copy of what that device knew must not bring it back.
+func TestKLC13_TheKeyOfADeviceThatLeftIsReplaced(t *testing.T) {
+	w, a, a2, a3 := threeDevices(t)
+	stolen := a2.aik()
+	left, err := a2.change(func(tx store.Tx) ([]byte, error) { return a2.e.Leave(tx, w.now, account.Compromised) })
+	w.check(err)
+	w.nodes = []*node{a, a3}
+	if code := a.upload(left); code != protocol.OK {
+		t.Fatal(code)
+	}
+	for _, n := range []*node{a, a3} {
+		n.hint = Hint{}
+		w.check(n.setOwnChain(left))
+		if !n.hint.Chain {
+			t.Error("a device that stays does not want to change the chain")
+		}
+		n.restart() // it is not forgotten
+	}
+	next, err := a.change(func(tx store.Tx) ([]byte, error) { return a.e.Renew(tx, w.now) })
+	w.check(err)
+	if code := a.upload(next); code != protocol.OK {
+		t.Fatal(code)
+	}
+	w.check(a.setOwnChain(next))
+	w.pass(time.Minute)
+	if got := a3.aik().Public(); got == stolen.Public() || got != a.aik().Public() {
+		t.Error("the devices that stay do not share a new account key")
+	}
+	if _, err := CertifyDevice(w.now, a3.chain(), stolen, w.newcomer("thief").Request()); err == nil {
+		t.Error("the old account key still adds devices")
+	}
+	for _, n := range []*node{a, a3} {
+		again, err := n.change(func(tx store.Tx) ([]byte, error) { return n.e.Renew(tx, w.now) })
+		if err != nil || again != nil {
+			t.Errorf("it is replaced again: %v", err)
+		}
+	}
+}
+
+// A stolen device can fill the place for account keys; the one that counts has
+// room all the same.
+func TestTheNextAccountKeyHasRoom(t *testing.T) {
+	w := newWorld(t)
+	a := w.add("alice")
+	take := func(k key.AccountPrivate) {
+		t.Helper()
+		w.now = w.now.Add(time.Second)
+		a.do(func(tx store.Tx) (Hint, error) {
+			step, err := a.e.begin(tx, w.now)
+			if err != nil {
+				return Hint{}, err
+			}
+			if err := step.takeAccountKey(k.Bytes()); err != nil {
+				return Hint{}, err
+			}
+			return step.end()
+		})
+	}
+	inForce, last := a.aik(), key.NewAccount()
+	for range 2 * maxAccountKeys {
+		take(key.NewAccount())
+	}
+	take(last)
+	kept := map[string]bool{}
+	for _, row := range a.rows(tableAccountKey) {
+		kept[string(row.Key)] = true
+	}
+	if !kept[string(keyAccountKey(inForce.Public().Bytes()))] || !kept[string(keyAccountKey(last.Public().Bytes()))] || len(kept) > maxAccountKeys {
+		t.Errorf("%d keys, not those that count", len(kept))
 	}
 }

@@ -143,7 +143,7 @@ func (w *world) publish(name string, chain *account.Chain) {
 		if n.offline {
 			continue
 		}
-		n.do(func(tx store.Tx) (Hint, error) { return n.e.Changed(tx, w.now, chain.Account()) })
+		n.do(func(tx store.Tx) (Hint, error) { return n.e.Changed(tx, w.now, []protocol.AccountID{chain.Account()}) })
 	}
 }
 
