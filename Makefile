@@ -19,10 +19,10 @@ demo: build ## a rendezvous and two nodes on this machine; ONCE=1 ends by itself
 	$(GO) run ./cmd/demo -parley $(BIN) $(if $(ONCE),-once)
 
 test: deps lint race ## everything that CI runs
-	$(GO) test ./cmd/... ./node/natlab/...
+	$(GO) test -timeout 20m ./cmd/... ./node/natlab/...
 
 race: ## the packages' tests under the race detector
-	$(GO) test -race ./protocol/... ./store/... ./rendezvous/... $$($(GO) list ./node/... | grep -v natlab)
+	$(GO) test -race -timeout 20m ./protocol/... ./store/... ./rendezvous/... $$($(GO) list ./node/... | grep -v natlab)
 
 lint: vuln ## formatting, vet, staticcheck, known vulnerabilities
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "run gofmt -w on these"; exit 1; }
