@@ -30,7 +30,9 @@ func (p Person) Link(ctx context.Context, other Person, flags ...string) (err er
 		return fmt.Errorf("parley device add: %w", err)
 	}
 	defer func() {
-		cancel() // if it has not ended, nobody waits for it any more
+		if err != nil {
+			cancel() // nobody waits for it any more
+		}
 		if waited := add.Wait(); err == nil && waited != nil {
 			err = fmt.Errorf("parley device add: %w: %s", waited, stderr.String())
 		}

@@ -66,7 +66,10 @@ func (p *program) addDevice(c *cli.Context, client *api.Client) error {
 			return err
 		}
 	}
-	return c.Context.Err()
+	if err := c.Context.Err(); err != nil {
+		return err
+	}
+	return fail(exitLocked, "no device was added, and the code is used up").hint("for another code: parley device add")
 }
 
 func (p *program) showCode(c *cli.Context, step api.AddStep) error {

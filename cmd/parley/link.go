@@ -13,16 +13,16 @@ import (
 
 func (p *program) linkCommand() *cli.Command {
 	return &cli.Command{
-		Name: "link", Category: "Devices", ArgsUsage: "CODE|LINK|-",
+		Name: "link", Category: "Devices", ArgsUsage: "[CODE|LINK|-]",
 		Usage:       "make this computer another device of your account",
-		Description: "CODE or LINK is what `parley device add` shows on a computer where your account is already;\n- reads it from standard input. A short CODE needs --home.\nContacts come along; past messages too, with --history.",
+		Description: "CODE or LINK is what `parley device add` shows on a computer where your account is already.\nWithout it you are asked, so that other users of this computer do not see it; - reads it from\nstandard input. A short CODE needs --home.\nContacts come along; past messages too, with --history.",
 		Flags: append(append(secretFlags(),
 			&cli.BoolFlag{Name: "keyring", Usage: "keep the key that opens your keys in the system's keyring"},
 			&cli.StringFlag{Name: "home", Usage: "any `INVITE` of your group, to find its rendezvous; it is not used up"},
 			&cli.StringFlag{Name: "device", Usage: "what this computer is called", DefaultText: "its host name"},
 			&cli.BoolFlag{Name: "history", Usage: "ask for your past messages"},
 		), nodeFlags()...),
-		Action: with(1, 1, p.link),
+		Action: with(0, 1, p.link),
 	}
 }
 
@@ -34,11 +34,9 @@ func (p *program) link(c *cli.Context) error {
 	if err := checkFree(c.Context, dir); err != nil {
 		return err
 	}
-	code := c.Args().First()
-	if code == "-" {
-		if code, err = p.readLine(); err != nil {
-			return err
-		}
+	code, err := p.linkCode(c)
+	if err != nil {
+		return err
 	}
 	params := node.LinkParams{Dir: dir, Code: code, DeviceName: deviceName(c), History: c.Bool("history"), Log: p.logger(c)}
 	if text := c.String("home"); text != "" {
@@ -75,6 +73,18 @@ func (p *program) link(c *cli.Context) error {
 	}
 	p.welcome(me, dir)
 	return nil
+}
+
+func (p *program) linkCode(c *cli.Context) (string, error) {
+	switch code := c.Args().First(); {
+	case code == "-":
+		return p.readLine()
+	case code != "":
+		return code, nil
+	case !p.interactive():
+		return "", usageError("no code given, and nobody to ask for it").hint("parley link - reads it from standard input")
+	}
+	return p.ask(c.Context, "What `parley device add` shows on the other computer: ")
 }
 
 func (p *program) linkNow(c *cli.Context, params node.LinkParams) (me api.Whoami, err error) {
