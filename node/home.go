@@ -130,6 +130,24 @@ func pause(err error, failures int) time.Duration {
 	return time.Duration(float64(wait) * jitter)
 }
 
+// judgeTime is how long after the start a rendezvous that answers, but not yet
+// about our store, holds up what is to be sent directly.
+const judgeTime = 25 * time.Second
+
+// comesBackSoon tells that the rendezvous was reached and has not judged our
+// store yet: it is asked again in a moment, and what it says may be that nothing
+// may leave.
+func (h *home) comesBackSoon(err error) bool {
+	if h.n.now().Sub(h.n.started) >= judgeTime {
+		return false
+	}
+	switch protocol.CodeOf(err) {
+	case protocol.RateLimited, protocol.Unavailable, protocol.Draining:
+		return true
+	}
+	return errors.Is(err, errReturned)
+}
+
 // session is one connection, from dialing to its end. It tells whether the
 // rendezvous welcomed us.
 func (h *home) session(ctx context.Context) (welcomed bool, err error) {
@@ -151,7 +169,9 @@ func (h *home) session(ctx context.Context) (welcomed bool, err error) {
 		h.useOnly(l.s.Conn())
 		err = h.n.catchUp(ctx, w)
 	}
-	h.tried()
+	if !h.comesBackSoon(err) {
+		h.tried()
+	}
 	if err != nil {
 		return false, err
 	}

@@ -155,7 +155,8 @@ func (l *lookups) done(a protocol.AccountID, made want, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.wanted[a]
-	failed := errors.Is(err, ErrOffline) || protocol.CodeOf(err) == protocol.RateLimited
+	code := protocol.CodeOf(err)
+	failed := errors.Is(err, ErrOffline) || code == protocol.RateLimited || code == protocol.Unavailable
 	if !failed && !now.anew {
 		delete(l.wanted, a)
 		return

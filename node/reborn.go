@@ -95,12 +95,12 @@ func (n *Node) planReborn(ctx context.Context) (chain []byte, host key.HostPriva
 	}
 	var newcomer *engine.Newcomer
 	if !planned {
+		if err := n.readOldMail(ctx); err != nil {
+			n.log.Warn("mail of the old device was not read", "err", err)
+		}
 		err := n.kv.View(ctx, func(tx store.Tx) error { return errors.Join(n.mayBeReborn(tx), n.eng.MayCertify(tx)) })
 		if err != nil { // before keys are made, which takes long
 			return nil, host, err
-		}
-		if err := n.readOldMail(ctx); err != nil {
-			n.log.Warn("mail of the old device was not read", "err", err)
 		}
 		if newcomer, err = engine.NewNewcomer(n.now(), n.self.DeviceName); err != nil {
 			return nil, host, err

@@ -48,17 +48,15 @@ var ErrTurnedAway = errors.New("the rendezvous took this store for a copy, or fo
 
 // Hello returns what to tell the rendezvous. It is the same until Welcomed, so
 // that it can be told again after an answer was lost. Call it when the
-// connection is there, and let the transaction commit before it is sent.
-// ErrTurnedAway after TurnedAway.
+// connection is there, and let the transaction commit before it is sent. After
+// TurnedAway it stays the one that was refused: who says it again may read the
+// mail that waits.
 func (e *Engine) Hello(tx store.Tx, rendezvousPeer []byte) (Hello, error) {
 	r, ok, err := load[startRow](tx, store.Key(tableStarts))
 	if err != nil {
 		return Hello{}, err
 	}
-	if r.refused {
-		return Hello{}, ErrTurnedAway
-	}
-	if !ok || r.welcomed {
+	if !ok || r.welcomed && !r.refused {
 		e.moved.Store(false)
 		r.ctr++
 		r.welcomed = false
@@ -77,8 +75,13 @@ func (e *Engine) Hello(tx store.Tx, rendezvousPeer []byte) (Hello, error) {
 func (e *Engine) HelloDue() bool { return e.moved.Load() }
 
 // Welcomed notes that the rendezvous took h. The next Hello is another.
+// ErrTurnedAway after TurnedAway: then the rendezvous has forgotten, and what it
+// refused stays refused.
 func (e *Engine) Welcomed(tx store.Tx, h Hello) error {
 	r, ok, err := load[startRow](tx, store.Key(tableStarts))
+	if err == nil && r.refused {
+		return ErrTurnedAway
+	}
 	if err != nil || !ok || r.ctr != h.Ctr || r.start != h.Start || r.welcomed {
 		return err
 	}

@@ -101,7 +101,13 @@ func TestOTK15_TurnedAwayIsSilent(t *testing.T) {
 	w, a, b := pair(t)
 	a.away, a.offline = true, true
 	a.send(b, "sealed before")
-	a.do(func(tx store.Tx) (Hint, error) { return Hint{}, a.e.TurnedAway(tx) })
+	var refused Hello
+	a.do(func(tx store.Tx) (_ Hint, err error) {
+		if refused, err = a.e.Hello(tx, []byte{1}); err != nil {
+			return Hint{}, err
+		}
+		return Hint{}, a.e.TurnedAway(tx)
+	})
 	for range 2 {
 		sealed := len(a.rows(tableOut))
 		a.send(b, "written meanwhile")
@@ -114,11 +120,15 @@ func TestOTK15_TurnedAwayIsSilent(t *testing.T) {
 		if _, err := a.give(b.device(), 1); protocol.CodeOf(err) != protocol.Unavailable {
 			t.Errorf("a prekey is given: %v", err)
 		}
-		a.view(func(tx store.Tx) error {
-			if _, err := a.e.Hello(tx, []byte{1}); err != ErrTurnedAway {
-				t.Errorf("another hello: %v", err)
+		a.do(func(tx store.Tx) (Hint, error) {
+			again, err := a.e.Hello(tx, []byte{1})
+			if again.Ctr != refused.Ctr || again.Start != refused.Start {
+				t.Error("another hello")
 			}
-			return nil
+			if err := a.e.Welcomed(tx, again); err != ErrTurnedAway {
+				t.Errorf("welcomed after all: %v", err)
+			}
+			return Hint{}, err
 		})
 		a.reload()
 	}
