@@ -361,9 +361,10 @@ func (c *copies) checkTexts() {
 			}
 			seen[m.Text] = true
 			x := c.written[slices.IndexFunc(c.written, func(x *writing) bool { return x.text == m.Text })]
-			// The old device may have had what came before it, and an author
-			// who was set back sends again what had a place already.
-			if m.Mine || m.Late || x.at <= c.lives[n].reborn || c.forgiven(x, nil) {
+			// The old device may have had what came before it; an author who was
+			// set back sends again what had a place already; and what waited in
+			// a store that was copied comes from two devices, each in its order.
+			if m.Mine || m.Late || x.at <= c.lives[n].reborn || c.forgiven(x, nil) || c.waitsInACopy(x) {
 				continue
 			}
 			if m.Text < last[x.by] {
@@ -386,6 +387,14 @@ func (c *copies) checkTexts() {
 func (c *copies) forgiven(x *writing, holders []*node) bool {
 	return slices.ContainsFunc(append(holders[:len(holders):len(holders)], x.by), func(n *node) bool {
 		return slices.ContainsFunc(c.lives[n].setBack, func(at int) bool { return at > x.at })
+	})
+}
+
+// waitsInACopy tells whether a copy of its author's store was made after a text
+// was written: the copy may send it too.
+func (c *copies) waitsInACopy(x *writing) bool {
+	return slices.ContainsFunc(c.w.nodes, func(n *node) bool {
+		return n != x.by && n.account() == x.by.account() && c.lives[n].since >= x.at
 	})
 }
 
