@@ -30,7 +30,7 @@ func ProveConsistency(from, size uint64, hashes tlog.HashReader) (Consistency, e
 }
 
 // View is what one who asks remembers of a log: the last head. With a zero Head
-// the first one is believed.
+// the first one is believed. To store it, keep Head.Bytes; Log.Open reads them.
 type View struct {
 	Log  Log
 	Head Head
@@ -66,6 +66,20 @@ func (v View) Advance(head []byte, c Consistency, now time.Time) (View, error) {
 		v.Head = h
 	}
 	return v, nil
+}
+
+// Check is Advance, and that the entry is in the log of that head: all that an
+// answer to a look-up has to prove. What it cannot tell is whether the log has a
+// newer entry of the label, or an older one of another account: see Fold.
+func (v View) Check(head []byte, c Consistency, in Inclusion, now time.Time) (View, error) {
+	next, err := v.Advance(head, c, now)
+	if err != nil {
+		return v, err
+	}
+	if err := in.Check(next.Head.Size, next.Head.Root); err != nil {
+		return v, err
+	}
+	return next, nil
 }
 
 // compare convicts a log that signed two trees of one size.

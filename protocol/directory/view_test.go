@@ -86,6 +86,28 @@ func TestAdvanceMalicious(t *testing.T) {
 	}
 }
 
+// TestCheck: an answer whose entry is not in the log is refused whole.
+func TestCheck(t *testing.T) {
+	h := newHistory(t, entries(7)...)
+	v := h.view()
+	h.add(entry("user7", 1), entry("user8", 1))
+	head, c := h.head(), h.from(7)
+	got, err := v.Check(head.Bytes(), c, h.include(3), start)
+	check(t, err)
+	if got.Head != head {
+		t.Errorf("the view holds %+v", got.Head)
+	}
+	_, err = v.Check(head.Bytes(), h.from(6), h.include(3), start)
+	wants(t, err, ErrUnproven)
+	for _, bad := range append(spoil(h.include(3), 9), h.fork(8).include(3), Inclusion{}) {
+		got, err := v.Check(head.Bytes(), c, bad, start)
+		wants(t, err, ErrUnproven)
+		if got != v {
+			t.Fatal("the view moved")
+		}
+	}
+}
+
 // TestForkIsEvidence: the error of a fork holds what convinces others.
 func TestForkIsEvidence(t *testing.T) {
 	h := newHistory(t, entries(7)...)
