@@ -82,9 +82,9 @@ var direct = []struct {
 	may  []string // besides the standard library
 }{
 	{
-		name: "the protocol uses x/crypto, protobuf, ristretto255 and a list of words",
+		name: "the protocol uses x/crypto, x/mod's logs, protobuf, ristretto255 and a list of words",
 		pkgs: []string{"protocol", "protocol/..."},
-		may:  []string{"protocol/...", "golang.org/x/crypto/...", "google.golang.org/protobuf/...", "github.com/gtank/ristretto255", "github.com/tyler-smith/go-bip39/wordlists"},
+		may:  []string{"protocol/...", "golang.org/x/crypto/...", "golang.org/x/mod/sumdb/note", "golang.org/x/mod/sumdb/tlog", "google.golang.org/protobuf/...", "github.com/gtank/ristretto255", "github.com/tyler-smith/go-bip39/wordlists"},
 	},
 	{
 		name: "the engine uses the protocol and the store's contract",

@@ -180,6 +180,8 @@ func (s *Server) memberCall(ctx context.Context, from store.Device, req *wire.Re
 		return s.where(ctx, from, c.Where, resp)
 	case *wire.Request_Heads:
 		return s.headList(ctx, from, resp)
+	case *wire.Request_ReadLog:
+		return s.readLog(ctx, from, c.ReadLog, resp)
 	case *wire.Request_CreateInvite:
 		return s.createInvite(ctx, from, c.CreateInvite, resp)
 	default:

@@ -62,6 +62,7 @@ type Server struct {
 	host     host.Host
 	announce []ma.Multiaddr
 	relay    *relay.Relay
+	book     *logbook
 	started  time.Time
 	failed   chan error // capacity 1: why the store writes no more, for Run
 
@@ -125,6 +126,9 @@ func (s *Server) open(ctx context.Context) (err error) {
 		s.store = s.cfg.wrap(s.store)
 	}
 	if s.host, err = newHost(s.cfg, s.announce); err != nil {
+		return err
+	}
+	if s.book, err = newLogbook(s.host, s.store, s.now); err != nil {
 		return err
 	}
 	l := s.cfg.Limits

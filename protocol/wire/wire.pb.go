@@ -1087,6 +1087,7 @@ type Request struct {
 	//	*Request_UpdateChain
 	//	*Request_FetchChain
 	//	*Request_Heads
+	//	*Request_ReadLog
 	Call          isRequest_Call `protobuf_oneof:"call"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1237,6 +1238,15 @@ func (x *Request) GetHeads() *Heads {
 	return nil
 }
 
+func (x *Request) GetReadLog() *ReadLog {
+	if x != nil {
+		if x, ok := x.Call.(*Request_ReadLog); ok {
+			return x.ReadLog
+		}
+	}
+	return nil
+}
+
 type isRequest_Call interface {
 	isRequest_Call()
 }
@@ -1289,6 +1299,10 @@ type Request_Heads struct {
 	Heads *Heads `protobuf:"bytes,12,opt,name=heads,proto3,oneof"`
 }
 
+type Request_ReadLog struct {
+	ReadLog *ReadLog `protobuf:"bytes,13,opt,name=read_log,json=readLog,proto3,oneof"`
+}
+
 func (*Request_Register) isRequest_Call() {}
 
 func (*Request_Lookup) isRequest_Call() {}
@@ -1313,6 +1327,8 @@ func (*Request_FetchChain) isRequest_Call() {}
 
 func (*Request_Heads) isRequest_Call() {}
 
+func (*Request_ReadLog) isRequest_Call() {}
+
 type Response struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
 	Code         uint32                 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"` // protocol.Code; when not OK nothing else is set but detail and retry_after_ms
@@ -1331,6 +1347,7 @@ type Response struct {
 	//	*Response_Invite
 	//	*Response_ChainUpdated
 	//	*Response_HeadList
+	//	*Response_LogPage
 	Result        isResponse_Result `protobuf_oneof:"result"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1493,6 +1510,15 @@ func (x *Response) GetHeadList() *HeadList {
 	return nil
 }
 
+func (x *Response) GetLogPage() *LogPage {
+	if x != nil {
+		if x, ok := x.Result.(*Response_LogPage); ok {
+			return x.LogPage
+		}
+	}
+	return nil
+}
+
 type isResponse_Result interface {
 	isResponse_Result()
 }
@@ -1541,6 +1567,10 @@ type Response_HeadList struct {
 	HeadList *HeadList `protobuf:"bytes,21,opt,name=head_list,json=headList,proto3,oneof"`
 }
 
+type Response_LogPage struct {
+	LogPage *LogPage `protobuf:"bytes,22,opt,name=log_page,json=logPage,proto3,oneof"`
+}
+
 func (*Response_Registered) isResponse_Result() {}
 
 func (*Response_Found) isResponse_Result() {}
@@ -1562,6 +1592,8 @@ func (*Response_Invite) isResponse_Result() {}
 func (*Response_ChainUpdated) isResponse_Result() {}
 
 func (*Response_HeadList) isResponse_Result() {}
+
+func (*Response_LogPage) isResponse_Result() {}
 
 // The connection's key must be the peer id in the one device certificate of the chain.
 // Safe to repeat: the same name and account are answered OK again.
@@ -1666,7 +1698,8 @@ type Lookup struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // or
 	Account       []byte                 `protobuf:"bytes,2,opt,name=account,proto3" json:"account,omitempty"`
-	Nonce         []byte                 `protobuf:"bytes,3,opt,name=nonce,proto3" json:"nonce,omitempty"` // 16; empty: no prekeys wanted. The same nonce gets the same prekeys.
+	Nonce         []byte                 `protobuf:"bytes,3,opt,name=nonce,proto3" json:"nonce,omitempty"`                     // 16; empty: no prekeys wanted. The same nonce gets the same prekeys.
+	LogSize       uint64                 `protobuf:"varint,4,opt,name=log_size,json=logSize,proto3" json:"log_size,omitempty"` // entries of the log's head that the caller holds; 0: none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1722,12 +1755,22 @@ func (x *Lookup) GetNonce() []byte {
 	return nil
 }
 
+func (x *Lookup) GetLogSize() uint64 {
+	if x != nil {
+		return x.LogSize
+	}
+	return 0
+}
+
 type Found struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Chain         []byte                 `protobuf:"bytes,2,opt,name=chain,proto3" json:"chain,omitempty"`
 	Bundles       []*Bundle              `protobuf:"bytes,3,rep,name=bundles,proto3" json:"bundles,omitempty"`
 	NowMs         uint64                 `protobuf:"varint,4,opt,name=now_ms,json=nowMs,proto3" json:"now_ms,omitempty"` // the rendezvous's clock
+	Log           *LogHead               `protobuf:"bytes,5,opt,name=log,proto3" json:"log,omitempty"`
+	LogIndex      uint64                 `protobuf:"varint,6,opt,name=log_index,json=logIndex,proto3" json:"log_index,omitempty"` // of the entry of name and chain
+	Inclusion     []byte                 `protobuf:"bytes,7,opt,name=inclusion,proto3" json:"inclusion,omitempty"`                // hashes: that it is in the log of the head
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1790,6 +1833,202 @@ func (x *Found) GetNowMs() uint64 {
 	return 0
 }
 
+func (x *Found) GetLog() *LogHead {
+	if x != nil {
+		return x.Log
+	}
+	return nil
+}
+
+func (x *Found) GetLogIndex() uint64 {
+	if x != nil {
+		return x.LogIndex
+	}
+	return 0
+}
+
+func (x *Found) GetInclusion() []byte {
+	if x != nil {
+		return x.Inclusion
+	}
+	return nil
+}
+
+// A head of the directory log, and the proof that it continues the one that the
+// caller holds (SPEC "Directory log").
+type LogHead struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Head          []byte                 `protobuf:"bytes,1,opt,name=head,proto3" json:"head,omitempty"`               // signed note
+	From          uint64                 `protobuf:"varint,2,opt,name=from,proto3" json:"from,omitempty"`              // the log_size of the question
+	Consistency   []byte                 `protobuf:"bytes,3,opt,name=consistency,proto3" json:"consistency,omitempty"` // hashes; empty: nothing to prove, or nothing that can be
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogHead) Reset() {
+	*x = LogHead{}
+	mi := &file_wire_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogHead) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogHead) ProtoMessage() {}
+
+func (x *LogHead) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogHead.ProtoReflect.Descriptor instead.
+func (*LogHead) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *LogHead) GetHead() []byte {
+	if x != nil {
+		return x.Head
+	}
+	return nil
+}
+
+func (x *LogHead) GetFrom() uint64 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+func (x *LogHead) GetConsistency() []byte {
+	if x != nil {
+		return x.Consistency
+	}
+	return nil
+}
+
+// The entries of the log from a number on, as many as fit.
+type ReadLog struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	From          uint64                 `protobuf:"varint,1,opt,name=from,proto3" json:"from,omitempty"`
+	LogSize       uint64                 `protobuf:"varint,2,opt,name=log_size,json=logSize,proto3" json:"log_size,omitempty"` // as in Lookup
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadLog) Reset() {
+	*x = ReadLog{}
+	mi := &file_wire_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadLog) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadLog) ProtoMessage() {}
+
+func (x *ReadLog) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadLog.ProtoReflect.Descriptor instead.
+func (*ReadLog) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ReadLog) GetFrom() uint64 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+func (x *ReadLog) GetLogSize() uint64 {
+	if x != nil {
+		return x.LogSize
+	}
+	return 0
+}
+
+type LogPage struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Log           *LogHead               `protobuf:"bytes,1,opt,name=log,proto3" json:"log,omitempty"`
+	Leaves        []byte                 `protobuf:"bytes,2,opt,name=leaves,proto3" json:"leaves,omitempty"` // entries, 104 bytes each; none: the caller has all
+	Proof         []byte                 `protobuf:"bytes,3,opt,name=proof,proto3" json:"proof,omitempty"`   // hashes: that the head continues the log up to the last of them
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogPage) Reset() {
+	*x = LogPage{}
+	mi := &file_wire_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogPage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogPage) ProtoMessage() {}
+
+func (x *LogPage) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogPage.ProtoReflect.Descriptor instead.
+func (*LogPage) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *LogPage) GetLog() *LogHead {
+	if x != nil {
+		return x.Log
+	}
+	return nil
+}
+
+func (x *LogPage) GetLeaves() []byte {
+	if x != nil {
+		return x.Leaves
+	}
+	return nil
+}
+
+func (x *LogPage) GetProof() []byte {
+	if x != nil {
+		return x.Proof
+	}
+	return nil
+}
+
 type Bundle struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Device        []byte                 `protobuf:"bytes,1,opt,name=device,proto3" json:"device,omitempty"`
@@ -1802,7 +2041,7 @@ type Bundle struct {
 
 func (x *Bundle) Reset() {
 	*x = Bundle{}
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1814,7 +2053,7 @@ func (x *Bundle) String() string {
 func (*Bundle) ProtoMessage() {}
 
 func (x *Bundle) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1827,7 +2066,7 @@ func (x *Bundle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bundle.ProtoReflect.Descriptor instead.
 func (*Bundle) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{18}
+	return file_wire_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Bundle) GetDevice() []byte {
@@ -1870,7 +2109,7 @@ type UploadPrekeys struct {
 
 func (x *UploadPrekeys) Reset() {
 	*x = UploadPrekeys{}
-	mi := &file_wire_proto_msgTypes[19]
+	mi := &file_wire_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1882,7 +2121,7 @@ func (x *UploadPrekeys) String() string {
 func (*UploadPrekeys) ProtoMessage() {}
 
 func (x *UploadPrekeys) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[19]
+	mi := &file_wire_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1895,7 +2134,7 @@ func (x *UploadPrekeys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadPrekeys.ProtoReflect.Descriptor instead.
 func (*UploadPrekeys) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{19}
+	return file_wire_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *UploadPrekeys) GetSignedRecord() []byte {
@@ -1940,7 +2179,7 @@ type PrekeyCounts struct {
 
 func (x *PrekeyCounts) Reset() {
 	*x = PrekeyCounts{}
-	mi := &file_wire_proto_msgTypes[20]
+	mi := &file_wire_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1952,7 +2191,7 @@ func (x *PrekeyCounts) String() string {
 func (*PrekeyCounts) ProtoMessage() {}
 
 func (x *PrekeyCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[20]
+	mi := &file_wire_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1965,7 +2204,7 @@ func (x *PrekeyCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrekeyCounts.ProtoReflect.Descriptor instead.
 func (*PrekeyCounts) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{20}
+	return file_wire_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *PrekeyCounts) GetOneTime() uint32 {
@@ -2012,7 +2251,7 @@ type SetContacts struct {
 
 func (x *SetContacts) Reset() {
 	*x = SetContacts{}
-	mi := &file_wire_proto_msgTypes[21]
+	mi := &file_wire_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2024,7 +2263,7 @@ func (x *SetContacts) String() string {
 func (*SetContacts) ProtoMessage() {}
 
 func (x *SetContacts) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[21]
+	mi := &file_wire_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2037,7 +2276,7 @@ func (x *SetContacts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetContacts.ProtoReflect.Descriptor instead.
 func (*SetContacts) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{21}
+	return file_wire_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SetContacts) GetAccounts() [][]byte {
@@ -2056,7 +2295,7 @@ type ContactsSet struct {
 
 func (x *ContactsSet) Reset() {
 	*x = ContactsSet{}
-	mi := &file_wire_proto_msgTypes[22]
+	mi := &file_wire_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2068,7 +2307,7 @@ func (x *ContactsSet) String() string {
 func (*ContactsSet) ProtoMessage() {}
 
 func (x *ContactsSet) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[22]
+	mi := &file_wire_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2081,7 +2320,7 @@ func (x *ContactsSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContactsSet.ProtoReflect.Descriptor instead.
 func (*ContactsSet) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{22}
+	return file_wire_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ContactsSet) GetDigest() []byte {
@@ -2104,7 +2343,7 @@ type UpdateChain struct {
 
 func (x *UpdateChain) Reset() {
 	*x = UpdateChain{}
-	mi := &file_wire_proto_msgTypes[23]
+	mi := &file_wire_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2116,7 +2355,7 @@ func (x *UpdateChain) String() string {
 func (*UpdateChain) ProtoMessage() {}
 
 func (x *UpdateChain) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[23]
+	mi := &file_wire_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2129,7 +2368,7 @@ func (x *UpdateChain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateChain.ProtoReflect.Descriptor instead.
 func (*UpdateChain) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{23}
+	return file_wire_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *UpdateChain) GetChain() []byte {
@@ -2147,7 +2386,7 @@ type ChainUpdated struct {
 
 func (x *ChainUpdated) Reset() {
 	*x = ChainUpdated{}
-	mi := &file_wire_proto_msgTypes[24]
+	mi := &file_wire_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2159,7 +2398,7 @@ func (x *ChainUpdated) String() string {
 func (*ChainUpdated) ProtoMessage() {}
 
 func (x *ChainUpdated) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[24]
+	mi := &file_wire_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2172,7 +2411,7 @@ func (x *ChainUpdated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChainUpdated.ProtoReflect.Descriptor instead.
 func (*ChainUpdated) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{24}
+	return file_wire_proto_rawDescGZIP(), []int{27}
 }
 
 // The stored chain of an account, for a machine that is no member (yet) and
@@ -2190,7 +2429,7 @@ type FetchChain struct {
 
 func (x *FetchChain) Reset() {
 	*x = FetchChain{}
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2202,7 +2441,7 @@ func (x *FetchChain) String() string {
 func (*FetchChain) ProtoMessage() {}
 
 func (x *FetchChain) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2215,7 +2454,7 @@ func (x *FetchChain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchChain.ProtoReflect.Descriptor instead.
 func (*FetchChain) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{25}
+	return file_wire_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *FetchChain) GetName() string {
@@ -2256,7 +2495,7 @@ type Heads struct {
 
 func (x *Heads) Reset() {
 	*x = Heads{}
-	mi := &file_wire_proto_msgTypes[26]
+	mi := &file_wire_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2268,7 +2507,7 @@ func (x *Heads) String() string {
 func (*Heads) ProtoMessage() {}
 
 func (x *Heads) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[26]
+	mi := &file_wire_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2281,7 +2520,7 @@ func (x *Heads) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heads.ProtoReflect.Descriptor instead.
 func (*Heads) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{26}
+	return file_wire_proto_rawDescGZIP(), []int{29}
 }
 
 type HeadList struct {
@@ -2293,7 +2532,7 @@ type HeadList struct {
 
 func (x *HeadList) Reset() {
 	*x = HeadList{}
-	mi := &file_wire_proto_msgTypes[27]
+	mi := &file_wire_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2305,7 +2544,7 @@ func (x *HeadList) String() string {
 func (*HeadList) ProtoMessage() {}
 
 func (x *HeadList) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[27]
+	mi := &file_wire_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2318,7 +2557,7 @@ func (x *HeadList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeadList.ProtoReflect.Descriptor instead.
 func (*HeadList) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{27}
+	return file_wire_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *HeadList) GetHeads() []*Head {
@@ -2338,7 +2577,7 @@ type Head struct {
 
 func (x *Head) Reset() {
 	*x = Head{}
-	mi := &file_wire_proto_msgTypes[28]
+	mi := &file_wire_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2350,7 +2589,7 @@ func (x *Head) String() string {
 func (*Head) ProtoMessage() {}
 
 func (x *Head) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[28]
+	mi := &file_wire_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2363,7 +2602,7 @@ func (x *Head) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Head.ProtoReflect.Descriptor instead.
 func (*Head) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{28}
+	return file_wire_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Head) GetAccount() []byte {
@@ -2389,7 +2628,7 @@ type Put struct {
 
 func (x *Put) Reset() {
 	*x = Put{}
-	mi := &file_wire_proto_msgTypes[29]
+	mi := &file_wire_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2401,7 +2640,7 @@ func (x *Put) String() string {
 func (*Put) ProtoMessage() {}
 
 func (x *Put) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[29]
+	mi := &file_wire_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2414,7 +2653,7 @@ func (x *Put) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Put.ProtoReflect.Descriptor instead.
 func (*Put) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{29}
+	return file_wire_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Put) GetItems() []*PutItem {
@@ -2435,7 +2674,7 @@ type PutItem struct {
 
 func (x *PutItem) Reset() {
 	*x = PutItem{}
-	mi := &file_wire_proto_msgTypes[30]
+	mi := &file_wire_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2447,7 +2686,7 @@ func (x *PutItem) String() string {
 func (*PutItem) ProtoMessage() {}
 
 func (x *PutItem) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[30]
+	mi := &file_wire_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2460,7 +2699,7 @@ func (x *PutItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutItem.ProtoReflect.Descriptor instead.
 func (*PutItem) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{30}
+	return file_wire_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *PutItem) GetDevice() []byte {
@@ -2493,7 +2732,7 @@ type PutResults struct {
 
 func (x *PutResults) Reset() {
 	*x = PutResults{}
-	mi := &file_wire_proto_msgTypes[31]
+	mi := &file_wire_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2505,7 +2744,7 @@ func (x *PutResults) String() string {
 func (*PutResults) ProtoMessage() {}
 
 func (x *PutResults) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[31]
+	mi := &file_wire_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2518,7 +2757,7 @@ func (x *PutResults) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutResults.ProtoReflect.Descriptor instead.
 func (*PutResults) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{31}
+	return file_wire_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *PutResults) GetResults() []*PutResult {
@@ -2538,7 +2777,7 @@ type PutResult struct {
 
 func (x *PutResult) Reset() {
 	*x = PutResult{}
-	mi := &file_wire_proto_msgTypes[32]
+	mi := &file_wire_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2550,7 +2789,7 @@ func (x *PutResult) String() string {
 func (*PutResult) ProtoMessage() {}
 
 func (x *PutResult) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[32]
+	mi := &file_wire_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2563,7 +2802,7 @@ func (x *PutResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutResult.ProtoReflect.Descriptor instead.
 func (*PutResult) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{32}
+	return file_wire_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *PutResult) GetCode() uint32 {
@@ -2590,7 +2829,7 @@ type Fetch struct {
 
 func (x *Fetch) Reset() {
 	*x = Fetch{}
-	mi := &file_wire_proto_msgTypes[33]
+	mi := &file_wire_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2602,7 +2841,7 @@ func (x *Fetch) String() string {
 func (*Fetch) ProtoMessage() {}
 
 func (x *Fetch) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[33]
+	mi := &file_wire_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2615,7 +2854,7 @@ func (x *Fetch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fetch.ProtoReflect.Descriptor instead.
 func (*Fetch) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{33}
+	return file_wire_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Fetch) GetAfter() uint64 {
@@ -2642,7 +2881,7 @@ type Mail struct {
 
 func (x *Mail) Reset() {
 	*x = Mail{}
-	mi := &file_wire_proto_msgTypes[34]
+	mi := &file_wire_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2654,7 +2893,7 @@ func (x *Mail) String() string {
 func (*Mail) ProtoMessage() {}
 
 func (x *Mail) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[34]
+	mi := &file_wire_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2667,7 +2906,7 @@ func (x *Mail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mail.ProtoReflect.Descriptor instead.
 func (*Mail) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{34}
+	return file_wire_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Mail) GetItems() []*MailItem {
@@ -2695,7 +2934,7 @@ type MailItem struct {
 
 func (x *MailItem) Reset() {
 	*x = MailItem{}
-	mi := &file_wire_proto_msgTypes[35]
+	mi := &file_wire_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2707,7 +2946,7 @@ func (x *MailItem) String() string {
 func (*MailItem) ProtoMessage() {}
 
 func (x *MailItem) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[35]
+	mi := &file_wire_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2720,7 +2959,7 @@ func (x *MailItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MailItem.ProtoReflect.Descriptor instead.
 func (*MailItem) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{35}
+	return file_wire_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *MailItem) GetCursor() uint64 {
@@ -2753,7 +2992,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_wire_proto_msgTypes[36]
+	mi := &file_wire_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2765,7 +3004,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[36]
+	mi := &file_wire_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2778,7 +3017,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{36}
+	return file_wire_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Ack) GetIds() [][]byte {
@@ -2796,7 +3035,7 @@ type Acked struct {
 
 func (x *Acked) Reset() {
 	*x = Acked{}
-	mi := &file_wire_proto_msgTypes[37]
+	mi := &file_wire_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2808,7 +3047,7 @@ func (x *Acked) String() string {
 func (*Acked) ProtoMessage() {}
 
 func (x *Acked) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[37]
+	mi := &file_wire_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2821,7 +3060,7 @@ func (x *Acked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Acked.ProtoReflect.Descriptor instead.
 func (*Acked) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{37}
+	return file_wire_proto_rawDescGZIP(), []int{40}
 }
 
 // Where the devices of an accepted contact can be reached now.
@@ -2834,7 +3073,7 @@ type Where struct {
 
 func (x *Where) Reset() {
 	*x = Where{}
-	mi := &file_wire_proto_msgTypes[38]
+	mi := &file_wire_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2846,7 +3085,7 @@ func (x *Where) String() string {
 func (*Where) ProtoMessage() {}
 
 func (x *Where) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[38]
+	mi := &file_wire_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2859,7 +3098,7 @@ func (x *Where) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Where.ProtoReflect.Descriptor instead.
 func (*Where) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{38}
+	return file_wire_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Where) GetAccount() []byte {
@@ -2878,7 +3117,7 @@ type Places struct {
 
 func (x *Places) Reset() {
 	*x = Places{}
-	mi := &file_wire_proto_msgTypes[39]
+	mi := &file_wire_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2890,7 +3129,7 @@ func (x *Places) String() string {
 func (*Places) ProtoMessage() {}
 
 func (x *Places) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[39]
+	mi := &file_wire_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2903,7 +3142,7 @@ func (x *Places) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Places.ProtoReflect.Descriptor instead.
 func (*Places) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{39}
+	return file_wire_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Places) GetPlaces() []*Place {
@@ -2924,7 +3163,7 @@ type Place struct {
 
 func (x *Place) Reset() {
 	*x = Place{}
-	mi := &file_wire_proto_msgTypes[40]
+	mi := &file_wire_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2936,7 +3175,7 @@ func (x *Place) String() string {
 func (*Place) ProtoMessage() {}
 
 func (x *Place) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[40]
+	mi := &file_wire_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2949,7 +3188,7 @@ func (x *Place) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Place.ProtoReflect.Descriptor instead.
 func (*Place) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{40}
+	return file_wire_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Place) GetDevice() []byte {
@@ -2983,7 +3222,7 @@ type CreateInvite struct {
 
 func (x *CreateInvite) Reset() {
 	*x = CreateInvite{}
-	mi := &file_wire_proto_msgTypes[41]
+	mi := &file_wire_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2995,7 +3234,7 @@ func (x *CreateInvite) String() string {
 func (*CreateInvite) ProtoMessage() {}
 
 func (x *CreateInvite) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[41]
+	mi := &file_wire_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3008,7 +3247,7 @@ func (x *CreateInvite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateInvite.ProtoReflect.Descriptor instead.
 func (*CreateInvite) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{41}
+	return file_wire_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *CreateInvite) GetUses() uint32 {
@@ -3035,7 +3274,7 @@ type Invite struct {
 
 func (x *Invite) Reset() {
 	*x = Invite{}
-	mi := &file_wire_proto_msgTypes[42]
+	mi := &file_wire_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3047,7 +3286,7 @@ func (x *Invite) String() string {
 func (*Invite) ProtoMessage() {}
 
 func (x *Invite) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[42]
+	mi := &file_wire_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3060,7 +3299,7 @@ func (x *Invite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Invite.ProtoReflect.Descriptor instead.
 func (*Invite) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{42}
+	return file_wire_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Invite) GetToken() []byte {
@@ -3089,7 +3328,7 @@ type Beat struct {
 
 func (x *Beat) Reset() {
 	*x = Beat{}
-	mi := &file_wire_proto_msgTypes[43]
+	mi := &file_wire_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3101,7 +3340,7 @@ func (x *Beat) String() string {
 func (*Beat) ProtoMessage() {}
 
 func (x *Beat) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[43]
+	mi := &file_wire_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3114,7 +3353,7 @@ func (x *Beat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Beat.ProtoReflect.Descriptor instead.
 func (*Beat) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{43}
+	return file_wire_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Beat) GetHello() *Hello {
@@ -3160,7 +3399,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_wire_proto_msgTypes[44]
+	mi := &file_wire_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3172,7 +3411,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[44]
+	mi := &file_wire_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3185,7 +3424,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{44}
+	return file_wire_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Hello) GetMinVersion() uint32 {
@@ -3256,7 +3495,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_wire_proto_msgTypes[45]
+	mi := &file_wire_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3268,7 +3507,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[45]
+	mi := &file_wire_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3281,7 +3520,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{45}
+	return file_wire_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Welcome) GetCode() uint32 {
@@ -3376,7 +3615,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_wire_proto_msgTypes[46]
+	mi := &file_wire_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3388,7 +3627,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[46]
+	mi := &file_wire_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3401,7 +3640,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{46}
+	return file_wire_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Limits) GetMailboxBytes() uint64 {
@@ -3468,7 +3707,7 @@ type Hint struct {
 
 func (x *Hint) Reset() {
 	*x = Hint{}
-	mi := &file_wire_proto_msgTypes[47]
+	mi := &file_wire_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3480,7 +3719,7 @@ func (x *Hint) String() string {
 func (*Hint) ProtoMessage() {}
 
 func (x *Hint) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[47]
+	mi := &file_wire_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3493,7 +3732,7 @@ func (x *Hint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hint.ProtoReflect.Descriptor instead.
 func (*Hint) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{47}
+	return file_wire_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Hint) GetBeat() uint64 {
@@ -3555,7 +3794,7 @@ type Presence struct {
 
 func (x *Presence) Reset() {
 	*x = Presence{}
-	mi := &file_wire_proto_msgTypes[48]
+	mi := &file_wire_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3567,7 +3806,7 @@ func (x *Presence) String() string {
 func (*Presence) ProtoMessage() {}
 
 func (x *Presence) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[48]
+	mi := &file_wire_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3580,7 +3819,7 @@ func (x *Presence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Presence.ProtoReflect.Descriptor instead.
 func (*Presence) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{48}
+	return file_wire_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Presence) GetAccount() []byte {
@@ -3606,7 +3845,7 @@ type Deliver struct {
 
 func (x *Deliver) Reset() {
 	*x = Deliver{}
-	mi := &file_wire_proto_msgTypes[49]
+	mi := &file_wire_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3618,7 +3857,7 @@ func (x *Deliver) String() string {
 func (*Deliver) ProtoMessage() {}
 
 func (x *Deliver) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[49]
+	mi := &file_wire_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3631,7 +3870,7 @@ func (x *Deliver) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Deliver.ProtoReflect.Descriptor instead.
 func (*Deliver) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{49}
+	return file_wire_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Deliver) GetEnvelopes() [][]byte {
@@ -3650,7 +3889,7 @@ type Delivered struct {
 
 func (x *Delivered) Reset() {
 	*x = Delivered{}
-	mi := &file_wire_proto_msgTypes[50]
+	mi := &file_wire_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3662,7 +3901,7 @@ func (x *Delivered) String() string {
 func (*Delivered) ProtoMessage() {}
 
 func (x *Delivered) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[50]
+	mi := &file_wire_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3675,7 +3914,7 @@ func (x *Delivered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delivered.ProtoReflect.Descriptor instead.
 func (*Delivered) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{50}
+	return file_wire_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Delivered) GetCodes() []uint32 {
@@ -3694,7 +3933,7 @@ type PairJoin struct {
 
 func (x *PairJoin) Reset() {
 	*x = PairJoin{}
-	mi := &file_wire_proto_msgTypes[51]
+	mi := &file_wire_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3706,7 +3945,7 @@ func (x *PairJoin) String() string {
 func (*PairJoin) ProtoMessage() {}
 
 func (x *PairJoin) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[51]
+	mi := &file_wire_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3719,7 +3958,7 @@ func (x *PairJoin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairJoin.ProtoReflect.Descriptor instead.
 func (*PairJoin) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{51}
+	return file_wire_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *PairJoin) GetSlot() string {
@@ -3743,7 +3982,7 @@ type PairJoined struct {
 
 func (x *PairJoined) Reset() {
 	*x = PairJoined{}
-	mi := &file_wire_proto_msgTypes[52]
+	mi := &file_wire_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3755,7 +3994,7 @@ func (x *PairJoined) String() string {
 func (*PairJoined) ProtoMessage() {}
 
 func (x *PairJoined) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[52]
+	mi := &file_wire_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3768,7 +4007,7 @@ func (x *PairJoined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairJoined.ProtoReflect.Descriptor instead.
 func (*PairJoined) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{52}
+	return file_wire_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *PairJoined) GetCode() uint32 {
@@ -3822,7 +4061,7 @@ type PairFrame struct {
 
 func (x *PairFrame) Reset() {
 	*x = PairFrame{}
-	mi := &file_wire_proto_msgTypes[53]
+	mi := &file_wire_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3834,7 +4073,7 @@ func (x *PairFrame) String() string {
 func (*PairFrame) ProtoMessage() {}
 
 func (x *PairFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[53]
+	mi := &file_wire_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3847,7 +4086,7 @@ func (x *PairFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairFrame.ProtoReflect.Descriptor instead.
 func (*PairFrame) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{53}
+	return file_wire_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *PairFrame) GetData() []byte {
@@ -3873,7 +4112,7 @@ type Membership struct {
 
 func (x *Membership) Reset() {
 	*x = Membership{}
-	mi := &file_wire_proto_msgTypes[54]
+	mi := &file_wire_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3885,7 +4124,7 @@ func (x *Membership) String() string {
 func (*Membership) ProtoMessage() {}
 
 func (x *Membership) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[54]
+	mi := &file_wire_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3898,7 +4137,7 @@ func (x *Membership) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Membership.ProtoReflect.Descriptor instead.
 func (*Membership) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{54}
+	return file_wire_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Membership) GetName() string {
@@ -3959,7 +4198,7 @@ type GetPrekey struct {
 
 func (x *GetPrekey) Reset() {
 	*x = GetPrekey{}
-	mi := &file_wire_proto_msgTypes[55]
+	mi := &file_wire_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3971,7 +4210,7 @@ func (x *GetPrekey) String() string {
 func (*GetPrekey) ProtoMessage() {}
 
 func (x *GetPrekey) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[55]
+	mi := &file_wire_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3984,7 +4223,7 @@ func (x *GetPrekey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPrekey.ProtoReflect.Descriptor instead.
 func (*GetPrekey) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{55}
+	return file_wire_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *GetPrekey) GetNonce() []byte {
@@ -4005,7 +4244,7 @@ type OwnPrekey struct {
 
 func (x *OwnPrekey) Reset() {
 	*x = OwnPrekey{}
-	mi := &file_wire_proto_msgTypes[56]
+	mi := &file_wire_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4017,7 +4256,7 @@ func (x *OwnPrekey) String() string {
 func (*OwnPrekey) ProtoMessage() {}
 
 func (x *OwnPrekey) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[56]
+	mi := &file_wire_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4030,7 +4269,7 @@ func (x *OwnPrekey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OwnPrekey.ProtoReflect.Descriptor instead.
 func (*OwnPrekey) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{56}
+	return file_wire_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *OwnPrekey) GetCode() uint32 {
@@ -4134,7 +4373,7 @@ const file_wire_proto_rawDesc = "" +
 	"\x04read\x18\x02 \x03(\fR\x04read\"'\n" +
 	"\x06Repair\x12\x1d\n" +
 	"\n" +
-	"session_id\x18\x01 \x01(\fR\tsessionId\"\xaa\x05\n" +
+	"session_id\x18\x01 \x01(\fR\tsessionId\"\xe0\x05\n" +
 	"\aRequest\x126\n" +
 	"\bregister\x18\x01 \x01(\v2\x18.parley.wire.v1.RegisterH\x00R\bregister\x120\n" +
 	"\x06lookup\x18\x02 \x01(\v2\x16.parley.wire.v1.LookupH\x00R\x06lookup\x12F\n" +
@@ -4149,8 +4388,9 @@ const file_wire_proto_rawDesc = "" +
 	" \x01(\v2\x1b.parley.wire.v1.UpdateChainH\x00R\vupdateChain\x12=\n" +
 	"\vfetch_chain\x18\v \x01(\v2\x1a.parley.wire.v1.FetchChainH\x00R\n" +
 	"fetchChain\x12-\n" +
-	"\x05heads\x18\f \x01(\v2\x15.parley.wire.v1.HeadsH\x00R\x05headsB\x06\n" +
-	"\x04call\"\xd6\x05\n" +
+	"\x05heads\x18\f \x01(\v2\x15.parley.wire.v1.HeadsH\x00R\x05heads\x124\n" +
+	"\bread_log\x18\r \x01(\v2\x17.parley.wire.v1.ReadLogH\x00R\areadLogB\x06\n" +
+	"\x04call\"\x8c\x06\n" +
 	"\bResponse\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x16\n" +
 	"\x06detail\x18\x02 \x01(\tR\x06detail\x12$\n" +
@@ -4168,23 +4408,39 @@ const file_wire_proto_rawDesc = "" +
 	"\x06places\x18\x12 \x01(\v2\x16.parley.wire.v1.PlacesH\x00R\x06places\x120\n" +
 	"\x06invite\x18\x13 \x01(\v2\x16.parley.wire.v1.InviteH\x00R\x06invite\x12C\n" +
 	"\rchain_updated\x18\x14 \x01(\v2\x1c.parley.wire.v1.ChainUpdatedH\x00R\fchainUpdated\x127\n" +
-	"\thead_list\x18\x15 \x01(\v2\x18.parley.wire.v1.HeadListH\x00R\bheadListB\b\n" +
+	"\thead_list\x18\x15 \x01(\v2\x18.parley.wire.v1.HeadListH\x00R\bheadList\x124\n" +
+	"\blog_page\x18\x16 \x01(\v2\x17.parley.wire.v1.LogPageH\x00R\alogPageB\b\n" +
 	"\x06result\"L\n" +
 	"\bRegister\x12\x16\n" +
 	"\x06invite\x18\x01 \x01(\fR\x06invite\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
 	"\x05chain\x18\x03 \x01(\fR\x05chain\"\f\n" +
 	"\n" +
-	"Registered\"L\n" +
+	"Registered\"g\n" +
 	"\x06Lookup\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aaccount\x18\x02 \x01(\fR\aaccount\x12\x14\n" +
-	"\x05nonce\x18\x03 \x01(\fR\x05nonce\"z\n" +
+	"\x05nonce\x18\x03 \x01(\fR\x05nonce\x12\x19\n" +
+	"\blog_size\x18\x04 \x01(\x04R\alogSize\"\xe0\x01\n" +
 	"\x05Found\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05chain\x18\x02 \x01(\fR\x05chain\x120\n" +
 	"\abundles\x18\x03 \x03(\v2\x16.parley.wire.v1.BundleR\abundles\x12\x15\n" +
-	"\x06now_ms\x18\x04 \x01(\x04R\x05nowMs\"\x7f\n" +
+	"\x06now_ms\x18\x04 \x01(\x04R\x05nowMs\x12)\n" +
+	"\x03log\x18\x05 \x01(\v2\x17.parley.wire.v1.LogHeadR\x03log\x12\x1b\n" +
+	"\tlog_index\x18\x06 \x01(\x04R\blogIndex\x12\x1c\n" +
+	"\tinclusion\x18\a \x01(\fR\tinclusion\"S\n" +
+	"\aLogHead\x12\x12\n" +
+	"\x04head\x18\x01 \x01(\fR\x04head\x12\x12\n" +
+	"\x04from\x18\x02 \x01(\x04R\x04from\x12 \n" +
+	"\vconsistency\x18\x03 \x01(\fR\vconsistency\"8\n" +
+	"\aReadLog\x12\x12\n" +
+	"\x04from\x18\x01 \x01(\x04R\x04from\x12\x19\n" +
+	"\blog_size\x18\x02 \x01(\x04R\alogSize\"b\n" +
+	"\aLogPage\x12)\n" +
+	"\x03log\x18\x01 \x01(\v2\x17.parley.wire.v1.LogHeadR\x03log\x12\x16\n" +
+	"\x06leaves\x18\x02 \x01(\fR\x06leaves\x12\x14\n" +
+	"\x05proof\x18\x03 \x01(\fR\x05proof\"\x7f\n" +
 	"\x06Bundle\x12\x16\n" +
 	"\x06device\x18\x01 \x01(\fR\x06device\x12#\n" +
 	"\rsigned_record\x18\x02 \x01(\fR\fsignedRecord\x12\x10\n" +
@@ -4365,7 +4621,7 @@ func file_wire_proto_rawDescGZIP() []byte {
 }
 
 var file_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 57)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 60)
 var file_wire_proto_goTypes = []any{
 	(Relation)(0),          // 0: parley.wire.v1.Relation
 	(MailKind)(0),          // 1: parley.wire.v1.MailKind
@@ -4387,45 +4643,48 @@ var file_wire_proto_goTypes = []any{
 	(*Registered)(nil),     // 17: parley.wire.v1.Registered
 	(*Lookup)(nil),         // 18: parley.wire.v1.Lookup
 	(*Found)(nil),          // 19: parley.wire.v1.Found
-	(*Bundle)(nil),         // 20: parley.wire.v1.Bundle
-	(*UploadPrekeys)(nil),  // 21: parley.wire.v1.UploadPrekeys
-	(*PrekeyCounts)(nil),   // 22: parley.wire.v1.PrekeyCounts
-	(*SetContacts)(nil),    // 23: parley.wire.v1.SetContacts
-	(*ContactsSet)(nil),    // 24: parley.wire.v1.ContactsSet
-	(*UpdateChain)(nil),    // 25: parley.wire.v1.UpdateChain
-	(*ChainUpdated)(nil),   // 26: parley.wire.v1.ChainUpdated
-	(*FetchChain)(nil),     // 27: parley.wire.v1.FetchChain
-	(*Heads)(nil),          // 28: parley.wire.v1.Heads
-	(*HeadList)(nil),       // 29: parley.wire.v1.HeadList
-	(*Head)(nil),           // 30: parley.wire.v1.Head
-	(*Put)(nil),            // 31: parley.wire.v1.Put
-	(*PutItem)(nil),        // 32: parley.wire.v1.PutItem
-	(*PutResults)(nil),     // 33: parley.wire.v1.PutResults
-	(*PutResult)(nil),      // 34: parley.wire.v1.PutResult
-	(*Fetch)(nil),          // 35: parley.wire.v1.Fetch
-	(*Mail)(nil),           // 36: parley.wire.v1.Mail
-	(*MailItem)(nil),       // 37: parley.wire.v1.MailItem
-	(*Ack)(nil),            // 38: parley.wire.v1.Ack
-	(*Acked)(nil),          // 39: parley.wire.v1.Acked
-	(*Where)(nil),          // 40: parley.wire.v1.Where
-	(*Places)(nil),         // 41: parley.wire.v1.Places
-	(*Place)(nil),          // 42: parley.wire.v1.Place
-	(*CreateInvite)(nil),   // 43: parley.wire.v1.CreateInvite
-	(*Invite)(nil),         // 44: parley.wire.v1.Invite
-	(*Beat)(nil),           // 45: parley.wire.v1.Beat
-	(*Hello)(nil),          // 46: parley.wire.v1.Hello
-	(*Welcome)(nil),        // 47: parley.wire.v1.Welcome
-	(*Limits)(nil),         // 48: parley.wire.v1.Limits
-	(*Hint)(nil),           // 49: parley.wire.v1.Hint
-	(*Presence)(nil),       // 50: parley.wire.v1.Presence
-	(*Deliver)(nil),        // 51: parley.wire.v1.Deliver
-	(*Delivered)(nil),      // 52: parley.wire.v1.Delivered
-	(*PairJoin)(nil),       // 53: parley.wire.v1.PairJoin
-	(*PairJoined)(nil),     // 54: parley.wire.v1.PairJoined
-	(*PairFrame)(nil),      // 55: parley.wire.v1.PairFrame
-	(*Membership)(nil),     // 56: parley.wire.v1.Membership
-	(*GetPrekey)(nil),      // 57: parley.wire.v1.GetPrekey
-	(*OwnPrekey)(nil),      // 58: parley.wire.v1.OwnPrekey
+	(*LogHead)(nil),        // 20: parley.wire.v1.LogHead
+	(*ReadLog)(nil),        // 21: parley.wire.v1.ReadLog
+	(*LogPage)(nil),        // 22: parley.wire.v1.LogPage
+	(*Bundle)(nil),         // 23: parley.wire.v1.Bundle
+	(*UploadPrekeys)(nil),  // 24: parley.wire.v1.UploadPrekeys
+	(*PrekeyCounts)(nil),   // 25: parley.wire.v1.PrekeyCounts
+	(*SetContacts)(nil),    // 26: parley.wire.v1.SetContacts
+	(*ContactsSet)(nil),    // 27: parley.wire.v1.ContactsSet
+	(*UpdateChain)(nil),    // 28: parley.wire.v1.UpdateChain
+	(*ChainUpdated)(nil),   // 29: parley.wire.v1.ChainUpdated
+	(*FetchChain)(nil),     // 30: parley.wire.v1.FetchChain
+	(*Heads)(nil),          // 31: parley.wire.v1.Heads
+	(*HeadList)(nil),       // 32: parley.wire.v1.HeadList
+	(*Head)(nil),           // 33: parley.wire.v1.Head
+	(*Put)(nil),            // 34: parley.wire.v1.Put
+	(*PutItem)(nil),        // 35: parley.wire.v1.PutItem
+	(*PutResults)(nil),     // 36: parley.wire.v1.PutResults
+	(*PutResult)(nil),      // 37: parley.wire.v1.PutResult
+	(*Fetch)(nil),          // 38: parley.wire.v1.Fetch
+	(*Mail)(nil),           // 39: parley.wire.v1.Mail
+	(*MailItem)(nil),       // 40: parley.wire.v1.MailItem
+	(*Ack)(nil),            // 41: parley.wire.v1.Ack
+	(*Acked)(nil),          // 42: parley.wire.v1.Acked
+	(*Where)(nil),          // 43: parley.wire.v1.Where
+	(*Places)(nil),         // 44: parley.wire.v1.Places
+	(*Place)(nil),          // 45: parley.wire.v1.Place
+	(*CreateInvite)(nil),   // 46: parley.wire.v1.CreateInvite
+	(*Invite)(nil),         // 47: parley.wire.v1.Invite
+	(*Beat)(nil),           // 48: parley.wire.v1.Beat
+	(*Hello)(nil),          // 49: parley.wire.v1.Hello
+	(*Welcome)(nil),        // 50: parley.wire.v1.Welcome
+	(*Limits)(nil),         // 51: parley.wire.v1.Limits
+	(*Hint)(nil),           // 52: parley.wire.v1.Hint
+	(*Presence)(nil),       // 53: parley.wire.v1.Presence
+	(*Deliver)(nil),        // 54: parley.wire.v1.Deliver
+	(*Delivered)(nil),      // 55: parley.wire.v1.Delivered
+	(*PairJoin)(nil),       // 56: parley.wire.v1.PairJoin
+	(*PairJoined)(nil),     // 57: parley.wire.v1.PairJoined
+	(*PairFrame)(nil),      // 58: parley.wire.v1.PairFrame
+	(*Membership)(nil),     // 59: parley.wire.v1.Membership
+	(*GetPrekey)(nil),      // 60: parley.wire.v1.GetPrekey
+	(*OwnPrekey)(nil),      // 61: parley.wire.v1.OwnPrekey
 }
 var file_wire_proto_depIdxs = []int32{
 	3,  // 0: parley.wire.v1.Content.text:type_name -> parley.wire.v1.Text
@@ -4442,47 +4701,51 @@ var file_wire_proto_depIdxs = []int32{
 	9,  // 11: parley.wire.v1.Past.messages:type_name -> parley.wire.v1.PastMessage
 	16, // 12: parley.wire.v1.Request.register:type_name -> parley.wire.v1.Register
 	18, // 13: parley.wire.v1.Request.lookup:type_name -> parley.wire.v1.Lookup
-	21, // 14: parley.wire.v1.Request.upload_prekeys:type_name -> parley.wire.v1.UploadPrekeys
-	23, // 15: parley.wire.v1.Request.set_contacts:type_name -> parley.wire.v1.SetContacts
-	31, // 16: parley.wire.v1.Request.put:type_name -> parley.wire.v1.Put
-	35, // 17: parley.wire.v1.Request.fetch:type_name -> parley.wire.v1.Fetch
-	38, // 18: parley.wire.v1.Request.ack:type_name -> parley.wire.v1.Ack
-	40, // 19: parley.wire.v1.Request.where:type_name -> parley.wire.v1.Where
-	43, // 20: parley.wire.v1.Request.create_invite:type_name -> parley.wire.v1.CreateInvite
-	25, // 21: parley.wire.v1.Request.update_chain:type_name -> parley.wire.v1.UpdateChain
-	27, // 22: parley.wire.v1.Request.fetch_chain:type_name -> parley.wire.v1.FetchChain
-	28, // 23: parley.wire.v1.Request.heads:type_name -> parley.wire.v1.Heads
-	17, // 24: parley.wire.v1.Response.registered:type_name -> parley.wire.v1.Registered
-	19, // 25: parley.wire.v1.Response.found:type_name -> parley.wire.v1.Found
-	22, // 26: parley.wire.v1.Response.prekey_counts:type_name -> parley.wire.v1.PrekeyCounts
-	24, // 27: parley.wire.v1.Response.contacts_set:type_name -> parley.wire.v1.ContactsSet
-	33, // 28: parley.wire.v1.Response.put_results:type_name -> parley.wire.v1.PutResults
-	36, // 29: parley.wire.v1.Response.mail:type_name -> parley.wire.v1.Mail
-	39, // 30: parley.wire.v1.Response.acked:type_name -> parley.wire.v1.Acked
-	41, // 31: parley.wire.v1.Response.places:type_name -> parley.wire.v1.Places
-	44, // 32: parley.wire.v1.Response.invite:type_name -> parley.wire.v1.Invite
-	26, // 33: parley.wire.v1.Response.chain_updated:type_name -> parley.wire.v1.ChainUpdated
-	29, // 34: parley.wire.v1.Response.head_list:type_name -> parley.wire.v1.HeadList
-	20, // 35: parley.wire.v1.Found.bundles:type_name -> parley.wire.v1.Bundle
-	30, // 36: parley.wire.v1.HeadList.heads:type_name -> parley.wire.v1.Head
-	32, // 37: parley.wire.v1.Put.items:type_name -> parley.wire.v1.PutItem
-	1,  // 38: parley.wire.v1.PutItem.kind:type_name -> parley.wire.v1.MailKind
-	34, // 39: parley.wire.v1.PutResults.results:type_name -> parley.wire.v1.PutResult
-	37, // 40: parley.wire.v1.Mail.items:type_name -> parley.wire.v1.MailItem
-	42, // 41: parley.wire.v1.Places.places:type_name -> parley.wire.v1.Place
-	46, // 42: parley.wire.v1.Beat.hello:type_name -> parley.wire.v1.Hello
-	48, // 43: parley.wire.v1.Welcome.limits:type_name -> parley.wire.v1.Limits
-	22, // 44: parley.wire.v1.Welcome.prekeys:type_name -> parley.wire.v1.PrekeyCounts
-	50, // 45: parley.wire.v1.Welcome.presence:type_name -> parley.wire.v1.Presence
-	50, // 46: parley.wire.v1.Hint.presence:type_name -> parley.wire.v1.Presence
-	22, // 47: parley.wire.v1.Hint.prekeys:type_name -> parley.wire.v1.PrekeyCounts
-	7,  // 48: parley.wire.v1.Membership.contacts:type_name -> parley.wire.v1.ContactState
-	20, // 49: parley.wire.v1.OwnPrekey.bundle:type_name -> parley.wire.v1.Bundle
-	50, // [50:50] is the sub-list for method output_type
-	50, // [50:50] is the sub-list for method input_type
-	50, // [50:50] is the sub-list for extension type_name
-	50, // [50:50] is the sub-list for extension extendee
-	0,  // [0:50] is the sub-list for field type_name
+	24, // 14: parley.wire.v1.Request.upload_prekeys:type_name -> parley.wire.v1.UploadPrekeys
+	26, // 15: parley.wire.v1.Request.set_contacts:type_name -> parley.wire.v1.SetContacts
+	34, // 16: parley.wire.v1.Request.put:type_name -> parley.wire.v1.Put
+	38, // 17: parley.wire.v1.Request.fetch:type_name -> parley.wire.v1.Fetch
+	41, // 18: parley.wire.v1.Request.ack:type_name -> parley.wire.v1.Ack
+	43, // 19: parley.wire.v1.Request.where:type_name -> parley.wire.v1.Where
+	46, // 20: parley.wire.v1.Request.create_invite:type_name -> parley.wire.v1.CreateInvite
+	28, // 21: parley.wire.v1.Request.update_chain:type_name -> parley.wire.v1.UpdateChain
+	30, // 22: parley.wire.v1.Request.fetch_chain:type_name -> parley.wire.v1.FetchChain
+	31, // 23: parley.wire.v1.Request.heads:type_name -> parley.wire.v1.Heads
+	21, // 24: parley.wire.v1.Request.read_log:type_name -> parley.wire.v1.ReadLog
+	17, // 25: parley.wire.v1.Response.registered:type_name -> parley.wire.v1.Registered
+	19, // 26: parley.wire.v1.Response.found:type_name -> parley.wire.v1.Found
+	25, // 27: parley.wire.v1.Response.prekey_counts:type_name -> parley.wire.v1.PrekeyCounts
+	27, // 28: parley.wire.v1.Response.contacts_set:type_name -> parley.wire.v1.ContactsSet
+	36, // 29: parley.wire.v1.Response.put_results:type_name -> parley.wire.v1.PutResults
+	39, // 30: parley.wire.v1.Response.mail:type_name -> parley.wire.v1.Mail
+	42, // 31: parley.wire.v1.Response.acked:type_name -> parley.wire.v1.Acked
+	44, // 32: parley.wire.v1.Response.places:type_name -> parley.wire.v1.Places
+	47, // 33: parley.wire.v1.Response.invite:type_name -> parley.wire.v1.Invite
+	29, // 34: parley.wire.v1.Response.chain_updated:type_name -> parley.wire.v1.ChainUpdated
+	32, // 35: parley.wire.v1.Response.head_list:type_name -> parley.wire.v1.HeadList
+	22, // 36: parley.wire.v1.Response.log_page:type_name -> parley.wire.v1.LogPage
+	23, // 37: parley.wire.v1.Found.bundles:type_name -> parley.wire.v1.Bundle
+	20, // 38: parley.wire.v1.Found.log:type_name -> parley.wire.v1.LogHead
+	20, // 39: parley.wire.v1.LogPage.log:type_name -> parley.wire.v1.LogHead
+	33, // 40: parley.wire.v1.HeadList.heads:type_name -> parley.wire.v1.Head
+	35, // 41: parley.wire.v1.Put.items:type_name -> parley.wire.v1.PutItem
+	1,  // 42: parley.wire.v1.PutItem.kind:type_name -> parley.wire.v1.MailKind
+	37, // 43: parley.wire.v1.PutResults.results:type_name -> parley.wire.v1.PutResult
+	40, // 44: parley.wire.v1.Mail.items:type_name -> parley.wire.v1.MailItem
+	45, // 45: parley.wire.v1.Places.places:type_name -> parley.wire.v1.Place
+	49, // 46: parley.wire.v1.Beat.hello:type_name -> parley.wire.v1.Hello
+	51, // 47: parley.wire.v1.Welcome.limits:type_name -> parley.wire.v1.Limits
+	25, // 48: parley.wire.v1.Welcome.prekeys:type_name -> parley.wire.v1.PrekeyCounts
+	53, // 49: parley.wire.v1.Welcome.presence:type_name -> parley.wire.v1.Presence
+	53, // 50: parley.wire.v1.Hint.presence:type_name -> parley.wire.v1.Presence
+	25, // 51: parley.wire.v1.Hint.prekeys:type_name -> parley.wire.v1.PrekeyCounts
+	7,  // 52: parley.wire.v1.Membership.contacts:type_name -> parley.wire.v1.ContactState
+	23, // 53: parley.wire.v1.OwnPrekey.bundle:type_name -> parley.wire.v1.Bundle
+	54, // [54:54] is the sub-list for method output_type
+	54, // [54:54] is the sub-list for method input_type
+	54, // [54:54] is the sub-list for extension type_name
+	54, // [54:54] is the sub-list for extension extendee
+	0,  // [0:54] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -4515,6 +4778,7 @@ func file_wire_proto_init() {
 		(*Request_UpdateChain)(nil),
 		(*Request_FetchChain)(nil),
 		(*Request_Heads)(nil),
+		(*Request_ReadLog)(nil),
 	}
 	file_wire_proto_msgTypes[13].OneofWrappers = []any{
 		(*Response_Registered)(nil),
@@ -4528,6 +4792,7 @@ func file_wire_proto_init() {
 		(*Response_Invite)(nil),
 		(*Response_ChainUpdated)(nil),
 		(*Response_HeadList)(nil),
+		(*Response_LogPage)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -4535,7 +4800,7 @@ func file_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   57,
+			NumMessages:   60,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
