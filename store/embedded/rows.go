@@ -30,6 +30,9 @@ import (
 //	q sender device            (empty): a contact request of the account waits there
 //	l owner other              (empty): other is on owner's list
 //	g owner                    contacts digest
+//	y key id                   signingKeyRow: not yet gone
+//	z key id                   (empty): a signing key that is gone
+//	Y n                        changeRow: the n-th change of the signing keys
 
 var schemaKey = store.Key('V')
 

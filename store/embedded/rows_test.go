@@ -49,6 +49,8 @@ func TestRows(t *testing.T) {
 	roundTrip(t, mailRow{from: key, id: key, kind: store.Request, expires: now, envelope: []byte("envelope")})
 	roundTrip(t, waitingRow{seq: 1, size: 2, from: key, kind: store.Message, expires: now})
 	roundTrip(t, usageRow{count: 1, bytes: 1 << 40})
+	roundTrip(t, signingKeyRow{ID: "id", Public: key[:], Seed: key, State: store.KeySigning, Published: now})
+	roundTrip(t, changeRow{At: now, Steps: []store.KeyStep{{ID: "a", State: store.KeyRetiring}, {ID: "b", State: store.KeyGone}}})
 }
 
 func FuzzRows(f *testing.F) {
@@ -61,5 +63,7 @@ func FuzzRows(f *testing.F) {
 		parse[waitingRow](b)
 		parse[claimRow](b)
 		parse[storeRow](b)
+		parse[signingKeyRow](b)
+		parse[changeRow](b)
 	})
 }
