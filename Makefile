@@ -46,7 +46,8 @@ fuzz: ## every fuzz target for FUZZTIME each
 		done; \
 	done
 
-soak: build ## SIGKILL at random during 10,000 messages; 1,000 starts, kills and suspensions; 10,000 sessions
+soak: build ## SIGKILL at random during 10,000 messages; 1,000 starts, kills and suspensions; 10,000 sessions; 10,000 rotations of token keys
+	PARLEY_ROTATIONS=10000 $(GO) test -race -count=1 -timeout 2h -run JWK10 ./rendezvous
 	PARLEY_SESSIONS=10000 $(GO) test -count=1 -timeout 1h -run OTK18 ./node/engine
 	PARLEY_SOAK=10000 PARLEY_CYCLES=1000 $(GO) test -count=1 -v -timeout 3h -run Kill ./cmd/e2e
 

@@ -1063,6 +1063,8 @@ type Request struct {
 	//	*Request_UpdateChain
 	//	*Request_FetchChain
 	//	*Request_Heads
+	//	*Request_GetToken
+	//	*Request_GetKeySet
 	Call          isRequest_Call `protobuf_oneof:"call"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1213,6 +1215,24 @@ func (x *Request) GetHeads() *Heads {
 	return nil
 }
 
+func (x *Request) GetGetToken() *GetToken {
+	if x != nil {
+		if x, ok := x.Call.(*Request_GetToken); ok {
+			return x.GetToken
+		}
+	}
+	return nil
+}
+
+func (x *Request) GetGetKeySet() *GetKeySet {
+	if x != nil {
+		if x, ok := x.Call.(*Request_GetKeySet); ok {
+			return x.GetKeySet
+		}
+	}
+	return nil
+}
+
 type isRequest_Call interface {
 	isRequest_Call()
 }
@@ -1265,6 +1285,14 @@ type Request_Heads struct {
 	Heads *Heads `protobuf:"bytes,12,opt,name=heads,proto3,oneof"`
 }
 
+type Request_GetToken struct {
+	GetToken *GetToken `protobuf:"bytes,14,opt,name=get_token,json=getToken,proto3,oneof"`
+}
+
+type Request_GetKeySet struct {
+	GetKeySet *GetKeySet `protobuf:"bytes,15,opt,name=get_key_set,json=getKeySet,proto3,oneof"`
+}
+
 func (*Request_Register) isRequest_Call() {}
 
 func (*Request_Lookup) isRequest_Call() {}
@@ -1289,6 +1317,10 @@ func (*Request_FetchChain) isRequest_Call() {}
 
 func (*Request_Heads) isRequest_Call() {}
 
+func (*Request_GetToken) isRequest_Call() {}
+
+func (*Request_GetKeySet) isRequest_Call() {}
+
 type Response struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
 	Code         uint32                 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"` // protocol.Code; when not OK nothing else is set but detail and retry_after_ms
@@ -1307,6 +1339,8 @@ type Response struct {
 	//	*Response_Invite
 	//	*Response_ChainUpdated
 	//	*Response_HeadList
+	//	*Response_Token
+	//	*Response_KeySet
 	Result        isResponse_Result `protobuf_oneof:"result"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1469,6 +1503,24 @@ func (x *Response) GetHeadList() *HeadList {
 	return nil
 }
 
+func (x *Response) GetToken() *Token {
+	if x != nil {
+		if x, ok := x.Result.(*Response_Token); ok {
+			return x.Token
+		}
+	}
+	return nil
+}
+
+func (x *Response) GetKeySet() *KeySet {
+	if x != nil {
+		if x, ok := x.Result.(*Response_KeySet); ok {
+			return x.KeySet
+		}
+	}
+	return nil
+}
+
 type isResponse_Result interface {
 	isResponse_Result()
 }
@@ -1517,6 +1569,14 @@ type Response_HeadList struct {
 	HeadList *HeadList `protobuf:"bytes,21,opt,name=head_list,json=headList,proto3,oneof"`
 }
 
+type Response_Token struct {
+	Token *Token `protobuf:"bytes,23,opt,name=token,proto3,oneof"`
+}
+
+type Response_KeySet struct {
+	KeySet *KeySet `protobuf:"bytes,24,opt,name=key_set,json=keySet,proto3,oneof"`
+}
+
 func (*Response_Registered) isResponse_Result() {}
 
 func (*Response_Found) isResponse_Result() {}
@@ -1538,6 +1598,10 @@ func (*Response_Invite) isResponse_Result() {}
 func (*Response_ChainUpdated) isResponse_Result() {}
 
 func (*Response_HeadList) isResponse_Result() {}
+
+func (*Response_Token) isResponse_Result() {}
+
+func (*Response_KeySet) isResponse_Result() {}
 
 // The connection's key must be the peer id in the one device certificate of the chain.
 // Safe to repeat: the same name and account are answered OK again.
@@ -3053,6 +3117,201 @@ func (x *Invite) GetExpiresMs() uint64 {
 	return 0
 }
 
+// A short-lived token for a service that is not the rendezvous itself (SPEC
+// "Tokens").
+type GetToken struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Audience      string                 `protobuf:"bytes,1,opt,name=audience,proto3" json:"audience,omitempty"` // "relay" or "http"
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetToken) Reset() {
+	*x = GetToken{}
+	mi := &file_wire_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetToken) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetToken) ProtoMessage() {}
+
+func (x *GetToken) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetToken.ProtoReflect.Descriptor instead.
+func (*GetToken) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *GetToken) GetAudience() string {
+	if x != nil {
+		return x.Audience
+	}
+	return ""
+}
+
+type Token struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	ExpiresMs     uint64                 `protobuf:"varint,2,opt,name=expires_ms,json=expiresMs,proto3" json:"expires_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Token) Reset() {
+	*x = Token{}
+	mi := &file_wire_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Token) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Token) ProtoMessage() {}
+
+func (x *Token) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Token.ProtoReflect.Descriptor instead.
+func (*Token) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *Token) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *Token) GetExpiresMs() uint64 {
+	if x != nil {
+		return x.ExpiresMs
+	}
+	return 0
+}
+
+// The public keys that tokens are signed with; also for who is no member.
+type GetKeySet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Etag          string                 `protobuf:"bytes,1,opt,name=etag,proto3" json:"etag,omitempty"` // of the set known; empty: none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetKeySet) Reset() {
+	*x = GetKeySet{}
+	mi := &file_wire_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetKeySet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetKeySet) ProtoMessage() {}
+
+func (x *GetKeySet) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetKeySet.ProtoReflect.Descriptor instead.
+func (*GetKeySet) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *GetKeySet) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
+type KeySet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Document      []byte                 `protobuf:"bytes,1,opt,name=document,proto3" json:"document,omitempty"` // empty: unchanged
+	Event         []byte                 `protobuf:"bytes,2,opt,name=event,proto3" json:"event,omitempty"`       // signed; what Hint.key_event last said or should have
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeySet) Reset() {
+	*x = KeySet{}
+	mi := &file_wire_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeySet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeySet) ProtoMessage() {}
+
+func (x *KeySet) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeySet.ProtoReflect.Descriptor instead.
+func (*KeySet) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *KeySet) GetDocument() []byte {
+	if x != nil {
+		return x.Document
+	}
+	return nil
+}
+
+func (x *KeySet) GetEvent() []byte {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
 type Beat struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Hello         *Hello                 `protobuf:"bytes,1,opt,name=hello,proto3" json:"hello,omitempty"` // in the first beat only
@@ -3065,7 +3324,7 @@ type Beat struct {
 
 func (x *Beat) Reset() {
 	*x = Beat{}
-	mi := &file_wire_proto_msgTypes[43]
+	mi := &file_wire_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3077,7 +3336,7 @@ func (x *Beat) String() string {
 func (*Beat) ProtoMessage() {}
 
 func (x *Beat) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[43]
+	mi := &file_wire_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3090,7 +3349,7 @@ func (x *Beat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Beat.ProtoReflect.Descriptor instead.
 func (*Beat) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{43}
+	return file_wire_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Beat) GetHello() *Hello {
@@ -3136,7 +3395,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_wire_proto_msgTypes[44]
+	mi := &file_wire_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3148,7 +3407,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[44]
+	mi := &file_wire_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3161,7 +3420,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{44}
+	return file_wire_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Hello) GetMinVersion() uint32 {
@@ -3232,7 +3491,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_wire_proto_msgTypes[45]
+	mi := &file_wire_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3244,7 +3503,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[45]
+	mi := &file_wire_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3257,7 +3516,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{45}
+	return file_wire_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Welcome) GetCode() uint32 {
@@ -3352,7 +3611,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_wire_proto_msgTypes[46]
+	mi := &file_wire_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3364,7 +3623,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[46]
+	mi := &file_wire_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3377,7 +3636,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{46}
+	return file_wire_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Limits) GetMailboxBytes() uint64 {
@@ -3438,13 +3697,14 @@ type Hint struct {
 	Changed       [][]byte               `protobuf:"bytes,5,rep,name=changed,proto3" json:"changed,omitempty"` // accounts whose chain changed: look up again
 	Bye           uint32                 `protobuf:"varint,6,opt,name=bye,proto3" json:"bye,omitempty"`        // protocol.Code: the rendezvous closes the link (draining, replaced)
 	RetryAfterMs  uint64                 `protobuf:"varint,7,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"`
+	KeyEvent      []byte                 `protobuf:"bytes,8,opt,name=key_event,json=keyEvent,proto3" json:"key_event,omitempty"` // the newest change of the keys that tokens are signed with (SPEC "Tokens")
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Hint) Reset() {
 	*x = Hint{}
-	mi := &file_wire_proto_msgTypes[47]
+	mi := &file_wire_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3456,7 +3716,7 @@ func (x *Hint) String() string {
 func (*Hint) ProtoMessage() {}
 
 func (x *Hint) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[47]
+	mi := &file_wire_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3469,7 +3729,7 @@ func (x *Hint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hint.ProtoReflect.Descriptor instead.
 func (*Hint) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{47}
+	return file_wire_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Hint) GetBeat() uint64 {
@@ -3521,6 +3781,13 @@ func (x *Hint) GetRetryAfterMs() uint64 {
 	return 0
 }
 
+func (x *Hint) GetKeyEvent() []byte {
+	if x != nil {
+		return x.KeyEvent
+	}
+	return nil
+}
+
 type Presence struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Account       []byte                 `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
@@ -3531,7 +3798,7 @@ type Presence struct {
 
 func (x *Presence) Reset() {
 	*x = Presence{}
-	mi := &file_wire_proto_msgTypes[48]
+	mi := &file_wire_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3543,7 +3810,7 @@ func (x *Presence) String() string {
 func (*Presence) ProtoMessage() {}
 
 func (x *Presence) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[48]
+	mi := &file_wire_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3556,7 +3823,7 @@ func (x *Presence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Presence.ProtoReflect.Descriptor instead.
 func (*Presence) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{48}
+	return file_wire_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Presence) GetAccount() []byte {
@@ -3582,7 +3849,7 @@ type Deliver struct {
 
 func (x *Deliver) Reset() {
 	*x = Deliver{}
-	mi := &file_wire_proto_msgTypes[49]
+	mi := &file_wire_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3594,7 +3861,7 @@ func (x *Deliver) String() string {
 func (*Deliver) ProtoMessage() {}
 
 func (x *Deliver) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[49]
+	mi := &file_wire_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3607,7 +3874,7 @@ func (x *Deliver) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Deliver.ProtoReflect.Descriptor instead.
 func (*Deliver) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{49}
+	return file_wire_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Deliver) GetEnvelopes() [][]byte {
@@ -3626,7 +3893,7 @@ type Delivered struct {
 
 func (x *Delivered) Reset() {
 	*x = Delivered{}
-	mi := &file_wire_proto_msgTypes[50]
+	mi := &file_wire_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3638,7 +3905,7 @@ func (x *Delivered) String() string {
 func (*Delivered) ProtoMessage() {}
 
 func (x *Delivered) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[50]
+	mi := &file_wire_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3651,7 +3918,7 @@ func (x *Delivered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delivered.ProtoReflect.Descriptor instead.
 func (*Delivered) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{50}
+	return file_wire_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Delivered) GetCodes() []uint32 {
@@ -3670,7 +3937,7 @@ type PairJoin struct {
 
 func (x *PairJoin) Reset() {
 	*x = PairJoin{}
-	mi := &file_wire_proto_msgTypes[51]
+	mi := &file_wire_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3682,7 +3949,7 @@ func (x *PairJoin) String() string {
 func (*PairJoin) ProtoMessage() {}
 
 func (x *PairJoin) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[51]
+	mi := &file_wire_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3695,7 +3962,7 @@ func (x *PairJoin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairJoin.ProtoReflect.Descriptor instead.
 func (*PairJoin) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{51}
+	return file_wire_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *PairJoin) GetSlot() string {
@@ -3719,7 +3986,7 @@ type PairJoined struct {
 
 func (x *PairJoined) Reset() {
 	*x = PairJoined{}
-	mi := &file_wire_proto_msgTypes[52]
+	mi := &file_wire_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3731,7 +3998,7 @@ func (x *PairJoined) String() string {
 func (*PairJoined) ProtoMessage() {}
 
 func (x *PairJoined) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[52]
+	mi := &file_wire_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3744,7 +4011,7 @@ func (x *PairJoined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairJoined.ProtoReflect.Descriptor instead.
 func (*PairJoined) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{52}
+	return file_wire_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *PairJoined) GetCode() uint32 {
@@ -3798,7 +4065,7 @@ type PairFrame struct {
 
 func (x *PairFrame) Reset() {
 	*x = PairFrame{}
-	mi := &file_wire_proto_msgTypes[53]
+	mi := &file_wire_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3810,7 +4077,7 @@ func (x *PairFrame) String() string {
 func (*PairFrame) ProtoMessage() {}
 
 func (x *PairFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[53]
+	mi := &file_wire_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3823,7 +4090,7 @@ func (x *PairFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairFrame.ProtoReflect.Descriptor instead.
 func (*PairFrame) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{53}
+	return file_wire_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *PairFrame) GetData() []byte {
@@ -3850,7 +4117,7 @@ type Membership struct {
 
 func (x *Membership) Reset() {
 	*x = Membership{}
-	mi := &file_wire_proto_msgTypes[54]
+	mi := &file_wire_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3862,7 +4129,7 @@ func (x *Membership) String() string {
 func (*Membership) ProtoMessage() {}
 
 func (x *Membership) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[54]
+	mi := &file_wire_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3875,7 +4142,7 @@ func (x *Membership) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Membership.ProtoReflect.Descriptor instead.
 func (*Membership) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{54}
+	return file_wire_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Membership) GetName() string {
@@ -3943,7 +4210,7 @@ type GetPrekey struct {
 
 func (x *GetPrekey) Reset() {
 	*x = GetPrekey{}
-	mi := &file_wire_proto_msgTypes[55]
+	mi := &file_wire_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3955,7 +4222,7 @@ func (x *GetPrekey) String() string {
 func (*GetPrekey) ProtoMessage() {}
 
 func (x *GetPrekey) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[55]
+	mi := &file_wire_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3968,7 +4235,7 @@ func (x *GetPrekey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPrekey.ProtoReflect.Descriptor instead.
 func (*GetPrekey) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{55}
+	return file_wire_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *GetPrekey) GetNonce() []byte {
@@ -3989,7 +4256,7 @@ type OwnPrekey struct {
 
 func (x *OwnPrekey) Reset() {
 	*x = OwnPrekey{}
-	mi := &file_wire_proto_msgTypes[56]
+	mi := &file_wire_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4001,7 +4268,7 @@ func (x *OwnPrekey) String() string {
 func (*OwnPrekey) ProtoMessage() {}
 
 func (x *OwnPrekey) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[56]
+	mi := &file_wire_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4014,7 +4281,7 @@ func (x *OwnPrekey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OwnPrekey.ProtoReflect.Descriptor instead.
 func (*OwnPrekey) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{56}
+	return file_wire_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *OwnPrekey) GetCode() uint32 {
@@ -4115,7 +4382,7 @@ const file_wire_proto_rawDesc = "" +
 	"\x04read\x18\x02 \x03(\fR\x04read\"'\n" +
 	"\x06Repair\x12\x1d\n" +
 	"\n" +
-	"session_id\x18\x01 \x01(\fR\tsessionId\"\xaa\x05\n" +
+	"session_id\x18\x01 \x01(\fR\tsessionId\"\xa0\x06\n" +
 	"\aRequest\x126\n" +
 	"\bregister\x18\x01 \x01(\v2\x18.parley.wire.v1.RegisterH\x00R\bregister\x120\n" +
 	"\x06lookup\x18\x02 \x01(\v2\x16.parley.wire.v1.LookupH\x00R\x06lookup\x12F\n" +
@@ -4130,8 +4397,10 @@ const file_wire_proto_rawDesc = "" +
 	" \x01(\v2\x1b.parley.wire.v1.UpdateChainH\x00R\vupdateChain\x12=\n" +
 	"\vfetch_chain\x18\v \x01(\v2\x1a.parley.wire.v1.FetchChainH\x00R\n" +
 	"fetchChain\x12-\n" +
-	"\x05heads\x18\f \x01(\v2\x15.parley.wire.v1.HeadsH\x00R\x05headsB\x06\n" +
-	"\x04call\"\xd6\x05\n" +
+	"\x05heads\x18\f \x01(\v2\x15.parley.wire.v1.HeadsH\x00R\x05heads\x127\n" +
+	"\tget_token\x18\x0e \x01(\v2\x18.parley.wire.v1.GetTokenH\x00R\bgetToken\x12;\n" +
+	"\vget_key_set\x18\x0f \x01(\v2\x19.parley.wire.v1.GetKeySetH\x00R\tgetKeySetB\x06\n" +
+	"\x04call\"\xb8\x06\n" +
 	"\bResponse\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x16\n" +
 	"\x06detail\x18\x02 \x01(\tR\x06detail\x12$\n" +
@@ -4149,7 +4418,9 @@ const file_wire_proto_rawDesc = "" +
 	"\x06places\x18\x12 \x01(\v2\x16.parley.wire.v1.PlacesH\x00R\x06places\x120\n" +
 	"\x06invite\x18\x13 \x01(\v2\x16.parley.wire.v1.InviteH\x00R\x06invite\x12C\n" +
 	"\rchain_updated\x18\x14 \x01(\v2\x1c.parley.wire.v1.ChainUpdatedH\x00R\fchainUpdated\x127\n" +
-	"\thead_list\x18\x15 \x01(\v2\x18.parley.wire.v1.HeadListH\x00R\bheadListB\b\n" +
+	"\thead_list\x18\x15 \x01(\v2\x18.parley.wire.v1.HeadListH\x00R\bheadList\x12-\n" +
+	"\x05token\x18\x17 \x01(\v2\x15.parley.wire.v1.TokenH\x00R\x05token\x121\n" +
+	"\akey_set\x18\x18 \x01(\v2\x16.parley.wire.v1.KeySetH\x00R\x06keySetB\b\n" +
 	"\x06result\"L\n" +
 	"\bRegister\x12\x16\n" +
 	"\x06invite\x18\x01 \x01(\fR\x06invite\x12\x12\n" +
@@ -4240,7 +4511,18 @@ const file_wire_proto_rawDesc = "" +
 	"\x06Invite\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\fR\x05token\x12\x1d\n" +
 	"\n" +
-	"expires_ms\x18\x02 \x01(\x04R\texpiresMs\"\x80\x01\n" +
+	"expires_ms\x18\x02 \x01(\x04R\texpiresMs\"&\n" +
+	"\bGetToken\x12\x1a\n" +
+	"\baudience\x18\x01 \x01(\tR\baudience\"<\n" +
+	"\x05Token\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\x12\x1d\n" +
+	"\n" +
+	"expires_ms\x18\x02 \x01(\x04R\texpiresMs\"\x1f\n" +
+	"\tGetKeySet\x12\x12\n" +
+	"\x04etag\x18\x01 \x01(\tR\x04etag\":\n" +
+	"\x06KeySet\x12\x1a\n" +
+	"\bdocument\x18\x01 \x01(\fR\bdocument\x12\x14\n" +
+	"\x05event\x18\x02 \x01(\fR\x05event\"\x80\x01\n" +
 	"\x04Beat\x12+\n" +
 	"\x05hello\x18\x01 \x01(\v2\x15.parley.wire.v1.HelloR\x05hello\x12\x14\n" +
 	"\x05addrs\x18\x02 \x03(\fR\x05addrs\x12#\n" +
@@ -4278,7 +4560,7 @@ const file_wire_proto_rawDesc = "" +
 	"relayBytes\x12\x19\n" +
 	"\brelay_ms\x18\x06 \x01(\x04R\arelayMs\x12\x1d\n" +
 	"\n" +
-	"prekey_cap\x18\a \x01(\rR\tprekeyCap\"\xee\x01\n" +
+	"prekey_cap\x18\a \x01(\rR\tprekeyCap\"\x8b\x02\n" +
 	"\x04Hint\x12\x12\n" +
 	"\x04beat\x18\x01 \x01(\x04R\x04beat\x12\x12\n" +
 	"\x04mail\x18\x02 \x01(\bR\x04mail\x124\n" +
@@ -4286,7 +4568,8 @@ const file_wire_proto_rawDesc = "" +
 	"\aprekeys\x18\x04 \x01(\v2\x1c.parley.wire.v1.PrekeyCountsR\aprekeys\x12\x18\n" +
 	"\achanged\x18\x05 \x03(\fR\achanged\x12\x10\n" +
 	"\x03bye\x18\x06 \x01(\rR\x03bye\x12$\n" +
-	"\x0eretry_after_ms\x18\a \x01(\x04R\fretryAfterMs\"<\n" +
+	"\x0eretry_after_ms\x18\a \x01(\x04R\fretryAfterMs\x12\x1b\n" +
+	"\tkey_event\x18\b \x01(\fR\bkeyEvent\"<\n" +
 	"\bPresence\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\fR\aaccount\x12\x16\n" +
 	"\x06online\x18\x02 \x01(\bR\x06online\"'\n" +
@@ -4347,7 +4630,7 @@ func file_wire_proto_rawDescGZIP() []byte {
 }
 
 var file_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 57)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 61)
 var file_wire_proto_goTypes = []any{
 	(Relation)(0),          // 0: parley.wire.v1.Relation
 	(MailKind)(0),          // 1: parley.wire.v1.MailKind
@@ -4394,20 +4677,24 @@ var file_wire_proto_goTypes = []any{
 	(*Place)(nil),          // 42: parley.wire.v1.Place
 	(*CreateInvite)(nil),   // 43: parley.wire.v1.CreateInvite
 	(*Invite)(nil),         // 44: parley.wire.v1.Invite
-	(*Beat)(nil),           // 45: parley.wire.v1.Beat
-	(*Hello)(nil),          // 46: parley.wire.v1.Hello
-	(*Welcome)(nil),        // 47: parley.wire.v1.Welcome
-	(*Limits)(nil),         // 48: parley.wire.v1.Limits
-	(*Hint)(nil),           // 49: parley.wire.v1.Hint
-	(*Presence)(nil),       // 50: parley.wire.v1.Presence
-	(*Deliver)(nil),        // 51: parley.wire.v1.Deliver
-	(*Delivered)(nil),      // 52: parley.wire.v1.Delivered
-	(*PairJoin)(nil),       // 53: parley.wire.v1.PairJoin
-	(*PairJoined)(nil),     // 54: parley.wire.v1.PairJoined
-	(*PairFrame)(nil),      // 55: parley.wire.v1.PairFrame
-	(*Membership)(nil),     // 56: parley.wire.v1.Membership
-	(*GetPrekey)(nil),      // 57: parley.wire.v1.GetPrekey
-	(*OwnPrekey)(nil),      // 58: parley.wire.v1.OwnPrekey
+	(*GetToken)(nil),       // 45: parley.wire.v1.GetToken
+	(*Token)(nil),          // 46: parley.wire.v1.Token
+	(*GetKeySet)(nil),      // 47: parley.wire.v1.GetKeySet
+	(*KeySet)(nil),         // 48: parley.wire.v1.KeySet
+	(*Beat)(nil),           // 49: parley.wire.v1.Beat
+	(*Hello)(nil),          // 50: parley.wire.v1.Hello
+	(*Welcome)(nil),        // 51: parley.wire.v1.Welcome
+	(*Limits)(nil),         // 52: parley.wire.v1.Limits
+	(*Hint)(nil),           // 53: parley.wire.v1.Hint
+	(*Presence)(nil),       // 54: parley.wire.v1.Presence
+	(*Deliver)(nil),        // 55: parley.wire.v1.Deliver
+	(*Delivered)(nil),      // 56: parley.wire.v1.Delivered
+	(*PairJoin)(nil),       // 57: parley.wire.v1.PairJoin
+	(*PairJoined)(nil),     // 58: parley.wire.v1.PairJoined
+	(*PairFrame)(nil),      // 59: parley.wire.v1.PairFrame
+	(*Membership)(nil),     // 60: parley.wire.v1.Membership
+	(*GetPrekey)(nil),      // 61: parley.wire.v1.GetPrekey
+	(*OwnPrekey)(nil),      // 62: parley.wire.v1.OwnPrekey
 }
 var file_wire_proto_depIdxs = []int32{
 	3,  // 0: parley.wire.v1.Content.text:type_name -> parley.wire.v1.Text
@@ -4434,37 +4721,41 @@ var file_wire_proto_depIdxs = []int32{
 	25, // 21: parley.wire.v1.Request.update_chain:type_name -> parley.wire.v1.UpdateChain
 	27, // 22: parley.wire.v1.Request.fetch_chain:type_name -> parley.wire.v1.FetchChain
 	28, // 23: parley.wire.v1.Request.heads:type_name -> parley.wire.v1.Heads
-	17, // 24: parley.wire.v1.Response.registered:type_name -> parley.wire.v1.Registered
-	19, // 25: parley.wire.v1.Response.found:type_name -> parley.wire.v1.Found
-	22, // 26: parley.wire.v1.Response.prekey_counts:type_name -> parley.wire.v1.PrekeyCounts
-	24, // 27: parley.wire.v1.Response.contacts_set:type_name -> parley.wire.v1.ContactsSet
-	33, // 28: parley.wire.v1.Response.put_results:type_name -> parley.wire.v1.PutResults
-	36, // 29: parley.wire.v1.Response.mail:type_name -> parley.wire.v1.Mail
-	39, // 30: parley.wire.v1.Response.acked:type_name -> parley.wire.v1.Acked
-	41, // 31: parley.wire.v1.Response.places:type_name -> parley.wire.v1.Places
-	44, // 32: parley.wire.v1.Response.invite:type_name -> parley.wire.v1.Invite
-	26, // 33: parley.wire.v1.Response.chain_updated:type_name -> parley.wire.v1.ChainUpdated
-	29, // 34: parley.wire.v1.Response.head_list:type_name -> parley.wire.v1.HeadList
-	20, // 35: parley.wire.v1.Found.bundles:type_name -> parley.wire.v1.Bundle
-	30, // 36: parley.wire.v1.HeadList.heads:type_name -> parley.wire.v1.Head
-	32, // 37: parley.wire.v1.Put.items:type_name -> parley.wire.v1.PutItem
-	1,  // 38: parley.wire.v1.PutItem.kind:type_name -> parley.wire.v1.MailKind
-	34, // 39: parley.wire.v1.PutResults.results:type_name -> parley.wire.v1.PutResult
-	37, // 40: parley.wire.v1.Mail.items:type_name -> parley.wire.v1.MailItem
-	42, // 41: parley.wire.v1.Places.places:type_name -> parley.wire.v1.Place
-	46, // 42: parley.wire.v1.Beat.hello:type_name -> parley.wire.v1.Hello
-	48, // 43: parley.wire.v1.Welcome.limits:type_name -> parley.wire.v1.Limits
-	22, // 44: parley.wire.v1.Welcome.prekeys:type_name -> parley.wire.v1.PrekeyCounts
-	50, // 45: parley.wire.v1.Welcome.presence:type_name -> parley.wire.v1.Presence
-	50, // 46: parley.wire.v1.Hint.presence:type_name -> parley.wire.v1.Presence
-	22, // 47: parley.wire.v1.Hint.prekeys:type_name -> parley.wire.v1.PrekeyCounts
-	7,  // 48: parley.wire.v1.Membership.contacts:type_name -> parley.wire.v1.ContactState
-	20, // 49: parley.wire.v1.OwnPrekey.bundle:type_name -> parley.wire.v1.Bundle
-	50, // [50:50] is the sub-list for method output_type
-	50, // [50:50] is the sub-list for method input_type
-	50, // [50:50] is the sub-list for extension type_name
-	50, // [50:50] is the sub-list for extension extendee
-	0,  // [0:50] is the sub-list for field type_name
+	45, // 24: parley.wire.v1.Request.get_token:type_name -> parley.wire.v1.GetToken
+	47, // 25: parley.wire.v1.Request.get_key_set:type_name -> parley.wire.v1.GetKeySet
+	17, // 26: parley.wire.v1.Response.registered:type_name -> parley.wire.v1.Registered
+	19, // 27: parley.wire.v1.Response.found:type_name -> parley.wire.v1.Found
+	22, // 28: parley.wire.v1.Response.prekey_counts:type_name -> parley.wire.v1.PrekeyCounts
+	24, // 29: parley.wire.v1.Response.contacts_set:type_name -> parley.wire.v1.ContactsSet
+	33, // 30: parley.wire.v1.Response.put_results:type_name -> parley.wire.v1.PutResults
+	36, // 31: parley.wire.v1.Response.mail:type_name -> parley.wire.v1.Mail
+	39, // 32: parley.wire.v1.Response.acked:type_name -> parley.wire.v1.Acked
+	41, // 33: parley.wire.v1.Response.places:type_name -> parley.wire.v1.Places
+	44, // 34: parley.wire.v1.Response.invite:type_name -> parley.wire.v1.Invite
+	26, // 35: parley.wire.v1.Response.chain_updated:type_name -> parley.wire.v1.ChainUpdated
+	29, // 36: parley.wire.v1.Response.head_list:type_name -> parley.wire.v1.HeadList
+	46, // 37: parley.wire.v1.Response.token:type_name -> parley.wire.v1.Token
+	48, // 38: parley.wire.v1.Response.key_set:type_name -> parley.wire.v1.KeySet
+	20, // 39: parley.wire.v1.Found.bundles:type_name -> parley.wire.v1.Bundle
+	30, // 40: parley.wire.v1.HeadList.heads:type_name -> parley.wire.v1.Head
+	32, // 41: parley.wire.v1.Put.items:type_name -> parley.wire.v1.PutItem
+	1,  // 42: parley.wire.v1.PutItem.kind:type_name -> parley.wire.v1.MailKind
+	34, // 43: parley.wire.v1.PutResults.results:type_name -> parley.wire.v1.PutResult
+	37, // 44: parley.wire.v1.Mail.items:type_name -> parley.wire.v1.MailItem
+	42, // 45: parley.wire.v1.Places.places:type_name -> parley.wire.v1.Place
+	50, // 46: parley.wire.v1.Beat.hello:type_name -> parley.wire.v1.Hello
+	52, // 47: parley.wire.v1.Welcome.limits:type_name -> parley.wire.v1.Limits
+	22, // 48: parley.wire.v1.Welcome.prekeys:type_name -> parley.wire.v1.PrekeyCounts
+	54, // 49: parley.wire.v1.Welcome.presence:type_name -> parley.wire.v1.Presence
+	54, // 50: parley.wire.v1.Hint.presence:type_name -> parley.wire.v1.Presence
+	22, // 51: parley.wire.v1.Hint.prekeys:type_name -> parley.wire.v1.PrekeyCounts
+	7,  // 52: parley.wire.v1.Membership.contacts:type_name -> parley.wire.v1.ContactState
+	20, // 53: parley.wire.v1.OwnPrekey.bundle:type_name -> parley.wire.v1.Bundle
+	54, // [54:54] is the sub-list for method output_type
+	54, // [54:54] is the sub-list for method input_type
+	54, // [54:54] is the sub-list for extension type_name
+	54, // [54:54] is the sub-list for extension extendee
+	0,  // [0:54] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -4497,6 +4788,8 @@ func file_wire_proto_init() {
 		(*Request_UpdateChain)(nil),
 		(*Request_FetchChain)(nil),
 		(*Request_Heads)(nil),
+		(*Request_GetToken)(nil),
+		(*Request_GetKeySet)(nil),
 	}
 	file_wire_proto_msgTypes[13].OneofWrappers = []any{
 		(*Response_Registered)(nil),
@@ -4510,6 +4803,8 @@ func file_wire_proto_init() {
 		(*Response_Invite)(nil),
 		(*Response_ChainUpdated)(nil),
 		(*Response_HeadList)(nil),
+		(*Response_Token)(nil),
+		(*Response_KeySet)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -4517,7 +4812,7 @@ func file_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   57,
+			NumMessages:   61,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

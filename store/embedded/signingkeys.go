@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -41,7 +42,9 @@ func signingKeys(tx store.Tx) (keys []store.SigningKey, number uint64, err error
 		keys = append(keys, store.SigningKey(k))
 		return true, err
 	})
-	slices.SortStableFunc(keys, func(a, b store.SigningKey) int { return a.Published.Compare(b.Published) })
+	slices.SortFunc(keys, func(a, b store.SigningKey) int { // in one second: who is further in its life first
+		return cmp.Or(a.Published.Compare(b.Published), int(b.State)-int(a.State))
+	})
 	return keys, number, err
 }
 
