@@ -203,7 +203,8 @@ func TestJWK02_AnyOrder(t *testing.T) {
 				known, read = mustSet(t, i), c.Now()
 			}
 			tokens = append(tokens[max(0, len(tokens)-9):], issued{mustIssue(t, i), signer(t, i).ID, c.Now().Add(token.MaxLife)})
-			for _, k := range tokens {
+			for range 3 {
+				k := rapid.SampledFrom(tokens).Draw(t, "token")
 				_, err := known.Verify(k.text, "relay", c.Now())
 				switch {
 				case err != nil && c.Now().Before(k.ends) && !revoked[k.id] && !hasty[k.id]:
@@ -304,6 +305,50 @@ func TestJWK11_RevocationIsNeverTakenBack(t *testing.T) {
 	}
 	if err := i.revoke(t.Context(), first.ID); !errors.Is(err, errNoSuchKey) {
 		t.Errorf("again: %v", err)
+	}
+}
+
+// unsureStore does what it is asked and then says that it failed, once armed.
+type unsureStore struct {
+	store.Rendezvous
+	armed bool
+}
+
+func (s *unsureStore) ChangeSigningKeys(ctx context.Context, after uint64, keys []store.SigningKey, now time.Time) error {
+	err := s.Rendezvous.ChangeSigningKeys(ctx, after, keys, now)
+	if s.armed {
+		return errors.Join(err, store.ErrFailed)
+	}
+	return err
+}
+
+// A change that failed although it was stored may be asked for again: a rotation
+// does not happen twice, and a revoked key stays revoked.
+func TestKeyChangeStoredButFailed(t *testing.T) {
+	c := newClock()
+	i := newTestIssuer(t, c)
+	c.add(time.Hour)
+	s := &unsureStore{Rendezvous: i.store.(store.Rendezvous), armed: true}
+	i.store = s
+	first := signer(t, i)
+	if err := i.rotate(t.Context()); !errors.Is(err, store.ErrFailed) {
+		t.Errorf("rotated: %v", err)
+	}
+	s.armed = false
+	mustDo(t, i.rotate(t.Context()))
+	if got := states(t, i); got != "signing, published" {
+		t.Errorf("keys %s", got)
+	}
+	s.armed = true
+	if err := i.revoke(t.Context(), first.ID); !errors.Is(err, store.ErrFailed) {
+		t.Errorf("revoked: %v", err)
+	}
+	s.armed = false
+	if err := i.revoke(t.Context(), first.ID); !errors.Is(err, errNoSuchKey) || mustSet(t, i).Has(first.ID) {
+		t.Errorf("again: %v", err)
+	}
+	if got := states(t, i); got != "signing" {
+		t.Errorf("keys %s", got)
 	}
 }
 
