@@ -52,7 +52,7 @@ soak: build ## SIGKILL at random during 10,000 messages; 1,000 starts, kills and
 	PARLEY_SOAK=10000 PARLEY_CYCLES=1000 $(GO) test -count=1 -v -timeout 3h -run Kill ./cmd/e2e
 
 bench: ## a table of what things cost here
-	$(GO) test -run '^$$' -bench . -benchtime 2s ./protocol/... ./store/... ./node/... | grep -v '^ok\|^PASS\|no test files'
+	$(GO) test -run '^$$' -bench . -benchtime 2s ./protocol/... ./store/... ./node/... ./rendezvous/... | grep -v '^ok\|^PASS\|no test files'
 
 proto: ## regenerate protocol/wire (needs protoc and protoc-gen-go)
 	$(GO) generate ./protocol/wire

@@ -21,8 +21,9 @@ const (
 	publishFor  = 2 * token.MaxAge // every verifier has read the set since
 	retireFor   = token.MaxLife + token.Leeway + 2*token.MaxAge
 
-	keysEvery   = 5 * time.Second // between looks at what is due
-	rotateRetry = time.Hour       // after a rotation that was taken back
+	keysEvery       = 5 * time.Second // between looks at what is due
+	rotateRetry     = time.Hour       // after a rotation that was taken back
+	selfTestTimeout = 20 * time.Second
 )
 
 // errSelfTest is a key set that, as others see it, does not do what it must.
@@ -171,6 +172,9 @@ func (i *issuer) changeLocked(ctx context.Context, undo bool, plan func([]store.
 	if err != nil {
 		return fmt.Errorf("change signing keys: %w", err)
 	}
+	// Who asked may have gone: what has begun is brought to its end all the same.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), selfTestTimeout)
+	defer cancel()
 	for _, k := range changed {
 		i.log.Info("signing key", "id", k.ID, "state", k.State.String(), "change", number+1)
 	}

@@ -69,7 +69,7 @@ func (s *Server) RevokeKey(ctx context.Context, id string) (KeysStatus, error) {
 // tellAndShowKeys ends a change of keys. Links are told even if the change went
 // wrong afterwards: perhaps a key is gone.
 func (s *Server) tellAndShowKeys(ctx context.Context, changed error) (KeysStatus, error) {
-	if err := errors.Join(changed, s.tellKeys(ctx)); err != nil {
+	if err := errors.Join(changed, s.tellKeys(context.WithoutCancel(ctx))); err != nil {
 		return KeysStatus{}, err
 	}
 	return s.KeysStatus(ctx)

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -287,6 +288,25 @@ func TestJWK11_FailedSelfTestIsTakenBack(t *testing.T) {
 	}
 }
 
+// An operator who hangs up in the middle leaves neither an alarm nor half of a
+// rotation.
+func TestJWK11_AskerGoesAway(t *testing.T) {
+	i := newTestIssuer(t, newClock())
+	ctx, cancel := context.WithCancel(t.Context())
+	right := i.fetch
+	i.fetch = func(ctx context.Context) ([]byte, error) {
+		cancel()
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		return right(ctx)
+	}
+	mustDo(t, i.rotate(ctx))
+	if got := states(t, i); got != "signing, published" || i.trouble() != "" {
+		t.Errorf("keys %s, alarm %q", got, i.trouble())
+	}
+}
+
 // TestJWK11_RevocationIsNeverTakenBack: not by a self-test that fails either.
 func TestJWK11_RevocationIsNeverTakenBack(t *testing.T) {
 	c := newClock()
@@ -361,59 +381,83 @@ func rotations(t *testing.T) int {
 	return n
 }
 
+// followed is an issuer and a verifier that follows it.
+type followed struct {
+	*issuer
+	clock    *clock
+	identity token.Key
+	follower *token.Follower
+	verifier *token.Verifier
+	ended    chan struct{}
+}
+
+// follow starts a verifier, which ends with ctx.
+func follow(ctx context.Context, t rapid.TB) *followed {
+	t.Helper()
+	c := newClock()
+	f := &followed{issuer: newTestIssuer(t, c), clock: c, identity: token.NewKey(), ended: make(chan struct{})}
+	f.follower = token.NewFollower(token.FollowerConfig{
+		Issuer: f.name, Identity: f.identity.Public(), Now: c.Now,
+		Fetch: func(ctx context.Context, _ string) ([]byte, error) { return f.fetch(ctx) },
+	})
+	f.verifier = token.NewVerifier("relay")
+	f.verifier.Trust(f.follower)
+	go func() { defer close(f.ended); f.follower.Run(ctx) }()
+	return f
+}
+
+// announce pushes the newest event and waits until the verifier has read the
+// set. It returns the ids of the keys.
+func (f *followed) announce(ctx context.Context, t rapid.TB) []string {
+	t.Helper()
+	set := mustSet(t, f.issuer)
+	event, err := token.EventOf(set).Sign(signWith(f.identity))
+	mustDo(t, err)
+	mustDo(t, f.follower.Push(event))
+	for _, id := range set.IDs() {
+		if _, err := f.follower.Key(ctx, id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return set.IDs()
+}
+
 // TestJWK10_ReadersAndRotations: eight verifications at a time while keys
 // rotate and are revoked. No token by a revoked key passes once the event was
 // pushed; no token that has not ended is refused whose key was announced.
 func TestJWK10_ReadersAndRotations(t *testing.T) {
-	c := newClock()
-	i := newTestIssuer(t, c)
-	identity := token.NewKey()
-	f := token.NewFollower(token.FollowerConfig{
-		Issuer: i.name, Identity: identity.Public(), Now: c.Now,
-		Fetch: func(ctx context.Context, _ string) ([]byte, error) { return i.fetch(ctx) },
-	})
-	v := token.NewVerifier("relay")
-	v.Trust(f)
 	ctx, stop := context.WithCancel(t.Context())
-	var wg sync.WaitGroup
-	wg.Go(func() { f.Run(ctx) })
-	defer wg.Wait()
-	defer stop()
+	f := follow(ctx, t)
+	var readers sync.WaitGroup
+	defer func() { stop(); <-f.ended; readers.Wait() }()
 
 	var announced, revoking, revoked sync.Map // key ids
 	announce := func() {
-		set := mustSet(t, i)
-		event, err := token.EventOf(set).Sign(signWith(identity))
-		mustDo(t, err)
-		mustDo(t, f.Push(event))
-		for _, id := range set.IDs() {
-			if _, err := f.Key(ctx, id); err != nil {
-				t.Fatal(err)
-			}
+		for _, id := range f.announce(ctx, t) {
 			announced.Store(id, true)
 		}
 	}
 	announce()
 	turns := make(chan struct{}, 64) // readers keep pace, they would starve the rotator
+	defer close(turns)
 	for range 8 {
-		wg.Go(func() {
+		readers.Go(func() {
 			for range turns {
-				k := signer(t, i)
-				text, ends := tokenBy(t, c, i, k)
+				k := signer(t, f.issuer)
+				text, ends := tokenBy(t, f, k)
 				_, known := announced.Load(k.ID)
 				_, out := revoked.Load(k.ID)
-				_, err := v.Verify(ctx, text)
+				_, err := f.verifier.Verify(ctx, text)
 				_, going := revoking.Load(k.ID)
 				if err == nil && out {
 					t.Error("stale accept")
 				}
-				if err != nil && ctx.Err() == nil && known && !going && c.Now().Before(ends) {
+				if err != nil && ctx.Err() == nil && known && !going && f.clock.Now().Before(ends) {
 					t.Errorf("false reject: %v", err)
 				}
 			}
 		})
 	}
-	defer close(turns)
 	more := func() {
 		for range cap(turns) / 4 {
 			select {
@@ -424,21 +468,73 @@ func TestJWK10_ReadersAndRotations(t *testing.T) {
 	}
 	for n := range rotations(t) {
 		more()
-		mustDo(t, i.rotate(ctx))
+		mustDo(t, f.rotate(ctx))
 		announce()
 		more()
-		c.add(publishFor)
-		mustDo(t, i.tend(ctx))
+		f.clock.add(publishFor)
+		mustDo(t, f.tend(ctx))
 		announce()
 		if n%5 == 4 {
-			id := signer(t, i).ID
+			id := signer(t, f.issuer).ID
 			more()
 			revoking.Store(id, true)
-			mustDo(t, i.revoke(ctx, id))
+			mustDo(t, f.revoke(ctx, id))
 			announce()
 			revoked.Store(id, true)
 		}
 	}
+}
+
+// BenchmarkChecksDuringRotations is what a check of a token costs while keys
+// rotate ten times a second; a false answer fails it.
+func BenchmarkChecksDuringRotations(b *testing.B) {
+	ctx, stop := context.WithCancel(b.Context())
+	f := follow(ctx, b)
+	f.announce(ctx, b)
+	type held struct {
+		text string
+		ends time.Time
+	}
+	var current atomic.Pointer[held]
+	renew := func() {
+		text, ends := tokenBy(b, f, signer(b, f.issuer))
+		current.Store(&held{text, ends})
+	}
+	renew()
+	var rotated atomic.Int64
+	var rotator sync.WaitGroup
+	enough := make(chan struct{})
+	rotator.Go(func() {
+		for tick := time.Tick(100 * time.Millisecond); ; <-tick {
+			select {
+			case <-enough:
+				return
+			default:
+			}
+			mustDo(b, f.rotate(ctx))
+			f.announce(ctx, b)
+			f.clock.add(publishFor)
+			mustDo(b, f.tend(ctx))
+			f.announce(ctx, b)
+			renew()
+			rotated.Add(1)
+		}
+	})
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			h := current.Load()
+			if _, err := f.verifier.Verify(ctx, h.text); err != nil && f.clock.Now().Before(h.ends) {
+				b.Errorf("false reject: %v", err)
+			}
+		}
+	})
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "checks/s")
+	b.ReportMetric(float64(rotated.Load()), "rotations")
+	close(enough)
+	rotator.Wait()
+	stop()
+	<-f.ended
 }
 
 func signWith(k token.Key) func([]byte) ([]byte, error) {
@@ -447,9 +543,9 @@ func signWith(k token.Key) func([]byte) ([]byte, error) {
 }
 
 // tokenBy is a token by the key, which a moment later may have been revoked.
-func tokenBy(t *testing.T, c *clock, i *issuer, k store.SigningKey) (text string, ends time.Time) {
+func tokenBy(t testing.TB, f *followed, k store.SigningKey) (text string, ends time.Time) {
 	claims := selfTestClaims()
-	claims.Issuer, claims.Audience, claims.Issued = i.name, "relay", c.Now()
+	claims.Issuer, claims.Audience, claims.Issued = f.name, "relay", f.clock.Now()
 	claims.Expires = claims.Issued.Add(token.MaxLife)
 	text, err := claims.Sign(signingKey(k))
 	if err != nil {
