@@ -117,7 +117,7 @@ func (f *Follower) end() {
 // readOnce reads the set and returns when to do it again.
 func (f *Follower) readOnce(ctx context.Context) time.Duration {
 	f.mu.Lock()
-	tag := f.tag
+	tag, newest := f.tag, f.newest
 	if f.round == nil {
 		f.round = make(chan struct{})
 	}
@@ -130,6 +130,9 @@ func (f *Follower) readOnce(ctx context.Context) time.Duration {
 
 	began := f.cfg.Now()
 	err := f.fetch(ctx, tag, began)
+	if errors.Is(err, ErrOlder) && f.State().Number > newest { // an event came while it was read
+		err = fmt.Errorf("overtaken by an event, to be read again: %s", err)
+	}
 	f.finish(ctx, err)
 	if err != nil {
 		return retryEvery
@@ -160,7 +163,7 @@ func (f *Follower) fetch(ctx context.Context, tag string, began time.Time) error
 func (f *Follower) confirm(tag string, began time.Time) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if tag == "" || f.tag != tag { // an event came in between
+	if tag == "" || f.tag != tag { // it is not what we have
 		return fmt.Errorf("%w: unchanged, but change %d is known", ErrOlder, f.newest)
 	}
 	f.read = began

@@ -71,6 +71,7 @@ func get(ctx context.Context, client *http.Client, address, etag string) ([]byte
 		return nil, err
 	}
 	req.Header.Set("Accept", "application/json")
+	req.Header.Set("Cache-Control", "no-cache") // a cache on the way may not know of a revocation
 	if etag != "" {
 		req.Header.Set("If-None-Match", etag)
 	}

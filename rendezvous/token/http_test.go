@@ -21,6 +21,9 @@ func mustFetch(t *testing.T, address string) Fetch {
 func TestHTTPFetch(t *testing.T) {
 	set := mustSet(t, issuerName, 1, testKey(1))
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Cache-Control") != "no-cache" {
+			t.Error("a cache may answer")
+		}
 		if r.Header.Get("If-None-Match") == set.ETag() {
 			w.WriteHeader(http.StatusNotModified)
 			return
