@@ -21,8 +21,11 @@ import (
 	"github.com/parley-chat/parley/store"
 )
 
+// ErrPairingEnded is returned when the other machine went away while a device was
+// being added.
+var ErrPairingEnded = errors.New("the other device has gone, or took too long")
+
 var (
-	errPairingEnded = errors.New("the other device has gone")
 	errAnotherAdded = errors.New("another device is being added right now")
 	errNobodyAsks   = errors.New("no device waits for this answer any more")
 )
@@ -170,7 +173,7 @@ func (n *Node) awaitRequest(p *pairStream, old *pairing.Sponsor) (asked pairing.
 		return asked, err
 	}
 	if !joined.GetReady() {
-		return asked, errPairingEnded
+		return asked, ErrPairingEnded
 	}
 	frame, err := p.receive()
 	if err != nil {
@@ -205,11 +208,7 @@ func (n *Node) admit(ctx context.Context, p *pairStream, old *pairing.Sponsor, r
 	if err != nil {
 		return device, err
 	}
-	var m engine.Membership
-	err = n.kv.View(ctx, func(tx store.Tx) (err error) {
-		m, err = n.eng.Membership(tx)
-		return err
-	})
+	m, err := n.membership(ctx)
 	if err != nil {
 		return device, fmt.Errorf("read what a member knows: %w", err)
 	}
@@ -238,22 +237,24 @@ func (n *Node) showAdded(ctx context.Context, device protocol.DeviceID, show fun
 	return engine.ErrNotFound
 }
 
-// encodeMembership leaves the chains of contacts out if all would be too much:
-// the new device then asks the directory for them.
+// encodeMembership leaves the recovery key out, which is on as few devices as can
+// be until the user has its words, and the contacts for which there is no room:
+// the new device is told of all of them again, one by one, when it is there.
 func encodeMembership(m engine.Membership) ([]byte, error) {
 	w := &wire.Membership{
 		Name: m.Name, Display: m.Display, HomePeer: m.Home.Peer, HomeAddrs: m.Home.Addrs,
-		Chain: m.Chain, AccountKey: m.AIK.Bytes(), Contacts: m.Contacts,
+		Chain: m.Chain, AccountKey: m.AIK.Bytes(),
 	}
-	if m.RK != nil {
-		w.RecoveryKey = m.RK.Bytes()
-	}
-	text, err := proto.Marshal(w)
-	if err != nil || len(text) <= pairing.MaxAnswer {
-		return text, err
-	}
-	for _, c := range w.Contacts {
-		c.Chain = nil
+	left := pairing.MaxAnswer - proto.Size(w)
+	for _, incoming := range []bool{false, true} { // strangers' requests only if there is room
+		for _, c := range m.Contacts {
+			size := proto.Size(c) + 8 // and its tag and length
+			if (c.GetRelation() == wire.Relation_INCOMING) != incoming || size > left {
+				continue
+			}
+			left -= size
+			w.Contacts = append(w.Contacts, c)
+		}
 	}
 	return proto.Marshal(w)
 }

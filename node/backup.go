@@ -114,7 +114,7 @@ func (n *Node) recovery(tx store.Tx) (r api.Recovery, err error) {
 }
 
 // RecoveryWords returns the recovery words; a conflict once they are confirmed,
-// since this device does not have them any more.
+// and on a device that was added to an account: it does not have them.
 func (n *Node) RecoveryWords(ctx context.Context) (w api.RecoveryWords, err error) {
 	err = n.kv.View(ctx, func(tx store.Tx) error {
 		rk, known, err := n.eng.RecoverySeed(tx)
@@ -122,7 +122,7 @@ func (n *Node) RecoveryWords(ctx context.Context) (w api.RecoveryWords, err erro
 			return err
 		}
 		if !known {
-			return &api.Error{Code: api.ErrConflict, Text: "the recovery words were confirmed before; this device no longer has them"}
+			return &api.Error{Code: api.ErrConflict, Text: "this device does not have the recovery words: they are shown where the account was made, until you have confirmed them", Hint: "if you have them on paper, parley backup create FILE takes them"}
 		}
 		w.Words, err = words.Recovery(rk.Bytes())
 		return err
@@ -130,18 +130,18 @@ func (n *Node) RecoveryWords(ctx context.Context) (w api.RecoveryWords, err erro
 	return w, answer(err)
 }
 
-// ConfirmRecovery destroys the recovery key here, if the words are its own: the
-// user has them.
+// ConfirmRecovery destroys the recovery key on all devices, if the words are its
+// own: the user has them.
 func (n *Node) ConfirmRecovery(ctx context.Context, r api.ConfirmRequest) error {
-	return answer(n.kv.Update(ctx, func(tx store.Tx) error {
+	return answer(n.do(ctx, func(tx store.Tx) (h engine.Hint, err error) {
 		chain, err := n.eng.OwnChain(tx)
 		if err != nil {
-			return err
+			return h, err
 		}
 		if _, err := recoveryKey(r.Words, chain); err != nil {
-			return err
+			return h, err
 		}
-		return n.eng.ConfirmRecovery(tx)
+		return n.eng.ConfirmRecovery(tx, n.now())
 	}))
 }
 

@@ -174,6 +174,25 @@ func TestRestoredDeviceSendsAndReceives(t *testing.T) {
 	net.Wait("alice is told of the new device", noticed(t, alice, engine.NoticeDeviceAdded))
 }
 
+// TestBackupKeepsRemovedContacts: all conversations are all, also those with
+// somebody who is no contact any more.
+func TestBackupKeepsRemovedContacts(t *testing.T) {
+	net, alice, bob, words := friends(t)
+	if _, err := alice.Remove(t.Context(), "bob"); err != nil {
+		t.Fatal(err)
+	}
+	b, _ := backupOf(t, alice, words)
+	second, params := machine(t, net, "second")
+	params.Backup = b
+	enter(t, net, second, params)
+	if c := second.Contact("bob"); c.Relation == api.Accepted {
+		t.Errorf("bob, restored: %+v", c)
+	}
+	if got := texts(second.With(bob)); !slices.Equal(got, []string{"one", "two"}) {
+		t.Errorf("the history, restored: %q", got)
+	}
+}
+
 // breakable is a file that can begin to fail.
 type breakable struct {
 	io.ReaderAt
@@ -276,12 +295,47 @@ func TestRecoverEndsTheOldDevices(t *testing.T) {
 		t.Fatalf("with a replaced account key: %v", err)
 	}
 	params.Words = &rk
+	if _, err := node.Enter(t.Context(), params); !errors.Is(err, node.ErrKeyReplaced) {
+		t.Fatalf("with words that have served: %v", err)
+	}
+	rk = parseWords(t, recoveryWords(t, second))
 	enter(t, net, third, params)
 	if got := texts(third.With(bob)); !slices.Equal(got, []string{"one", "two"}) {
 		t.Errorf("the history, restored: %q", got)
 	}
 	if err := second.Ended(); !errors.Is(err, engine.ErrRevoked) {
 		t.Errorf("the old device ended with %v", err)
+	}
+}
+
+// TestRecoverAfterARestoreWasCutOff: the words end the stolen device also if a
+// restore without them got as far as making this one a device, and may be
+// repeated although they serve once.
+func TestRecoverAfterARestoreWasCutOff(t *testing.T) {
+	net, alice, bob, words := friends(t)
+	for range 2 { // more than is kept in memory
+		alice.Say(bob, strings.Repeat("a long story ", 4000))
+	}
+	_, file := backupOf(t, alice, words)
+	stick := &breakable{ReaderAt: bytes.NewReader(file)}
+	second, params := machine(t, net, "second")
+	params.Backup = openBackup(t, stick, len(file), words)
+	stick.broken = true
+	rk := parseWords(t, words)
+	for _, with := range []*key.RecoveryPrivate{nil, &rk} {
+		params.Words = with
+		if _, err := node.Enter(t.Context(), params); !errors.Is(err, backup.ErrDamaged) {
+			t.Fatalf("without the stick: %v", err)
+		}
+	}
+	stick.broken = false
+	enter(t, net, second, params)
+	if err := alice.Ended(); !errors.Is(err, engine.ErrRevoked) {
+		t.Errorf("the old device ended with %v", err)
+	}
+	own, err := second.Devices(t.Context())
+	if err != nil || len(own) != 1 {
+		t.Errorf("devices %+v, %v", own, err)
 	}
 }
 

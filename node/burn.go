@@ -2,7 +2,8 @@ package node
 
 import (
 	"context"
-	"errors"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/parley-chat/parley/node/api"
@@ -12,39 +13,50 @@ import (
 	"github.com/parley-chat/parley/store"
 )
 
-// burnTime is how long Burn waits for the rendezvous.
+// burnTime is how long Burn waits for the rendezvous to take the revocation, when
+// the keys are gone.
 const burnTime = 5 * time.Second
 
-// Burn destroys all keys of this device at once, and tells the rendezvous that
-// the device is revoked while the connection, which needs none of them, stands.
-// The caller ends the node then.
+// Burn destroys all keys of this device, and then tells the rendezvous that the
+// device is revoked, over the connection that stands and needs none of them. The
+// keys go whether or not anybody can be told. The caller ends the node then.
 func (n *Node) Burn(ctx context.Context) (api.Burned, error) {
-	var chain []byte
-	planned := n.kv.Update(ctx, func(tx store.Tx) (err error) {
-		chain, err = n.eng.Leave(tx, n.now(), account.Compromised)
-		return err
-	})
+	chain, planned := n.planLeave(ctx)
+	n.burned.Store(true)
 	if err := vault.Burn(n.dir); err != nil {
+		n.burned.Store(false)
 		return api.Burned{}, answer(err)
 	}
-	n.burned.Store(true)
-	published := n.publishLeave(ctx, chain, planned)
-	out := api.Burned{Destroyed: true, Published: published == nil}
-	if published != nil {
-		out.Problem = published.Error()
+	out := api.Burned{Destroyed: true}
+	if planned == nil {
+		planned = n.publishLeave(ctx, chain)
+	}
+	if out.Published = planned == nil; !out.Published {
+		out.Problem = answer(planned).Error()
 	}
 	return out, nil
 }
 
-func (n *Node) publishLeave(ctx context.Context, chain []byte, planned error) error {
-	if planned != nil {
-		return planned
+// BurnFolder destroys the keys and the messages in a folder where no node runs.
+// vault.ErrNoVault where there is nothing to burn.
+func BurnFolder(dir string) error {
+	if err := vault.Burn(dir); err != nil { // what else is there may be somebody else's
+		return err
 	}
+	return os.RemoveAll(filepath.Join(dir, storeDir))
+}
+
+func (n *Node) planLeave(ctx context.Context) (chain []byte, err error) {
+	err = n.kv.View(ctx, func(tx store.Tx) (err error) {
+		chain, err = n.eng.Leave(tx, n.now(), account.Compromised)
+		return err
+	})
+	return chain, err
+}
+
+func (n *Node) publishLeave(ctx context.Context, chain []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, burnTime)
 	defer cancel()
-	if !n.home.isUp() {
-		return errors.New("the rendezvous cannot be reached: revoke this device from another one, or recover the account with your words")
-	}
 	_, err := n.home.call(ctx, &wire.Request{Call: &wire.Request_UpdateChain{UpdateChain: &wire.UpdateChain{Chain: chain}}})
 	return err
 }

@@ -30,15 +30,49 @@ func (h *home) call(ctx context.Context, req *wire.Request) (*wire.Response, err
 	case <-ctx.Done():
 		return nil, fmt.Errorf("%w: too many calls wait", ErrOffline)
 	}
+	return h.ask(ctx, req)
+}
+
+// ask is call for who has no link: a stranger, or a device that is not let in.
+func (h *home) ask(ctx context.Context, req *wire.Request) (*wire.Response, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
 	resp, err := h.exchange(ctx, req)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrOffline, err)
 	}
-	return resp, refusalIn(resp)
+	return resp, h.checkGreeted(refusalIn(resp))
 }
 
-// exchange does the work of call, and that of a registration, which happens
-// before there is a link.
+// checkGreeted ends the connection if err says that there was no hello on it:
+// what was asked for can be asked for again after the next welcome.
+func (h *home) checkGreeted(err error) error {
+	if protocol.CodeOf(err) != protocol.HelloFirst {
+		return err
+	}
+	h.refused.push()
+	return fmt.Errorf("%w: %w", ErrOffline, errNotGreeted)
+}
+
+// answersTime is how long the rendezvous lets a connection stand after its goodbye.
+const answersTime = time.Second
+
+// awaitAnswers waits until the calls that are running have their answers, when the
+// connection is about to end: one of them may be why.
+func (h *home) awaitAnswers(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, answersTime)
+	defer cancel()
+	for range cap(h.calls) {
+		select {
+		case h.calls <- struct{}{}:
+			defer func() { <-h.calls }()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// exchange makes one stream of a call.
 func (h *home) exchange(ctx context.Context, req *wire.Request) (*wire.Response, error) {
 	s, err := h.n.host.NewStream(onlyConnected(ctx), h.info.ID, protocol.CallProtocol)
 	if err != nil {
@@ -63,4 +97,8 @@ func refusalIn(resp *wire.Response) error {
 		return nil
 	}
 	return &protocol.Error{Code: protocol.Code(resp.GetCode()), Detail: resp.GetDetail(), RetryAfter: retryAfter(resp.GetRetryAfterMs())}
+}
+
+func updateChain(chain []byte) *wire.Request {
+	return &wire.Request{Call: &wire.Request_UpdateChain{UpdateChain: &wire.UpdateChain{Chain: chain}}}
 }

@@ -108,32 +108,6 @@ func (n *Node) contact(ctx context.Context, name string) (out api.Contact, err e
 	return out, answer(err)
 }
 
-// Safety returns the number that two people compare to know that nobody is
-// between them.
-func (n *Node) Safety(ctx context.Context, name string) (s api.Safety, err error) {
-	err = n.kv.View(ctx, func(tx store.Tx) error {
-		c, err := n.contactByName(tx, name)
-		if err != nil {
-			return err
-		}
-		s.With, s.Verified = c.Name, c.Verified
-		s.Number, err = n.eng.SafetyNumber(tx, c.Account)
-		return err
-	})
-	return s, answer(err)
-}
-
-// SetVerified notes that the numbers were compared and are the same.
-func (n *Node) SetVerified(ctx context.Context, name string, verified bool) error {
-	return answer(n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
-		c, err := n.contactByName(tx, name)
-		if err != nil {
-			return engine.Hint{}, err
-		}
-		return n.eng.SetVerified(tx, n.now(), c.Account, verified)
-	}))
-}
-
 // Invite makes a link with which others can register at our rendezvous.
 func (n *Node) Invite(ctx context.Context, r api.InviteRequest) (out api.Invite, err error) {
 	if r.Uses < 0 || r.TTLs < 0 || r.TTLs > maxInviteSeconds {

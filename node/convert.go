@@ -74,7 +74,7 @@ func apiPath(p engine.Path) api.Path { return api.Path(p.String()) }
 func (n *Node) apiContact(c engine.Contact) api.Contact {
 	out := api.Contact{
 		Name: c.Name, Display: c.Display, Account: c.Account.String(), Relation: c.Relation.String(), Note: c.Note,
-		Verified: c.Verified, Unread: c.Unread, Queued: c.Queued, Since: c.Since, Checked: unlessZero(c.Checked),
+		Verified: c.Verified && !c.Held, KeyChanged: c.Held, Unread: c.Unread, Queued: c.Queued, Since: c.Since, Checked: unlessZero(c.Checked),
 	}
 	if c.Relation == engine.Accepted {
 		out.Online, out.Path = n.reach(c.Account)

@@ -97,6 +97,10 @@ func (d *dialer) dial(ctx context.Context, to device) error {
 		return nil
 	}
 	ch := d.flights.DoChan(string(to.peer), func() (any, error) {
+		if !d.n.enter() {
+			return nil, errClosed
+		}
+		defer d.n.leave()
 		ctx, cancel := context.WithTimeout(d.n.ctx, dialBudget) // not the first caller's: others wait for it too
 		defer cancel()
 		return nil, d.dialNow(ctx, to)

@@ -63,7 +63,7 @@ func Enter(ctx context.Context, p EnterParams) (who api.Whoami, err error) {
 	if _, err := homeInfo(e.home); err != nil {
 		return who, err
 	}
-	if err := e.open(ctx); err != nil {
+	if err := e.open(); err != nil {
 		return who, err
 	}
 	defer func() { err = errors.Join(err, e.kv.Close()) }()
@@ -87,9 +87,8 @@ type entry struct {
 }
 
 // open makes the folder, or opens that of an attempt that was cut off.
-func (e *entry) open(ctx context.Context) (err error) {
-	_, _, err = vault.Kind(e.p.Dir)
-	if errors.Is(err, vault.ErrNoVault) {
+func (e *entry) open() error {
+	if _, _, err := vault.Kind(e.p.Dir); errors.Is(err, vault.ErrNoVault) {
 		list, err := os.ReadDir(e.p.Dir)
 		if err == nil && len(list) > 0 {
 			return ErrNotEmpty
@@ -97,13 +96,9 @@ func (e *entry) open(ctx context.Context) (err error) {
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("look into the folder: %w", err)
 		}
-		if err := vault.Create(e.p.Dir, e.p.Secret); err != nil {
-			return fmt.Errorf("make vault: %w", err)
-		}
-	} else if err != nil {
-		return err
 	}
-	e.kv, err = openStore(e.p.Dir, e.p.Secret, e.log)
+	kv, err := openFolder(e.p.Dir, e.p.Secret, e.log)
+	e.kv = kv
 	return err
 }
 
@@ -137,7 +132,7 @@ func (e *entry) certify(ctx context.Context) (err error) {
 		if err := e.plan(ctx, chain); err != nil {
 			return err
 		}
-		_, err = s.call(ctx, &wire.Request{Call: &wire.Request_UpdateChain{UpdateChain: &wire.UpdateChain{Chain: e.pending.Chain}}})
+		_, err = s.call(ctx, updateChain(e.pending.Chain))
 		if protocol.CodeOf(err) == protocol.ChainConflict {
 			continue
 		}
@@ -225,7 +220,7 @@ func (e *entry) check(c *account.Chain) error {
 			return fmt.Errorf("%w: not the account of the backup", engine.ErrChainFork)
 		}
 	}
-	if e.p.Words != nil && e.p.Words.Public() != c.Recovery() {
+	if e.p.Words != nil && e.p.Words.Public() != c.Recovery() && !e.recovered(c) {
 		return fmt.Errorf("%w: another recovery key", ErrKeyReplaced)
 	}
 	if len(e.pending.Chain) > 0 {
@@ -243,6 +238,12 @@ func (e *entry) check(c *account.Chain) error {
 	return nil
 }
 
+// recovered tells whether it was an earlier attempt of ours that recovered the
+// account: then the words have served.
+func (e *entry) recovered(c *account.Chain) bool {
+	return e.pending.RK != nil && e.pending.RK.Public() == c.Recovery()
+}
+
 // plan stores the chain that is to be uploaded, with its key. One that has this
 // device already is uploaded as it is: that is no change.
 func (e *entry) plan(ctx context.Context, c *account.Chain) error {
@@ -257,10 +258,12 @@ func (e *entry) plan(ctx context.Context, c *account.Chain) error {
 	_, certified := c.Device(request.Device(c.Account()))
 	var err error
 	switch {
-	case certified && inForce != nil:
-		next.AIK = *inForce
+	case certified && inForce != nil && (e.p.Words == nil || e.recovered(c)):
+		next.AIK, next.RK = *inForce, e.pending.RK
 	case e.p.Words != nil:
-		c, next.AIK, err = engine.RecoverAccount(time.Now(), c, *e.p.Words, request)
+		var got engine.Recovered
+		got, err = engine.RecoverAccount(time.Now(), c, *e.p.Words, request)
+		c, next.AIK, next.RK = got.Chain, got.AIK, &got.RK
 	case inForce != nil:
 		next.AIK = *inForce
 		c, err = engine.CertifyDevice(time.Now(), c, *inForce, request)
@@ -280,32 +283,21 @@ func (e *entry) plan(ctx context.Context, c *account.Chain) error {
 
 // settle fills the store, and says that the device is ready.
 func (e *entry) settle(ctx context.Context) (who api.Whoami, err error) {
-	m := engine.Membership{Name: e.name, Home: e.home, Chain: e.pending.Chain, AIK: e.pending.AIK}
+	m := engine.Membership{Name: e.name, Home: e.home, Chain: e.pending.Chain, AIK: e.pending.AIK, RK: e.pending.RK}
 	if b := e.p.Backup; b != nil {
 		m.Display = b.Member.Display
-		if chain, err := account.ParseChain(m.Chain); err == nil && e.p.Words == nil && b.Member.RK != nil && b.Member.RK.Public() == chain.Recovery() {
+		if chain, err := account.ParseChain(m.Chain); err == nil && b.Member.RK != nil && b.Member.RK.Public() == chain.Recovery() {
 			m.RK = b.Member.RK // its words were not confirmed yet
 		}
 	}
-	var eng *engine.Engine
-	err = e.kv.Update(ctx, func(tx store.Tx) error {
-		err := engine.InitMember(tx, time.Now(), e.pending.Newcomer, m)
-		if err != nil && !errors.Is(err, engine.ErrExists) {
-			return err
+	id, err := becomeMember(ctx, e.kv, e.pending.Newcomer, m, func(eng *engine.Engine) error {
+		if e.p.Backup == nil {
+			return nil
 		}
-		eng, err = engine.Load(tx)
-		return err
+		return e.p.Backup.Fill(ctx, e.kv, eng, time.Now())
 	})
 	if err != nil {
-		return who, fmt.Errorf("store identity: %w", err)
+		return who, err
 	}
-	if e.p.Backup != nil {
-		if err := e.p.Backup.Fill(ctx, e.kv, eng, time.Now()); err != nil {
-			return who, err
-		}
-	}
-	if err := e.kv.Update(ctx, engine.EndPending); err != nil {
-		return who, fmt.Errorf("finish: %w", err)
-	}
-	return whoami(eng.Identity()), nil
+	return whoami(id), nil
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/parley-chat/parley/node/api"
 	"github.com/parley-chat/parley/node/engine"
 	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/account"
 	"github.com/parley-chat/parley/protocol/pairing"
 	"github.com/parley-chat/parley/store"
 )
@@ -20,15 +21,18 @@ var told = []struct {
 	code string
 	hint string
 }{
-	{ErrOffline, api.ErrOffline, "parley status"},
 	{pairing.ErrWrongCode, api.ErrRefused, "the code is used up; get a new one: parley device add"},
-	{errPairingEnded, api.ErrTimeout, "get a new code: parley device add"},
+	{ErrPairingEnded, api.ErrTimeout, "get a new code: parley device add"},
 	{errAnotherAdded, api.ErrConflict, "finish it first, or wait five minutes"},
 	{errNobodyAsks, api.ErrConflict, "get a new code: parley device add"},
+	{account.ErrFull, api.ErrFull, "recover the account with your 24 words, in another folder: parley --dir NEW recover INVITE NAME"},
 	{engine.ErrTooManyDevices, api.ErrConflict, "parley device revoke DEVICE"},
-	{engine.ErrNoAccountKey, api.ErrConflict, "use another of your devices for this"},
+	{engine.ErrNoAccountKey, api.ErrConflict, "start your other devices; if that does not help, add this computer again: parley --dir NEW link CODE"},
+	{engine.ErrSwapping, api.ErrConflict, "try again in a minute"},
+	{engine.ErrRevoked, api.ErrRefused, "add this computer again, in another folder: parley --dir NEW link CODE"},
 	{engine.ErrBadDeviceName, api.ErrBadInput, ""},
-	{engine.ErrRecovered, api.ErrConflict, "parley verify NAME"},
+	{engine.ErrRecovered, api.ErrConflict, "parley verify NAME, or without comparing: parley verify NAME --accept"},
+	{engine.ErrNoComparison, api.ErrNotFound, "parley verify NAME --emoji"},
 	{engine.ErrNotFound, api.ErrNotFound, "parley contacts"},
 	{engine.ErrNotContact, api.ErrNotFound, "parley add NAME"},
 	{engine.ErrNotAccepted, api.ErrNotAccepted, "wait for their answer: parley contacts"},
@@ -37,7 +41,7 @@ var told = []struct {
 	{engine.ErrQueueFull, api.ErrFull, "parley status"},
 	{engine.ErrTooMany, api.ErrFull, "parley remove NAME"},
 	{engine.ErrConflict, api.ErrConflict, ""},
-	{engine.ErrNoDevice, api.ErrConflict, ""},
+	{engine.ErrNoDevice, api.ErrConflict, "write again when they are back: parley recover brings an account back to its owner"},
 	{engine.ErrSelf, api.ErrBadInput, ""},
 	{engine.ErrTooLong, api.ErrBadInput, ""},
 	{engine.ErrBadText, api.ErrBadInput, ""},
@@ -61,6 +65,9 @@ func answer(err error) error {
 	}
 	if e, ok := errors.AsType[*protocol.Error](err); ok {
 		return refusedAnswer(e)
+	}
+	if errors.Is(err, ErrOffline) { // status has the details
+		return &api.Error{Code: api.ErrOffline, Text: ErrOffline.Error(), Hint: "parley status"}
 	}
 	for _, a := range told {
 		if errors.Is(err, a.is) {

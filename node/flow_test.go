@@ -1,6 +1,7 @@
 package node_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -198,6 +199,34 @@ func TestRendezvousDownAndBack(t *testing.T) {
 	net.Wait("what waited is in the mailbox", reached(alice, waiting.ID, api.Stored))
 	bob.Start()
 	net.Wait("bob has it", has(bob, alice, "1", "2", "3", "4", "5"))
+}
+
+// A call that is answered hello_first counts as made while offline, and the
+// next connection, with a hello, is soon there.
+func TestHelloFirstConnectsAnew(t *testing.T) {
+	net := nodetest.New(t, 2)
+	alice, bob := net.People[0], net.People[1]
+	net.Befriend(alice, bob)
+	before := linkSince(t, alice)
+	err := alice.HelloFirst()
+	if _, refused := errors.AsType[*protocol.Error](err); refused || !errors.Is(err, node.ErrOffline) {
+		t.Errorf("the caller is told: %v", err)
+	}
+	net.Wait("alice has another link", func() bool { return alice.Up() && linkSince(t, alice).After(before) })
+	alice.Say(bob, "1")
+	net.Wait("bob has it", has(bob, alice, "1"))
+}
+
+func linkSince(t *testing.T, p *nodetest.Person) (since time.Time) {
+	t.Helper()
+	s, err := p.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Rendezvous.Since != nil {
+		since = *s.Rendezvous.Since
+	}
+	return since
 }
 
 // Nobody can be dialed: all goes through the relay.

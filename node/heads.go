@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/parley-chat/parley/node/engine"
 	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/account"
 	"github.com/parley-chat/parley/protocol/wire"
 	"github.com/parley-chat/parley/store"
 )
@@ -15,9 +17,10 @@ import (
 // before anything else is done with it: nothing may be sent to a device that was
 // revoked meanwhile.
 func (n *Node) catchUp(ctx context.Context, w *wire.Welcome) error {
+	var known []engine.Head
 	var digest [32]byte
 	err := n.kv.View(ctx, func(tx store.Tx) (err error) {
-		_, digest, err = n.eng.Heads(tx)
+		known, digest, err = n.eng.Heads(tx)
 		return err
 	})
 	if err != nil || bytes.Equal(digest[:], w.GetHeadsDigest()) {
@@ -27,14 +30,62 @@ func (n *Node) catchUp(ctx context.Context, w *wire.Welcome) error {
 	if err != nil {
 		return fmt.Errorf("ask what changed: %w", err)
 	}
-	list := resp.GetHeadList().GetHeads()
+	heads := readHeads(resp.GetHeadList().GetHeads())
+	own := slices.IndexFunc(heads, func(h engine.Head) bool { return h.Account == n.self.Account })
+	if own >= 0 && !slices.Contains(known, heads[own]) && n.lostByHome(ctx) {
+		if err := n.returnChain(ctx); err != nil {
+			n.log.Error("the rendezvous has lost statements of this account, and does not take them back", "err", err)
+		}
+		heads = slices.Delete(heads, own, own+1)
+	}
+	return n.do(ctx, func(tx store.Tx) (engine.Hint, error) { return n.eng.Behind(tx, n.now(), heads) })
+}
+
+// readHeads leaves out what is malformed, and what is too much.
+func readHeads(list []*wire.Head) []engine.Head {
 	heads := make([]engine.Head, 0, min(len(list), protocol.MaxContacts+1))
 	for _, h := range list[:cap(heads)] {
-		account, err := protocol.FromBytes[protocol.AccountID](h.GetAccount())
+		id, err := protocol.FromBytes[protocol.AccountID](h.GetAccount())
 		if err != nil || len(h.GetHead()) != len(engine.Head{}.Head) {
 			continue
 		}
-		heads = append(heads, engine.Head{Account: account, Head: [16]byte(h.GetHead())})
+		heads = append(heads, engine.Head{Account: id, Head: [16]byte(h.GetHead())})
 	}
-	return n.do(ctx, func(tx store.Tx) (engine.Hint, error) { return n.eng.Behind(tx, n.now(), heads) })
+	return heads
+}
+
+// lostByHome tells whether the rendezvous has an older state of our own account
+// than we do: it was set back.
+func (n *Node) lostByHome(ctx context.Context) bool {
+	resp, err := n.ask(ctx, &wire.Request{Call: &wire.Request_Lookup{Lookup: &wire.Lookup{Account: n.self.Account[:]}}})
+	if err != nil {
+		return false
+	}
+	theirs, err := account.ParseChain(resp.GetFound().GetChain())
+	if err != nil {
+		return false
+	}
+	ours, err := n.ownChain(ctx)
+	return err == nil && ours.Extends(theirs) && ours.Seq() > theirs.Seq()
+}
+
+// returnChain gives the rendezvous what it has lost of our own account, and tells
+// the user.
+func (n *Node) returnChain(ctx context.Context) error {
+	ours, err := n.ownChain(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := n.ask(ctx, &wire.Request{Call: &wire.Request_UpdateChain{UpdateChain: &wire.UpdateChain{Chain: ours.Bytes()}}}); err != nil {
+		return err
+	}
+	return n.do(ctx, func(tx store.Tx) (engine.Hint, error) { return n.eng.ChainReturned(tx, n.now()) })
+}
+
+func (n *Node) ownChain(ctx context.Context) (c *account.Chain, err error) {
+	err = n.kv.View(ctx, func(tx store.Tx) (err error) {
+		c, err = n.eng.OwnChain(tx)
+		return err
+	})
+	return c, err
 }

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/parley-chat/parley/node/api"
+	"github.com/parley-chat/parley/node/engine"
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/wire"
 )
@@ -24,7 +25,6 @@ const (
 	connectTimeout = 3 * time.Second
 	retryFirst     = time.Second
 	retryMax       = 30 * time.Second
-	retryReplaced  = 5 * time.Minute  // another copy of this device is in use: do not fight it
 	retryHopeless  = 10 * time.Minute // only a person can help, but it may have happened
 	maxSkew        = 5 * time.Minute  // beyond this the user is told
 	suspectEvery   = 5 * time.Minute
@@ -34,7 +34,11 @@ const (
 // cannot be reached.
 var ErrOffline = errors.New("the rendezvous cannot be reached")
 
-var errMoved = errors.New("the network changed")
+var (
+	errMoved      = errors.New("the network changed")
+	errNotGreeted = errors.New("the rendezvous wants a hello on this connection")
+	errReturned   = errors.New("the rendezvous had lost this device, and has it again")
+)
 
 // home is the standing connection to the rendezvous: connect, link, relay
 // reservation; and again whenever it breaks.
@@ -42,9 +46,12 @@ type home struct {
 	n       *Node
 	info    peer.AddrInfo // from the invite
 	moved   nudge         // the network changed: this connection is not to be trusted
+	refused nudge         // a call was told to say hello first: this connection is of no use
 	beatNow nudge
 	calls   chan struct{} // one slot per running call
 	changed bell          // rung when up changes
+	asked   chan struct{} // closed when the rendezvous said who we are, or could not be asked
+	tried   func()        // closes asked
 
 	presence presence
 
@@ -60,7 +67,11 @@ type home struct {
 }
 
 func newHome(n *Node, info peer.AddrInfo) *home {
-	return &home{n: n, info: info, moved: newNudge(), beatNow: newNudge(), calls: make(chan struct{}, maxCalls)}
+	asked := make(chan struct{})
+	return &home{
+		n: n, info: info, moved: newNudge(), refused: newNudge(), beatNow: newNudge(), calls: make(chan struct{}, maxCalls),
+		asked: asked, tried: sync.OnceFunc(func() { close(asked) }),
+	}
 }
 
 // run keeps the connection until ctx ends.
@@ -96,7 +107,9 @@ func (h *home) run(ctx context.Context) error {
 }
 
 // pause is how long to wait after err. It always has some chance in it: after
-// a restart of the rendezvous everybody comes back at once.
+// a restart of the rendezvous everybody comes back at once. Who was replaced by a
+// copy, or told in the middle of a link to be one, is told by the next hello who
+// goes on being the device.
 func pause(err error, failures int) time.Duration {
 	if errors.Is(err, errMoved) {
 		return 0
@@ -105,9 +118,7 @@ func pause(err error, failures int) time.Duration {
 	wait := min(retryFirst<<min(failures, 10), retryMax)
 	if e, ok := errors.AsType[*protocol.Error](err); ok {
 		switch e.Code {
-		case protocol.Replaced:
-			wait = retryReplaced
-		case protocol.DeviceCloned, protocol.StoreRolledBack, protocol.Revoked, protocol.NotMember, protocol.UnsupportedVersion:
+		case protocol.Revoked, protocol.NotMember, protocol.UnsupportedVersion:
 			wait = retryHopeless
 		default:
 			wait = max(wait, min(e.RetryAfter, retryHopeless))
@@ -120,20 +131,25 @@ func pause(err error, failures int) time.Duration {
 // rendezvous welcomed us.
 func (h *home) session(ctx context.Context) (welcomed bool, err error) {
 	if err := h.connect(ctx); err != nil {
+		h.tried()
 		return false, err
 	}
 	hangUp := func() { h.n.host.Network().ClosePeer(h.info.ID) }
 	defer hangUp()
 	l, w, err := h.openLink(ctx)
 	switch code := protocol.CodeOf(err); {
-	case code == protocol.DeviceCloned, code == protocol.StoreRolledBack:
+	case code == protocol.DeviceCloned, code == protocol.StoreRolledBack, errors.Is(err, engine.ErrTurnedAway):
 		return false, h.n.becomeNewDevice(ctx, err)
 	case code == protocol.Revoked:
 		return false, errors.Join(err, h.n.fetchOwnChain(ctx)) // the chain must say so too
-	case err != nil:
-		return false, err
+	case code == protocol.NotMember && h.n.returnChain(ctx) == nil:
+		err = errReturned
+	case err == nil:
+		h.useOnly(l.s.Conn())
+		err = h.n.catchUp(ctx, w)
 	}
-	if err := h.n.catchUp(ctx, w); err != nil {
+	h.tried()
+	if err != nil {
 		return false, err
 	}
 	g, ctx := errgroup.WithContext(ctx)
@@ -148,6 +164,8 @@ func (h *home) session(ctx context.Context) (welcomed bool, err error) {
 		select {
 		case <-h.moved:
 			return errMoved
+		case <-h.refused:
+			return errNotGreeted
 		case <-ctx.Done():
 			return nil
 		}
@@ -165,6 +183,20 @@ func (h *home) connect(ctx context.Context) error {
 		return fmt.Errorf("connect to the rendezvous: %w", err)
 	}
 	return nil
+}
+
+// useOnly leaves one connection to the rendezvous: the hello was said on it, and
+// calls on another one would be refused.
+func (h *home) useOnly(c network.Conn) {
+	for _, other := range h.n.host.Network().ConnsToPeer(h.info.ID) {
+		if other != c {
+			other.Close()
+		}
+	}
+	select {
+	case <-h.refused: // on another connection, before
+	default:
+	}
 }
 
 // setUp takes in the welcome and tells everyone who waits for the rendezvous.
@@ -200,6 +232,20 @@ func (h *home) setDown(err error, retry time.Duration) {
 	h.changed.ring()
 }
 
+// wasAsked tells whether the rendezvous was asked, at the start of this process,
+// whether another copy of the store is in use. Until then nothing leaves for
+// other devices, so that a store that was set back does not use its keys again; if
+// the rendezvous cannot be reached, which takes at most connectTimeout and
+// beatTimeout twice, contacts are talked to without it.
+func (h *home) wasAsked() bool {
+	select {
+	case <-h.asked:
+		return true
+	default:
+		return false
+	}
+}
+
 func (h *home) isUp() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -207,12 +253,11 @@ func (h *home) isUp() bool {
 }
 
 // links returns the state of the connection and of the relay reservation, and
-// the refusal that keeps us away, if it is one.
-func (h *home) links() (link, relay api.Link, refusal *protocol.Error) {
+// why there is no connection.
+func (h *home) links() (link, relay api.Link, reason error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	refusal, _ = errors.AsType[*protocol.Error](h.reason)
-	return h.state, h.relay, refusal
+	return h.state, h.relay, h.reason
 }
 
 // skew is our clock minus the rendezvous's, zero while unknown.
@@ -279,4 +324,21 @@ func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 // is, relayed or not, and never dial.
 func onlyConnected(ctx context.Context) context.Context {
 	return network.WithAllowLimitedConn(network.WithNoDial(ctx, "parley"), "parley")
+}
+
+// homeInfo reads where a rendezvous is.
+func homeInfo(h engine.Home) (peer.AddrInfo, error) {
+	id, err := peer.IDFromBytes(h.Peer)
+	if err != nil {
+		return peer.AddrInfo{}, fmt.Errorf("read the rendezvous's peer id: %w", err)
+	}
+	info := peer.AddrInfo{ID: id}
+	for _, text := range h.Addrs {
+		a, err := ma.NewMultiaddr(text)
+		if err != nil {
+			return peer.AddrInfo{}, fmt.Errorf("read the rendezvous's address %q: %w", text, err)
+		}
+		info.Addrs = append(info.Addrs, a)
+	}
+	return info, nil
 }

@@ -26,8 +26,9 @@ func TestPauseBetweenAttempts(t *testing.T) {
 		{errors.New("lost"), 1000, retryMax / 2, 3 * retryMax / 2},
 		{&protocol.Error{Code: protocol.Draining, RetryAfter: 4 * time.Second}, 0, 2 * time.Second, 6 * time.Second},
 		{&protocol.Error{Code: protocol.Draining, RetryAfter: 1000 * time.Hour}, 0, retryHopeless / 2, 3 * retryHopeless / 2},
-		{&protocol.Error{Code: protocol.Replaced}, 0, retryReplaced / 2, 3 * retryReplaced / 2},
-		{&protocol.Error{Code: protocol.DeviceCloned}, 0, retryHopeless / 2, 3 * retryHopeless / 2},
+		{&protocol.Error{Code: protocol.Replaced}, 0, retryFirst / 2, 3 * retryFirst / 2},
+		{&protocol.Error{Code: protocol.StoreRolledBack}, 0, retryFirst / 2, 3 * retryFirst / 2},
+		{&protocol.Error{Code: protocol.NotMember}, 0, retryHopeless / 2, 3 * retryHopeless / 2},
 	}
 	for _, tt := range tests {
 		for range 50 {

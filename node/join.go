@@ -48,11 +48,8 @@ func Join(ctx context.Context, p JoinParams) (who api.Whoami, err error) {
 	if _, err := homeInfo(engine.Home{Peer: p.Invite.Peer, Addrs: p.Invite.Addrs}); err != nil {
 		return who, fmt.Errorf("read invite: %w", err)
 	}
-	if err := vault.Create(p.Dir, p.Secret); err != nil && !errors.Is(err, vault.ErrExists) {
-		return who, fmt.Errorf("make vault: %w", err)
-	}
 	log := cmp.Or(p.Log, slog.Default())
-	kv, err := openStore(p.Dir, p.Secret, log)
+	kv, err := openFolder(p.Dir, p.Secret, log)
 	if err != nil {
 		return who, err
 	}

@@ -96,7 +96,7 @@ func (n *Node) Doctor(ctx context.Context) (c api.Checkup, err error) {
 	for _, l := range local {
 		c.Checks = append(c.Checks, localCheck(l))
 	}
-	c.Checks = append(c.Checks, published, n.checkChain(ctx), n.checkClock())
+	c.Checks = append(c.Checks, n.wraps.check(ctx, n), published, n.checkChain(ctx), n.checkClock())
 	return c, nil
 }
 
@@ -108,7 +108,7 @@ func localCheck(l engine.KeyCheck) api.Check {
 	check.Result, check.Text, check.Fix = api.CheckNeedsYou, l.Problem, askHost
 	switch {
 	case l.Fatal:
-		check.Fix = "restore the data directory from a backup, or join again as a new device"
+		check.Fix = "begin in a new folder: parley --dir NEW link CODE, or parley --dir NEW backup restore FILE"
 	case l.Problem == engine.HeldClock:
 		check.Fix = setClock
 	}
@@ -152,11 +152,7 @@ func (n *Node) checkChain(ctx context.Context) api.Check {
 		check.Text = "the rendezvous shows others a false account under your name"
 		return check
 	}
-	var ours *account.Chain
-	err = n.kv.View(ctx, func(tx store.Tx) (err error) {
-		ours, err = n.eng.OwnChain(tx)
-		return err
-	})
+	ours, err := n.ownChain(ctx)
 	switch {
 	case err != nil:
 		check.Text = err.Error()
@@ -170,8 +166,12 @@ func (n *Node) checkChain(ctx context.Context) api.Check {
 		}
 		check.Result, check.Fix = api.CheckRepaired, ""
 	case ours.Extends(theirs):
-		check.Text = fmt.Sprintf("the rendezvous has lost statements: %d there, %d here", theirs.Seq(), ours.Seq())
-		check.Fix = again
+		check.Text = fmt.Sprintf("the rendezvous had lost statements (%d there, %d here); it has them again", theirs.Seq(), ours.Seq())
+		if err := n.returnChain(ctx); err != nil {
+			check.Text = "the rendezvous has lost statements and does not take them back: " + err.Error()
+			return check
+		}
+		check.Result, check.Fix = api.CheckRepaired, ""
 	default:
 		check.Text = "the rendezvous shows others another history of your account"
 	}

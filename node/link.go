@@ -24,6 +24,7 @@ const (
 	busyFor     = 15 * time.Second
 	beatTimeout = 5 * time.Second // an answer that takes longer does not come
 	maxChanged  = protocol.MaxContacts
+	helloEvery  = time.Minute // while sessions are in use
 )
 
 var errSilent = errors.New("the rendezvous does not answer")
@@ -36,19 +37,16 @@ type link struct {
 	answered atomic.Uint64 // seq of the last beat that was answered
 	answer   nudge         // pushed when answered changes
 	told     [][]byte      // addresses as announced last; owned by beat
+	hello    time.Time     // when the last was said; owned by beat
 	rtt      time.Duration
 	skew     time.Duration // our clock minus theirs
 }
 
 // openLink says hello and waits for the welcome.
 func (h *home) openLink(ctx context.Context) (*link, *wire.Welcome, error) {
-	var start engine.Hello
-	err := h.n.do(ctx, func(tx store.Tx) (_ engine.Hint, err error) {
-		start, err = h.n.eng.Hello(tx, h.n.self.Home.Peer)
-		return engine.Hint{}, err
-	})
+	start, hello, err := h.hello(ctx)
 	if err != nil {
-		return nil, nil, fmt.Errorf("count this start: %w", err)
+		return nil, nil, err
 	}
 	dialCtx, cancel := context.WithTimeout(onlyConnected(ctx), beatTimeout)
 	defer cancel()
@@ -56,14 +54,10 @@ func (h *home) openLink(ctx context.Context) (*link, *wire.Welcome, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("open link: %w", err)
 	}
-	l := &link{h: h, s: s, answer: newNudge(), told: h.n.places()}
-	defer context.AfterFunc(ctx, func() { s.Reset() })()
 	sent := time.Now()
+	l := &link{h: h, s: s, answer: newNudge(), told: h.n.places(), hello: sent}
+	defer context.AfterFunc(ctx, func() { s.Reset() })()
 	s.SetDeadline(sent.Add(beatTimeout))
-	hello := &wire.Hello{
-		MinVersion: uint32(protocol.Version), MaxVersion: uint32(protocol.Version),
-		StoreId: start.StoreID[:], StoreCtr: start.Ctr, Start: start.Start[:], Sig: start.Sig, NowMs: uint64(h.n.now().UnixMilli()),
-	}
 	if err := wire.WriteMsg(s, &wire.Beat{Hello: hello, Addrs: l.told, AddrsChanged: true, Seq: 1}); err != nil {
 		return nil, nil, fmt.Errorf("say hello: %w", err)
 	}
@@ -74,15 +68,37 @@ func (h *home) openLink(ctx context.Context) (*link, *wire.Welcome, error) {
 	if w.GetCode() != 0 {
 		return nil, nil, &protocol.Error{Code: protocol.Code(w.GetCode()), Detail: w.GetDetail(), RetryAfter: retryAfter(w.GetRetryAfterMs())}
 	}
-	err = h.n.do(ctx, func(tx store.Tx) (engine.Hint, error) { return engine.Hint{}, h.n.eng.Welcomed(tx, start) })
-	if err != nil {
-		return nil, nil, fmt.Errorf("note welcome: %w", err)
+	if err := h.welcomed(ctx, start); err != nil {
+		return nil, nil, err
 	}
 	s.SetDeadline(time.Time{})
 	h.lastBeat.Store(sent.UnixNano())
 	l.rtt = time.Since(sent)
 	l.skew = h.n.now().Add(-l.rtt / 2).Sub(time.UnixMilli(int64(w.GetNowMs())))
 	return l, w, nil
+}
+
+// hello makes what is said of the store.
+func (h *home) hello(ctx context.Context) (start engine.Hello, hello *wire.Hello, err error) {
+	err = h.n.do(ctx, func(tx store.Tx) (_ engine.Hint, err error) {
+		start, err = h.n.eng.Hello(tx, h.n.self.Home.Peer)
+		return engine.Hint{}, err
+	})
+	if err != nil {
+		return start, nil, fmt.Errorf("count this start: %w", err)
+	}
+	return start, &wire.Hello{
+		MinVersion: uint32(protocol.Version), MaxVersion: uint32(protocol.Version),
+		StoreId: start.StoreID[:], StoreCtr: start.Ctr, Start: start.Start[:], Sig: start.Sig, NowMs: uint64(h.n.now().UnixMilli()),
+	}, nil
+}
+
+func (h *home) welcomed(ctx context.Context, start engine.Hello) error {
+	err := h.n.do(ctx, func(tx store.Tx) (engine.Hint, error) { return engine.Hint{}, h.n.eng.Welcomed(tx, start) })
+	if err != nil {
+		return fmt.Errorf("note welcome: %w", err)
+	}
+	return nil
 }
 
 // listen reads hints until the link ends.
@@ -98,6 +114,7 @@ func (l *link) listen(ctx context.Context) error {
 			l.answer.push()
 		}
 		if hint.GetBye() != 0 {
+			l.h.awaitAnswers(ctx)
 			return &protocol.Error{Code: protocol.Code(hint.GetBye()), RetryAfter: retryAfter(hint.GetRetryAfterMs())}
 		}
 		if err := l.h.hint(ctx, hint); err != nil {
@@ -109,9 +126,6 @@ func (l *link) listen(ctx context.Context) error {
 // hint acts on one hint. State is read from where it is kept, later.
 func (h *home) hint(ctx context.Context, hint *wire.Hint) error {
 	h.hear(hint.GetPresence())
-	if hint.GetMail() {
-		h.n.drain.push()
-	}
 	if c := hint.GetPrekeys(); c != nil {
 		h.n.sync.prekeys(c)
 	}
@@ -124,6 +138,9 @@ func (h *home) hint(ctx context.Context, hint *wire.Hint) error {
 		if err != nil {
 			return fmt.Errorf("note changed account: %w", err)
 		}
+	}
+	if hint.GetMail() { // after what changed: it may be of a new device
+		h.n.drain.push()
 	}
 	return nil
 }
@@ -141,6 +158,10 @@ func (l *link) beat(ctx context.Context) error {
 		if now := l.h.n.places(); !slices.EqualFunc(now, l.told, slices.Equal) {
 			b.Addrs, b.AddrsChanged, l.told = now, true, now
 		}
+		start, err := l.helloAgain(ctx, b)
+		if err != nil {
+			return err
+		}
 		sent := time.Now()
 		l.h.lastBeat.Store(sent.UnixNano())
 		l.s.SetWriteDeadline(sent.Add(beatTimeout))
@@ -150,10 +171,25 @@ func (l *link) beat(ctx context.Context) error {
 		if err := l.await(ctx, seq); err != nil {
 			return err
 		}
+		if b.Hello != nil {
+			if err := l.h.welcomed(ctx, start); err != nil {
+				return err
+			}
+		}
 		l.h.mu.Lock()
 		l.h.state.RTTms = millis(time.Since(sent))
 		l.h.mu.Unlock()
 	}
+}
+
+// helloAgain puts another hello into a beat if sessions were used since the last.
+func (l *link) helloAgain(ctx context.Context, b *wire.Beat) (start engine.Hello, err error) {
+	if !l.h.n.eng.HelloDue() || time.Since(l.hello) < helloEvery {
+		return start, nil
+	}
+	l.hello = time.Now()
+	start, b.Hello, err = l.h.hello(ctx)
+	return start, err
 }
 
 func (l *link) await(ctx context.Context, seq uint64) error {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
 	"time"
 
@@ -40,8 +39,8 @@ var ErrNoHome = errors.New("a short code does not say where your group's rendezv
 // Link makes Dir a device of the account that shows the code. The device's keys
 // are stored before it is known to anybody, and are the same in the next
 // attempt. Errors: pairing.ErrWrongCode, pairing.ErrRefused, *protocol.Error
-// with PairingOver for a code that was used or is too old, ErrJoined,
-// ErrOffline, and those of opening a directory.
+// with PairingOver for a code that was used or is too old, ErrPairingEnded,
+// ErrJoined, ErrOffline, and those of opening a directory.
 func Link(ctx context.Context, p LinkParams) (who api.Whoami, err error) {
 	ctx, cancel := context.WithTimeout(ctx, pairTime)
 	defer cancel()
@@ -49,11 +48,8 @@ func Link(ctx context.Context, p LinkParams) (who api.Whoami, err error) {
 	if err != nil {
 		return who, err
 	}
-	if err := vault.Create(p.Dir, p.Secret); err != nil && !errors.Is(err, vault.ErrExists) {
-		return who, fmt.Errorf("make vault: %w", err)
-	}
 	log := cmp.Or(p.Log, slog.Default())
-	kv, err := openStore(p.Dir, p.Secret, log)
+	kv, err := openFolder(p.Dir, p.Secret, log)
 	if err != nil {
 		return who, err
 	}
@@ -112,7 +108,7 @@ func pair(ctx context.Context, log *slog.Logger, code pairing.Code, home engine.
 	}
 	defer stream.close()
 	if !joined.GetReady() {
-		return nil, errPairingEnded
+		return nil, ErrPairingEnded
 	}
 	side, frame, err := pairing.Enter(code, s.h.self(), newcomer.Request().Marshal(), p.History)
 	if err != nil {
@@ -156,18 +152,8 @@ func decodeMembership(text []byte) (m engine.Membership, err error) {
 	if m.AIK, err = key.ParseAccount(w.GetAccountKey()); err != nil {
 		return m, fmt.Errorf("read the account key: %w", err)
 	}
-	if len(w.GetRecoveryKey()) > 0 {
-		rk, err := key.ParseRecovery(w.GetRecoveryKey())
-		if err != nil {
-			return m, fmt.Errorf("read the recovery key: %w", err)
-		}
-		m.RK = &rk
-	}
 	return m, nil
 }
-
-// admittedContacts is how many contacts are stored in one transaction.
-const admittedContacts = 50
 
 // finishLink makes what the other device gave the account of this directory. It
 // does nothing where nothing was given, and goes on where it was cut off.
@@ -184,32 +170,19 @@ func finishLink(ctx context.Context, kv store.KV) error {
 	if err != nil {
 		return err
 	}
-	if err := initMember(ctx, kv, pending.Newcomer, m); err != nil {
-		return fmt.Errorf("store the account: %w", err)
-	}
-	return kv.Update(ctx, engine.EndPending)
-}
-
-func initMember(ctx context.Context, kv store.KV, newcomer *engine.Newcomer, m engine.Membership) error {
 	contacts := m.Contacts
 	m.Contacts = nil
-	err := kv.Update(ctx, func(tx store.Tx) error { return engine.InitMember(tx, time.Now(), newcomer, m) })
-	if err != nil && !errors.Is(err, engine.ErrExists) {
-		return err
-	}
-	var e *engine.Engine
-	err = kv.View(ctx, func(tx store.Tx) (err error) {
-		e, err = engine.Load(tx)
-		return err
-	})
-	for batch := range slices.Chunk(contacts, admittedContacts) {
-		if err != nil {
-			break
+	_, err = becomeMember(ctx, kv, pending.Newcomer, m, func(e *engine.Engine) error {
+		for batch := range engine.ContactBatches(contacts) {
+			err := kv.Update(ctx, func(tx store.Tx) error {
+				_, err := e.TakeContacts(tx, time.Now(), batch)
+				return err
+			})
+			if err != nil {
+				return fmt.Errorf("store the contacts: %w", err)
+			}
 		}
-		err = kv.Update(ctx, func(tx store.Tx) error {
-			_, err := e.TakeContacts(tx, time.Now(), batch)
-			return err
-		})
-	}
+		return nil
+	})
 	return err
 }

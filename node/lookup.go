@@ -23,7 +23,7 @@ const (
 	lookupsPerSec = 20 // whoever sends us envelopes can cause look-ups
 	lookupsBurst  = 100
 	maxWanted     = 2 * protocol.MaxContacts
-	lookupRetry   = 30 * time.Second
+	lookupRetry   = 5 * time.Second
 )
 
 // lookups asks the rendezvous who accounts are. What it answers is verified by
@@ -44,6 +44,7 @@ type want struct {
 	prekeys bool // with one prekey per device, to open sessions with
 	from    time.Time
 	running bool
+	anew    bool // asked for once more while it runs: its answer may be too old
 }
 
 func newLookups(n *Node) *lookups {
@@ -66,10 +67,7 @@ func (l *lookups) want(accounts []protocol.AccountID, prekeys bool) {
 		if !ok && len(l.wanted) >= maxWanted {
 			continue
 		}
-		w.prekeys = w.prekeys || prekeys
-		if !w.running {
-			w.from = time.Time{}
-		}
+		w.prekeys, w.from, w.anew = w.prekeys || prekeys, time.Time{}, w.running
 		l.wanted[a] = w
 	}
 	l.more.push()
@@ -80,7 +78,7 @@ func (l *lookups) retryAll() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for a, w := range l.wanted {
-		w.from = time.Time{}
+		w.from, w.anew = time.Time{}, w.running
 		l.wanted[a] = w
 	}
 	l.more.push()
@@ -156,18 +154,27 @@ func (l *lookups) take() (a protocol.AccountID, w want, wait time.Duration) {
 func (l *lookups) done(a protocol.AccountID, made want, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	now := l.wanted[a] // may have been wanted again meanwhile
-	again := errors.Is(err, ErrOffline) || protocol.CodeOf(err) == protocol.RateLimited
-	if !again && !now.prekeys {
+	now := l.wanted[a]
+	failed := errors.Is(err, ErrOffline) || protocol.CodeOf(err) == protocol.RateLimited
+	if !failed && !now.anew {
 		delete(l.wanted, a)
 		return
 	}
-	w := want{prekeys: now.prekeys || made.prekeys}
-	if again {
-		w.from = time.Now().Add(lookupRetry)
+	w := want{prekeys: now.prekeys || failed && made.prekeys}
+	if !now.anew {
+		w.from = time.Now().Add(lookupWait(err))
 	}
 	l.wanted[a] = w
 	l.more.push()
+}
+
+// lookupWait is how long to wait after a look-up that could not be made.
+func lookupWait(err error) time.Duration {
+	refusal, ok := errors.AsType[*protocol.Error](err)
+	if !ok {
+		return lookupRetry
+	}
+	return max(lookupRetry, refusal.RetryAfter)
 }
 
 // fetch looks an account up, without prekeys, while somebody waits.
@@ -177,6 +184,10 @@ func (l *lookups) fetch(ctx context.Context, a protocol.AccountID) error {
 
 func (l *lookups) look(ctx context.Context, a protocol.AccountID, prekeys bool) error {
 	ch := l.flights.DoChan(fmt.Sprint(a, prekeys), func() (any, error) {
+		if !l.n.enter() {
+			return nil, errClosed
+		}
+		defer l.n.leave()
 		return nil, l.lookNow(l.n.ctx, a, prekeys) // not the first caller's ctx: others wait for it too
 	})
 	select {

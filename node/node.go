@@ -34,7 +34,6 @@ import (
 	"github.com/parley-chat/parley/node/vault"
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/store"
-	"github.com/parley-chat/parley/store/badger"
 )
 
 // Config says how to run a node. Dir and Secret are required.
@@ -50,6 +49,8 @@ type Config struct {
 
 // ErrNotJoined is returned by New for a directory where Join has not finished.
 var ErrNotJoined = errors.New("this folder has not joined a rendezvous yet")
+
+var errClosed = errors.New("this node has ended")
 
 // Node is a device. Make it with New, run it with Run, once.
 type Node struct {
@@ -78,6 +79,7 @@ type Node struct {
 	ticks   nudge // Tick may be due
 	ended   nudge // this device was revoked
 	burned  atomic.Bool
+	wraps   wraps
 
 	chainMu sync.Mutex // one change of our own chain at a time
 	adding  adding     // a device that is being added
@@ -229,8 +231,10 @@ func (n *Node) Run(ctx context.Context) (err error) {
 		g.Go(func() error { return n.lan.run(ctx) }) // mDNS; one reader per network interface
 	}
 	// And, waited for by Close: one per incoming stream (handleMsg, handlePrekey,
-	// started by libp2p), one while an RSA key is made (makeRSA), per attempt to replace a relayed connection (dialer.upgrade), and
-	// per connection of somebody who went offline (dialer.doubt).
+	// started by libp2p), one while an RSA key is made (makeRSA), per account that
+	// is looked up (lookups.look), per device that is dialed (dialer.dial), per
+	// attempt to replace a relayed connection (dialer.upgrade), and per connection
+	// of somebody who went offline (dialer.doubt).
 	err = g.Wait()
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		return nil
@@ -259,7 +263,7 @@ func (n *Node) Close() (err error) {
 	return err
 }
 
-// enter lets a goroutine that libp2p started work with the store, unless the
+// enter lets a goroutine that is not Run's own work with the store, unless the
 // node is closing. Each enter that said true needs a leave.
 func (n *Node) enter() bool {
 	n.lifeMu.Lock()
@@ -344,49 +348,6 @@ func (n *Node) refreshPeers(ctx context.Context) error {
 		n.host.Network().ClosePeer(p)
 	}
 	return nil
-}
-
-// openStore opens the vault in dir and the sealed store beside it.
-func openStore(dir string, s vault.Secret, log *slog.Logger) (*vault.Store, error) {
-	v, err := vault.Open(dir, s)
-	if err != nil {
-		return nil, fmt.Errorf("unlock %s: %w", dir, err)
-	}
-	db, err := openBadger(dir, log)
-	if err != nil {
-		return nil, err
-	}
-	kv, err := v.Seal(db, engine.Ephemeral)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("unlock %s: %w", dir, err), db.Close())
-	}
-	return kv, nil
-}
-
-func openBadger(dir string, log *slog.Logger) (store.KV, error) {
-	db, err := badger.Open(badger.Options{Dir: filepath.Join(dir, storeDir), Log: log})
-	if err != nil {
-		return nil, fmt.Errorf("open store in %s: %w", dir, err)
-	}
-	return db, nil
-}
-
-const storeDir = "store"
-
-func homeInfo(h engine.Home) (peer.AddrInfo, error) {
-	id, err := peer.IDFromBytes(h.Peer)
-	if err != nil {
-		return peer.AddrInfo{}, fmt.Errorf("read the rendezvous's peer id: %w", err)
-	}
-	info := peer.AddrInfo{ID: id}
-	for _, text := range h.Addrs {
-		a, err := ma.NewMultiaddr(text)
-		if err != nil {
-			return peer.AddrInfo{}, fmt.Errorf("read the rendezvous's address %q: %w", text, err)
-		}
-		info.Addrs = append(info.Addrs, a)
-	}
-	return info, nil
 }
 
 // mapPorts tells whether to ask a router for a port: not when nobody outside

@@ -41,6 +41,9 @@ type route struct {
 	mailboxFrom time.Time // the rendezvous asked not to come before
 }
 
+// renew forgets failures: something changed.
+func (r *route) renew() { r.avoidDirect, r.failures = time.Time{}, 0 }
+
 func newOutbox(n *Node) *outbox {
 	return &outbox{
 		n: n, change: newNudge(),
@@ -77,7 +80,10 @@ func (o *outbox) wakeNew(d protocol.DeviceID) {
 		return
 	}
 	if r != nil {
-		r.avoidDirect, r.failures = time.Time{}, 0
+		r.renew()
+	}
+	if w != nil {
+		w.anew.Store(true)
 	}
 	o.wakeLocked(d)
 }
@@ -87,10 +93,12 @@ func (o *outbox) wakeAll() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for d, r := range o.routes {
-		r.avoidDirect, r.mailboxFrom, r.failures = time.Time{}, time.Time{}, 0
+		r.mailboxFrom = time.Time{}
+		r.renew()
 		o.wakeLocked(d)
 	}
 	for _, w := range o.workers {
+		w.anew.Store(true)
 		w.more.push()
 	}
 }
@@ -111,8 +119,14 @@ func (o *outbox) sending(d protocol.DeviceID) bool {
 	return w != nil && w.flying.Load() > 0
 }
 
-// run starts workers until ctx ends, and waits for them.
+// run starts workers until ctx ends, and waits for them. It begins when the
+// rendezvous was asked about our store.
 func (o *outbox) run(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-o.n.home.asked:
+	}
 	var devices []protocol.DeviceID
 	err := o.n.kv.View(ctx, func(tx store.Tx) (err error) {
 		devices, err = o.n.eng.QueuedDevices(tx)
@@ -190,6 +204,7 @@ func (o *outbox) ended(w *worker, err error) {
 	defer o.mu.Unlock()
 	delete(o.workers, w.to)
 	o.change.push() // a slot is free
+	w.takeNews()
 	r := w.route
 	wait := min(againFirst<<min(r.failures, 10), againMax)
 	refusal, refused := errors.AsType[*protocol.Error](err)

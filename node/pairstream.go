@@ -40,7 +40,7 @@ func (h *home) openPair(ctx context.Context, slot string) (*pairStream, *wire.Pa
 	joined, err := p.joined()
 	if err != nil {
 		p.close()
-		return nil, nil, err
+		return nil, nil, h.checkGreeted(err)
 	}
 	s.SetDeadline(time.Now().Add(pairTime))
 	return p, joined, nil
@@ -50,7 +50,7 @@ func (h *home) openPair(ctx context.Context, slot string) (*pairStream, *wire.Pa
 func (p *pairStream) joined() (*wire.PairJoined, error) {
 	j := &wire.PairJoined{}
 	if err := wire.ReadMsg(p.s, j); err != nil {
-		return nil, fmt.Errorf("%w: %w", errPairingEnded, err)
+		return nil, ErrPairingEnded
 	}
 	if j.GetCode() != 0 {
 		return nil, &protocol.Error{Code: protocol.Code(j.GetCode()), Detail: j.GetDetail(), RetryAfter: retryAfter(j.GetRetryAfterMs())}
@@ -61,7 +61,7 @@ func (p *pairStream) joined() (*wire.PairJoined, error) {
 func (p *pairStream) send(frames ...[]byte) error {
 	for _, f := range frames {
 		if err := wire.WriteMsg(p.s, &wire.PairFrame{Data: f}); err != nil {
-			return fmt.Errorf("%w: %w", errPairingEnded, err)
+			return ErrPairingEnded
 		}
 	}
 	return nil
@@ -70,7 +70,7 @@ func (p *pairStream) send(frames ...[]byte) error {
 func (p *pairStream) receive() ([]byte, error) {
 	f := &wire.PairFrame{}
 	if err := wire.ReadMsg(p.s, f); err != nil {
-		return nil, fmt.Errorf("%w: %w", errPairingEnded, err)
+		return nil, ErrPairingEnded
 	}
 	return f.GetData(), nil
 }

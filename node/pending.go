@@ -11,8 +11,8 @@ import (
 )
 
 // preparePending returns the keys of a device on its way into an account: those
-// of an earlier attempt, or new ones, which it stores. It returns ErrJoined if
-// the store has an identity and nothing is pending.
+// of an earlier attempt, or new ones, which it stores. It returns ErrJoined, or
+// ErrNotJoined, if the store has an identity and nothing is pending.
 func preparePending(ctx context.Context, kv store.KV, deviceName string) (pending *engine.Pending, err error) {
 	err = kv.View(ctx, func(tx store.Tx) (err error) {
 		if pending, err = engine.GetPending(tx); err != nil || pending != nil {
@@ -20,7 +20,7 @@ func preparePending(ctx context.Context, kv store.KV, deviceName string) (pendin
 		}
 		e, err := engine.Load(tx)
 		if err == nil {
-			return fmt.Errorf("%w, as %s", ErrJoined, e.Identity().Name)
+			return joined(e.Identity())
 		}
 		if errors.Is(err, engine.ErrNoIdentity) {
 			return nil
@@ -52,4 +52,37 @@ func notEntering(tx store.Tx) error {
 		err = ErrEntering
 	}
 	return err
+}
+
+// joined says that a store has an identity, which may not be known to the
+// rendezvous yet.
+func joined(id *engine.Identity) error {
+	if !id.Registered {
+		return fmt.Errorf("%w: joining as %s was begun here", ErrNotJoined, id.Name)
+	}
+	return fmt.Errorf("%w, as %s", ErrJoined, id.Name)
+}
+
+// becomeMember makes a store that of a device which the account's chain
+// certifies; fill adds what may need several transactions. Cut off anywhere, it
+// may be repeated.
+func becomeMember(ctx context.Context, kv store.KV, newcomer *engine.Newcomer, m engine.Membership, fill func(*engine.Engine) error) (*engine.Identity, error) {
+	var e *engine.Engine
+	err := kv.Update(ctx, func(tx store.Tx) (err error) {
+		if err = engine.InitMember(tx, time.Now(), newcomer, m); err != nil && !errors.Is(err, engine.ErrExists) {
+			return err
+		}
+		e, err = engine.Load(tx)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("store the account: %w", err)
+	}
+	if err := fill(e); err != nil {
+		return nil, err
+	}
+	if err := kv.Update(ctx, engine.EndPending); err != nil {
+		return nil, fmt.Errorf("note that this device is ready: %w", err)
+	}
+	return e.Identity(), nil
 }

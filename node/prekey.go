@@ -22,7 +22,7 @@ const askTimeout = 5 * time.Second
 // from the device itself").
 func (n *Node) handlePrekey(s network.Stream) {
 	from, ok := n.gate.deviceOf(s.Conn().RemotePeer())
-	if !ok || !n.enter() {
+	if !ok || !n.home.wasAsked() || !n.enter() {
 		s.Reset()
 		return
 	}

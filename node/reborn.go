@@ -24,6 +24,9 @@ var ErrReborn = errors.New("this folder is a new device now")
 // rendezvous stands: calls are answered, only the link was refused.
 func (n *Node) becomeNewDevice(ctx context.Context, why error) error {
 	n.log.Warn("this folder is a copy, or an older state, of a device that is in use: becoming a new device", "why", why)
+	if err := n.do(ctx, func(tx store.Tx) (engine.Hint, error) { return engine.Hint{}, n.eng.TurnedAway(tx) }); err != nil {
+		return fmt.Errorf("become a new device: %w", err)
+	}
 	if err := n.fetchOwnChain(ctx); err != nil {
 		return fmt.Errorf("become a new device: %w", err)
 	}
@@ -104,6 +107,10 @@ func (n *Node) retire(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	case <-n.ended:
+	}
+	if n.burned.Load() { // there is nothing left to destroy, and the caller of Burn waits for its answer
+		<-ctx.Done()
+		return nil
 	}
 	n.log.Warn("this device was revoked: its keys are destroyed")
 	for more := true; more; {

@@ -33,18 +33,21 @@ func (n *Node) receive(ctx context.Context, from *device, envs [][]byte, via eng
 // opensTogether tells how many envelopes from the front to open before the
 // next commit. A burst that begins a session carries its opening in every
 // envelope, and opening one costs 5 ms until the session is known: so the first
-// is committed before the second is looked at.
+// is committed before the second is looked at. It would also be charged to the
+// few openings that a device has.
 func opensTogether(envs [][]byte, committed map[protocol.SessionID]bool) int {
 	fresh := map[protocol.SessionID]bool{}
 	for i, env := range envs {
 		id, opening, err := session.PeekSession(env)
-		if err != nil || !opening || committed[id] {
+		if err != nil || !opening {
 			continue
 		}
 		if fresh[id] {
 			return i
 		}
-		fresh[id], committed[id] = true, true
+		if !committed[id] {
+			fresh[id], committed[id] = true, true
+		}
 	}
 	return len(envs)
 }
@@ -86,8 +89,8 @@ func (n *Node) openEnvelope(ctx context.Context, from protocol.DeviceID, env []b
 			return o, lookupRefusal(err)
 		}
 	}
-	if need, ok := errors.AsType[*engine.NeedAccount](err); ok { // the record came and did not help
-		return o, protocol.Refuse(protocol.NotContact, "account %v does not vouch for the sender", need.Account)
+	if need, ok := errors.AsType[*engine.NeedAccount](err); ok { // it changed once more meanwhile
+		return o, protocol.Refuse(protocol.Unavailable, "the record of account %v is not new enough", need.Account)
 	}
 	if err != nil {
 		return o, fmt.Errorf("open envelope: %w", err)

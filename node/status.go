@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -74,9 +75,9 @@ func (n *Node) Status(ctx context.Context) (s api.Status, err error) {
 		Published: keys.Published, Cap: keys.Cap, SignedSince: unlessZero(keys.SignedSince), LastUpload: unlessZero(keys.LastUpload),
 		LastProblem: keys.LastProblem, Fallback: keys.Fallback,
 	}
-	var refusal *protocol.Error
-	s.Rendezvous, s.Relay, refusal = n.home.links()
-	n.addProblems(&s, refusal, stale, keys.Held)
+	var reason error
+	s.Rendezvous, s.Relay, reason = n.home.links()
+	n.addProblems(&s, reason, stale, keys.Held)
 	if fix, text := n.backupProblem(recovery); text != "" {
 		s.Problems = append(s.Problems, api.Problem{Text: text, Fix: fix})
 	}
@@ -90,14 +91,14 @@ const (
 )
 
 // addProblems lists what is wrong, the cause before what follows from it.
-func (n *Node) addProblems(s *api.Status, refusal *protocol.Error, stale []protocol.AccountID, held string) {
+func (n *Node) addProblems(s *api.Status, reason error, stale []protocol.AccountID, held string) {
 	add := func(fix, format string, args ...any) {
 		s.Problems = append(s.Problems, api.Problem{Text: fmt.Sprintf(format, args...), Fix: fix})
 	}
 	if full := n.diskFull.Load(); full != 0 && time.Since(time.Unix(0, full)) < diskFullFor {
 		add("df -h "+n.dir, "The disk is nearly full: nothing new is sent or received.")
 	}
-	if fix, text := refusalProblem(refusal); text != "" {
+	if fix, text := linkProblem(reason); text != "" {
 		add(fix, "%s", text)
 	} else if !s.Rendezvous.Up && n.now().Sub(n.started) > graceAtStart {
 		add(askHost, "The rendezvous cannot be reached; it is tried again all the time. Until then messages go only to contacts who can be reached without it. %s", s.Rendezvous.Problem)
@@ -127,27 +128,39 @@ func (n *Node) addProblems(s *api.Status, refusal *protocol.Error, stale []proto
 	if len(stale) > 0 && !s.Rendezvous.Up {
 		add(askHost, "The keys of %d contacts were not confirmed for more than a day. That is done when the rendezvous can be reached.", len(stale))
 	}
+	for _, k := range s.Contacts {
+		if k.KeyChanged {
+			add("parley verify "+k.Name, "Nothing is sent to %s: their account was recovered, and it may not be them any more. Verify them again, or go on without: parley verify %s --accept", k.Name, k.Name)
+		}
+	}
 	if s.Waiting > 0 {
 		add("parley contacts", "%d messages wait for keys of their recipients. They go out as soon as the rendezvous has them.", s.Waiting)
 	}
 }
 
-// refusalProblem explains why the rendezvous turns this device away.
-func refusalProblem(refusal *protocol.Error) (fix, text string) {
-	if refusal == nil {
+// linkProblem explains why there is no link, where somebody can do something about
+// it: the rendezvous turns this device away, or, being a copy of another, it could
+// not become one of its own.
+func linkProblem(reason error) (fix, text string) {
+	switch {
+	case errors.Is(reason, engine.ErrNoAccountKey):
+		return "parley --dir NEW link CODE", "This folder is a copy, or an older state, of a device that is in use, and it cannot become a device of its own: your account's key was replaced since. Add this computer again, in a new folder."
+	case errors.Is(reason, engine.ErrTooManyDevices):
+		return "parley device revoke DEVICE", "This folder is a copy, or an older state, of a device that is in use. It becomes a device of its own as soon as your account has room: on another device, revoke one that you no longer use."
+	}
+	refusal, ok := errors.AsType[*protocol.Error](reason)
+	if !ok {
 		return "", ""
 	}
 	switch refusal.Code {
-	case protocol.Replaced:
-		return "parley down", "This device is in use in another place; only one of the two can be connected. Stop one of them."
-	case protocol.DeviceCloned:
-		return "parley --dir NEW join INVITE", "This folder is a copy of another device's. Join as a new device instead of using a copy."
-	case protocol.StoreRolledBack:
-		return "parley --dir NEW join INVITE", "This folder was restored from an older copy. Join as a new device: its old keys are not safe to use."
+	case protocol.Replaced, protocol.DeviceCloned, protocol.StoreRolledBack:
+		return "parley status", "This folder is a copy, or an older state, of a device that is in use. It becomes a new device by itself; until then nothing is sent."
 	case protocol.Revoked:
-		return "parley --dir NEW join INVITE", "This device was revoked."
+		return "parley --dir NEW link CODE", "This device was revoked. To use your account here, add this computer again, in a new folder."
 	case protocol.NotMember:
-		return "parley --dir NEW join INVITE", "The rendezvous does not know this device."
+		return askHost, "The rendezvous does not know this device any more."
+	case protocol.Draining, protocol.Unavailable:
+		return askHost, "The rendezvous is stopping or being restarted; it is tried again all the time."
 	case protocol.UnsupportedVersion:
 		return "parley version", "The rendezvous speaks another version. Update Parley."
 	default:

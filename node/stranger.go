@@ -44,13 +44,7 @@ func meet(ctx context.Context, log *slog.Logger, self key.HostPrivate, at engine
 
 // call asks one question; a refusal is a *protocol.Error.
 func (s *stranger) call(ctx context.Context, req *wire.Request) (*wire.Response, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	resp, err := s.h.exchange(ctx, req)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrOffline, err)
-	}
-	return resp, refusalIn(resp)
+	return s.h.ask(ctx, req)
 }
 
 func (s *stranger) close() error { return s.h.n.host.Close() }
@@ -63,6 +57,6 @@ func publishChain(ctx context.Context, log *slog.Logger, host key.HostPrivate, t
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
-	_, err = s.call(ctx, &wire.Request{Call: &wire.Request_UpdateChain{UpdateChain: &wire.UpdateChain{Chain: chain}}})
+	_, err = s.call(ctx, updateChain(chain))
 	return err
 }

@@ -2,113 +2,157 @@ package node
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
-	"fmt"
-	"log/slog"
-	"os"
-	"time"
+	"iter"
+	"slices"
 
 	"github.com/parley-chat/parley/node/api"
-	"github.com/parley-chat/parley/node/backup"
 	"github.com/parley-chat/parley/node/engine"
-	"github.com/parley-chat/parley/node/vault"
 	"github.com/parley-chat/parley/protocol/account"
 	"github.com/parley-chat/parley/store"
 )
 
-// VerifyBackup restores a backup for a trial: into a store of its own, sealed
-// under a secret that nobody has, which is gone afterwards. Nothing is sent. It
-// returns what that store then held.
-func VerifyBackup(ctx context.Context, b *backup.Backup, log *slog.Logger) (r api.BackupReport, err error) {
-	dir, err := os.MkdirTemp("", "parley-verify-*")
-	if err != nil {
-		return r, fmt.Errorf("make a folder for the trial: %w", err)
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	secret := vault.FromPassphrase([]byte(rand.Text()))
-	if err := vault.Create(dir, secret); err != nil {
-		return r, err
-	}
-	kv, err := openStore(dir, secret, log)
-	if err != nil {
-		return r, err
-	}
-	defer func() { err = errors.Join(err, kv.Close()) }()
-	eng, err := tryMember(ctx, kv, b.Member)
-	if err != nil {
-		return r, err
-	}
-	if err := b.Fill(ctx, kv, eng, time.Now()); err != nil {
-		return r, err
-	}
-	r = api.BackupReport{
-		Name: b.Member.Name, Account: eng.Identity().Account.String(), Created: b.Created, RecoveryKey: b.Member.RK != nil, Devices: []string{},
-	}
-	return r, countAll(ctx, kv, eng, &r)
-}
-
-// tryMember makes the store of a device that nobody will ever hear of.
-func tryMember(ctx context.Context, kv store.KV, m engine.Membership) (eng *engine.Engine, err error) {
-	newcomer, err := engine.NewNewcomer(time.Now(), "trial")
-	if err != nil {
-		return nil, err
-	}
-	chain, err := account.ParseChain(m.Chain)
-	if err != nil {
-		return nil, err
-	}
-	if chain, err = engine.CertifyDevice(time.Now(), chain, m.AIK, newcomer.Request()); err != nil {
-		return nil, fmt.Errorf("add a device: %w", err)
-	}
-	m.Chain, m.Contacts = chain.Bytes(), nil
-	err = kv.Update(ctx, func(tx store.Tx) error {
-		if err := engine.InitMember(tx, time.Now(), newcomer, m); err != nil {
-			return err
-		}
-		eng, err = engine.Load(tx)
-		return err
-	})
-	return eng, err
-}
-
-// countAll counts what is in a store.
-func countAll(ctx context.Context, kv store.KV, eng *engine.Engine, r *api.BackupReport) error {
-	return kv.View(ctx, func(tx store.Tx) error {
-		devices, err := eng.OwnDevices(tx, time.Now())
+// Safety returns the number that two people compare to know that nobody is
+// between them.
+func (n *Node) Safety(ctx context.Context, name string) (s api.Safety, err error) {
+	err = n.kv.View(ctx, func(tx store.Tx) error {
+		c, err := n.contactByName(tx, name)
 		if err != nil {
 			return err
 		}
-		for _, d := range devices {
-			if !d.This {
-				r.Devices = append(r.Devices, d.Name)
+		s.With, s.Verified, s.KeyChanged = c.Name, c.Verified && !c.Held, c.Held
+		s.Code = account.VerifyCode(n.self.Account, c.Account, n.self.Name, c.Name)
+		s.Number, err = n.eng.SafetyNumber(tx, c.Account)
+		return err
+	})
+	return s, answer(err)
+}
+
+// SetVerified notes what the user found by comparing the numbers.
+func (n *Node) SetVerified(ctx context.Context, name string, verified bool) error {
+	return answer(n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
+		c, err := n.contactByName(tx, name)
+		if err != nil {
+			return engine.Hint{}, err
+		}
+		return n.eng.SetVerified(tx, n.now(), c.Account, verified)
+	}))
+}
+
+// Scan verifies a contact by the code that their screen shows. One that is about
+// the two of us and does not fit means that somebody is in between.
+func (n *Node) Scan(ctx context.Context, name, code string) (api.Safety, error) {
+	var verdict account.Verdict
+	err := n.do(ctx, func(tx store.Tx) (h engine.Hint, err error) {
+		c, err := n.contactByName(tx, name)
+		if err != nil {
+			return h, err
+		}
+		verdict, err = account.CheckVerifyCode(code, n.self.Account, c.Account, n.self.Name, c.Name)
+		if err != nil || verdict == account.NotAboutUs {
+			return h, err
+		}
+		return n.eng.SetVerified(tx, n.now(), c.Account, verdict == account.Match)
+	})
+	switch {
+	case errors.Is(err, account.ErrNotVerifyCode):
+		return api.Safety{}, &api.Error{Code: api.ErrBadInput, Text: err.Error(), Hint: "on their computer: parley verify " + n.self.Name}
+	case err != nil:
+		return api.Safety{}, answer(err)
+	case verdict == account.NotAboutUs:
+		return api.Safety{}, &api.Error{Code: api.ErrBadInput, Text: "this code is not about you and " + name, Hint: "on their computer: parley verify " + n.self.Name}
+	case verdict == account.Mismatch:
+		return api.Safety{}, &api.Error{
+			Code: api.ErrMismatch, Text: "the code does not fit: somebody may be in between",
+			Hint: "write nothing secret to " + name + ", and find out together what happened",
+		}
+	}
+	return n.Safety(ctx, name)
+}
+
+// AcceptChange goes on writing to a contact whose account was recovered.
+func (n *Node) AcceptChange(ctx context.Context, name string) (api.Contact, error) {
+	return n.change(ctx, name, n.eng.AcceptRecovery)
+}
+
+// Compare begins comparing emoji with a contact or answers them, says what the
+// user saw, or stops it; and returns how far it is then.
+func (n *Node) Compare(ctx context.Context, name, do string) (out api.Comparison, err error) {
+	err = n.do(ctx, func(tx store.Tx) (h engine.Hint, err error) {
+		c, err := n.contactByName(tx, name)
+		if err != nil {
+			return h, err
+		}
+		switch do {
+		case api.CompareStart:
+			h, err = n.eng.Compare(tx, n.now(), c.Account)
+		case api.CompareMatch, api.CompareDiffer:
+			h, err = n.eng.Compared(tx, n.now(), c.Account, do == api.CompareMatch)
+		case api.CompareStop:
+			h, err = n.eng.StopComparing(tx, n.now(), c.Account)
+		default:
+			err = &api.Error{Code: api.ErrBadInput, Text: "what to do about a comparison is start, match, differ or stop"}
+		}
+		if err != nil {
+			return h, err
+		}
+		out, err = n.comparison(tx, c)
+		return h, err
+	})
+	return out, answer(err)
+}
+
+func (n *Node) comparison(tx store.Tx, with engine.Contact) (api.Comparison, error) {
+	c, err := n.eng.Comparison(tx, n.now(), with.Account)
+	if err != nil {
+		return api.Comparison{}, err
+	}
+	out := api.Comparison{With: with.Name, Stage: string(c.Stage), Said: c.Said, Until: c.Until, Text: c.Text}
+	for _, p := range c.Pictures {
+		out.Pictures = append(out.Pictures, api.Picture{Emoji: p.Emoji, Name: p.English, NameZH: p.Chinese})
+	}
+	return out, nil
+}
+
+// Comparison yields how far comparing emoji with a contact is, now and with each
+// change, until it has ended.
+func (n *Node) Comparison(ctx context.Context, name string) iter.Seq2[api.Comparison, error] {
+	return func(yield func(api.Comparison, error) bool) {
+		var shown api.Comparison
+		for {
+			more := n.events.next()
+			now, err := n.comparisonWith(ctx, name)
+			if errors.Is(err, engine.ErrNoComparison) && shown.Stage != "" {
+				now, err = api.Comparison{With: shown.With, Stage: api.CompareEnded, Until: shown.Until, Text: "it was not finished in time"}, nil
+			}
+			if err != nil {
+				yield(shown, answer(err))
+				return
+			}
+			if now.Stage != shown.Stage || now.Said != shown.Said || !slices.Equal(now.Pictures, shown.Pictures) {
+				if !yield(now, nil) || now.Ended() {
+					return
+				}
+			}
+			shown = now
+			select {
+			case <-more:
+			case <-ctx.Done():
+				return
+			case <-n.ctx.Done():
+				return
 			}
 		}
-		contacts, err := eng.Contacts(tx)
-		for _, c := range contacts {
-			r.Contacts++
-			if c.Verified {
-				r.Verified++
-			}
-			n, err := countMessages(tx, eng, c)
-			if err != nil {
-				return err
-			}
-			r.Messages += n
-			if n > 0 {
-				r.Conversations++
-			}
+	}
+}
+
+func (n *Node) comparisonWith(ctx context.Context, name string) (out api.Comparison, err error) {
+	err = n.kv.View(ctx, func(tx store.Tx) error {
+		c, err := n.contactByName(tx, name)
+		if err == nil {
+			out, err = n.comparison(tx, c)
 		}
 		return err
 	})
-}
-
-func countMessages(tx store.Tx, eng *engine.Engine, c engine.Contact) (n int, err error) {
-	for after := uint64(0); ; {
-		page, err := eng.HistoryAfter(tx, c.Account, after, 0)
-		if err != nil || len(page) == 0 {
-			return n, err
-		}
-		n, after = n+len(page), page[len(page)-1].Position
-	}
+	return out, err
 }

@@ -32,7 +32,8 @@ type worker struct {
 	n     *Node
 	to    protocol.DeviceID
 	route route
-	more  nudge // there may be new rows, or a better way
+	more  nudge       // there may be new rows, or a better way
+	anew  atomic.Bool // something changed since route says what failed
 
 	flying atomic.Int32 // frames sent and not yet settled
 	broken int          // connections lost since the last frame was settled
@@ -46,6 +47,7 @@ func (w *worker) serve(ctx context.Context) error {
 		if err != nil || len(rows) == 0 {
 			return err
 		}
+		w.takeNews()
 		direct := w.direct(ctx, rows[0])
 		if direct == nil || errors.Is(direct, errBetterPath) {
 			continue
@@ -56,11 +58,21 @@ func (w *worker) serve(ctx context.Context) error {
 		if ctx.Err() != nil {
 			break
 		}
+		if w.anew.Load() {
+			continue
+		}
 		if err := w.mailbox(ctx); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// takeNews forgets what failed before something changed.
+func (w *worker) takeNews() {
+	if w.anew.Swap(false) {
+		w.route.renew()
+	}
 }
 
 func (w *worker) queue(ctx context.Context, after uint64, count int) (rows []engine.Queued, err error) {
@@ -81,7 +93,7 @@ func (w *worker) direct(ctx context.Context, first engine.Queued) error {
 	if !ok {
 		return errUnknown // a contact request to a stranger
 	}
-	if time.Now().Before(w.route.avoidDirect) {
+	if time.Now().Before(w.route.avoidDirect) && !w.connectedSince(d) {
 		return errNoConnection
 	}
 	if !w.n.dialer.connected(d.peer) {
@@ -106,6 +118,13 @@ func (w *worker) direct(ctx context.Context, first engine.Queued) error {
 	}
 	w.route.avoidDirect = time.Now().Add(avoidFor)
 	return err
+}
+
+// connectedSince tells whether there is a connection newer than the failure for
+// which direct ones are avoided.
+func (w *worker) connectedSince(d device) bool {
+	c := w.n.dialer.best(d.peer)
+	return c != nil && c.Stat().Opened.Add(avoidFor).After(w.route.avoidDirect)
 }
 
 // worthDialing tells whether the device is likely to be there. Who is not a

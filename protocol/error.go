@@ -44,6 +44,7 @@ const (
 	StaleKey           Code = 35 // the envelope was sealed to a key that is gone
 	Revoked            Code = 36
 	Replaced           Code = 37 // a newer connection of this device took over
+	HelloFirst         Code = 38 // no hello of this device was welcomed on this connection
 	Undecryptable      Code = 40 // the receiving device could not open an envelope; it repairs
 	PairingOver        Code = 50 // no such slot: never was, used, or too old
 )
@@ -58,7 +59,7 @@ var codeNames = map[Code]string{
 	MailboxFull: "mailbox_full", SenderFull: "sender_full", RequestPending: "request_pending",
 	KeyConflict: "key_conflict", StockFull: "stock_full", BadSignature: "bad_signature",
 	DeviceCloned: "device_cloned", StoreRolledBack: "store_rolled_back", StaleKey: "stale_key", Revoked: "revoked",
-	Replaced: "replaced", Undecryptable: "undecryptable",
+	Replaced: "replaced", HelloFirst: "hello_first", Undecryptable: "undecryptable",
 	PairingOver: "pairing_over",
 }
 

@@ -53,16 +53,17 @@ func (s *Server) call(ctx context.Context, stream network.Stream, resp *wire.Res
 	if err != nil && !revoked {
 		return err
 	}
-	limit := protocol.MaxFrame
-	if !member {
-		limit = maxStrangerFrame
+	welcome := member && s.hellos.isWelcome(stream.Conn())
+	limit := maxStrangerFrame
+	if welcome {
+		limit = protocol.MaxFrame
 	}
 	req := &wire.Request{}
 	size, err := readFrame(stream, limit, req)
 	if err != nil {
 		return err
 	}
-	if err := s.countCall(stream.Conn(), from, member, size); err != nil {
+	if err := s.countCall(stream.Conn(), from, welcome, size); err != nil {
 		return err
 	}
 	if revoked {
@@ -72,7 +73,7 @@ func (s *Server) call(ctx context.Context, stream network.Stream, resp *wire.Res
 	case *wire.Request_Register:
 		return s.register(ctx, []byte(stream.Conn().RemotePeer()), c.Register, resp)
 	case *wire.Request_UpdateChain:
-		return s.updateChain(ctx, []byte(stream.Conn().RemotePeer()), from, c.UpdateChain, resp)
+		return s.updateChain(ctx, stream.Conn(), from, c.UpdateChain, resp)
 	case *wire.Request_FetchChain:
 		return s.fetchChain(ctx, stream.Conn(), c.FetchChain, resp)
 	case *wire.Request_GetKeySet:
@@ -81,12 +82,45 @@ func (s *Server) call(ctx context.Context, stream network.Stream, resp *wire.Res
 	if !member {
 		return protocol.Refuse(protocol.NotMember, "register first")
 	}
+	if !welcome {
+		return s.callBeforeHello(ctx, stream.Conn(), from, req, resp)
+	}
 	return s.memberCall(ctx, from, req, resp)
 }
 
-// countCall takes a call off what the caller may make.
-func (s *Server) countCall(c network.Conn, from store.Device, member bool, size int) error {
-	if member {
+// callBeforeHello is what a registered device is served on a connection where
+// its hello was not welcomed: what it needs to become another device.
+func (s *Server) callBeforeHello(ctx context.Context, conn network.Conn, from store.Device, req *wire.Request, resp *wire.Response) error {
+	switch c := req.Call.(type) {
+	case *wire.Request_Lookup:
+		if isOwnAccount(from, c.Lookup) {
+			return s.lookup(ctx, from, c.Lookup, resp)
+		}
+	case *wire.Request_Fetch:
+		if s.hellos.mayRead(conn) {
+			return s.fetchAsCopy(ctx, conn, from, c.Fetch, resp)
+		}
+	}
+	return helloFirst()
+}
+
+// fetchAsCopy lets a store that was refused as a copy read once what waits,
+// since it becomes another device and might have been the only one to read it.
+// That is all, and seldom: it may as well be a thief's.
+func (s *Server) fetchAsCopy(ctx context.Context, conn network.Conn, from store.Device, f *wire.Fetch, resp *wire.Response) error {
+	if err := s.fetch(ctx, from, f, resp); err != nil {
+		return err
+	}
+	if !resp.GetMail().GetMore() {
+		s.hellos.forget(conn)
+	}
+	return nil
+}
+
+// countCall takes a call off what the caller may make. Who only has a device's
+// host key uses up nothing of what the device may make.
+func (s *Server) countCall(c network.Conn, from store.Device, welcome bool, size int) error {
+	if welcome {
 		return take(s.now(), 1+size/callUnit, "calls", s.rates.calls.get(from.ID))
 	}
 	return take(s.now(), 1+size/strangerUnit, "calls", s.rates.strangers.get(site(c)))
@@ -112,17 +146,24 @@ func (s *Server) device(ctx context.Context, c network.Conn) (d store.Device, me
 // of its account, so that it need not believe our word. Everything else is
 // refused.
 func (s *Server) showRevocation(ctx context.Context, from store.Device, l *wire.Lookup, resp *wire.Response) error {
-	if !bytes.Equal(l.GetAccount(), from.Account[:]) || l.GetName() != "" || len(l.GetNonce()) > 0 {
+	if !isOwnAccount(from, l) {
 		return revokedRefusal()
 	}
 	return s.lookup(ctx, from, l, resp)
+}
+
+// isOwnAccount tells that a look-up asks for the caller's own chain, and for
+// nothing else.
+func isOwnAccount(from store.Device, l *wire.Lookup) bool {
+	return bytes.Equal(l.GetAccount(), from.Account[:]) && l.GetName() == "" && len(l.GetNonce()) == 0
 }
 
 func revokedRefusal() *protocol.Error {
 	return protocol.Refuse(protocol.Revoked, "this device was revoked")
 }
 
-// memberCall is every call that needs a registered device.
+// memberCall is every call that needs a registered device whose hello was
+// welcomed.
 func (s *Server) memberCall(ctx context.Context, from store.Device, req *wire.Request, resp *wire.Response) error {
 	switch c := req.Call.(type) {
 	case *wire.Request_Lookup:

@@ -21,12 +21,15 @@ import (
 // updateChain takes a longer chain of an account, and acts on it: new devices
 // are members, revoked ones are cut off, and who has the account on the list is
 // told. It may be repeated.
-func (s *Server) updateChain(ctx context.Context, caller []byte, from store.Device, u *wire.UpdateChain, resp *wire.Response) error {
+//
+// A machine that is no member yet needs no hello. Neither does one that repeats
+// what made it a member, or that has the recovery key.
+func (s *Server) updateChain(ctx context.Context, c network.Conn, from store.Device, u *wire.UpdateChain, resp *wire.Response) error {
 	chain, err := account.ParseChain(u.GetChain())
 	if err != nil {
 		return protocol.Refuse(protocol.BadRequest, "malformed statement chain")
 	}
-	if err := s.mayUpdate(chain, caller, from); err != nil {
+	if err := s.mayUpdate(chain, []byte(c.RemotePeer()), from); err != nil {
 		return err
 	}
 	old, err := s.store.Account(ctx, chain.Account())
@@ -40,10 +43,26 @@ func (s *Server) updateChain(ctx context.Context, caller []byte, from store.Devi
 	if !bytes.HasPrefix(u.GetChain(), old.Chain) { // SetChain says the same, after what costs more
 		return protocol.Refuse(protocol.ChainConflict, "the stored chain, at %d, is no part of this one", old.ChainSeq)
 	}
-	if err := take(s.now(), 1, "changes of this account", s.rates.chains.get(old.ID)); err != nil {
+	if isMember := from.ID != (protocol.DeviceID{}); isMember && !chain.Recovered(old.ChainSeq) && !s.hellos.isWelcome(c) {
+		return helloFirst()
+	}
+	statements := int(chain.Seq() - old.ChainSeq)
+	if err := take(s.now(), statements, "changes of this account", s.rates.chains.get(bucketOf(chain, old.ChainSeq, from))); err != nil {
 		return err
 	}
 	return s.setChain(ctx, chain)
+}
+
+// bucketOf tells what the statements of a chain after number seq, sent by the
+// device from, are counted by.
+func bucketOf(chain *account.Chain, seq uint64, from store.Device) chainBucket {
+	switch {
+	case chain.Recovered(seq):
+		return chainBucket{account: chain.Account(), kind: chainRecovered}
+	case chain.Secured(seq):
+		return chainBucket{account: chain.Account(), device: from.ID, kind: chainSecured}
+	}
+	return chainBucket{account: chain.Account(), device: from.ID, kind: chainGrows}
 }
 
 // mayUpdate tells whether the caller has a say in this account: as a device

@@ -2,6 +2,7 @@ package rendezvous
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -28,8 +29,16 @@ func (d *device) update(c *account.Chain) {
 // chain certifies yet.
 func (d *device) newcomer() *device {
 	d.t.Helper()
+	n := d.unconnected()
+	n.host = newPeer(d.t, d.server, n.hosts)
+	return n
+}
+
+// unconnected is a newcomer that only has its keys.
+func (d *device) unconnected() *device {
+	d.t.Helper()
 	hostKey := key.NewHost()
-	n := &device{t: d.t, server: d.server, name: d.name, chain: d.chain, aik: d.aik, rk: d.rk, dsk: key.NewDevice(), owner: d.owner}
+	n := &device{t: d.t, server: d.server, name: d.name, chain: d.chain, aik: d.aik, rk: d.rk, dsk: key.NewDevice(), hosts: hostKey, owner: d.owner}
 	now := d.server.clock.Now()
 	var err error
 	n.cert, err = account.NewCert(d.aik, account.Cert{
@@ -40,7 +49,6 @@ func (d *device) newcomer() *device {
 		d.t.Fatal(err)
 	}
 	n.id = n.cert.DeviceID()
-	n.host = newPeer(d.t, d.server, hostKey)
 	return n
 }
 
@@ -70,6 +78,7 @@ func (d *device) second() *device {
 	d.t.Helper()
 	n := d.newcomer()
 	n.update(d.with(n))
+	n.greet()
 	d.chain = n.chain
 	return n
 }
@@ -211,6 +220,96 @@ func TestChainUpdatesAreLimited(t *testing.T) {
 	alice.must(updateRequest(alice.chain)) // a retry is free
 	s.clock.add(time.Duration(resp.GetRetryAfterMs()) * time.Millisecond)
 	alice.update(c)
+}
+
+// rename renews the device's certificate under another name.
+func (d *device) rename(n int) *account.Chain {
+	d.t.Helper()
+	cert := d.cert
+	cert.Name = fmt.Sprint("name ", n)
+	cert, err := account.NewCert(d.aik, cert)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return d.then(d.chain.AddDevice(d.server.clock.Now(), d.aik, cert))
+}
+
+// recover replaces the account key by the recovery key and revokes devices.
+func (d *device) recover(lost ...*device) {
+	d.t.Helper()
+	now := d.server.clock.Now()
+	d.aik = key.NewAccount()
+	d.chain = d.then(d.chain.RecoverAIK(now, d.rk, d.aik))
+	for _, l := range lost {
+		d.chain = d.without(l)
+	}
+}
+
+// Each statement counts, however many come at once.
+func TestStatementsAreLimited(t *testing.T) {
+	s := startServer(t, nil)
+	alice := member(t, s, "alice")
+	for n := range 15 {
+		alice.chain = alice.rename(n)
+	}
+	alice.must(updateRequest(alice.chain))
+	for n := range 6 {
+		alice.chain = alice.rename(n)
+	}
+	alice.refused(protocol.RateLimited, updateRequest(alice.chain))
+}
+
+// A thief of one device may use up what is for it and for machines that are no
+// members: the owner still revokes it, from another device or with the words.
+func TestThiefCannotDelayRevocation(t *testing.T) {
+	s := startServer(t, nil)
+	alice := member(t, s, "alice")
+	stolen, newcomer := alice.second(), alice.newcomer() // the one was a newcomer too: it took a token of theirs
+	for n := range 20 {
+		stolen.update(stolen.rename(n))
+	}
+	stolen.refused(protocol.RateLimited, updateRequest(stolen.rename(20)))
+	addAndRevoke := func() *account.Chain {
+		n := stolen.unconnected()
+		grown := *stolen
+		grown.chain = stolen.with(n)
+		return grown.without(n)
+	}
+	for range 10 {
+		stolen.update(addAndRevoke())
+	}
+	stolen.refused(protocol.RateLimited, updateRequest(addAndRevoke()))
+	newcomer.chain = stolen.chain
+	newcomer.chain = newcomer.with(newcomer)
+	for n := range 18 {
+		newcomer.chain = newcomer.rename(n)
+	}
+	newcomer.must(updateRequest(newcomer.chain))
+	alice.chain = newcomer.chain
+	another := alice.newcomer()
+	another.refused(protocol.RateLimited, updateRequest(another.with(another)))
+
+	alice.update(alice.without(stolen))
+	another.chain = alice.chain
+	another.recover(alice, newcomer)
+	cert, err := account.NewCert(another.aik, another.cert)
+	if err != nil {
+		t.Fatal(err)
+	}
+	another.cert = cert
+	another.update(another.with(another))
+}
+
+// What the recovery key may is bounded too, and no other key uses it up.
+func TestRecoveriesAreLimited(t *testing.T) {
+	s := startServer(t, nil)
+	alice := member(t, s, "alice")
+	for range 20 {
+		alice.recover()
+		alice.must(updateRequest(alice.chain))
+	}
+	alice.recover()
+	alice.refused(protocol.RateLimited, updateRequest(alice.chain))
 }
 
 // Who lost all devices has the recovery key: it fetches the chain, replaces the

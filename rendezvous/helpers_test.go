@@ -125,6 +125,7 @@ type device struct {
 	aik    key.AccountPrivate
 	rk     key.RecoveryPrivate
 	dsk    key.DevicePrivate
+	hosts  key.HostPrivate
 	cert   account.Cert
 	id     protocol.DeviceID
 	owner  protocol.AccountID
@@ -135,7 +136,7 @@ type device struct {
 func newDevice(t testing.TB, ts *testServer, name string) *device {
 	t.Helper()
 	hostKey := key.NewHost()
-	d := &device{t: t, server: ts, name: name, aik: key.NewAccount(), rk: key.NewRecovery(), dsk: key.NewDevice()}
+	d := &device{t: t, server: ts, name: name, aik: key.NewAccount(), rk: key.NewRecovery(), dsk: key.NewDevice(), hosts: hostKey}
 	d.certify(key.NewIdentity().Public(), hostKey.Public().PeerID())
 	d.host = newPeer(t, ts, hostKey)
 	return d
@@ -163,12 +164,21 @@ func (d *device) certify(identity key.IdentityPublic, peerID []byte) {
 	d.id, d.owner = d.cert.DeviceID(), chain.Account()
 }
 
-// member makes a registered device.
+// member makes a registered device that has said hello and is offline.
 func member(t testing.TB, ts *testServer, name string) *device {
 	t.Helper()
 	d := newDevice(t, ts, name)
 	d.must(d.registerRequest(nil))
+	d.greet()
 	return d
+}
+
+// greet says hello, so that calls are served on this connection, and goes
+// offline again.
+func (d *device) greet() {
+	d.t.Helper()
+	d.link().s.Close()
+	eventually(d.t, "the link ends", func() bool { return d.server.presence.link(d.id) == nil })
 }
 
 func (d *device) registerRequest(invite []byte) *wire.Request {

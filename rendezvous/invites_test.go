@@ -94,6 +94,7 @@ func TestMemberInvite(t *testing.T) {
 	token := inviteOf(t, link).Token
 	alice := newDevice(t, s, "alice")
 	alice.must(alice.registerRequest(token[:]))
+	alice.greet()
 
 	made := alice.must(createInvite(0, 0)).GetInvite()
 	if len(made.GetToken()) != 16 || made.GetExpiresMs() != uint64(s.clock.Now().Add(InviteTTL).UnixMilli()) {

@@ -44,6 +44,10 @@ func (s *Server) handleLink(stream network.Stream) {
 		stream.Reset()
 		return
 	}
+	if isCopy(err) {
+		tooOften := take(s.now(), 1, "readings by copies", s.rates.copies.get(d.ID))
+		s.hellos.refuse(stream.Conn(), tooOften == nil)
+	}
 	if err != nil {
 		s.refuseLink(stream, err)
 		return
@@ -55,6 +59,7 @@ func (s *Server) handleLink(stream network.Stream) {
 		s.refuseLink(stream, err)
 		return
 	}
+	s.hellos.welcome(stream.Conn())
 	written := make(chan struct{})
 	go func() {
 		defer close(written)
@@ -117,6 +122,22 @@ func (s *Server) checkHello(ctx context.Context, d store.Device, h *wire.Hello) 
 		return fmt.Errorf("check store of device: %w", err)
 	}
 	return nil
+}
+
+// helloAgain takes note of a start of the store that is told later in a link.
+func (s *Server) helloAgain(l *link, h *wire.Hello) error {
+	ctx, cancel := context.WithTimeout(s.ctx, s.cfg.Limits.CallDeadline)
+	defer cancel()
+	d, err := s.store.Device(ctx, l.device)
+	if err != nil {
+		return fmt.Errorf("find device: %w", err)
+	}
+	return s.checkHello(ctx, d, h)
+}
+
+func isCopy(err error) bool {
+	code := protocol.CodeOf(err)
+	return code == protocol.DeviceCloned || code == protocol.StoreRolledBack
 }
 
 // joinLink puts the link online and makes the welcome. It reads what the
@@ -200,6 +221,9 @@ func (l *link) readBeats(s *Server) {
 		}
 		if err == nil {
 			err = take(s.now(), 1, "beats", pace)
+		}
+		if err == nil && beat.GetHello() != nil {
+			err = s.helloAgain(l, beat.GetHello())
 		}
 		if err == nil {
 			err = l.setAddrs(beat)

@@ -122,6 +122,36 @@ func TestPresenceFollowsContacts(t *testing.T) {
 	}
 }
 
+// A device says hello again in the middle of a link. From then on an older state
+// of its store is turned away, and so is a link that tells one.
+func TestOTK15_HelloInALink(t *testing.T) {
+	s := startServer(t, nil)
+	alice := member(t, s, "alice")
+	l := alice.link()
+	said := func(ctr uint64) *wire.Beat {
+		h := alice.hello()
+		h.StoreCtr = ctr
+		l.seq++
+		return &wire.Beat{Seq: l.seq, Hello: alice.sign(h)}
+	}
+	if err := wire.WriteMsg(l.s, said(2)); err != nil {
+		t.Fatal(err)
+	}
+	l.await("answer", func(h *wire.Hint) bool { return h.GetBeat() == l.seq })
+	old := alice.dialLink(&wire.Beat{Hello: alice.hello(), Seq: 1})
+	if got := protocol.Code(old.welcome.GetCode()); got != protocol.StoreRolledBack {
+		t.Errorf("a new link of an older state: %v", got)
+	}
+	if err := wire.WriteMsg(l.s, said(1)); err != nil {
+		t.Fatal(err)
+	}
+	bye := l.await("goodbye", func(h *wire.Hint) bool { return h.GetBye() != 0 })
+	if got := protocol.Code(bye.GetBye()); got != protocol.StoreRolledBack {
+		t.Errorf("goodbye with %v", got)
+	}
+	l.awaitEnd()
+}
+
 func TestNewestLinkWins(t *testing.T) {
 	s := startServer(t, nil)
 	alice, bob := member(t, s, "alice"), member(t, s, "bob")

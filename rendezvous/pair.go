@@ -74,7 +74,8 @@ func (s *Server) firstPairFrame(ctx context.Context, stream network.Stream) (num
 	if err != nil {
 		return "", from, err
 	}
-	if err := s.countCall(stream.Conn(), from, member, size); err != nil {
+	welcome := s.hellos.isWelcome(stream.Conn())
+	if err := s.countCall(stream.Conn(), from, welcome, size); err != nil {
 		return "", from, err
 	}
 	if join.GetSlot() != "" {
@@ -82,6 +83,9 @@ func (s *Server) firstPairFrame(ctx context.Context, stream network.Stream) (num
 	}
 	if !member {
 		return "", from, protocol.Refuse(protocol.NotMember, "a device that is registered begins a pairing")
+	}
+	if !welcome {
+		return "", from, helloFirst()
 	}
 	return "", from, take(s.now(), 1, "pairings", s.rates.pairOpens.get(from.ID))
 }

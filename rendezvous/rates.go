@@ -85,10 +85,11 @@ type rates struct {
 	uploads   *limiters[protocol.DeviceID]
 	resets    *limiters[protocol.DeviceID] // of one-time prekeys: the ids dropped are remembered
 	contacts  *limiters[protocol.DeviceID] // changes of the contact list
-	strangers *limiters[netip.Prefix]      // calls of peers that are not registered
+	copies    *limiters[protocol.DeviceID] // readings of a mailbox by refused copies of its device's store
+	strangers *limiters[netip.Prefix]      // calls of peers that said no hello that was welcomed
 
-	chains  *limiters[protocol.AccountID] // longer chains; each is told to all contacts
-	fetches *limiters[netip.Prefix]       // of chains by proof: each may be a guess
+	chains  *limiters[chainBucket]  // statements of longer chains; each chain is told to all contacts
+	fetches *limiters[netip.Prefix] // of chains by proof: each may be a guess
 
 	pairOpens *limiters[protocol.DeviceID]
 	pairJoins *limiters[netip.Prefix] // each may be a guess
@@ -104,6 +105,26 @@ type rates struct {
 	claimsTarget *limiters[protocol.DeviceID]
 }
 
+// chainBucket is what changes of chains are counted by. A thief of a device may
+// make as many as there are statements in a chain, so nothing that he can use
+// up may be what the owner needs to be rid of him: every device has buckets of
+// its own, one of them for what ends devices and keys; machines that are no
+// member yet share those of an account; and what the recovery key signed is
+// apart. An account's changes are bounded by the size of its chain.
+type chainBucket struct {
+	account protocol.AccountID
+	device  protocol.DeviceID // zero: a machine that is no member yet, or a recovery
+	kind    chainKind
+}
+
+type chainKind uint8
+
+const (
+	chainGrows     chainKind = iota // devices are added and renewed
+	chainSecured                    // a device or a key ends
+	chainRecovered                  // the recovery key signed
+)
+
 func newRates(l Limits) *rates {
 	return &rates{
 		calls:        newLimiters[protocol.DeviceID](l.Calls, time.Second, 5*l.Calls),
@@ -111,8 +132,9 @@ func newRates(l Limits) *rates {
 		uploads:      newLimiters[protocol.DeviceID](60, time.Hour, 30),
 		resets:       newLimiters[protocol.DeviceID](5, 24*time.Hour, 5),
 		contacts:     newLimiters[protocol.DeviceID](120, time.Hour, 30),
+		copies:       newLimiters[protocol.DeviceID](5, 24*time.Hour, 5),
 		strangers:    newLimiters[netip.Prefix](l.Strangers, time.Minute, l.Strangers),
-		chains:       newLimiters[protocol.AccountID](60, time.Hour, 20),
+		chains:       newLimiters[chainBucket](60, time.Hour, 20),
 		fetches:      newLimiters[netip.Prefix](60, time.Hour, 20),
 		pairOpens:    newLimiters[protocol.DeviceID](12, time.Hour, 6),
 		pairJoins:    newLimiters[netip.Prefix](30, time.Hour, 10),

@@ -1,6 +1,7 @@
 package rendezvous
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"sync"
@@ -148,6 +149,36 @@ func TestKLC13_ClosedAccountIsCutOff(t *testing.T) {
 	expectCodes(t, bob.put(item(alice, 0, []byte("x")), item(phone, 0, []byte("x"))), protocol.Revoked, protocol.Revoked)
 	alice.certify(key.NewIdentity().Public(), key.NewHost().Public().PeerID()) // another account
 	bob.refused(protocol.BadRequest, alice.registerRequest(nil))               // from a member's connection
+}
+
+// The last device of an account revokes itself: nothing of it is kept, and the
+// recovery key alone brings the account back.
+func TestKLC13_LastDeviceIsCutOff(t *testing.T) {
+	s := startServer(t, nil)
+	alice, bob := member(t, s, "alice"), member(t, s, "bob")
+	befriend(alice, bob)
+	expectCodes(t, bob.put(item(alice, 0, []byte("for alice"))), protocol.OK)
+	alices, bobs := alice.link(), bob.link()
+	alice.update(alice.without(alice))
+	alices.awaitBye(protocol.Revoked)
+	bobs.awaitChanged(alice)
+	expectCodes(t, bob.put(item(alice, 0, []byte("x"))), protocol.Revoked)
+	if _, err := s.store.Sweep(t.Context(), s.clock.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if mail, err := s.store.MailboxUsage(t.Context(), alice.id); err != nil || mail != (store.Usage{}) {
+		t.Errorf("mail is kept: %+v, %v", mail, err)
+	}
+	found := bob.must(lookupRequest("alice", nonce())).GetFound()
+	if len(found.GetBundles()) != 0 || !bytes.Equal(found.GetChain(), alice.chain.Bytes()) {
+		t.Error("the directory does not tell that nobody is there")
+	}
+
+	aik := key.NewAccount()
+	alice.chain = alice.then(alice.chain.RecoverAIK(s.clock.Now(), alice.rk, aik))
+	alice.aik = aik
+	alice.second().link()
+	bobs.awaitChanged(alice)
 }
 
 // hookedStore calls hook once, when a link has passed all checks and is about

@@ -74,6 +74,7 @@ type Server struct {
 
 	rates    *rates
 	presence *presence
+	hellos   *hellos
 	pairs    *broker
 	troubles rate.Sometimes
 
@@ -108,6 +109,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	s.started = s.now()
 	s.rates = newRates(cfg.Limits)
 	s.presence = newPresence()
+	s.hellos = newHellos()
 	s.pairs = newBroker()
 	s.ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	if err := s.open(ctx); err != nil {
@@ -146,6 +148,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if err := s.openIssuer(ctx); err != nil {
 		return err
 	}
+	s.hellos.watch(s.host.Network())
 	s.host.SetStreamHandler(protocol.CallProtocol, s.handleCall)
 	s.host.SetStreamHandler(protocol.LinkProtocol, s.handleLink)
 	s.host.SetStreamHandler(protocol.PairProtocol, s.handlePair)

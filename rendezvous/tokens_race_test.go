@@ -18,7 +18,7 @@ import (
 
 // rotations is how often TestJWK10 rotates; `make soak` does 10,000.
 func rotations(t *testing.T) int {
-	n, err := strconv.Atoi(os.Getenv("PARLEY_ROTATIONS"))
+	n, err := strconv.Atoi(os.Getenv("PARLEY_KEY_ROTATIONS"))
 	if err != nil {
 		return 60
 	}

@@ -202,6 +202,12 @@ func (h *Host) Stop() error { return h.end(syscall.SIGTERM) }
 // Kill ends the rendezvous at once.
 func (h *Host) Kill() { h.end(syscall.SIGKILL) }
 
+// Freeze stops the rendezvous without ending it: it answers nobody until Thaw.
+func (h *Host) Freeze() error { return h.cmd.Process.Signal(syscall.SIGSTOP) }
+
+// Thaw lets it go on.
+func (h *Host) Thaw() error { return h.cmd.Process.Signal(syscall.SIGCONT) }
+
 func (h *Host) end(sig syscall.Signal) error {
 	if err := h.cmd.Process.Signal(sig); err != nil {
 		return err

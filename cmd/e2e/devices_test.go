@@ -1,10 +1,14 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -177,13 +181,93 @@ func TestKLC13_Burn(t *testing.T) {
 	g.must(alice.Link(g.ctx, desk))
 	_, err := desk.Run(g.ctx, "keys", "burn", "--yes")
 	g.must(err)
-	if _, err := desk.Run(g.ctx, "up"); err == nil {
-		t.Error("a device without keys started")
-	}
+	g.noKeys(desk)
 	g.must(drive.Until(g.ctx, time.Minute, "alice has one device", func() bool {
 		devices, err := alice.Devices(g.ctx)
 		return err == nil && len(devices) == 1
 	}))
 	g.say(bob, "alice", "still there?")
 	g.shows(alice, "bob", "still there?")
+}
+
+// TestKLC13_BurnOnlyDevice: contacts are told that nobody reads there any more,
+// and the recovery words bring the account back.
+func TestKLC13_BurnOnlyDevice(t *testing.T) {
+	g := newGroup(t)
+	g.start()
+	alice, bob := g.join("alice"), g.join("bob")
+	g.must(drive.Befriend(g.ctx, alice, bob))
+	words, err := alice.Run(g.ctx, "backup", "words")
+	g.must(err)
+	file := filepath.Join(g.dir, "words.txt")
+	g.must(os.WriteFile(file, words, 0o600))
+	_, err = alice.Run(g.ctx, "backup", "words", "--words-file", file)
+	g.must(err)
+	var burned api.Burned
+	g.must(alice.JSON(g.ctx, &burned, "keys", "burn", "--yes"))
+	if !burned.Destroyed || !burned.Published {
+		t.Fatalf("%+v", burned)
+	}
+	g.noKeys(alice)
+	g.must(drive.Until(g.ctx, time.Minute, "bob cannot write to her", func() bool {
+		_, err := bob.Run(g.ctx, "send", "alice", "anybody?")
+		return err != nil && strings.Contains(err.Error(), "has no device now")
+	}))
+
+	again := g.laptop(alice, "again")
+	_, err = again.Run(g.ctx, "recover", g.host.Invite, "alice", "--words-file", file, "--key-file", again.Key)
+	g.must(err)
+	_, err = again.Run(g.ctx, "add", "bob")
+	g.must(err)
+	g.must(drive.Until(g.ctx, time.Minute, "bob can write to her again", func() bool {
+		_, err := bob.Run(g.ctx, "send", "alice", "welcome back")
+		return err == nil
+	}))
+	g.shows(again, "bob", "welcome back")
+}
+
+// TestKLC13_BurnWithoutAnswer: the keys go first, not when the rendezvous has
+// answered, which here never does.
+func TestKLC13_BurnWithoutAnswer(t *testing.T) {
+	g := newGroup(t)
+	g.start()
+	alice := g.join("alice")
+	g.must(g.host.Freeze())
+	defer g.host.Thaw()
+	ended := make(chan error, 1)
+	go func() {
+		_, err := alice.Run(g.ctx, "keys", "burn", "--yes")
+		ended <- err
+	}()
+	g.must(drive.Until(g.ctx, time.Minute, "the keys are gone", func() bool {
+		_, err := os.Stat(filepath.Join(alice.Dir, "vault"))
+		return errors.Is(err, fs.ErrNotExist)
+	}))
+	select {
+	case err := <-ended:
+		t.Errorf("it waited for the rendezvous: %v", err)
+	default:
+	}
+	err := <-ended
+	if refusal, ok := errors.AsType[*drive.Error](err); !ok || refusal.Code != 6 || !strings.Contains(refusal.Stderr, "parley recover") {
+		t.Errorf("it ends with %v", err)
+	}
+	g.noKeys(alice)
+}
+
+// noKeys tells that nothing of somebody's keys is left, and that the node is gone.
+func (g *group) noKeys(p drive.Person) {
+	g.t.Helper()
+	g.must(drive.Until(g.ctx, time.Minute, "the node has ended", func() bool {
+		_, err := p.Status(g.ctx)
+		return err != nil
+	}))
+	for _, name := range []string{"vault", "wrap"} {
+		if _, err := os.Stat(filepath.Join(p.Dir, name)); !errors.Is(err, fs.ErrNotExist) {
+			g.t.Errorf("%s is still there: %v", name, err)
+		}
+	}
+	if _, err := p.Run(g.ctx, "up"); err == nil {
+		g.t.Error("a device without keys started")
+	}
 }

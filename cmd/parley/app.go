@@ -66,7 +66,7 @@ func (p *program) app() *cli.App {
 		OnUsageError:         onUsageError,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "dir", Usage: "data `DIRECTORY`", EnvVars: []string{"PARLEY_DIR"}, DefaultText: "~/.local/share/parley, or parley-host for host"},
-			&cli.BoolFlag{Name: "json", Usage: "print answers as JSON; fields are only ever added"},
+			&cli.BoolFlag{Name: "json", DisableDefaultText: true, Usage: "print answers as JSON; fields are only ever added"},
 		},
 		Commands: p.commands(),
 	}
@@ -91,6 +91,11 @@ func (p *program) commands() (all []*cli.Command) {
 func prepare(c *cli.Command) {
 	c.OnUsageError = onUsageError
 	c.HideHelpCommand = true
+	for _, f := range c.Flags {
+		if alone, ok := f.(*cli.BoolFlag); ok {
+			alone.DisableDefaultText = true
+		}
+	}
 	for _, sub := range c.Subcommands {
 		prepare(sub)
 	}

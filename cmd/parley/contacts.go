@@ -149,7 +149,10 @@ func describeContact(k api.Contact) string {
 	default:
 		parts = append(parts, "away")
 	}
-	if k.Verified {
+	switch {
+	case k.KeyChanged:
+		parts = append(parts, "KEY CHANGED, nothing is sent: parley verify "+k.Name)
+	case k.Verified:
 		parts = append(parts, "verified")
 	}
 	if k.Unread > 0 {

@@ -13,7 +13,7 @@ import (
 func (p *program) deviceCommands() []*cli.Command {
 	return []*cli.Command{
 		{
-			Name: "device", Category: "Devices", Usage: "your laptops: add one, rename one, end one",
+			Name: "device", Category: "Devices", Usage: "your other computers: add one, rename one, end one",
 			Subcommands: []*cli.Command{
 				{
 					Name: "add", Usage: "add another computer to your account",
@@ -35,7 +35,7 @@ func (p *program) deviceCommands() []*cli.Command {
 					Name: "revoke", ArgsUsage: "DEVICE", Usage: "end a device for good: lost, stolen or no longer used",
 					Description: "The device can read nothing that is written from now on, here and with your contacts, and cannot come back.\nDEVICE is its name, or its id or the beginning of it.",
 					Flags: []cli.Flag{
-						&cli.StringFlag{Name: "reason", Usage: "retired, lost or compromised", Value: "lost"},
+						&cli.StringFlag{Name: "reason", Usage: "`WHY`: retired, lost or compromised", Value: "lost"},
 						&cli.BoolFlag{Name: "yes", Usage: "do not ask"},
 					},
 					Action: asking(1, 1, p.revokeDevice),
@@ -156,7 +156,7 @@ func (p *program) revokeDevice(c *cli.Context, client *api.Client) error {
 	device := c.Args().First()
 	if !c.Bool("yes") {
 		if !p.interactive() {
-			return usageError("a device that is revoked cannot come back, and nobody is here to ask").hint("--yes")
+			return usageError("a device that is revoked cannot come back, and nobody is here to ask").hint("--yes does it without asking")
 		}
 		yes, err := p.confirm(c, "Revoke "+display.Clean(device)+" for good? Type yes: ")
 		if err != nil {
@@ -179,42 +179,4 @@ func (p *program) showDevice(c *cli.Context, d api.Device, what string) error {
 	}
 	p.say("%s %s (%s)", d.Name, what, d.ID[:8])
 	return nil
-}
-
-func (p *program) burnCommand() *cli.Command {
-	return &cli.Command{
-		Name: "burn", Usage: "destroy all keys of this device, now",
-		Description: "For an emergency. Messages and keys here become unreadable for everybody, also for you, and the device is revoked.\nThe account lives on with your other devices, or comes back with your recovery words.",
-		Flags:       []cli.Flag{&cli.BoolFlag{Name: "yes", Usage: "do not ask"}},
-		Action:      asking(0, 0, p.burn),
-	}
-}
-
-func (p *program) burn(c *cli.Context, client *api.Client) error {
-	if !c.Bool("yes") {
-		if !p.interactive() {
-			return usageError("burned keys do not come back, and nobody is here to ask").hint("--yes")
-		}
-		yes, err := p.confirm(c, "Destroy all keys and messages on this device? Type yes: ")
-		if err != nil {
-			return err
-		}
-		if !yes {
-			return fail(exitError, "nothing was changed")
-		}
-	}
-	burned, err := client.Burn(c.Context)
-	if err != nil {
-		return err
-	}
-	if c.Bool("json") {
-		return p.json(burned)
-	}
-	p.say("The keys of this device are destroyed.")
-	if burned.Published {
-		p.say("It is revoked: nobody writes to it any more.")
-		return nil
-	}
-	return fail(exitTimeout, "the revocation was not published: %s", burned.Problem).
-		hint("on another of your devices: parley device revoke DEVICE")
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/parley-chat/parley/node/engine"
 	"github.com/parley-chat/parley/node/vault"
 	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/account"
 	"github.com/parley-chat/parley/protocol/invite"
 	"github.com/parley-chat/parley/protocol/pairing"
 	"github.com/parley-chat/parley/store"
@@ -97,7 +98,7 @@ func explain(err error) *failure {
 
 var apiCodes = map[string]int{
 	api.ErrBadInput: exitUsage, api.ErrNotFound: exitNotFound, api.ErrNotAccepted: exitLocked,
-	api.ErrConflict: exitConflict, api.ErrOffline: exitTimeout, api.ErrRefused: exitLocked,
+	api.ErrConflict: exitConflict, api.ErrMismatch: exitUnverified, api.ErrOffline: exitTimeout, api.ErrRefused: exitLocked,
 	api.ErrFull: exitError, api.ErrTimeout: exitTimeout, api.ErrInternal: exitError,
 	api.ErrStopping: exitNotRunning,
 }
@@ -109,36 +110,40 @@ var knownErrors = []struct {
 }{
 	{api.ErrNotRunning, exitNotRunning, "start it: parley up"},
 	{vault.ErrWrongSecret, exitLocked, "nothing was changed; try again"},
-	{vault.ErrEmpty, exitLocked, ""},
-	{vault.ErrKeyFile, exitLocked, ""},
+	{vault.ErrEmpty, exitLocked, "choose a passphrase: four random words are good"},
+	{vault.ErrKeyFile, exitLocked, "it is the file that --key-file named when you joined"},
 	{vault.ErrExposed, exitError, "your keys are in there; nobody else should look"},
-	{vault.ErrNoVault, exitNotFound, "nobody has joined from this directory: parley join INVITE"},
+	{vault.ErrNoVault, exitNotFound, "nobody has joined from this directory, or its keys were burned: parley join INVITE"},
 	{node.ErrOffline, exitTimeout, "ask whether it runs, and whether its port is open to you"},
 	{node.ErrJoined, exitConflict, "start your node: parley up"},
 	{node.ErrNoHome, exitUsage, "add --home with any invite of your group, or enter the whole link"},
 	{pairing.ErrNotCode, exitUsage, "get one on your other device: parley device add"},
 	{pairing.ErrDamaged, exitUsage, "put the link in single quotes"},
-	{pairing.ErrCodeVersion, exitUsage, ""},
+	{pairing.ErrCodeVersion, exitUsage, "update Parley on this computer"},
 	{pairing.ErrWrongCode, exitLocked, "a code is good for one attempt; get a new one: parley device add"},
+	{pairing.ErrOver, exitTimeout, "get a new code: parley device add"},
+	{pairing.ErrFrame, exitError, "get a new code: parley device add"},
+	{node.ErrPairingEnded, exitTimeout, "get a new code there: parley device add"},
 	{pairing.ErrRefused, exitLocked, "the other device said no; nothing was changed"},
 	{engine.ErrRevoked, exitLocked, "add this machine again, in another folder: parley --dir NEW link CODE"},
 	{node.ErrNotJoined, exitNotFound, "join to the end: parley join INVITE"},
 	{node.ErrEntering, exitNotFound, "type the command again that began it: parley backup restore, or parley recover"},
 	{node.ErrNotEmpty, exitConflict, "choose a directory that is not there yet: --dir"},
 	{node.ErrKeyReplaced, exitLocked, "with the recovery words, ending all other devices: parley backup restore FILE --recover"},
-	{backup.ErrNotBackup, exitUsage, ""},
+	{backup.ErrNotBackup, exitUsage, "backups are made with: parley backup create FILE"},
 	{backup.ErrWrongSecret, exitLocked, "nothing was changed; try again"},
 	{backup.ErrDamaged, exitError, "nothing was changed; try another copy of it"},
 	{backup.ErrNewer, exitError, "update Parley"},
-	{engine.ErrTooManyDevices, exitConflict, "end a device that you no longer use, then try again"},
-	{vault.ErrDamaged, exitError, "restore the file \"vault\" of the data directory from a backup"},
+	{account.ErrFull, exitError, "recover the account with your 24 words, in another folder: parley --dir NEW recover INVITE NAME"},
+	{engine.ErrTooManyDevices, exitConflict, "end one that you no longer use: parley device revoke DEVICE"},
+	{vault.ErrDamaged, exitError, "put back a copy of it, or begin in a new folder: parley --dir NEW backup restore FILE"},
 	{store.ErrLocked, exitConflict, "another process works in this directory: parley status, or parley down"},
 	{store.ErrFull, exitError, "make room on the disk"},
-	{store.ErrDamaged, exitError, "restore the data directory from a backup, or join again from a new one"},
+	{store.ErrDamaged, exitError, "begin in a new folder: parley --dir NEW link CODE, or parley --dir NEW backup restore FILE"},
 	{invite.ErrNotInvite, exitUsage, "ask for an invite: whoever runs `parley host` gets one with `parley host invite`"},
 	{invite.ErrDamaged, exitUsage, "put the link in single quotes"},
 	{invite.ErrVersion, exitUsage, ""},
-	{context.DeadlineExceeded, exitTimeout, ""},
+	{context.DeadlineExceeded, exitTimeout, "it took too long: try again"},
 	{fs.ErrPermission, exitError, "check who owns the directory, or choose another with --dir"},
 	{syscall.EROFS, exitError, "choose another directory with --dir"},
 	{syscall.EADDRINUSE, exitError, "does another rendezvous run here? use another port: --listen"},

@@ -14,6 +14,7 @@ import (
 	"github.com/parley-chat/parley/node/api"
 	"github.com/parley-chat/parley/node/vault"
 	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/account"
 	"github.com/parley-chat/parley/protocol/invite"
 	"github.com/parley-chat/parley/store"
 )
@@ -31,6 +32,7 @@ func TestExitCodes(t *testing.T) {
 		{vault.ErrWrongSecret, exitLocked, "nothing was changed"},
 		{fmt.Errorf("open: %w", vault.ErrNoVault), exitNotFound, "parley join"},
 		{store.ErrLocked, exitConflict, "another process"},
+		{fmt.Errorf("add this device: %w", account.ErrFull), exitError, "24 words"},
 		{invite.ErrNotInvite, exitUsage, "parley host invite"},
 		{context.DeadlineExceeded, exitTimeout, ""},
 		{fmt.Errorf("ask: %w", context.Canceled), exitError, "interrupted"},

@@ -18,7 +18,7 @@ import (
 
 func (p *program) keysCommands() []*cli.Command {
 	return []*cli.Command{{
-		Name: "keys", Category: "Node", Usage: "your device's keys: their state, rotation, check and ledger",
+		Name: "keys", Category: "Node", Usage: "the keys of this device: see, check, replace or destroy them",
 		Subcommands: []*cli.Command{
 			{Name: "status", Usage: "what is published, how old the keys are, what went wrong last", Action: asking(0, 0, p.keysStatus)},
 			{
@@ -225,6 +225,9 @@ func (p *program) exportLedger(c *cli.Context, client *api.Client, file string) 
 // noted or the node that runs here, if one does.
 func (p *program) checkLedger(c *cli.Context, file string) error {
 	f, err := os.Open(file)
+	if errors.Is(err, os.ErrNotExist) {
+		return fail(exitNotFound, "there is no file %s", file).hint("parley keys ledger --export FILE writes one")
+	}
 	if err != nil {
 		return err
 	}

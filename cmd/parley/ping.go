@@ -10,7 +10,7 @@ import (
 
 func (p *program) pingCommand() *cli.Command {
 	c := &cli.Command{
-		Name: "ping", ArgsUsage: "NAME", Usage: "see how you reach a contact, until it is directly",
+		Name: "ping", ArgsUsage: "NAME", Usage: "see how you reach a contact, until the way is direct",
 		Flags: []cli.Flag{
 			&cli.IntFlag{Name: "count", Aliases: []string{"c"}, Usage: "stop after `N` answers or failures, and not before"},
 		},

@@ -100,7 +100,7 @@ func TestJSONHasItsVersion(t *testing.T) {
 			}
 		}
 	})
-	want := "{\"v\":1}\n{\"v\":1,\"with\":\"bob\",\"number\":\"\",\"verified\":false}\n"
+	want := "{\"v\":1}\n{\"v\":1,\"with\":\"bob\",\"number\":\"\",\"code\":\"\",\"verified\":false,\"key_changed\":false}\n"
 	if out != want {
 		t.Errorf("%s", out)
 	}

@@ -117,6 +117,7 @@ func (p *program) enter(c *cli.Context, params node.EnterParams) error {
 	p.say("You are %s, on a new device. Your node runs in the background; its keys are sealed in %s", me.Name, params.Dir)
 	if params.Words != nil {
 		p.say("All other devices of your account are ended, and your contacts are told.")
+		p.say("Your recovery words have served, and open nothing from now on. Write down the new ones: parley backup words")
 	}
 	if params.Backup == nil {
 		p.say("Ask your contacts again: parley add NAME")

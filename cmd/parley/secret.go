@@ -190,7 +190,7 @@ func (p *program) readHidden(ctx context.Context, question string) ([]byte, erro
 func readPassphraseFile(path string) ([]byte, error) {
 	file, err := os.Open(path)
 	if err != nil {
-		return nil, fail(exitLocked, "read the passphrase: %v", err)
+		return nil, fail(exitLocked, "read %s: %v", path, err)
 	}
 	defer file.Close()
 	info, err := file.Stat()
@@ -198,7 +198,7 @@ func readPassphraseFile(path string) ([]byte, error) {
 		return nil, err
 	}
 	if info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
-		return nil, fail(exitLocked, "others may read the passphrase in %s", path).hint("chmod 600 %s", path)
+		return nil, fail(exitLocked, "others may read %s, and it holds a secret", path).hint("chmod 600 %s", path)
 	}
 	text, err := io.ReadAll(io.LimitReader(file, 4096))
 	if err != nil {

@@ -82,11 +82,14 @@ func describePrekeys(k api.Prekeys) string {
 }
 
 func describeContacts(all []api.Contact) string {
-	accepted, online, incoming := 0, 0, 0
+	accepted, online, incoming, verified := 0, 0, 0, 0
 	for _, k := range all {
 		switch k.Relation {
 		case api.Accepted:
 			accepted++
+			if k.Verified {
+				verified++
+			}
 			if k.Online != nil && *k.Online {
 				online++
 			}
@@ -94,7 +97,7 @@ func describeContacts(all []api.Contact) string {
 			incoming++
 		}
 	}
-	text := fmt.Sprintf("%d, %d online", accepted, online)
+	text := fmt.Sprintf("%d, %d online, %d verified", accepted, online, verified)
 	if incoming > 0 {
 		text += fmt.Sprintf("; %s (parley requests)", count(incoming, "request to answer", "requests to answer"))
 	}

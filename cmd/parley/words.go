@@ -163,11 +163,11 @@ func orShort(passphrase []byte, err error) error {
 func (p *program) backupSecret(c *cli.Context) (s backup.Secret, err error) {
 	var text []byte
 	switch {
+	case c.IsSet("backup-passphrase-file"): // words may be there too, to recover with
+		text, err = p.secretText(c, "backup-passphrase-file")
 	case c.IsSet("words-file"):
 		rk, err := p.recoveryWords(c)
 		return backup.FromWords(rk), err
-	case c.IsSet("backup-passphrase-file"):
-		text, err = p.secretText(c, "backup-passphrase-file")
 	case !p.interactive():
 		return s, nobodyToAsk()
 	default:

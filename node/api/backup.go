@@ -17,7 +17,7 @@ type BackupRequest struct {
 
 // Recovery says how well prepared this account is for a lost device.
 type Recovery struct {
-	Confirmed  bool       `json:"confirmed"`             // the user has shown to have the recovery words
+	Confirmed  bool       `json:"confirmed"`             // the recovery words are not here: the user has shown to have them, or this device was added to the account
 	LastBackup *time.Time `json:"last_backup,omitempty"` // made on this device
 }
 
@@ -43,8 +43,8 @@ func (c *Client) RecoveryWords(ctx context.Context) (w RecoveryWords, err error)
 	return w, c.call(ctx, "POST", "/v1/recovery/words", nil, &w)
 }
 
-// ConfirmRecovery says that the user has the words. The device then forgets
-// the recovery key.
+// ConfirmRecovery says that the user has the words. All devices then forget the
+// recovery key.
 func (c *Client) ConfirmRecovery(ctx context.Context, r ConfirmRequest) error {
 	return c.call(ctx, "POST", "/v1/recovery/confirm", r, nil)
 }

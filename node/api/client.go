@@ -101,15 +101,7 @@ func (c *Client) Remove(ctx context.Context, name string) (Contact, error) {
 }
 
 func (c *Client) contact(ctx context.Context, name, verb string) (k Contact, err error) {
-	return k, c.call(ctx, "POST", "/v1/contacts/"+url.PathEscape(name)+"/"+verb, nil, &k)
-}
-
-func (c *Client) Safety(ctx context.Context, name string) (s Safety, err error) {
-	return s, c.call(ctx, "GET", "/v1/contacts/"+url.PathEscape(name)+"/safety", nil, &s)
-}
-
-func (c *Client) SetVerified(ctx context.Context, name string, verified bool) error {
-	return c.call(ctx, "POST", "/v1/contacts/"+url.PathEscape(name)+"/verify", VerifyRequest{verified}, nil)
+	return k, c.call(ctx, "POST", contactPath(name, verb), nil, &k)
 }
 
 // Send queues a message. It is durable on this device when Send returns.

@@ -72,18 +72,21 @@ const (
 )
 
 type Contact struct {
-	Name     string     `json:"name"`
-	Display  string     `json:"display,omitempty"`
-	Account  string     `json:"account"`
-	Relation string     `json:"relation"`
-	Note     string     `json:"note,omitempty"` // of their request
-	Verified bool       `json:"verified"`
-	Online   *bool      `json:"online,omitempty"` // nil: unknown
-	Path     Path       `json:"path,omitempty"`   // of the live connection, if any
-	Unread   int        `json:"unread"`
-	Queued   int        `json:"queued"`
-	Since    time.Time  `json:"since"`
-	Checked  *time.Time `json:"checked,omitempty"` // when the directory last confirmed their keys
+	Name     string `json:"name"`
+	Display  string `json:"display,omitempty"`
+	Account  string `json:"account"`
+	Relation string `json:"relation"`
+	Note     string `json:"note,omitempty"` // of their request
+	Verified bool   `json:"verified"`
+	// KeyChanged: their account was recovered since they were verified. Nothing
+	// is sent until the user looked: verified them again, or accepted the change.
+	KeyChanged bool       `json:"key_changed,omitempty"`
+	Online     *bool      `json:"online,omitempty"` // nil: unknown
+	Path       Path       `json:"path,omitempty"`   // of the live connection, if any
+	Unread     int        `json:"unread"`
+	Queued     int        `json:"queued"`
+	Since      time.Time  `json:"since"`
+	Checked    *time.Time `json:"checked,omitempty"` // when the directory last confirmed their keys
 }
 
 // Problem is something the user can act on.
@@ -161,12 +164,6 @@ type Whoami struct {
 	PeerID  string `json:"peer_id"`
 }
 
-type Safety struct {
-	With     string `json:"with"`
-	Number   string `json:"number"` // 12 groups of 5 digits
-	Verified bool   `json:"verified"`
-}
-
 type Invite struct {
 	Link    string    `json:"link"`
 	Uses    int       `json:"uses"`
@@ -188,9 +185,6 @@ type (
 		With string `json:"with"`
 		UpTo uint64 `json:"up_to"` // position
 	}
-	VerifyRequest struct {
-		Verified bool `json:"verified"`
-	}
 	InviteRequest struct {
 		Uses int   `json:"uses,omitempty"`
 		TTLs int64 `json:"ttl_s,omitempty"`
@@ -203,9 +197,10 @@ const (
 	ErrNotFound    = "not_found"    // no such user, contact or message
 	ErrNotAccepted = "not_accepted" // the contact has not accepted yet
 	ErrConflict    = "conflict"
-	ErrOffline     = "offline" // needs the rendezvous, which cannot be reached now
-	ErrRefused     = "refused" // the rendezvous refused; Text says why
-	ErrFull        = "full"    // disk or quota
+	ErrMismatch    = "mismatch" // somebody may be between us and the contact
+	ErrOffline     = "offline"  // needs the rendezvous, which cannot be reached now
+	ErrRefused     = "refused"  // the rendezvous refused; Text says why
+	ErrFull        = "full"     // disk or quota
 	ErrTimeout     = "timeout"
 	ErrStopping    = "stopping" // the node goes down; a Client says ErrNotRunning
 	ErrInternal    = "internal"

@@ -68,7 +68,7 @@ func sample(t testing.TB) (Head, []*wire.Past) {
 	bob, carol := chain(t, "bob"), chain(t, "carol")
 	for _, c := range []*wire.ContactState{
 		{Name: "bob", Display: "Bob", Relation: wire.Relation_ACCEPTED, Verified: true, SinceMs: 1_700_000_000_000, ChangedMs: 1_700_000_000_001, Chain: bob.Bytes()},
-		{Name: "carol", Relation: wire.Relation_BLOCKED, Note: "hello?", SinceMs: 1_700_000_000_000, ChangedMs: 1_700_000_000_002},
+		{Name: "carol", Relation: wire.Relation_BLOCKED, Note: "hello?", SinceMs: 1_700_000_000_000, ChangedMs: 1_700_000_000_002, Chain: carol.Bytes()},
 	} {
 		id := bob.Account()
 		if c.Name == "carol" {

@@ -33,8 +33,6 @@ const (
 	maxContacts     = 2 * protocol.MaxContacts // the blocked and the removed are not on the allow list
 	maxContactBytes = 64 << 20                 // of all contact records: they are in memory together
 	maxPeerID       = 128
-	maxMessages     = 1000 // of one past record
-
 )
 
 // Head is what a backup is of.
@@ -164,9 +162,6 @@ func checkContact(c *wire.ContactState) error {
 	if c.GetSinceMs() > maxMillis || c.GetChangedMs() > maxMillis {
 		return errors.New("a time after the year 9999")
 	}
-	if len(c.GetChain()) == 0 {
-		return nil // not looked up yet
-	}
 	chain, err := account.ParseChain(c.GetChain())
 	if err != nil {
 		return err
@@ -189,7 +184,7 @@ func checkPast(p *wire.Past) error {
 	if _, err := protocol.FromBytes[protocol.AccountID](p.GetWith()); err != nil {
 		return err
 	}
-	if n := len(p.GetMessages()); n == 0 || n > maxMessages {
+	if n := len(p.GetMessages()); n == 0 || n > engine.MaxPast {
 		return fmt.Errorf("%d messages at once", n)
 	}
 	for _, m := range p.GetMessages() {

@@ -6,8 +6,6 @@ import (
 	"io"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/parley-chat/parley/node/engine"
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/wire"
@@ -52,25 +50,17 @@ func (w *Writer) conversation(ctx context.Context, kv store.KV, e *engine.Engine
 	}
 }
 
-// contactBatch is what is put into one transaction of Fill, in bytes.
-const contactBatch = 128 << 10
-
 // Fill puts the contacts and the conversations into the store of a new device
 // of the account. It may be repeated.
 func (b *Backup) Fill(ctx context.Context, kv store.KV, e *engine.Engine, now time.Time) error {
-	for rest := b.Member.Contacts; len(rest) > 0; {
-		n, size := 0, 0
-		for ; n < len(rest) && size < contactBatch; n++ {
-			size += proto.Size(rest[n])
-		}
+	for batch := range engine.ContactBatches(b.Member.Contacts) {
 		err := kv.Update(ctx, func(tx store.Tx) error {
-			_, err := e.TakeContacts(tx, now, rest[:n])
+			_, err := e.TakeContacts(tx, now, batch)
 			return err
 		})
 		if err != nil {
 			return fmt.Errorf("restore contacts: %w", err)
 		}
-		rest = rest[n:]
 	}
 	for past, err := range b.History() {
 		if err != nil {

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"iter"
 	"slices"
 	"strings"
@@ -186,7 +187,60 @@ func benchSessions(b *testing.B, before func(*node)) {
 		b.StartTimer()
 	}
 	b.StopTimer()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "sessions/s")
 	if bad := bob.events(KindUndecryptable); len(bad) > 0 {
 		b.Errorf("%d could not be opened", len(bad))
 	}
+}
+
+// BenchmarkFanOut is a text of 200 bytes between accounts with several devices:
+// the work of all devices, with receipts and what one's own devices are told.
+// Author-B is the envelopes of the text itself, all-B those of everything.
+func BenchmarkFanOut(b *testing.B) {
+	for _, devices := range []int{1, 2, 5, protocol.MaxDevices} {
+		b.Run(fmt.Sprint(devices, "x", devices), func(b *testing.B) { benchFanOut(b, devices) })
+	}
+}
+
+func benchFanOut(b *testing.B, devices int) {
+	w, alices, bobs := crowd(b, devices, devices)
+	for _, n := range slices.Concat(alices, bobs) { // sessions between all of them
+		n.send([]*node{bobs[0], alices[0]}[slices.Index([]string{"alice", "bob"}, n.name)], "hello")
+		w.settle()
+	}
+	w.pass(time.Hour)
+	author, others := alices[0], slices.Concat(alices[1:], bobs)
+	text := strings.Repeat("x", 200)
+	var composing time.Duration
+	var envelopes, own, all int
+	for b.Loop() {
+		for _, n := range w.nodes {
+			n.sent = nil
+		}
+		begun := time.Now()
+		w.check(author.trySend(bobs[0], protocol.NewMsgID(), text))
+		composing += time.Since(begun)
+		for _, n := range others {
+			author.flush(n.device())
+		}
+		envelopes += len(author.sent)
+		own += bytesOf(author.sent)
+		w.now = w.now.Add(time.Second)
+		w.settle()
+		for _, n := range w.nodes {
+			all += bytesOf(n.sent)
+		}
+	}
+	per := func(n int) float64 { return float64(n) / float64(b.N) }
+	b.ReportMetric(float64(composing.Microseconds())/float64(b.N), "compose-µs")
+	b.ReportMetric(per(envelopes), "envelopes")
+	b.ReportMetric(per(own), "author-B")
+	b.ReportMetric(per(all), "all-B")
+}
+
+func bytesOf(list [][]byte) (n int) {
+	for _, b := range list {
+		n += len(b)
+	}
+	return n
 }

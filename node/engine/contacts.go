@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"time"
 	"unicode/utf8"
@@ -273,7 +274,7 @@ func (e *Engine) Remove(tx store.Tx, now time.Time, a protocol.AccountID) (Hint,
 
 // part ends writing to an account.
 func (w *work) part(id protocol.AccountID, p *peerRow, r Relation) error {
-	if err := w.relate(id, p, r, KindContact); err != nil {
+	if err := errors.Join(w.relate(id, p, r, KindContact), w.dropComparison(id, nil)); err != nil {
 		return err
 	}
 	for _, device := range p.devices {
@@ -315,17 +316,21 @@ func (w *work) purge(device protocol.DeviceID, d *deviceRow) error {
 	return nil
 }
 
-// SetVerified notes whether a person compared the safety number. It also settles
-// a recovery of the account.
+// SetVerified notes what a person found by comparing the safety number. That it
+// is the same settles a recovery of the account; that it is not does not: what
+// is held back after one stays so.
 func (e *Engine) SetVerified(tx store.Tx, now time.Time, a protocol.AccountID, verified bool) (Hint, error) {
 	return e.relation(tx, now, a, func(w *work, p *peerRow) error {
 		if p.relation == Stranger {
 			return ErrNotContact
 		}
-		if p.verified == verified && !p.held() {
+		switch {
+		case !verified:
+			return w.distrust(a, p)
+		case p.verified && !p.held():
 			return nil
 		}
-		return w.look(a, p, verified)
+		return w.look(a, p, true)
 	})
 }
 
@@ -348,6 +353,17 @@ func (w *work) look(a protocol.AccountID, p *peerRow, verified bool) error {
 	p.verified, p.looked = verified, p.recoveries
 	w.change(a, p)
 	w.wake(p)
+	return w.event(eventRow{kind: KindContact, account: a})
+}
+
+// distrust takes the mark of a verified contact away, unless it holds back what
+// is sent.
+func (w *work) distrust(a protocol.AccountID, p *peerRow) error {
+	if !p.verified || p.held() {
+		return nil
+	}
+	p.verified = false
+	w.change(a, p)
 	return w.event(eventRow{kind: KindContact, account: a})
 }
 

@@ -3,9 +3,12 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"time"
 	"unicode/utf8"
+
+	"google.golang.org/protobuf/proto"
 
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/account"
@@ -105,6 +108,26 @@ func (w *work) takeContact(c *wire.ContactState) error {
 	}
 	p.changedAt = changed
 	return w.adopt(a, p, c, relation)
+}
+
+// contactBatch is what TakeContacts takes in one transaction, in bytes.
+const contactBatch = 128 << 10
+
+// ContactBatches cuts a list of contacts into what TakeContacts takes in one
+// transaction.
+func ContactBatches(list []*wire.ContactState) iter.Seq[[]*wire.ContactState] {
+	return func(yield func([]*wire.ContactState) bool) {
+		for len(list) > 0 {
+			n, size := 0, 0
+			for ; n < len(list) && size < contactBatch; n++ {
+				size += proto.Size(list[n])
+			}
+			if !yield(list[:n]) {
+				return
+			}
+			list = list[n:]
+		}
+	}
 }
 
 // checkContact reads a contact state and holds it against what is known. The

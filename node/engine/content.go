@@ -46,6 +46,13 @@ func (w *work) receiveContent(in *incoming) error {
 		if err := w.impliedAccept(in); err != nil {
 			return err
 		}
+	case *wire.Content_Compare:
+		if err := w.impliedAccept(in); err != nil {
+			return err
+		}
+		if err := w.receiveCompare(in, body.Compare); err != nil {
+			return err
+		}
 	case *wire.Content_Receipt:
 		return w.receivedReceipt(in.from, in.d, body.Receipt)
 	case *wire.Content_Repair: // the session it came on was opened with reset: see receiveFirst

@@ -95,15 +95,12 @@ func (e *Engine) Revoke(tx store.Tx, now time.Time, device protocol.DeviceID, re
 }
 
 // Leave revokes this very device. The account key stays: its new one could not
-// be given to the others. Upload the chain, then Retire. ErrLastDevice where no
-// other device would be left: see CloseAccount.
+// be given to the others. Upload the chain, then Retire. If it was the last, the
+// account has no device until it is recovered or restored.
 func (e *Engine) Leave(tx store.Tx, now time.Time, reason account.Reason) ([]byte, error) {
 	c, aik, err := e.signingKey(tx)
 	if err != nil {
 		return nil, err
-	}
-	if len(c.Devices(time.Time{})) < 2 {
-		return nil, ErrLastDevice
 	}
 	next, err := c.RevokeDevice(now, aik, e.id.Device, reason, now)
 	if err != nil {

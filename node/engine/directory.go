@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -180,16 +181,15 @@ const longestLookup = 10 * time.Minute
 // change was hinted at meanwhile it is asked again, and nothing is sent till
 // then.
 func (w *work) confirmed(id protocol.AccountID, p *peerRow, asked time.Time) {
-	p.checked = w.now
-	if !p.changed {
-		return
-	}
-	if waits(fromMillis(millis(asked)), p.hintedAt, longestLookup) {
+	if p.changed && waits(fromMillis(millis(asked)), p.hintedAt, longestLookup) {
 		w.hint.Refresh = addOnce(w.hint.Refresh, id)
 		return
 	}
-	p.changed = false
-	w.wake(p)
+	p.checked = w.now
+	if p.changed {
+		p.changed = false
+		w.wake(p)
+	}
 }
 
 // wake looks again at what waits for an account that may be reached again.
@@ -244,6 +244,7 @@ func (w *work) learnDevices(p *peerRow, a answer) error {
 	if err := w.learnRecoveries(p, a.chain, first); err != nil {
 		return err
 	}
+	var fresh []protocol.DeviceID
 	p.devices = make([]peerDevice, len(a.devices))
 	for i, cert := range a.devices {
 		device := cert.DeviceID()
@@ -262,7 +263,8 @@ func (w *work) learnDevices(p *peerRow, a answer) error {
 				return err
 			}
 		}
-		if len(old) > 0 && p.relation == Accepted {
+		fresh = append(fresh, device)
+		if !first && p.relation == Accepted {
 			if err := w.notice(NoticeDeviceAdded, id, fmt.Sprintf("%s has a new device, %q", p.name, cert.Name)); err != nil {
 				return err
 			}
@@ -275,7 +277,19 @@ func (w *work) learnDevices(p *peerRow, a answer) error {
 			}
 		}
 	}
-	return nil
+	for _, device := range fresh {
+		if err := w.postUnsent(id, p, device); err != nil {
+			return err
+		}
+	}
+	if len(old) == 0 || len(a.chain.Devices(time.Time{})) > 0 || p.relation != Accepted {
+		return nil
+	}
+	text := fmt.Sprintf("%s has no device any more: nobody reads what is sent there until they bring their account back", p.name)
+	if a.chain.Closed() {
+		text = fmt.Sprintf("%s has closed their account: nobody reads what is sent there", p.name)
+	}
+	return w.notice(NoticeNoDevice, id, text)
 }
 
 func headOf(chain *account.Chain) (head [16]byte) {
@@ -320,7 +334,7 @@ func (w *work) revoked(p *peerRow, id protocol.AccountID, device protocol.Device
 		return err
 	}
 	d.revoked = true
-	if err := w.stopSharing(device); err != nil {
+	if err := errors.Join(w.stopSharing(device), w.dropComparison(id, &device)); err != nil {
 		return err
 	}
 	for _, s := range slices.Clone(d.sessions) {
@@ -331,7 +345,7 @@ func (w *work) revoked(p *peerRow, id protocol.AccountID, device protocol.Device
 	if err := w.purge(device, d); err != nil {
 		return err
 	}
-	if p.relation != Accepted {
+	if p.relation != Accepted || len(p.devices) == 0 {
 		return nil
 	}
 	return w.notice(NoticeDeviceRevoked, id, fmt.Sprintf("a device of %s was revoked: %s", p.name, short(device)))

@@ -29,13 +29,12 @@ var (
 	ErrNotFound   = errors.New("not found")
 	ErrNewer      = errors.New("the store was made by a newer version of parley: update")
 	ErrOlder      = errors.New("the store was made by a version of parley that was never released, and cannot be read")
-	ErrRevoked    = errors.New("this device was revoked: its keys are destroyed, its history stays; to use the account here, add this machine as a new device in another directory")
+	ErrRevoked    = errors.New("this device was revoked: its keys are destroyed, its history stays")
 
-	ErrNoAccountKey   = errors.New("the account's key was replaced and has not come to this device: link it again from another device")
+	ErrNoAccountKey   = errors.New("the key of your account was replaced on another device, and has not come to this one yet")
 	ErrSwapping       = errors.New("this device is being replaced by a new one")
-	ErrTooManyDevices = fmt.Errorf("the account has %d devices already: revoke one", protocol.MaxDevices)
+	ErrTooManyDevices = fmt.Errorf("the account has %d devices already", protocol.MaxDevices)
 	ErrThisDevice     = errors.New("that is this device")
-	ErrLastDevice     = errors.New("that is the only device of the account")
 	ErrBadMembership  = errors.New("the membership does not fit this device")
 	ErrBadRequest     = errors.New("not a device request")
 	ErrBadDeviceName  = fmt.Errorf("names of devices are at most %d bytes, without control characters", protocol.MaxDisplay)
@@ -44,6 +43,7 @@ var (
 	ErrNotAccepted    = errors.New("the contact has not accepted yet")
 	ErrBlocked        = errors.New("the contact is blocked")
 	ErrRecovered      = errors.New("the contact's account was recovered: verify them again, or accept the change")
+	ErrNoComparison   = errors.New("there are no emoji to compare with this contact now")
 	ErrSelf           = errors.New("that is this account")
 	ErrTooMany        = errors.New("too many contacts")
 	ErrTooLong        = errors.New("text too long")
@@ -51,7 +51,7 @@ var (
 	ErrBadName        = errors.New("names are 3 to 32 characters of a-z, 0-9 and _")
 	ErrConflict       = errors.New("the message id was used for something else")
 	ErrQueueFull      = errors.New("too many messages are waiting for this contact")
-	ErrNoDevice       = errors.New("the contact has no valid device")
+	ErrNoDevice       = errors.New("the contact has no device now: nobody would read it")
 	ErrStaleDirectory = errors.New("the contact's keys were not confirmed for too long")
 
 	// Errors of directory answers. Each is an alarm: the rendezvous, or
@@ -83,11 +83,13 @@ type Engine struct {
 	limits limits
 	rsas   rsaCache
 
-	// stopped: the device is being replaced, or is revoked. Nothing is sealed
+	// stopped: the device is to be replaced, or is revoked. Nothing is sealed
 	// with its sessions any more, and nothing is handed out to be sent.
 	stopped atomic.Bool
 	// ended: it is revoked. Its keys are gone.
 	ended atomic.Bool
+	// moved: a session was stored since the last hello was made.
+	moved atomic.Bool
 	// swapping: Reborn has begun; until it has ended the rows do not fit together.
 	swapping atomic.Bool
 }
@@ -108,7 +110,11 @@ func Load(tx store.Tx) (*Engine, error) {
 		return nil, err
 	}
 	begun, err := get(tx, keySwap())
-	e.stopped.Store(pending != nil)
+	if err != nil {
+		return nil, err
+	}
+	start, _, err := load[startRow](tx, store.Key(tableStarts))
+	e.stopped.Store(pending != nil || start.refused)
 	e.swapping.Store(begun != nil)
 	return e, err
 }

@@ -212,7 +212,7 @@ func TestRowsRoundTrip(t *testing.T) {
 				sessions: []knownSession{{session.Info{ID: protocol.SessionID(msg), Gen: n, Confirmed: yes, Initiator: !yes, Reset: yes, Created: at}, at, at}}, renewing: yes},
 			"history": &historyRow{id: msg, mine: yes, late: !yes, state: StateHole, via: Relayed, device: id, number: n, copies: 9,
 				sent: at, recorded: at, problem: text, steps: []Step{{at, "queued", text}, {at, "read", ""}}, text: text},
-			"item": &itemRow{account: id, id: msg, number: n, seq: n, position: n, kind: wire.MailKind_REQUEST, receipt: yes, accountKey: !yes,
+			"item": &itemRow{account: id, id: msg, number: n, seq: n, position: n, kind: wire.MailKind_REQUEST, receipt: yes, accountKey: !yes, compare: yes,
 				since: at, stored: at, envelope: id, content: []byte(text), sealed: []byte(text)},
 			"event":    &eventRow{time: at, kind: KindNotice, account: id, position: n, cause: text, text: text},
 			"index":    &indexRow{account: id, position: n, number: n},
@@ -229,7 +229,7 @@ func TestRowsRoundTrip(t *testing.T) {
 				notBefore: at, liveAt: at, signedUsed: yes, fallbacks: 5, rsaWanted: yes, rsaRotateAt: at, rsaLive: id, conflictAt: at},
 			"account key": &accountKeyRow{private: id[:], mine: yes, created: at, replaced: at},
 			"RSA":         &rsaRow{private: []byte(text), created: at, keepUntil: at},
-			"start":       &startRow{ctr: n, start: [16]byte(msg), welcomed: yes},
+			"start":       &startRow{ctr: n, start: [16]byte(msg), welcomed: yes, refused: yes},
 			"swap":        &swapRow{device: id, number: n},
 			"reborn":      &rebornRow{newcomer: newcomer, chain: []byte(text)},
 		}

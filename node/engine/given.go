@@ -55,6 +55,9 @@ func (e *Engine) GiveBundle(tx store.Tx, now time.Time, to protocol.DeviceID, no
 	if err != nil {
 		return nil, err
 	}
+	if e.stopped.Load() {
+		return nil, protocol.Refuse(protocol.Unavailable, "this device is being replaced")
+	}
 	if err := w.mayAsk(to); err != nil {
 		return nil, err
 	}

@@ -31,6 +31,20 @@ func (e *Engine) Heads(tx store.Tx) (heads []Head, digest [32]byte, err error) {
 	return heads, digest, err
 }
 
+// ChainReturned notes that the rendezvous had lost statements of this account, and
+// has them again from here.
+func (e *Engine) ChainReturned(tx store.Tx, now time.Time) (Hint, error) {
+	w, err := e.begin(tx, now)
+	if err != nil {
+		return Hint{}, err
+	}
+	text := "the rendezvous had lost the newest changes of your account, as after a restored backup; this device gave them back"
+	if err := w.notice(NoticeChainReturned, e.id.Account, text); err != nil {
+		return Hint{}, err
+	}
+	return w.end()
+}
+
 // Behind compares the rendezvous's heads with those known here. Accounts that
 // differ count as changed: nothing is sent to them until they were looked up
 // again. Heads of accounts that Heads does not return are ignored.

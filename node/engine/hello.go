@@ -2,14 +2,15 @@ package engine
 
 import (
 	"crypto/rand"
+	"errors"
 
 	"github.com/parley-chat/parley/protocol/proof"
 	"github.com/parley-chat/parley/store"
 )
 
-// Hello is what the rendezvous is told at connecting, so that a copy of the
-// store, or one that was set back, shows: the counter grows with every welcome,
-// and the start is random.
+// Hello is what the rendezvous is told at connecting and while sessions are in
+// use, so that a copy of the store, or one that was set back, shows: the counter
+// grows with every welcome, and the start is random.
 type Hello struct {
 	StoreID [16]byte
 	Ctr     uint64
@@ -22,13 +23,14 @@ type startRow struct {
 	ctr      uint64
 	start    [16]byte
 	welcomed bool
+	refused  bool // as a copy, or as one that was set back
 }
 
 func (r *startRow) encode() []byte {
 	e := newRow(25)
 	e.u64(r.ctr)
 	e.raw(r.start[:])
-	e.bool(r.welcomed)
+	e.bool(r.welcomed, r.refused)
 	return e.b
 }
 
@@ -36,19 +38,28 @@ func (r *startRow) decode(b []byte) error {
 	d := readRow(b)
 	r.ctr = d.u64()
 	d.fixed(r.start[:])
-	d.bool(&r.welcomed)
+	d.bool(&r.welcomed, &r.refused)
 	return d.end("start")
 }
+
+// ErrTurnedAway: the rendezvous took this store for a copy, or for one that was
+// set back. It has to become a new device.
+var ErrTurnedAway = errors.New("the rendezvous took this store for a copy, or for one that was set back")
 
 // Hello returns what to tell the rendezvous. It is the same until Welcomed, so
 // that it can be told again after an answer was lost. Call it when the
 // connection is there, and let the transaction commit before it is sent.
+// ErrTurnedAway after TurnedAway.
 func (e *Engine) Hello(tx store.Tx, rendezvousPeer []byte) (Hello, error) {
 	r, ok, err := load[startRow](tx, store.Key(tableStarts))
 	if err != nil {
 		return Hello{}, err
 	}
+	if r.refused {
+		return Hello{}, ErrTurnedAway
+	}
 	if !ok || r.welcomed {
+		e.moved.Store(false)
 		r.ctr++
 		r.welcomed = false
 		rand.Read(r.start[:])
@@ -61,6 +72,10 @@ func (e *Engine) Hello(tx store.Tx, rendezvousPeer []byte) (Hello, error) {
 	return Hello{StoreID: said.StoreID, Ctr: said.Counter, Start: said.Start, Sig: sig}, err
 }
 
+// HelloDue tells whether sessions moved on since the last hello was made: a
+// state of the store from before must not be taken for this one.
+func (e *Engine) HelloDue() bool { return e.moved.Load() }
+
 // Welcomed notes that the rendezvous took h. The next Hello is another.
 func (e *Engine) Welcomed(tx store.Tx, h Hello) error {
 	r, ok, err := load[startRow](tx, store.Key(tableStarts))
@@ -68,5 +83,18 @@ func (e *Engine) Welcomed(tx store.Tx, h Hello) error {
 		return err
 	}
 	r.welcomed = true
+	return tx.Set(store.Key(tableStarts), r.encode())
+}
+
+// TurnedAway notes that the rendezvous took the store for a copy, or for one
+// that was set back. From here on nothing is sealed or handed out, also after a
+// restart, until another device took the place of this one.
+func (e *Engine) TurnedAway(tx store.Tx) error {
+	r, ok, err := load[startRow](tx, store.Key(tableStarts))
+	if err != nil || !ok {
+		return err
+	}
+	e.stopped.Store(true)
+	r.refused = true
 	return tx.Set(store.Key(tableStarts), r.encode())
 }

@@ -2,7 +2,9 @@ package engine
 
 import (
 	"encoding/binary"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/store"
@@ -62,5 +64,68 @@ func TestOTK13_ACopyIsTold(t *testing.T) {
 		if codes[i] != want {
 			t.Errorf("start %d: %v, want %v", i, codes[i], want)
 		}
+	}
+}
+
+// A state of the store from before sessions moved on is turned away, also when
+// the device has not connected anew since.
+func TestOTK15_HelloIsDueAfterUse(t *testing.T) {
+	w, a, b := pair(t)
+	w.settle()
+	a.restart()
+	if a.e.HelloDue() {
+		t.Error("due without use")
+	}
+	old := a.copyStore()
+	a.send(b, "used")
+	if !a.e.HelloDue() {
+		t.Fatal("not due after use")
+	}
+	var h Hello
+	a.do(func(tx store.Tx) (_ Hint, err error) {
+		h, err = a.e.Hello(tx, []byte{1})
+		return Hint{}, err
+	})
+	if w.home.welcome(a.device(), h) != protocol.OK || a.e.HelloDue() {
+		t.Error("not welcome, or still due")
+	}
+	a.welcomed(h)
+	if code := a.setBack(old); code != protocol.StoreRolledBack {
+		t.Errorf("the old state is told %v", code)
+	}
+}
+
+// From the refusal on nothing is sealed, handed out or given, also after a
+// restart, and no other hello is said: what was refused is refused for good.
+func TestOTK15_TurnedAwayIsSilent(t *testing.T) {
+	w, a, b := pair(t)
+	a.away, a.offline = true, true
+	a.send(b, "sealed before")
+	a.do(func(tx store.Tx) (Hint, error) { return Hint{}, a.e.TurnedAway(tx) })
+	for range 2 {
+		sealed := len(a.rows(tableOut))
+		a.send(b, "written meanwhile")
+		if len(a.rows(tableOut)) != sealed {
+			t.Error("sealed")
+		}
+		if got := a.queue(b); len(got) != 0 {
+			t.Errorf("%d envelopes are handed out", len(got))
+		}
+		if _, err := a.give(b.device(), 1); protocol.CodeOf(err) != protocol.Unavailable {
+			t.Errorf("a prekey is given: %v", err)
+		}
+		a.view(func(tx store.Tx) error {
+			if _, err := a.e.Hello(tx, []byte{1}); err != ErrTurnedAway {
+				t.Errorf("another hello: %v", err)
+			}
+			return nil
+		})
+		a.reload()
+	}
+	a.away, a.offline = false, false
+	a.rebirth(never)
+	w.pass(time.Minute)
+	if got := texts(b.history(a)); !slices.Equal(got, []string{"sealed before", "written meanwhile", "written meanwhile"}) {
+		t.Errorf("%q", got)
 	}
 }

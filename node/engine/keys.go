@@ -48,6 +48,7 @@ const (
 	tablePassed   byte = 'j' // own device -> receiptRow: states and reads it is to be told
 	tableEarly    byte = 'i' // message -> earlyRow: a state that came before it
 	tableShare    byte = 'f' // own device -> shareRow
+	tableCompare  byte = 'E' // account -> comparisonRow
 
 	tableTimer   byte = 't' // time in milliseconds, kind of timer, id -> nothing
 	tableEvent   byte = 'v' // number -> eventRow

@@ -130,6 +130,37 @@ func TestKLC09_RevokedDeviceStops(t *testing.T) {
 	})
 }
 
+// What a device sent before it was revoked, and comes after, is dropped: nobody
+// is told of a message that cannot be opened, and no session is repaired.
+func TestKLC09_MailOfARevokedDevice(t *testing.T) {
+	w, a, b := crowd(t, 2, 1)
+	gone := a[1]
+	gone.send(b[0], "begins a session")
+	w.settle()
+	gone.away, gone.offline = true, true
+	gone.send(b[0], "on its way")
+	queue := gone.queue(b[0])
+	if len(queue) == 0 {
+		t.Fatal("the test does not test: nothing is on its way")
+	}
+	chain, err := w.chain("alice").RevokeDevice(w.now, a[0].aik(), gone.device(), account.Lost, w.now)
+	w.check(err)
+	w.publish("alice", chain)
+	w.settle()
+	for via, from := range map[Path]protocol.DeviceID{Direct: gone.device(), Mailbox: {}} {
+		if code := b[0].receive(queue[0].Envelope, from, via); code != protocol.NotContact {
+			t.Errorf("by %v: %v", via, code)
+		}
+	}
+	w.pass(time.Minute)
+	if bad := b[0].events(KindUndecryptable); len(bad) != 0 {
+		t.Errorf("%d events, first %+v", len(bad), bad[0])
+	}
+	if b[0].sentTo(gone.device()) != 0 || b[0].session(gone) != (protocol.SessionID{}) {
+		t.Error("a session is opened with the revoked device")
+	}
+}
+
 // A message that no device has, when all it was meant for are revoked, goes to
 // the devices there are now, in order.
 func TestKLC09_QueuedGoesToTheNewDevices(t *testing.T) {
@@ -172,9 +203,10 @@ func (w *world) recovered(of *node) (*account.Chain, *node) {
 	m, err := of.membership()
 	w.check(err)
 	newcomer := w.newcomer("recovered")
-	chain, aik, err := RecoverAccount(w.now, w.chain(of.name), *m.RK, newcomer.Request())
+	got, err := RecoverAccount(w.now, w.chain(of.name), *m.RK, newcomer.Request())
 	w.check(err)
-	m.Chain, m.AIK, m.Contacts = chain.Bytes(), aik, nil
+	chain := got.Chain
+	m.Chain, m.AIK, m.RK, m.Contacts = chain.Bytes(), got.AIK, &got.RK, nil
 	n := &node{w: w, name: of.name, kv: memory.New()}
 	w.check(n.kv.Update(context.Background(), func(tx store.Tx) error { return InitMember(tx, w.now, newcomer, m) }))
 	w.home.devices[newcomer.Request().Device(chain.Account())] = newShelf()

@@ -14,7 +14,9 @@ import (
 )
 
 // The ledger says what happened to this device's keys. An entry is written in
-// the transaction that does it; none is ever changed or removed.
+// the transaction that does it; none is ever changed or removed. It grows by
+// 1 KB for each session that others open and 50 KB a year besides: 100 sessions
+// a day make 37 MB a year, so nothing is ever cut, and a cut always shows.
 
 // ledgerRow is one entry, encoded, and its hash. The head row, whose key has no
 // number, holds the newest once more.

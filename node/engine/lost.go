@@ -1,5 +1,12 @@
 package engine
 
+import (
+	"slices"
+
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/store"
+)
+
 // giveUp gives up a content for a device that is not written to any more. A
 // message that no device of a contact has, because all it was meant for were
 // revoked, goes to those that the contact has now, unless the account was
@@ -30,4 +37,59 @@ func (w *work) giveUp(p *peerRow, d *deviceRow, key []byte, r itemRow) error {
 		return err
 	}
 	return w.put(keyHistory(r.account, r.position), &h)
+}
+
+// postUnsent queues for a new device of a contact what was written since the
+// directory last confirmed which devices the contact has, and has left for none
+// yet: its author did not choose to leave the device out. What was written
+// before a recovery of the account is not for its new devices.
+func (w *work) postUnsent(a protocol.AccountID, p *peerRow, device protocol.DeviceID) error {
+	if p.relation != Accepted || p.queued == 0 {
+		return nil
+	}
+	unsent, err := w.unsent(a, p)
+	if err != nil {
+		return err
+	}
+	for _, position := range slices.Backward(unsent) {
+		h, ok, err := loadHistory(w.tx, a, position)
+		if err != nil || !ok {
+			return err
+		}
+		queued, err := get(w.tx, keyItem(tableWaiting, device, h.number))
+		if err != nil {
+			return err
+		}
+		if queued != nil { // by giveUp
+			continue
+		}
+		h.copies++
+		if err := w.postText([]protocol.DeviceID{device}, itemRow{account: a, position: position, since: h.recorded}, &h); err != nil {
+			return err
+		}
+		if err := w.put(keyHistory(a, position), &h); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unsent returns where the texts are that postUnsent is about, the newest first.
+func (w *work) unsent(a protocol.AccountID, p *peerRow) (list []uint64, err error) {
+	for pair, err := range w.tx.ScanDown(keyHistory(a, 0), store.PrefixEnd(store.Key(tableHistory, a[:]))) {
+		if err != nil {
+			return nil, err
+		}
+		h, err := decodeRow[historyRow](pair.Value)
+		if err != nil {
+			return nil, err
+		}
+		if len(list) == batchRows || !h.recorded.After(p.checked) || !h.recorded.After(p.recoveredAt) {
+			break
+		}
+		if h.mine && h.number > 0 && h.state == StateQueued {
+			list = append(list, keyNumber(pair.Key))
+		}
+	}
+	return list, nil
 }

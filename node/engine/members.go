@@ -222,7 +222,7 @@ func (e *Engine) Membership(tx store.Tx) (Membership, error) {
 		return Membership{}, err
 	}
 	err = eachPeer(tx, func(a protocol.AccountID, p *peerRow) error {
-		if p.relation == Stranger || p.relation == Self {
+		if !p.tellable() {
 			return nil
 		}
 		c, err := w.contactState(a, p)
@@ -233,8 +233,12 @@ func (e *Engine) Membership(tx store.Tx) (Membership, error) {
 }
 
 // CertifyDevice returns the longer chain of an account that has one device
-// more; ErrTooManyDevices if it has as many as may be.
+// more, or the same if it has that device; ErrTooManyDevices if it has as many
+// as may be.
 func CertifyDevice(now time.Time, c *account.Chain, aik key.AccountPrivate, r DeviceRequest) (*account.Chain, error) {
+	if _, ok := c.Device(r.Device(c.Account())); ok {
+		return c, nil
+	}
 	if len(c.Devices(time.Time{})) >= protocol.MaxDevices {
 		return nil, ErrTooManyDevices
 	}
@@ -245,22 +249,35 @@ func CertifyDevice(now time.Time, c *account.Chain, aik key.AccountPrivate, r De
 	return c.AddDevice(now, aik, cert)
 }
 
+// Recovered is an account that was taken over with its recovery key.
+type Recovered struct {
+	key.Redacted
+
+	Chain *account.Chain
+	AIK   key.AccountPrivate  // the new one
+	RK    key.RecoveryPrivate // the new one: the old one has served, and may have been seen
+}
+
 // RecoverAccount takes an account over with its recovery key: it gets a new
-// account key, all its devices are revoked as lost, and r becomes the one it
-// has.
-func RecoverAccount(now time.Time, c *account.Chain, rk key.RecoveryPrivate, r DeviceRequest) (*account.Chain, key.AccountPrivate, error) {
-	aik := key.NewAccount()
-	next, err := c.RecoverAIK(now, rk, aik)
+// account key and a new recovery key, all its other devices are revoked as lost,
+// and r becomes the one it has.
+func RecoverAccount(now time.Time, c *account.Chain, rk key.RecoveryPrivate, r DeviceRequest) (got Recovered, err error) {
+	got.AIK, got.RK = key.NewAccount(), key.NewRecovery()
+	next, err := c.RecoverAIK(now, rk, got.AIK)
 	if err != nil {
-		return nil, key.AccountPrivate{}, err
+		return got, err
+	}
+	if next, err = next.RotateRK(now, rk, got.RK); err != nil {
+		return got, err
 	}
 	for _, cert := range c.Devices(time.Time{}) {
-		if next, err = next.RevokeDevice(now, aik, cert.DeviceID(), account.Lost, now); err != nil {
-			return nil, key.AccountPrivate{}, err
+		if cert.DeviceID() == r.Device(c.Account()) {
+			continue
+		}
+		if next, err = next.RevokeDevice(now, got.AIK, cert.DeviceID(), account.Lost, now); err != nil {
+			return got, err
 		}
 	}
-	if next, err = CertifyDevice(now, next, aik, r); err != nil {
-		return nil, key.AccountPrivate{}, err
-	}
-	return next, aik, nil
+	got.Chain, err = CertifyDevice(now, next, got.AIK, r)
+	return got, err
 }

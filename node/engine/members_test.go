@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"testing"
 	"time"
 
@@ -303,177 +302,6 @@ func TestRenewAnExpiredDevice(t *testing.T) {
 	}
 }
 
-// The account key goes with the device that knew it; the new one reaches the
-// devices that stay, and is in no row that is not shredded.
-func TestKLC09_RevokeRotatesTheAccountKey(t *testing.T) {
-	w, a, a2, a3 := threeDevices(t)
-	old := a.aik()
-	chain, err := a.change(func(tx store.Tx) ([]byte, error) {
-		return a.e.Revoke(tx, w.now, a2.device(), account.Lost)
-	})
-	w.check(err)
-	if a.aik().Public() != old.Public() {
-		t.Error("a key that no chain names is in force")
-	}
-	if code := a.upload(chain); code != protocol.OK {
-		t.Fatal(code)
-	}
-	w.check(a.setOwnChain(chain))
-	if a.aik().Public() == old.Public() || !a.chain().Revoked(a2.device()) || notices(a, NoticeDeviceRevoked) != 1 {
-		t.Error("the device is not revoked with its key")
-	}
-	if n := len(a.rows(tableWaiting)); n != 1 {
-		t.Errorf("%d contents for the device that stays", n)
-	}
-	seed := a.aik().Bytes()
-	for table := range 256 {
-		for _, row := range a.rows(byte(table)) {
-			if bytes.Contains(row.Value, seed) && !strings.ContainsRune("IARSOs", rune(table)) {
-				t.Errorf("the account key is in table %c", table)
-			}
-		}
-	}
-	a.view(func(tx store.Tx) error {
-		wk, err := a.e.begin(tx, w.now)
-		if err != nil {
-			return err
-		}
-		item, err := decodeRow[itemRow](a.rows(tableWaiting)[0].Value)
-		if err != nil {
-			return err
-		}
-		plain, err := wk.plain(item, nil)
-		if !bytes.Contains(plain, seed) {
-			t.Error("what is sealed does not hold the key")
-		}
-		return err
-	})
-	if err := a3.setOwnChain(chain); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := a3.change(func(tx store.Tx) ([]byte, error) { return a3.e.Renew(tx, w.now) }); err != nil {
-		t.Errorf("nothing to renew: %v", err)
-	}
-	if _, err := a3.membership(); !errors.Is(err, ErrNoAccountKey) {
-		t.Errorf("without the key: %v", err)
-	}
-	a3.do(func(tx store.Tx) (Hint, error) {
-		wk, err := a3.e.begin(tx, w.now)
-		return Hint{}, errors.Join(err, wk.takeAccountKey(seed), wk.takeAccountKey(seed), wk.takeAccountKey(nil))
-	})
-	if _, err := a3.membership(); err != nil {
-		t.Errorf("with the key: %v", err)
-	}
-	if n := len(a.rows(tableAccountKey)); n != 3 { // old, new, recovery
-		t.Errorf("%d account keys", n)
-	}
-	w.nodes = []*node{a}
-	w.pass(32 * 24 * time.Hour)
-	if n := len(a.rows(tableAccountKey)); n != 2 {
-		t.Errorf("%d account keys after a month", n)
-	}
-}
-
-func TestRevokeRefuses(t *testing.T) {
-	w := newWorld(t)
-	a, b := w.add("alice"), w.add("bob")
-	for _, c := range []struct {
-		device protocol.DeviceID
-		want   error
-	}{{a.device(), ErrThisDevice}, {b.device(), ErrNotFound}} {
-		_, err := a.change(func(tx store.Tx) ([]byte, error) { return a.e.Revoke(tx, w.now, c.device, account.Lost) })
-		if !errors.Is(err, c.want) {
-			t.Errorf("%v", err)
-		}
-	}
-	if _, err := a.change(func(tx store.Tx) ([]byte, error) { return a.e.Leave(tx, w.now, account.Retired) }); !errors.Is(err, ErrLastDevice) {
-		t.Errorf("%v", err)
-	}
-}
-
-// A crash after every step of a revocation: doing it again ends with the device
-// revoked, and with the key in force here.
-func TestRevokeSurvivesCrashes(t *testing.T) {
-	for crash := range 4 {
-		w, a, a2, _ := threeDevices(t)
-		revoke := func() []byte {
-			chain, err := a.change(func(tx store.Tx) ([]byte, error) { return a.e.Revoke(tx, w.now, a2.device(), account.Lost) })
-			w.check(err)
-			return chain
-		}
-		steps := 0
-		for !a.chain().Revoked(a2.device()) {
-			if c := w.home.names["alice"].chain; len(c) > len(a.chain().Bytes()) { // as after Changed
-				w.check(a.setOwnChain(c))
-				continue
-			}
-			chain := revoke()
-			if steps++; steps == crash {
-				a.load()
-				continue
-			}
-			if code := a.upload(chain); code != protocol.OK {
-				t.Fatal(code)
-			}
-			if steps++; steps == crash {
-				a.load()
-				continue
-			}
-			w.check(a.setOwnChain(chain))
-			if steps++; steps == crash {
-				a.load()
-			}
-		}
-		if _, err := a.membership(); err != nil {
-			t.Errorf("crash %d: %v", crash, err)
-		}
-		if n := len(a.rows(tableAccountKey)); n != 3 {
-			t.Errorf("crash %d: %d account keys", crash, n)
-		}
-		if n := len(a.rows(tableWaiting)); n != 1 {
-			t.Errorf("crash %d: %d contents wait", crash, n)
-		}
-	}
-}
-
-func TestARevokedDeviceEnds(t *testing.T) {
-	w, a, a2, _ := threeDevices(t)
-	b := w.add("bob")
-	w.publish("alice", a.chain())
-	w.befriend(a2, b)
-	a2.send(b, "before")
-	w.settle()
-	chain, err := a.change(func(tx store.Tx) ([]byte, error) { return a.e.Revoke(tx, w.now, a2.device(), account.Lost) })
-	w.check(err)
-	a2.hint = Hint{}
-	w.check(a2.setOwnChain(chain))
-	if !a2.hint.Revoked || notices(a2, NoticeRevoked) != 1 {
-		t.Error("the device is not told")
-	}
-	if _, err := a2.change(func(tx store.Tx) ([]byte, error) { _, err := Load(tx); return nil, err }); !errors.Is(err, ErrRevoked) {
-		t.Errorf("it starts again: %v", err)
-	}
-	for more := true; more; {
-		a2.do(func(tx store.Tx) (h Hint, err error) {
-			more, err = Retire(tx, w.now)
-			return h, err
-		})
-	}
-	for _, table := range []byte{tableSession, tableOneTime, tableSigned, tableStock, tableReplay, tableAccountKey, tableRSA} {
-		if n := len(a2.rows(table)); n != 0 {
-			t.Errorf("%d rows in table %c", n, table)
-		}
-	}
-	if got := texts(a2.history(b)); len(got) != 1 || got[0] != "before" {
-		t.Errorf("history %q", got)
-	}
-	for _, row := range a2.rows(tableIdentity) {
-		if bytes.Contains(row.Value, a2.e.id.DSK.Bytes()) {
-			t.Error("a key is left")
-		}
-	}
-}
-
 func TestOwnChainRefuses(t *testing.T) {
 	w, a, _, a3 := threeDevices(t)
 	b := w.add("bob")
@@ -499,11 +327,12 @@ func TestOwnChainRefuses(t *testing.T) {
 func TestRecoverAccount(t *testing.T) {
 	w, a, a2, _ := threeDevices(t)
 	rk, n := a.recovery(), w.newcomer("recovered")
-	chain, aik, err := RecoverAccount(w.now, a.chain(), rk, n.Request())
+	got, err := RecoverAccount(w.now, a.chain(), rk, n.Request())
 	w.check(err)
+	chain := got.Chain
 	kv := memory.New()
 	w.check(kv.Update(t.Context(), func(tx store.Tx) error {
-		return InitMember(tx, w.now, n, Membership{Name: "alice", Chain: chain.Bytes(), AIK: aik})
+		return InitMember(tx, w.now, n, Membership{Name: "alice", Chain: chain.Bytes(), AIK: got.AIK, RK: &got.RK})
 	}))
 	if got := chain.Devices(w.now); len(got) != 1 || got[0].Name != "recovered" || chain.Account() != a.account() {
 		t.Errorf("devices %+v", got)
@@ -512,8 +341,11 @@ func TestRecoverAccount(t *testing.T) {
 	if !a2.hint.Revoked {
 		t.Error("an old device goes on")
 	}
-	if _, _, err := RecoverAccount(w.now, a.chain(), key.NewRecovery(), n.Request()); err == nil {
+	if _, err := RecoverAccount(w.now, a.chain(), key.NewRecovery(), n.Request()); err == nil {
 		t.Error("any recovery key will do")
+	}
+	if _, err := RecoverAccount(w.now, chain, rk, w.newcomer("thief").Request()); err == nil {
+		t.Error("a recovery key serves twice")
 	}
 }
 
@@ -523,35 +355,42 @@ func TestConfirmRecovery(t *testing.T) {
 	if len(a.recovery().Bytes()) != 32 {
 		t.Fatal("no recovery key")
 	}
-	a.do(func(tx store.Tx) (Hint, error) { return Hint{}, a.e.ConfirmRecovery(tx) })
-	if a.recovery().Bytes() != nil {
-		t.Error("the recovery key is still there")
+	a2 := w.link(a) // with the recovery key, as if restored from a backup
+	w.settle()
+	if len(a2.recovery().Bytes()) != 32 {
+		t.Fatal("no recovery key on the restored device")
 	}
-	if m, err := a.membership(); err != nil || m.RK != nil {
-		t.Errorf("%v", err)
+	a2.offline, a2.away = true, true
+	a.do(func(tx store.Tx) (Hint, error) { return a.e.ConfirmRecovery(tx, w.now) })
+	w.settle()
+	a2.offline, a2.away = false, false
+	w.pass(time.Minute)
+	for _, n := range []*node{a, a2} {
+		if n.recovery().Bytes() != nil {
+			t.Error("the recovery key is still there")
+		}
+		if m, err := n.membership(); err != nil || m.RK != nil {
+			t.Errorf("%v", err)
+		}
 	}
+	a.do(func(tx store.Tx) (Hint, error) { return a.e.ConfirmRecovery(tx, w.now) }) // again
 }
 
-func TestStoreFormat(t *testing.T) {
+// A device of the account cannot have another destroy a key that is in use.
+func TestForgetIsForTheRecoveryKey(t *testing.T) {
 	w := newWorld(t)
-	for format, want := range map[uint32]error{storeFormat: nil, storeFormat + 1: ErrNewer, storeFormat - 1: ErrOlder, 0: ErrOlder} {
-		a := w.add(fmt.Sprintf("alice%d", format))
-		err := a.kv.Update(t.Context(), func(tx store.Tx) error {
-			e := newRow(4)
-			e.u32(format)
-			if err := tx.Set(keyFormat(), e.b); err != nil || format != 0 {
-				return err
-			}
-			return tx.Delete(keyFormat())
-		})
-		w.check(err)
-		err = a.kv.Update(t.Context(), func(tx store.Tx) error { _, err := Load(tx); return err })
-		if !errors.Is(err, want) {
-			t.Errorf("format %d: %v", format, err)
+	a := w.add("alice")
+	a.do(func(tx store.Tx) (Hint, error) {
+		x, err := a.e.begin(tx, w.now)
+		if err != nil {
+			return Hint{}, err
 		}
-		n := w.newcomer("x")
-		if err := a.kv.Update(t.Context(), func(tx store.Tx) error { return InitMember(tx, w.now, n, Membership{}) }); err == nil {
-			t.Errorf("format %d is written over", format)
+		if err := x.forgetRecoveryKey(a.aik().Public().Bytes()); err != nil {
+			return Hint{}, err
 		}
+		return x.end()
+	})
+	if a.aik().Bytes() == nil {
+		t.Error("the account key is gone")
 	}
 }

@@ -39,7 +39,8 @@ type acceptedState struct {
 }
 
 // freshEnough is how old a directory record may be to settle that a device is
-// not part of an account; one that is older is looked up again first.
+// not part of an account; one that is older, or known to have changed, is looked
+// up again first.
 const freshEnough = time.Minute
 
 // Open looks at an envelope. For one of a known session it only parses; for the
@@ -136,7 +137,7 @@ func (e *Engine) checkSender(tx store.Tx, now time.Time, o *Opened, cert account
 			return nil
 		}
 	}
-	if age := now.Sub(p.checked); age < 0 || age > freshEnough {
+	if age := now.Sub(p.checked); p.changed || age < 0 || age > freshEnough {
 		return &NeedAccount{cert.Account}
 	}
 	o.cause = CauseUnknownSender

@@ -12,14 +12,15 @@ import (
 // Queue returns envelopes that are to be sent to a device, in order, beginning
 // after the number after: at most limit of them and about maxBytes of envelopes,
 // but at least one if there is one. There is none while Held, while the device's
-// account is known to have changed (see Changed), nor while a recovery of it is
-// to be looked at, nor once this device no longer belongs to its own account.
+// account is known to have changed (see Changed), nor once this device no longer
+// belongs to its own account; and while a recovery of the account is to be looked
+// at, only what that may take.
 func (e *Engine) Queue(tx store.Tx, now time.Time, to protocol.DeviceID, after uint64, maxBytes, limit int) ([]Queued, error) {
 	if held, err := e.Held(tx, now); held != "" || err != nil {
 		return nil, err
 	}
-	account, ok, err := e.mayReach(tx, to)
-	if !ok || err != nil {
+	p, account, err := e.mayReach(tx, to)
+	if p == nil || err != nil {
 		return nil, err
 	}
 	var list []Queued
@@ -32,6 +33,9 @@ func (e *Engine) Queue(tx store.Tx, now time.Time, to protocol.DeviceID, after u
 		if err != nil {
 			return nil, err
 		}
+		if p.held() && !r.compare {
+			continue
+		}
 		if len(list) > 0 && (len(list) >= limit || maxBytes < len(r.sealed)) {
 			break
 		}
@@ -43,21 +47,21 @@ func (e *Engine) Queue(tx store.Tx, now time.Time, to protocol.DeviceID, after u
 	return list, nil
 }
 
-// mayReach tells whether anything may be sent to a device now, and whose it is.
-func (e *Engine) mayReach(tx store.Tx, to protocol.DeviceID) (a protocol.AccountID, ok bool, err error) {
+// mayReach tells whose a device is, if anything may be sent to it now; else p is
+// nil.
+func (e *Engine) mayReach(tx store.Tx, to protocol.DeviceID) (p *peerRow, a protocol.AccountID, err error) {
 	if e.stopped.Load() {
-		return a, false, nil
+		return nil, a, nil
 	}
 	d, ok, err := load[deviceRow](tx, keyDevice(to))
 	if !ok || err != nil {
-		return a, false, err
+		return nil, a, err
 	}
-	p, ok, err := load[peerRow](tx, keyPeer(d.account))
-	if !ok || err != nil {
-		return a, false, err
+	row, ok, err := load[peerRow](tx, keyPeer(d.account))
+	if !ok || err != nil || row.changed {
+		return nil, a, err
 	}
-	_, paused := p.paused()
-	return d.account, !paused, nil
+	return &row, d.account, nil
 }
 
 // QueuedDevices returns the devices that Queue has something for.
@@ -68,11 +72,11 @@ func (e *Engine) QueuedDevices(tx store.Tx) ([]protocol.DeviceID, error) {
 	}
 	list := all[:0]
 	for _, d := range all {
-		_, ok, err := e.mayReach(tx, d)
+		p, _, err := e.mayReach(tx, d)
 		if err != nil {
 			return nil, err
 		}
-		if ok {
+		if p != nil {
 			list = append(list, d)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/parley-chat/parley/protocol/envelope"
 	"github.com/parley-chat/parley/protocol/key"
 	"github.com/parley-chat/parley/protocol/ledger"
+	"github.com/parley-chat/parley/protocol/wire"
 	"github.com/parley-chat/parley/store"
 )
 
@@ -150,17 +151,53 @@ func (e *Engine) RecoverySeed(tx store.Tx) (rk key.RecoveryPrivate, ok bool, err
 	return rk, true, nil
 }
 
-// ConfirmRecovery destroys the recovery key: the user has the words.
-func (e *Engine) ConfirmRecovery(tx store.Tx) error {
+// ConfirmRecovery destroys the recovery key, since the user has the words, and
+// has the other devices do so: one that was restored from a backup may hold it.
+func (e *Engine) ConfirmRecovery(tx store.Tx, now time.Time) (Hint, error) {
+	w, err := e.begin(tx, now)
+	if err != nil {
+		return Hint{}, err
+	}
 	c, err := e.OwnChain(tx)
 	if err != nil {
+		return Hint{}, err
+	}
+	if err := w.forgetRecoveryKey(c.Recovery().Bytes()); err != nil {
+		return Hint{}, err
+	}
+	list, err := w.siblings()
+	if err != nil {
+		return Hint{}, err
+	}
+	for _, device := range list {
+		d, err := w.device(device)
+		if err != nil {
+			return Hint{}, err
+		}
+		forget := &wire.AccountKey{Forget: c.Recovery().Bytes()}
+		content := &wire.Content{Body: &wire.Content_AccountKey{AccountKey: forget}}
+		if _, err := w.postOther(device, d, wire.MailKind_MESSAGE, content); err != nil {
+			return Hint{}, err
+		}
+	}
+	return w.end()
+}
+
+// forgetRecoveryKey destroys the recovery key, if it is here and has this public
+// half: no other key is destroyed because somebody says so.
+func (w *work) forgetRecoveryKey(public []byte) error {
+	c, err := w.e.OwnChain(w.tx)
+	if err != nil || !bytes.Equal(public, c.Recovery().Bytes()) {
 		return err
 	}
-	w := &work{e: e, tx: tx}
-	if err := w.ledger(ledger.Recovery, c.Recovery().Bytes(), ledger.Destroyed, "the user has the recovery words"); err != nil {
+	place := keyAccountKey(public)
+	if b, err := get(w.tx, place); err != nil || b == nil {
 		return err
 	}
-	return w.delete(keyAccountKey(c.Recovery().Bytes()))
+	if err := w.ledger(ledger.Recovery, public, ledger.Destroyed, "the user has the recovery words"); err != nil {
+		return err
+	}
+	return w.delete(place)
 }
 
 // accountKeyReplaced notes since when an account key is not in force any more.
@@ -247,7 +284,7 @@ func (w *work) sweepAccount() error {
 	case err != nil:
 		return err
 	case missing && late:
-		return w.notice(NoticeNoAccountKey, w.e.id.Account, "the account's key was replaced and has not come to this device: link it again from another device")
+		return w.notice(NoticeNoAccountKey, w.e.id.Account, "the key of your account was replaced on another device, and has not come to this one: start your other devices, or add this computer again: parley --dir NEW link CODE")
 	case !missing && len(w.expiring(c)) > 0:
 		w.hint.Chain = true
 	}

@@ -16,7 +16,7 @@ func (w *work) takePast(p *wire.Past) error {
 		return w.notice(NoticePast, w.e.id.Account, "your earlier messages have come from another device of yours")
 	}
 	with, err := protocol.FromBytes[protocol.AccountID](p.GetWith())
-	if err != nil || with == w.e.id.Account || len(p.GetMessages()) > sharePastCount {
+	if err != nil || with == w.e.id.Account || len(p.GetMessages()) > MaxPast {
 		return w.trouble(CauseMalformed, w.e.id.Account, "history that cannot be read")
 	}
 	peer, err := w.conversation(with)

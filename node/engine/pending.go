@@ -25,6 +25,7 @@ type Pending struct {
 	// asked for yet.
 	Chain []byte
 	AIK   key.AccountPrivate
+	RK    *key.RecoveryPrivate // recovered: the new recovery key
 }
 
 // SetPending stores p.
@@ -34,6 +35,11 @@ func SetPending(tx store.Tx, p *Pending) error {
 	e.bytes(p.Given)
 	e.bytes(p.Chain)
 	e.bytes(p.AIK.Bytes())
+	if p.RK == nil {
+		e.bytes(nil)
+	} else {
+		e.bytes(p.RK.Bytes())
+	}
 	return tx.Set(keyPending(), e.b)
 }
 
@@ -44,7 +50,7 @@ func GetPending(tx store.Tx) (*Pending, error) {
 		return nil, err
 	}
 	d := readRow(b)
-	newcomer, given, chain, aik := d.bytes(), d.bytes(), d.bytes(), d.bytes()
+	newcomer, given, chain, aik, rk := d.bytes(), d.bytes(), d.bytes(), d.bytes(), d.bytes()
 	if err := d.end("pending device"); err != nil {
 		return nil, err
 	}
@@ -56,6 +62,13 @@ func GetPending(tx store.Tx) (*Pending, error) {
 		if p.AIK, err = key.ParseAccount(aik); err != nil {
 			return nil, fmt.Errorf("pending device row: %w", store.ErrDamaged)
 		}
+	}
+	if len(rk) > 0 {
+		recovery, err := key.ParseRecovery(rk)
+		if err != nil {
+			return nil, fmt.Errorf("pending device row: %w", store.ErrDamaged)
+		}
+		p.RK = &recovery
 	}
 	return p, nil
 }

@@ -20,7 +20,10 @@ import (
 func (w *world) clone(t tb) *world {
 	c := newWorldWith(t, w.rsa)
 	c.now = w.now
-	c.home.names = w.home.names
+	for name, e := range w.home.names {
+		next := *e
+		c.home.names[name] = &next
+	}
 	for id, s := range w.home.devices {
 		next := *s
 		next.oneTime, next.mail = slices.Clone(s.oneTime), slices.Clone(s.mail)

@@ -130,7 +130,7 @@ func (e *Engine) Reborn(tx store.Tx, now time.Time) (more bool, err error) {
 	}
 	for _, step := range []func() (bool, error){
 		func() (bool, error) {
-			return clearTables(tx, tableSession, tableGone, tableReplay, tableOneTime, tableSigned, tableStock, tableGiven, tablePrekeys)
+			return clearTables(tx, tableSession, tableGone, tableReplay, tableOneTime, tableSigned, tableStock, tableGiven, tablePrekeys, tableCompare)
 		},
 		w.unsealAll,
 		func() (bool, error) { return w.resetDevices(cursor) },

@@ -20,6 +20,7 @@ import (
 // begins again, with nothing but the store.
 func (n *node) rebirth(die func() bool) {
 	n.w.t.Helper()
+	n.do(func(tx store.Tx) (Hint, error) { return Hint{}, n.e.TurnedAway(tx) })
 	for {
 		var chain []byte
 		var pending bool
@@ -292,6 +293,7 @@ func TestOTK15_RebornSurvivesCrashes(t *testing.T) {
 		a.rebirth(func() bool { n++; return n == at })
 		for _, f := range friends {
 			f.away, f.offline = false, false
+			f.connect()
 		}
 		w.pass(10 * time.Minute)
 		for _, f := range friends {

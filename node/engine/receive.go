@@ -19,7 +19,7 @@ import (
 //	OK             durable here, now or before; or dropped because the sender is blocked
 //	Undecryptable  it does not open; an event says why, and repair is under way if it may be
 //	StaleKey       it was sealed to prekeys that are gone: to be sealed anew
-//	NotContact     the sender's account is not an accepted contact
+//	NotContact     the sender's account is not an accepted contact, or its device was revoked
 //	BadRequest     it opened and holds no content
 //	Unavailable    too much came out of order; to be sent again later
 //
@@ -215,6 +215,9 @@ func (w *work) undecryptable(o Opened, via Path) (protocol.Code, error) {
 	from, d, err := w.whose(o)
 	if err != nil {
 		return protocol.Internal, err
+	}
+	if d != nil && d.revoked { // sealed before it knew; its sessions are destroyed
+		return protocol.NotContact, nil
 	}
 	var account protocol.AccountID
 	if d != nil {

@@ -48,7 +48,7 @@ func (e *Engine) ContactByName(tx store.Tx, name string) (Contact, error) {
 
 func (p *peerRow) contact(tx store.Tx, id protocol.AccountID) (Contact, error) {
 	c := Contact{
-		Account: id, Name: p.name, Display: p.display, Note: p.note, Relation: p.relation, Verified: p.verified,
+		Account: id, Name: p.name, Display: p.display, Note: p.note, Relation: p.relation, Verified: p.verified, Held: p.held(),
 		Since: p.since, Checked: p.checked, Unread: int(p.unread), Queued: int(p.queued),
 	}
 	for _, d := range p.devices {

@@ -15,8 +15,8 @@ import (
 
 // Bounds of one batch.
 const (
+	MaxPast           = 64 // messages
 	shareContactCount = 16
-	sharePastCount    = 64
 	sharePastBytes    = 48 << 10
 )
 
@@ -169,7 +169,7 @@ func (w *work) shareSomeContacts(device protocol.DeviceID, r *shareRow) error {
 		if r.with = a; len(r.pending) >= shareContactCount || w.full(0) {
 			return nil
 		}
-		if !p.known || p.relation == Self || p.name == "" {
+		if !p.tellable() {
 			continue
 		}
 		id, err := w.tellContact(device, a)
@@ -181,6 +181,10 @@ func (w *work) shareSomeContacts(device protocol.DeviceID, r *shareRow) error {
 	r.contacts, r.with = true, protocol.AccountID{}
 	return nil
 }
+
+// tellable are the people that other devices of ours, and backups, know of: also
+// those who were removed, for what they wrote.
+func (p *peerRow) tellable() bool { return p.known && p.relation != Self && p.name != "" }
 
 // nextPast collects the next messages, and moves r on. Past without an account
 // is the end.
@@ -222,7 +226,7 @@ func (w *work) messagesBelow(r *shareRow) (list []*wire.PastMessage, err error) 
 		if err := h.readText(w.tx, r.with, keyNumber(pair.Key)); err != nil {
 			return nil, err
 		}
-		if size += len(h.text) + 96; len(list) > 0 && (size > sharePastBytes || len(list) == sharePastCount) {
+		if size += len(h.text) + 96; len(list) > 0 && (size > sharePastBytes || len(list) == MaxPast) {
 			break
 		}
 		r.below = keyNumber(pair.Key)

@@ -123,7 +123,11 @@ func (w *work) take(from protocol.DeviceID, c *wire.Content, late bool) error {
 	case *wire.Content_Past:
 		err = w.takePast(body.Past)
 	case *wire.Content_AccountKey:
-		err = w.takeAccountKey(body.AccountKey.GetSeed())
+		if forget := body.AccountKey.GetForget(); len(forget) > 0 {
+			err = w.forgetRecoveryKey(forget)
+		} else {
+			err = w.takeAccountKey(body.AccountKey.GetSeed())
+		}
 	}
 	if code := alarmCode(err); code != "" {
 		return w.notice(code, w.e.id.Account, fmt.Sprintf("what your device %s told was refused: %v", short(from), err))

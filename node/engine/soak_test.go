@@ -53,6 +53,9 @@ func TestOTK18_SessionStarts(t *testing.T) {
 		w.settle()
 		to.away, to.offline = false, false
 		w.pass(time.Second)
+		if (i+1)%1000 == 0 {
+			t.Logf("%d of %d sessions", i+1, count)
+		}
 	}
 	w.pass(time.Hour)
 	for _, n := range w.nodes {

@@ -29,6 +29,8 @@ const (
 	timerShare timer = 12 // tell a sibling more of what it does not know; id: device
 	timerEarly timer = 13 // forget the state of a message that did not come; id: message
 
+	timerCompare timer = 14 // end a comparison, or forget how it ended; id: account
+
 	timerExpire   timer = 20 // give up contents that are too old; id: device to go on with
 	timerSkipped  timer = 21 // destroy old keys of missing messages; id: session to go on with
 	timerPrivates timer = 22 // destroy old prekeys; id: table to go on with
@@ -122,7 +124,7 @@ func timerTime(key []byte) time.Time { return fromMillis(int64(store.ReadKey(key
 func (w *work) fire(key []byte) error {
 	kind, id := timer(key[9]), key[10:]
 	switch kind {
-	case timerRead, timerLookup, timerForget:
+	case timerRead, timerLookup, timerForget, timerCompare:
 		return w.firePeer(kind, id)
 	case timerReceipts, timerGap, timerDrain, timerRepair, timerPurge, timerReopen, timerShare:
 		return w.fireDevice(kind, id)
@@ -166,6 +168,8 @@ func (w *work) firePeer(kind timer, id []byte) error {
 		return w.read(a, p)
 	case timerLookup:
 		return w.lookupAgain(a, p)
+	case timerCompare:
+		return w.compareOver(a, p)
 	}
 	return w.forget(a, p)
 }

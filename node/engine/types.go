@@ -94,12 +94,21 @@ const (
 	NoticePrekeyReset    = "prekey_reset"    // the rendezvous had another stock than ours; it was replaced
 	NoticeDeviceAdded    = "device_added"    // a contact, or this account, has a new device
 	NoticeDeviceRevoked  = "device_revoked"  // a device of a contact, or of this account, was revoked
+	NoticeNoDevice       = "no_device"       // a contact's account has no device left
 	NoticeRecovered      = "recovered"       // a contact's account was recovered: all its devices are new
 	NoticePast           = "history_shared"  // another device of ours has sent all its history
 	NoticeRepaired       = "repaired"        // a session was replaced because messages did not open
 	NoticeRevoked        = "revoked"         // this device was revoked, or its account closed
 	NoticeReborn         = "reborn"          // this device became a new one, since its store was copied or set back
+	NoticeChainReturned  = "chain_returned"  // the rendezvous had lost statements of this account and got them back
 	NoticeNoAccountKey   = "no_account_key"  // the account key in force did not come to this device
+
+	NoticeCompareOffered  = "compare_offered"  // a contact wants to compare emoji
+	NoticeComparePictures = "compare_pictures" // there are emoji to compare
+	NoticeCompareMatched  = "compare_matched"  // both see the same: the contact is verified
+	NoticeCompareDiffers  = "compare_differs"  // they do not: somebody may be in between
+	NoticeCompareEnded    = "compare_ended"    // comparing ended without a result
+	NoticeCompareFailed   = "compare_failed"   // the other device cheats, or somebody in between
 )
 
 // Message is one row of a conversation.
@@ -143,6 +152,7 @@ type Contact struct {
 	Note     string // of their request
 	Relation Relation
 	Verified bool
+	Held     bool           // verified, and their account was recovered since: nothing is sent until the user looked
 	Since    time.Time      // of the relation
 	Checked  time.Time      // when the directory last confirmed their keys
 	Devices  []account.Cert // valid at the last check

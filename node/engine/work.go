@@ -199,6 +199,7 @@ func (w *work) session(id protocol.SessionID) (s session.State, ok bool, err err
 
 // setSession keeps the next state of a session.
 func (w *work) setSession(s session.State) {
+	w.e.moved.Store(true)
 	if old, ok := w.sessions[s.ID()]; ok {
 		old.state, old.dropped = s, false
 		return

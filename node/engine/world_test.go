@@ -134,11 +134,15 @@ func (f *Founder) account() protocol.AccountID {
 
 func (f *Founder) device() protocol.DeviceID { return f.Newcomer.Request().Device(f.account()) }
 
-// publish gives a chain to the rendezvous and tells everybody that it changed.
+// publish gives a chain to the rendezvous and tells everybody who is connected
+// that it changed.
 func (w *world) publish(name string, chain *account.Chain) {
 	w.t.Helper()
 	w.home.names[name].chain = chain.Bytes()
 	for _, n := range w.nodes {
+		if n.offline {
+			continue
+		}
 		n.do(func(tx store.Tx) (Hint, error) { return n.e.Changed(tx, w.now, chain.Account()) })
 	}
 }

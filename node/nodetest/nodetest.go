@@ -21,7 +21,6 @@ import (
 	"github.com/parley-chat/parley/node/api"
 	"github.com/parley-chat/parley/node/engine"
 	"github.com/parley-chat/parley/node/vault"
-	"github.com/parley-chat/parley/protocol/invite"
 	"github.com/parley-chat/parley/protocol/key"
 	"github.com/parley-chat/parley/protocol/key/keytest"
 	"github.com/parley-chat/parley/rendezvous"
@@ -103,63 +102,6 @@ func (net *Net) Befriend(a, b *Person) {
 		net.t.Fatalf("%s accepts %s: %v", b.Name, a.Name, err)
 	}
 	net.Wait(a.Name+" sees that "+b.Name+" accepted", func() bool { return a.Contact(b.Name).Relation == api.Accepted })
-}
-
-// Home is the rendezvous. It can be stopped and started again, at the same
-// addresses.
-type Home struct {
-	*rendezvous.Server
-	t      testing.TB
-	config rendezvous.Config
-	stop   func()
-}
-
-func newHome(t testing.TB, change func(*rendezvous.Config)) *Home {
-	h := &Home{t: t, config: rendezvous.Config{
-		Dir: filepath.Join(t.TempDir(), "home"), Open: true, Log: Log(t, "home"), Listen: Loopback,
-	}}
-	if change != nil {
-		change(&h.config)
-	}
-	t.Cleanup(h.Stop)
-	return h
-}
-
-// Start starts the rendezvous.
-func (h *Home) Start() {
-	h.t.Helper()
-	s, err := rendezvous.New(h.t.Context(), h.config)
-	if err != nil {
-		h.t.Fatalf("make rendezvous: %v", err)
-	}
-	h.Server = s
-	h.config.Listen = nil
-	for _, a := range s.Addrs() {
-		h.config.Listen = append(h.config.Listen, a.String())
-	}
-	h.stop = run(h.t, "rendezvous", s.Run)
-}
-
-// Stop stops it and waits; stopping what is stopped does nothing.
-func (h *Home) Stop() {
-	if h.stop != nil {
-		h.stop()
-		h.stop = nil
-	}
-}
-
-// Invite returns an invite to this rendezvous.
-func (h *Home) Invite() invite.Invite {
-	h.t.Helper()
-	link, _, err := h.NewInvite(h.t.Context(), 100, time.Hour)
-	if err != nil {
-		h.t.Fatalf("make invite: %v", err)
-	}
-	i, err := invite.Parse(link)
-	if err != nil {
-		h.t.Fatalf("read invite: %v", err)
-	}
-	return i
 }
 
 // Person is somebody with a node. It can be stopped and started again.

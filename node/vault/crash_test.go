@@ -50,7 +50,7 @@ var churning = storetest.Crash{
 	Work: func(kv store.KV, ack func(string, ...any)) error {
 		go func() {
 			for {
-				if err := kv.(*Store).Rotate(context.Background()); err != nil {
+				if _, err := kv.(*Store).Rotate(context.Background()); err != nil {
 					panic(err)
 				}
 			}
@@ -94,7 +94,7 @@ func checkStates(kv store.KV, acks []string) error {
 		if err != nil {
 			return err
 		}
-		if err := kv.(*Store).Rotate(context.Background()); err != nil {
+		if _, err := kv.(*Store).Rotate(context.Background()); err != nil {
 			return err
 		}
 	}
@@ -112,7 +112,7 @@ var rotating = storetest.Crash{
 	Name: "rotating",
 	Work: func(kv store.KV, ack func(string, ...any)) error {
 		runtime.LockOSThread()
-		if err := kv.(*Store).Rotate(context.Background()); err != nil {
+		if _, err := kv.(*Store).Rotate(context.Background()); err != nil {
 			return err
 		}
 		ack("rotated")

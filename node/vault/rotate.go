@@ -22,25 +22,29 @@ const (
 // the master's own key, from before there were wrap keys, are taken along; of
 // these the old bytes open as long as the vault does.
 //
+// A row that is damaged opens with no key there is. It is left as it is, for
+// whoever looks into that, and counted; it does not keep the others' old key
+// alive.
+//
 // Others may use the store meanwhile. After an error or a crash, or when ctx
 // ends, all rows are readable, and the next Rotate finishes this rotation
 // first. Old keys are cleared from memory as far as Go lets us: the expanded
 // cipher key waits for the garbage collector.
-func (s *Store) Rotate(ctx context.Context) error {
+func (s *Store) Rotate(ctx context.Context) (damaged int, err error) {
 	s.rotating.Lock()
 	defer s.rotating.Unlock()
 	if s.ring.Load().old != nil {
-		if err := s.finish(ctx); err != nil {
-			return fmt.Errorf("finish an earlier rotation: %w", err)
+		if _, err := s.finish(ctx); err != nil {
+			return 0, fmt.Errorf("finish an earlier rotation: %w", err)
 		}
 	}
 	if err := s.begin(); err != nil {
-		return fmt.Errorf("begin rotation: %w", err)
+		return 0, fmt.Errorf("begin rotation: %w", err)
 	}
-	if err := s.finish(ctx); err != nil {
-		return fmt.Errorf("rotate: %w", err)
+	if damaged, err = s.finish(ctx); err != nil {
+		return 0, fmt.Errorf("rotate: %w", err)
 	}
-	return nil
+	return damaged, nil
 }
 
 // begin brings a new key into force. The file has both before a row is sealed
@@ -60,48 +64,52 @@ func (s *Store) begin() error {
 }
 
 // finish seals what is not under the current key anew and gives the old key up.
-func (s *Store) finish(ctx context.Context) error {
+func (s *Store) finish(ctx context.Context) (damaged int, err error) {
 	r := s.ring.Load()
 	// When an empty update has run, those that began under the ring before are
 	// over: from here on nobody seals under another key than the current one.
 	if err := s.kv.Update(ctx, func(store.Tx) error { return nil }); err != nil {
-		return err
+		return 0, err
 	}
 	for table := range 256 {
 		start := []byte{byte(table)}
 		if !s.ephemeral(start) {
 			continue
 		}
-		if err := s.resealTable(ctx, start, r); err != nil {
-			return err
+		n, err := s.resealTable(ctx, start, r)
+		if err != nil {
+			return 0, err
 		}
+		damaged += n
 	}
 	only := &ring{current: r.current}
 	if err := s.vault.writeRing(only); err != nil {
-		return err
+		return 0, err
 	}
 	s.ring.Store(only)
 	clear(r.old.key[:])
-	return nil
+	return damaged, nil
 }
 
-func (s *Store) resealTable(ctx context.Context, table []byte, r *ring) error {
+func (s *Store) resealTable(ctx context.Context, table []byte, r *ring) (damaged int, err error) {
 	end := store.PrefixEnd(table)
 	for start := table; ; {
 		keys, err := s.stale(ctx, start, end, r)
 		if err != nil || len(keys) == 0 {
-			return err
+			return damaged, err
 		}
-		if err := s.reseal(ctx, keys, r); err != nil {
-			return err
+		n, err := s.reseal(ctx, keys, r)
+		if err != nil {
+			return damaged, err
 		}
+		damaged += n
 		start = append(keys[len(keys)-1], 0) // the first key after it
 	}
 }
 
 var errEnough = errors.New("enough for one transaction")
 
-// stale lists the next rows that are not under the current key.
+// stale lists the next rows that are not under the current key, or under none.
 func (s *Store) stale(ctx context.Context, start, end []byte, r *ring) (keys [][]byte, err error) {
 	size := 0
 	err = s.kv.View(ctx, func(tx store.Tx) error {
@@ -110,10 +118,7 @@ func (s *Store) stale(ctx context.Context, start, end []byte, r *ring) (keys [][
 				return err
 			}
 			id, err := sealedUnder(pair.Key, pair.Value)
-			if err != nil {
-				return err
-			}
-			if id == r.current.id {
+			if err == nil && id == r.current.id {
 				continue
 			}
 			keys = append(keys, pair.Key)
@@ -130,10 +135,11 @@ func (s *Store) stale(ctx context.Context, start, end []byte, r *ring) (keys [][
 	return keys, err
 }
 
-// reseal seals rows anew. They may have changed since they were listed, and
-// then are under the current key; or be gone.
-func (s *Store) reseal(ctx context.Context, keys [][]byte, r *ring) error {
-	return s.kv.Update(ctx, func(tx store.Tx) error {
+// reseal seals rows anew, but for the damaged. They may have changed since they
+// were listed, and then are under the current key; or be gone.
+func (s *Store) reseal(ctx context.Context, keys [][]byte, r *ring) (damaged int, err error) {
+	err = s.kv.Update(ctx, func(tx store.Tx) error {
+		damaged = 0
 		t := sealedTx{s, r, tx}
 		for _, key := range keys {
 			sealed, err := tx.Get(key)
@@ -144,6 +150,10 @@ func (s *Store) reseal(ctx context.Context, keys [][]byte, r *ring) error {
 				return err
 			}
 			value, err := t.open(key, sealed)
+			if errors.Is(err, store.ErrDamaged) {
+				damaged++
+				continue
+			}
 			if err != nil {
 				return err
 			}
@@ -155,4 +165,5 @@ func (s *Store) reseal(ctx context.Context, keys [][]byte, r *ring) error {
 		}
 		return nil
 	})
+	return damaged, err
 }

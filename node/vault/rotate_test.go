@@ -17,8 +17,8 @@ import (
 
 func mustRotate(t tester, s *Store) {
 	t.Helper()
-	if err := s.Rotate(context.Background()); err != nil {
-		t.Fatal(err)
+	if damaged, err := s.Rotate(context.Background()); err != nil || damaged > 0 {
+		t.Fatal(damaged, err)
 	}
 }
 
@@ -140,11 +140,68 @@ func TestRowUnderAnUnknownKeyIsDamaged(t *testing.T) {
 	if _, _, err := rows(t, again); !errors.Is(err, store.ErrDamaged) {
 		t.Errorf("wrap file lost: %v", err)
 	}
-	if err := again.Rotate(t.Context()); !errors.Is(err, store.ErrDamaged) {
-		t.Errorf("rotation over it: %v", err)
+	if damaged, err := again.Rotate(t.Context()); damaged != 1 || err != nil {
+		t.Errorf("rotation over it: %d are damaged, %v", damaged, err)
 	}
 	if got, _, err := rows(t, kv); err != nil || len(got) != 1 {
-		t.Errorf("the failed rotation destroyed it: %q, %v", got, err)
+		t.Errorf("the rotation changed it: %q, %v", got, err)
+	}
+}
+
+// A damaged row is counted and left; the others' key is replaced, and nothing
+// opens with the one before.
+func TestRotatePassesDamagedRows(t *testing.T) {
+	dir, secret := newDir(t)
+	raw := memory.New()
+	kv := mustSeal(t, mustOpen(t, dir, secret), raw)
+	for i := range 2*batchRows + 1 {
+		set(t, kv, fmt.Sprintf("S%03d", i), "state")
+	}
+	flipped, short := []byte("S002"), fmt.Appendf(nil, "S%03d", batchRows)
+	damage := func(key []byte, fn func(sealed []byte) []byte) (left []byte) {
+		t.Helper()
+		err := raw.Update(t.Context(), func(tx store.Tx) error {
+			sealed, err := tx.Get(key)
+			if err != nil {
+				return err
+			}
+			left = fn(sealed)
+			return tx.Set(key, left)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return left
+	}
+	want := map[string][]byte{
+		string(flipped): damage(flipped, func(b []byte) []byte { b[len(b)-1] ^= 1; return b }),
+		string(short):   damage(short, func(b []byte) []byte { return b[:2] }),
+	}
+	for range 2 {
+		if damaged, err := kv.Rotate(t.Context()); damaged != len(want) || err != nil {
+			t.Fatalf("%d rows are damaged, %v", damaged, err)
+		}
+	}
+	if kv.ring.Load().old != nil {
+		t.Error("the old key is still there")
+	}
+	sound := 0
+	for i := range 2*batchRows + 1 {
+		key := fmt.Appendf(nil, "S%03d", i)
+		err := kv.View(t.Context(), func(tx store.Tx) error { _, err := tx.Get(key); return err })
+		left, isDamaged := want[string(key)]
+		if !isDamaged && err == nil {
+			sound++
+		}
+		if isDamaged && !errors.Is(err, store.ErrDamaged) {
+			t.Errorf("row %s: %v", key, err)
+		}
+		if now := damage(key, func(b []byte) []byte { return b }); isDamaged && !bytes.Equal(now, left) {
+			t.Errorf("row %s was changed", key)
+		}
+	}
+	if sound != 2*batchRows-1 {
+		t.Errorf("%d rows open", sound)
 	}
 }
 
@@ -195,7 +252,10 @@ func TestViewAcrossRotations(t *testing.T) {
 	err := kv.View(t.Context(), func(tx store.Tx) error {
 		for range 3 {
 			rotated := make(chan error)
-			go func() { rotated <- kv.Rotate(context.Background()) }()
+			go func() {
+				_, err := kv.Rotate(context.Background())
+				rotated <- err
+			}()
 			if err := <-rotated; err != nil {
 				return err
 			}
@@ -262,7 +322,10 @@ func TestRotateWaitsForEarlierUpdates(t *testing.T) {
 				close(waiting)
 			}
 		}
-		go func() { rotated <- kv.Rotate(context.Background()) }()
+		go func() {
+			_, err := kv.Rotate(context.Background())
+			rotated <- err
+		}()
 		select {
 		case <-waiting:
 		case err := <-rotated:

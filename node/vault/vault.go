@@ -30,9 +30,9 @@ import (
 
 var (
 	ErrWrongSecret = errors.New("wrong passphrase or key")
-	ErrNoVault     = errors.New("no vault")
-	ErrExists      = errors.New("a vault is here already")
-	ErrDamaged     = errors.New("the vault file is damaged")
+	ErrNoVault     = errors.New("there are no keys")
+	ErrExists      = errors.New("keys are here already")
+	ErrDamaged     = errors.New("the file that holds the keys, vault, is damaged")
 	ErrExposed     = errors.New("not private")
 )
 

@@ -33,7 +33,7 @@ func status(code string) int {
 		return http.StatusNotFound
 	case api.ErrNotAccepted, api.ErrRefused:
 		return http.StatusForbidden
-	case api.ErrConflict:
+	case api.ErrConflict, api.ErrMismatch:
 		return http.StatusConflict
 	case api.ErrOffline, api.ErrStopping:
 		return http.StatusServiceUnavailable

@@ -30,6 +30,9 @@ func routes(n *node.Node, stop func()) http.Handler {
 	mux.HandleFunc("POST /v1/contacts/{name}/{verb}", answer(s.contact))
 	mux.HandleFunc("GET /v1/contacts/{name}/safety", answer(s.safety))
 	mux.HandleFunc("POST /v1/contacts/{name}/verify", answer(s.verify))
+	mux.HandleFunc("POST /v1/contacts/{name}/scan", answer(s.scan))
+	mux.HandleFunc("POST /v1/contacts/{name}/compare", answer(s.compare))
+	mux.HandleFunc("GET /v1/contacts/{name}/compare", s.comparison)
 	mux.HandleFunc("POST /v1/messages", answer(s.send))
 	mux.HandleFunc("GET /v1/messages", answer(s.history))
 	mux.HandleFunc("GET /v1/messages/{id}/trace", answer(s.trace))
@@ -87,20 +90,10 @@ func (s server) contact(r *http.Request) (any, error) {
 		return s.node.Unblock(r.Context(), name)
 	case "remove":
 		return s.node.Remove(r.Context(), name)
+	case "accept_change":
+		return s.node.AcceptChange(r.Context(), name)
 	}
 	return nil, refuse(api.ErrNotFound, "nothing to do with a contact is called "+strconv.Quote(r.PathValue("verb")))
-}
-
-func (s server) safety(r *http.Request) (any, error) {
-	return s.node.Safety(r.Context(), r.PathValue("name"))
-}
-
-func (s server) verify(r *http.Request) (any, error) {
-	in, err := body[api.VerifyRequest](r)
-	if err != nil {
-		return nil, err
-	}
-	return nil, s.node.SetVerified(r.Context(), r.PathValue("name"), in.Verified)
 }
 
 func (s server) send(r *http.Request) (any, error) {

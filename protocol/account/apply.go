@@ -22,15 +22,32 @@ func (c *Chain) apply(s statement) (*Chain, error) {
 	}
 	raw := s.marshal()
 	next.raw = key.AppendLP(bytes.Clone(c.raw), raw)
-	if len(next.raw) > protocol.MaxChain {
-		return nil, fmt.Errorf("%w: statement chain over %d bytes", ErrMalformed, protocol.MaxChain)
+	if err := next.checkSize(s); err != nil {
+		return nil, err
 	}
 	next.seq, next.last = s.seq, s.time
+	if s.op != opGenesis && s.op != opAddDevice {
+		next.secured = s.seq
+	}
 	next.head = s.hash()
 	if s.op == opGenesis {
 		next.account = next.head
 	}
 	return &next, nil
+}
+
+// checkSize checks that c, which ends with s, is not too long. The account key
+// may fill its room only: whoever holds it, like a thief of a device, cannot
+// leave so little that the recovery key could not end what he made.
+func (c *Chain) checkSize(s statement) error {
+	room := c.room
+	if s.op == opRotateRK {
+		room = protocol.MaxChain
+	}
+	if len(c.raw) > room {
+		return fmt.Errorf("statement %d, at %d bytes of %d: %w", s.seq, len(c.raw), room, ErrFull)
+	}
+	return nil
 }
 
 // checkPlace checks everything about s but its meaning and its signature.
@@ -85,7 +102,7 @@ func (c *Chain) genesis(s statement) error {
 	if bytes.Equal(aik.Bytes(), rk.Bytes()) {
 		return fmt.Errorf("%w: one key as account and recovery key", ErrMalformed)
 	}
-	c.aik, c.rk = aik, rk
+	c.aik, c.rk, c.room = aik, rk, accountRoom
 	return c.signedByAIK(s)
 }
 
@@ -183,6 +200,8 @@ func (c *Chain) rotateAIK(s statement) error {
 	c.aik = aik
 	if recovered {
 		c.recoveries++
+		c.recovered = s.seq
+		c.room = max(c.room, min(len(c.raw)+recoveryRoom, protocol.MaxChain)) // raw is without s yet
 	}
 	return nil
 }
@@ -206,6 +225,7 @@ func (c *Chain) rotateRK(s statement) error {
 		return err
 	}
 	c.rk = rk
+	c.recovered = s.seq
 	return nil
 }
 

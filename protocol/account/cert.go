@@ -28,6 +28,10 @@ var (
 	// ErrUnknownDevice is returned for a device the account does not certify,
 	// or no longer does.
 	ErrUnknownDevice = errors.New("device not certified")
+	// ErrFull is returned for a statement that would make a chain longer than
+	// its signer may. A recovery makes room, as often as protocol.MaxChain
+	// allows: four times after the account key filled what it could.
+	ErrFull = errors.New("the account takes no more changes by this key")
 )
 
 // Labels of what is signed and hashed here (SPEC "Device certificate").

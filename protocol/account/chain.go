@@ -23,8 +23,22 @@ type Chain struct {
 	devices  []device // in order of first appearance, the revoked too
 	isClosed bool
 
-	recoveries int // account keys that the recovery key put in place
+	secured    uint64 // number of the newest statement that ended a device or a key
+	recovered  uint64 // number of the newest statement that the recovery key signed
+	recoveries int    // account keys that the recovery key put in place
+	room       int    // bytes that the chain may have by statements of the account key
 }
+
+const (
+	// accountRoom is what statements of the account key may fill: about a hundred
+	// renewals with the longest names.
+	accountRoom = 48 << 10 // bytes
+
+	// recoveryRoom is what a recovery makes room for, itself included. The
+	// longest one has 3319 bytes: it replaces both keys, revokes
+	// protocol.MaxDevices devices and adds one.
+	recoveryRoom = 4 << 10 // bytes
+)
 
 type device struct {
 	id      protocol.DeviceID
@@ -86,6 +100,13 @@ func (c *Chain) Recovery() key.RecoveryPublic { return c.rk }
 // knew the account with fewer learns by it that the account was recovered: its
 // owner lost the keys, or somebody else has the recovery words.
 func (c *Chain) Recoveries() int { return c.recoveries }
+
+// Secured tells that a statement after number seq ended a device or a key: a
+// revocation, a rotation, or the end of the account.
+func (c *Chain) Secured(seq uint64) bool { return c.secured > seq }
+
+// Recovered tells that the recovery key signed a statement after number seq.
+func (c *Chain) Recovered(seq uint64) bool { return c.recovered > seq }
 
 // Closed tells that the account ended: it has no devices and never will.
 func (c *Chain) Closed() bool { return c.isClosed }

@@ -110,6 +110,46 @@ func TestRecoveries(t *testing.T) {
 	}
 }
 
+// Which statements end something, and which of these the recovery key signed.
+func TestSecuredAndRecovered(t *testing.T) {
+	o := newOwner(t)
+	laptop := o.addDevice(t, "laptop")
+	for _, f := range []struct {
+		what               string
+		change             func() (*Chain, error)
+		secured, recovered bool
+	}{
+		{"a device", func() (*Chain, error) { return o.chain.AddDevice(start, o.aik, o.cert(t, "phone")) }, false, false},
+		{"a renewal", func() (*Chain, error) { return o.chain.AddDevice(start, o.aik, laptop) }, false, false},
+		{"a revocation", func() (*Chain, error) {
+			return o.chain.RevokeDevice(start, o.aik, laptop.DeviceID(), Lost, start)
+		}, true, false},
+		{"a rotation", func() (*Chain, error) {
+			old := o.aik
+			o.aik = key.NewAccount()
+			return o.chain.RotateAIK(start, old, o.aik)
+		}, true, false},
+		{"a recovery", func() (*Chain, error) {
+			o.aik = key.NewAccount()
+			return o.chain.RecoverAIK(start, o.rk, o.aik)
+		}, true, true},
+		{"other words", func() (*Chain, error) { return o.chain.RotateRK(start, o.rk, key.NewRecovery()) }, true, true},
+		{"a device after that", func() (*Chain, error) { return o.chain.AddDevice(start, o.aik, o.cert(t, "tablet")) }, false, false},
+		{"the end", func() (*Chain, error) { return o.chain.Close(start, o.aik) }, true, false},
+	} {
+		before := o.chain.Seq()
+		next, err := f.change()
+		check(t, err)
+		o.chain = reparse(t, next)
+		if s, r := o.chain.Secured(before), o.chain.Recovered(before); s != f.secured || r != f.recovered {
+			t.Errorf("%s: secured %v, recovered %v", f.what, s, r)
+		}
+		if o.chain.Secured(o.chain.Seq()) || o.chain.Recovered(o.chain.Seq()) {
+			t.Errorf("%s: something came after the newest statement", f.what)
+		}
+	}
+}
+
 func TestRenewal(t *testing.T) {
 	o := newOwner(t)
 	old := o.addDevice(t, "laptop")
@@ -329,25 +369,6 @@ func TestDeviceLimit(t *testing.T) {
 	o.chain, err = o.chain.RevokeDevice(start, o.aik, last.DeviceID(), Retired, start)
 	check(t, err)
 	o.addDevice(t, "in its place")
-}
-
-func TestChainSizeLimit(t *testing.T) {
-	o := newOwner(t)
-	cert := o.addDevice(t, "laptop")
-	for {
-		next, err := o.chain.AddDevice(start, o.aik, cert)
-		if err != nil {
-			if len(o.chain.Bytes()) < protocol.MaxChain-1000 {
-				t.Fatal(err)
-			}
-			break
-		}
-		o.chain = next
-	}
-	reparse(t, o.chain)
-	if _, err := ParseChain(make([]byte, protocol.MaxChain+1)); !errors.Is(err, ErrMalformed) {
-		t.Errorf("too long: %v", err)
-	}
 }
 
 // Any change of any byte, and any cut but between statements, is refused.

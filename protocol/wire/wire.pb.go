@@ -833,10 +833,11 @@ func (x *PastMessage) GetState() uint32 {
 	return 0
 }
 
-// The account key, after it was replaced.
+// The account key, after it was replaced; or that a key is to be forgotten.
 type AccountKey struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Seed          []byte                 `protobuf:"bytes,1,opt,name=seed,proto3" json:"seed,omitempty"` // 32
+	Seed          []byte                 `protobuf:"bytes,1,opt,name=seed,proto3" json:"seed,omitempty"`     // 32
+	Forget        []byte                 `protobuf:"bytes,2,opt,name=forget,proto3" json:"forget,omitempty"` // instead: public half, 32, of the recovery key, of which the user has the words now
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -878,13 +879,22 @@ func (x *AccountKey) GetSeed() []byte {
 	return nil
 }
 
+func (x *AccountKey) GetForget() []byte {
+	if x != nil {
+		return x.Forget
+	}
+	return nil
+}
+
 // One step of comparing seven emoji (SPEC "Comparing").
 type Compare struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`                 // 16; of this comparison, chosen by who began it
 	Commitment    []byte                 `protobuf:"bytes,2,opt,name=commitment,proto3" json:"commitment,omitempty"` // first step: SHA-256 over the nonce of who began
 	Nonce         []byte                 `protobuf:"bytes,3,opt,name=nonce,proto3" json:"nonce,omitempty"`           // second step: of the other; third: of who began; 32
-	Cancel        bool                   `protobuf:"varint,4,opt,name=cancel,proto3" json:"cancel,omitempty"`
+	Cancel        bool                   `protobuf:"varint,4,opt,name=cancel,proto3" json:"cancel,omitempty"`        // it is over, without a result
+	Match         bool                   `protobuf:"varint,5,opt,name=match,proto3" json:"match,omitempty"`          // fourth step, of each: a person said that both see the same
+	Differ        bool                   `protobuf:"varint,6,opt,name=differ,proto3" json:"differ,omitempty"`        // instead: a person said that they do not
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -943,6 +953,20 @@ func (x *Compare) GetNonce() []byte {
 func (x *Compare) GetCancel() bool {
 	if x != nil {
 		return x.Cancel
+	}
+	return false
+}
+
+func (x *Compare) GetMatch() bool {
+	if x != nil {
+		return x.Match
+	}
+	return false
+}
+
+func (x *Compare) GetDiffer() bool {
+	if x != nil {
+		return x.Differ
 	}
 	return false
 }
@@ -3314,7 +3338,7 @@ func (x *KeySet) GetEvent() []byte {
 
 type Beat struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Hello         *Hello                 `protobuf:"bytes,1,opt,name=hello,proto3" json:"hello,omitempty"` // in the first beat only
+	Hello         *Hello                 `protobuf:"bytes,1,opt,name=hello,proto3" json:"hello,omitempty"` // in the first beat, and when the store moved on
 	Addrs         [][]byte               `protobuf:"bytes,2,rep,name=addrs,proto3" json:"addrs,omitempty"` // when changed: binary multiaddrs of this node
 	AddrsChanged  bool                   `protobuf:"varint,3,opt,name=addrs_changed,json=addrsChanged,proto3" json:"addrs_changed,omitempty"`
 	Seq           uint64                 `protobuf:"varint,4,opt,name=seq,proto3" json:"seq,omitempty"`
@@ -4107,10 +4131,9 @@ type Membership struct {
 	Display       string                 `protobuf:"bytes,2,opt,name=display,proto3" json:"display,omitempty"`
 	HomePeer      []byte                 `protobuf:"bytes,3,opt,name=home_peer,json=homePeer,proto3" json:"home_peer,omitempty"`
 	HomeAddrs     []string               `protobuf:"bytes,4,rep,name=home_addrs,json=homeAddrs,proto3" json:"home_addrs,omitempty"`
-	Chain         []byte                 `protobuf:"bytes,5,opt,name=chain,proto3" json:"chain,omitempty"`                                // certifies the new device
-	AccountKey    []byte                 `protobuf:"bytes,6,opt,name=account_key,json=accountKey,proto3" json:"account_key,omitempty"`    // 32
-	RecoveryKey   []byte                 `protobuf:"bytes,7,opt,name=recovery_key,json=recoveryKey,proto3" json:"recovery_key,omitempty"` // 32; empty: not known
-	Contacts      []*ContactState        `protobuf:"bytes,8,rep,name=contacts,proto3" json:"contacts,omitempty"`                          // without their chains where there are too many
+	Chain         []byte                 `protobuf:"bytes,5,opt,name=chain,proto3" json:"chain,omitempty"`                             // certifies the new device
+	AccountKey    []byte                 `protobuf:"bytes,6,opt,name=account_key,json=accountKey,proto3" json:"account_key,omitempty"` // 32
+	Contacts      []*ContactState        `protobuf:"bytes,8,rep,name=contacts,proto3" json:"contacts,omitempty"`                       // without their chains where there are too many
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4183,13 +4206,6 @@ func (x *Membership) GetChain() []byte {
 func (x *Membership) GetAccountKey() []byte {
 	if x != nil {
 		return x.AccountKey
-	}
-	return nil
-}
-
-func (x *Membership) GetRecoveryKey() []byte {
-	if x != nil {
-		return x.RecoveryKey
 	}
 	return nil
 }
@@ -4366,17 +4382,20 @@ const file_wire_proto_rawDesc = "" +
 	"\asent_ms\x18\x05 \x01(\x04R\x06sentMs\x12\x1f\n" +
 	"\vrecorded_ms\x18\x06 \x01(\x04R\n" +
 	"recordedMs\x12\x14\n" +
-	"\x05state\x18\a \x01(\rR\x05state\" \n" +
+	"\x05state\x18\a \x01(\rR\x05state\"8\n" +
 	"\n" +
 	"AccountKey\x12\x12\n" +
-	"\x04seed\x18\x01 \x01(\fR\x04seed\"g\n" +
+	"\x04seed\x18\x01 \x01(\fR\x04seed\x12\x16\n" +
+	"\x06forget\x18\x02 \x01(\fR\x06forget\"\x95\x01\n" +
 	"\aCompare\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x1e\n" +
 	"\n" +
 	"commitment\x18\x02 \x01(\fR\n" +
 	"commitment\x12\x14\n" +
 	"\x05nonce\x18\x03 \x01(\fR\x05nonce\x12\x16\n" +
-	"\x06cancel\x18\x04 \x01(\bR\x06cancel\";\n" +
+	"\x06cancel\x18\x04 \x01(\bR\x06cancel\x12\x14\n" +
+	"\x05match\x18\x05 \x01(\bR\x05match\x12\x16\n" +
+	"\x06differ\x18\x06 \x01(\bR\x06differ\";\n" +
 	"\aReceipt\x12\x1c\n" +
 	"\tdelivered\x18\x01 \x03(\fR\tdelivered\x12\x12\n" +
 	"\x04read\x18\x02 \x03(\fR\x04read\"'\n" +
@@ -4588,7 +4607,7 @@ const file_wire_proto_rawDesc = "" +
 	"\x06ttl_ms\x18\x05 \x01(\x04R\x05ttlMs\x12\x14\n" +
 	"\x05ready\x18\x06 \x01(\bR\x05ready\"\x1f\n" +
 	"\tPairFrame\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data\"\x8a\x02\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"\xed\x01\n" +
 	"\n" +
 	"Membership\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
@@ -4598,9 +4617,8 @@ const file_wire_proto_rawDesc = "" +
 	"home_addrs\x18\x04 \x03(\tR\thomeAddrs\x12\x14\n" +
 	"\x05chain\x18\x05 \x01(\fR\x05chain\x12\x1f\n" +
 	"\vaccount_key\x18\x06 \x01(\fR\n" +
-	"accountKey\x12!\n" +
-	"\frecovery_key\x18\a \x01(\fR\vrecoveryKey\x128\n" +
-	"\bcontacts\x18\b \x03(\v2\x1c.parley.wire.v1.ContactStateR\bcontacts\"!\n" +
+	"accountKey\x128\n" +
+	"\bcontacts\x18\b \x03(\v2\x1c.parley.wire.v1.ContactStateR\bcontactsJ\x04\b\a\x10\b\"!\n" +
 	"\tGetPrekey\x12\x14\n" +
 	"\x05nonce\x18\x01 \x01(\fR\x05nonce\"u\n" +
 	"\tOwnPrekey\x12\x12\n" +
