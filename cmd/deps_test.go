@@ -58,6 +58,11 @@ var rules = []struct {
 		never: []string{"store/...", "rendezvous"},
 	},
 	{
+		name:  "whoever checks tokens needs nothing else",
+		pkgs:  []string{"rendezvous/token"},
+		never: []string{"store/...", "rendezvous", "github.com/libp2p/...", "github.com/dgraph-io/..."},
+	},
+	{
 		name:   "a node knows the rendezvous by its protocol only",
 		pkgs:   []string{"node", "node/..."},
 		except: []string{"node/nodetest"},

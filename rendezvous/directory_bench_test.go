@@ -19,7 +19,7 @@ func BenchmarkLookup(b *testing.B) {
 	sizes := []int{1_000, 100_000}
 	if text := os.Getenv("PARLEY_BENCH_ENTRIES"); text != "" {
 		n, err := strconv.Atoi(text)
-		check(b, err)
+		mustDo(b, err)
 		sizes = append(sizes, n)
 	}
 	s := startServer(b, func(c *Config) { c.Limits = Limits{Calls: 1e6, Strangers: 1e6} })

@@ -24,10 +24,10 @@ func logSite(t *testing.T, s *testServer) *httptest.Server {
 func get(t testing.TB, web *httptest.Server, path string) (*http.Response, []byte) {
 	t.Helper()
 	resp, err := web.Client().Get(web.URL + path)
-	check(t, err)
+	mustDo(t, err)
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
-	check(t, err)
+	mustDo(t, err)
 	return resp, b
 }
 
@@ -65,9 +65,9 @@ func TestLogTiles(t *testing.T) {
 		t.Errorf("checkpoint: %s %v", resp.Status, resp.Header)
 	}
 	log, err := directory.NewLog([]byte(s.PeerID()))
-	check(t, err)
+	mustDo(t, err)
 	head, err := log.Open(b)
-	check(t, err)
+	mustDo(t, err)
 	size := int64(2*tileWidth + 41)
 	if head.Size != uint64(size) {
 		t.Fatalf("the checkpoint is of %d entries, want %d", head.Size, size)
@@ -79,9 +79,9 @@ func TestLogTiles(t *testing.T) {
 		for ; len(b) > 0; n++ {
 			length := int(binary.BigEndian.Uint16(b))
 			leaf, err := directory.ParseLeaf(b[2:][:length])
-			check(t, err)
+			mustDo(t, err)
 			got, err := hashes.ReadHashes([]int64{tlog.StoredHashIndex(0, n)})
-			check(t, err)
+			mustDo(t, err)
 			if got[0] != leaf.Hash() {
 				t.Fatalf("entry %d is not what the tree has", n)
 			}
@@ -122,7 +122,7 @@ func TestLogTilesRefused(t *testing.T) {
 		}
 	}
 	resp, err := web.Client().Post(web.URL+"/checkpoint", "text/plain", nil)
-	check(t, err)
+	mustDo(t, err)
 	resp.Body.Close()
 	if resp.StatusCode != http.StatusMethodNotAllowed {
 		t.Errorf("POST: %s", resp.Status)

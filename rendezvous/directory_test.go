@@ -20,13 +20,6 @@ import (
 	"github.com/parley-chat/parley/store"
 )
 
-func check(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // watcher is somebody who holds a head of the log and believes nothing.
 type watcher struct {
 	*device
@@ -37,14 +30,14 @@ type watcher struct {
 func watch(d *device) *watcher {
 	d.t.Helper()
 	log, err := directory.NewLog([]byte(d.server.PeerID()))
-	check(d.t, err)
+	mustDo(d.t, err)
 	return &watcher{d, directory.View{Log: log}}
 }
 
 func proofOf(t testing.TB, b []byte) directory.Proof {
 	t.Helper()
 	p, err := directory.ParseProof(b)
-	check(t, err)
+	mustDo(t, err)
 	return p
 }
 
@@ -56,20 +49,20 @@ func consistency(t testing.TB, l *wire.LogHead) directory.Consistency {
 func (w *watcher) advance(l *wire.LogHead) {
 	w.t.Helper()
 	next, err := w.view.Advance(l.GetHead(), consistency(w.t, l), w.server.clock.Now())
-	check(w.t, err)
+	mustDo(w.t, err)
 	w.view = next
 }
 
 // believe checks all that an answer claims, and moves the view.
 func (w *watcher) believe(f *wire.Found) {
 	w.t.Helper()
-	check(w.t, w.try(f))
+	mustDo(w.t, w.try(f))
 }
 
 func (w *watcher) try(f *wire.Found) error {
 	w.t.Helper()
 	chain, err := account.ParseChain(f.GetChain())
-	check(w.t, err)
+	mustDo(w.t, err)
 	in := directory.Inclusion{Index: f.GetLogIndex(), Proof: proofOf(w.t, f.GetInclusion()), Leaf: directory.Leaf{
 		Label:   directory.Label(w.view.Log.Origin(), f.GetName()),
 		Account: chain.Account(), Seq: chain.Seq(), Head: chain.Head(),
@@ -238,12 +231,12 @@ func (c *logCopy) read(w *watcher) int {
 	page := w.must(&wire.Request{Call: &wire.Request_ReadLog{ReadLog: &wire.ReadLog{From: from, LogSize: w.view.Head.Size}}}).GetLogPage()
 	w.advance(page.GetLog())
 	leaves, err := directory.ParseLeaves(page.GetLeaves())
-	check(w.t, err)
+	mustDo(w.t, err)
 	if len(leaves) == 0 {
 		return 0
 	}
 	f, err := directory.Fold(w.view.Log, w.view.Head, from, directory.Page{From: from, Leaves: leaves, Proof: proofOf(w.t, page.GetProof())}, c)
-	check(w.t, err)
+	mustDo(w.t, err)
 	c.hashes, c.leaves = append(c.hashes, f.Hashes...), append(c.leaves, leaves...)
 	for label, i := range f.Newest {
 		c.newest[label] = i

@@ -26,6 +26,7 @@ type Rendezvous interface {
 	Prekeys
 	Mailbox
 	Contacts
+	SigningKeys
 
 	// Sweep drops what has expired at now: mail, prekeys, answers kept for
 	// retried claims, invites, and everything stored for revoked devices. Call

@@ -10,7 +10,8 @@ import (
 
 // HostPrivate is the libp2p identity (Ed25519) of a device or a rendezvous. Only
 // libp2p signs with it, in its handshakes, and a rendezvous the heads of its log
-// (protocol/directory); this package gives out the seed and never signs.
+// (protocol/directory) and the events of its token keys (rendezvous/token); this
+// package gives out the seed and never signs.
 type HostPrivate struct {
 	Redacted
 	seed Hidden[[ed25519.SeedSize]byte]

@@ -1088,6 +1088,8 @@ type Request struct {
 	//	*Request_FetchChain
 	//	*Request_Heads
 	//	*Request_ReadLog
+	//	*Request_GetToken
+	//	*Request_GetKeySet
 	Call          isRequest_Call `protobuf_oneof:"call"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1247,6 +1249,24 @@ func (x *Request) GetReadLog() *ReadLog {
 	return nil
 }
 
+func (x *Request) GetGetToken() *GetToken {
+	if x != nil {
+		if x, ok := x.Call.(*Request_GetToken); ok {
+			return x.GetToken
+		}
+	}
+	return nil
+}
+
+func (x *Request) GetGetKeySet() *GetKeySet {
+	if x != nil {
+		if x, ok := x.Call.(*Request_GetKeySet); ok {
+			return x.GetKeySet
+		}
+	}
+	return nil
+}
+
 type isRequest_Call interface {
 	isRequest_Call()
 }
@@ -1303,6 +1323,14 @@ type Request_ReadLog struct {
 	ReadLog *ReadLog `protobuf:"bytes,13,opt,name=read_log,json=readLog,proto3,oneof"`
 }
 
+type Request_GetToken struct {
+	GetToken *GetToken `protobuf:"bytes,14,opt,name=get_token,json=getToken,proto3,oneof"`
+}
+
+type Request_GetKeySet struct {
+	GetKeySet *GetKeySet `protobuf:"bytes,15,opt,name=get_key_set,json=getKeySet,proto3,oneof"`
+}
+
 func (*Request_Register) isRequest_Call() {}
 
 func (*Request_Lookup) isRequest_Call() {}
@@ -1329,6 +1357,10 @@ func (*Request_Heads) isRequest_Call() {}
 
 func (*Request_ReadLog) isRequest_Call() {}
 
+func (*Request_GetToken) isRequest_Call() {}
+
+func (*Request_GetKeySet) isRequest_Call() {}
+
 type Response struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
 	Code         uint32                 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"` // protocol.Code; when not OK nothing else is set but detail and retry_after_ms
@@ -1348,6 +1380,8 @@ type Response struct {
 	//	*Response_ChainUpdated
 	//	*Response_HeadList
 	//	*Response_LogPage
+	//	*Response_Token
+	//	*Response_KeySet
 	Result        isResponse_Result `protobuf_oneof:"result"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1519,6 +1553,24 @@ func (x *Response) GetLogPage() *LogPage {
 	return nil
 }
 
+func (x *Response) GetToken() *Token {
+	if x != nil {
+		if x, ok := x.Result.(*Response_Token); ok {
+			return x.Token
+		}
+	}
+	return nil
+}
+
+func (x *Response) GetKeySet() *KeySet {
+	if x != nil {
+		if x, ok := x.Result.(*Response_KeySet); ok {
+			return x.KeySet
+		}
+	}
+	return nil
+}
+
 type isResponse_Result interface {
 	isResponse_Result()
 }
@@ -1571,6 +1623,14 @@ type Response_LogPage struct {
 	LogPage *LogPage `protobuf:"bytes,22,opt,name=log_page,json=logPage,proto3,oneof"`
 }
 
+type Response_Token struct {
+	Token *Token `protobuf:"bytes,23,opt,name=token,proto3,oneof"`
+}
+
+type Response_KeySet struct {
+	KeySet *KeySet `protobuf:"bytes,24,opt,name=key_set,json=keySet,proto3,oneof"`
+}
+
 func (*Response_Registered) isResponse_Result() {}
 
 func (*Response_Found) isResponse_Result() {}
@@ -1594,6 +1654,10 @@ func (*Response_ChainUpdated) isResponse_Result() {}
 func (*Response_HeadList) isResponse_Result() {}
 
 func (*Response_LogPage) isResponse_Result() {}
+
+func (*Response_Token) isResponse_Result() {}
+
+func (*Response_KeySet) isResponse_Result() {}
 
 // The connection's key must be the peer id in the one device certificate of the chain.
 // Safe to repeat: the same name and account are answered OK again.
@@ -3316,6 +3380,201 @@ func (x *Invite) GetExpiresMs() uint64 {
 	return 0
 }
 
+// A short-lived token for a service that is not the rendezvous itself (SPEC
+// "Tokens").
+type GetToken struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Audience      string                 `protobuf:"bytes,1,opt,name=audience,proto3" json:"audience,omitempty"` // "relay" or "http"
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetToken) Reset() {
+	*x = GetToken{}
+	mi := &file_wire_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetToken) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetToken) ProtoMessage() {}
+
+func (x *GetToken) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetToken.ProtoReflect.Descriptor instead.
+func (*GetToken) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *GetToken) GetAudience() string {
+	if x != nil {
+		return x.Audience
+	}
+	return ""
+}
+
+type Token struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	ExpiresMs     uint64                 `protobuf:"varint,2,opt,name=expires_ms,json=expiresMs,proto3" json:"expires_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Token) Reset() {
+	*x = Token{}
+	mi := &file_wire_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Token) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Token) ProtoMessage() {}
+
+func (x *Token) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Token.ProtoReflect.Descriptor instead.
+func (*Token) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *Token) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *Token) GetExpiresMs() uint64 {
+	if x != nil {
+		return x.ExpiresMs
+	}
+	return 0
+}
+
+// The public keys that tokens are signed with; also for who is no member.
+type GetKeySet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Etag          string                 `protobuf:"bytes,1,opt,name=etag,proto3" json:"etag,omitempty"` // of the set known; empty: none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetKeySet) Reset() {
+	*x = GetKeySet{}
+	mi := &file_wire_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetKeySet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetKeySet) ProtoMessage() {}
+
+func (x *GetKeySet) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetKeySet.ProtoReflect.Descriptor instead.
+func (*GetKeySet) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *GetKeySet) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
+type KeySet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Document      []byte                 `protobuf:"bytes,1,opt,name=document,proto3" json:"document,omitempty"` // empty: unchanged
+	Event         []byte                 `protobuf:"bytes,2,opt,name=event,proto3" json:"event,omitempty"`       // signed; what Hint.key_event last said or should have
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeySet) Reset() {
+	*x = KeySet{}
+	mi := &file_wire_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeySet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeySet) ProtoMessage() {}
+
+func (x *KeySet) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeySet.ProtoReflect.Descriptor instead.
+func (*KeySet) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *KeySet) GetDocument() []byte {
+	if x != nil {
+		return x.Document
+	}
+	return nil
+}
+
+func (x *KeySet) GetEvent() []byte {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
 type Beat struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Hello         *Hello                 `protobuf:"bytes,1,opt,name=hello,proto3" json:"hello,omitempty"` // in the first beat, and when the store moved on
@@ -3328,7 +3587,7 @@ type Beat struct {
 
 func (x *Beat) Reset() {
 	*x = Beat{}
-	mi := &file_wire_proto_msgTypes[46]
+	mi := &file_wire_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3340,7 +3599,7 @@ func (x *Beat) String() string {
 func (*Beat) ProtoMessage() {}
 
 func (x *Beat) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[46]
+	mi := &file_wire_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3353,7 +3612,7 @@ func (x *Beat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Beat.ProtoReflect.Descriptor instead.
 func (*Beat) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{46}
+	return file_wire_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Beat) GetHello() *Hello {
@@ -3399,7 +3658,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_wire_proto_msgTypes[47]
+	mi := &file_wire_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3411,7 +3670,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[47]
+	mi := &file_wire_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3424,7 +3683,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{47}
+	return file_wire_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Hello) GetMinVersion() uint32 {
@@ -3495,7 +3754,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_wire_proto_msgTypes[48]
+	mi := &file_wire_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3507,7 +3766,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[48]
+	mi := &file_wire_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3520,7 +3779,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{48}
+	return file_wire_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Welcome) GetCode() uint32 {
@@ -3615,7 +3874,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_wire_proto_msgTypes[49]
+	mi := &file_wire_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3627,7 +3886,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[49]
+	mi := &file_wire_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3640,7 +3899,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{49}
+	return file_wire_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Limits) GetMailboxBytes() uint64 {
@@ -3701,13 +3960,14 @@ type Hint struct {
 	Changed       [][]byte               `protobuf:"bytes,5,rep,name=changed,proto3" json:"changed,omitempty"` // accounts whose chain changed: look up again
 	Bye           uint32                 `protobuf:"varint,6,opt,name=bye,proto3" json:"bye,omitempty"`        // protocol.Code: the rendezvous closes the link (draining, replaced)
 	RetryAfterMs  uint64                 `protobuf:"varint,7,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"`
+	KeyEvent      []byte                 `protobuf:"bytes,8,opt,name=key_event,json=keyEvent,proto3" json:"key_event,omitempty"` // the newest change of the keys that tokens are signed with (SPEC "Tokens")
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Hint) Reset() {
 	*x = Hint{}
-	mi := &file_wire_proto_msgTypes[50]
+	mi := &file_wire_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3719,7 +3979,7 @@ func (x *Hint) String() string {
 func (*Hint) ProtoMessage() {}
 
 func (x *Hint) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[50]
+	mi := &file_wire_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3732,7 +3992,7 @@ func (x *Hint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hint.ProtoReflect.Descriptor instead.
 func (*Hint) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{50}
+	return file_wire_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Hint) GetBeat() uint64 {
@@ -3784,6 +4044,13 @@ func (x *Hint) GetRetryAfterMs() uint64 {
 	return 0
 }
 
+func (x *Hint) GetKeyEvent() []byte {
+	if x != nil {
+		return x.KeyEvent
+	}
+	return nil
+}
+
 type Presence struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Account       []byte                 `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
@@ -3794,7 +4061,7 @@ type Presence struct {
 
 func (x *Presence) Reset() {
 	*x = Presence{}
-	mi := &file_wire_proto_msgTypes[51]
+	mi := &file_wire_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3806,7 +4073,7 @@ func (x *Presence) String() string {
 func (*Presence) ProtoMessage() {}
 
 func (x *Presence) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[51]
+	mi := &file_wire_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3819,7 +4086,7 @@ func (x *Presence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Presence.ProtoReflect.Descriptor instead.
 func (*Presence) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{51}
+	return file_wire_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Presence) GetAccount() []byte {
@@ -3845,7 +4112,7 @@ type Deliver struct {
 
 func (x *Deliver) Reset() {
 	*x = Deliver{}
-	mi := &file_wire_proto_msgTypes[52]
+	mi := &file_wire_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3857,7 +4124,7 @@ func (x *Deliver) String() string {
 func (*Deliver) ProtoMessage() {}
 
 func (x *Deliver) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[52]
+	mi := &file_wire_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3870,7 +4137,7 @@ func (x *Deliver) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Deliver.ProtoReflect.Descriptor instead.
 func (*Deliver) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{52}
+	return file_wire_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Deliver) GetEnvelopes() [][]byte {
@@ -3889,7 +4156,7 @@ type Delivered struct {
 
 func (x *Delivered) Reset() {
 	*x = Delivered{}
-	mi := &file_wire_proto_msgTypes[53]
+	mi := &file_wire_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3901,7 +4168,7 @@ func (x *Delivered) String() string {
 func (*Delivered) ProtoMessage() {}
 
 func (x *Delivered) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[53]
+	mi := &file_wire_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3914,7 +4181,7 @@ func (x *Delivered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delivered.ProtoReflect.Descriptor instead.
 func (*Delivered) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{53}
+	return file_wire_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Delivered) GetCodes() []uint32 {
@@ -3933,7 +4200,7 @@ type PairJoin struct {
 
 func (x *PairJoin) Reset() {
 	*x = PairJoin{}
-	mi := &file_wire_proto_msgTypes[54]
+	mi := &file_wire_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3945,7 +4212,7 @@ func (x *PairJoin) String() string {
 func (*PairJoin) ProtoMessage() {}
 
 func (x *PairJoin) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[54]
+	mi := &file_wire_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3958,7 +4225,7 @@ func (x *PairJoin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairJoin.ProtoReflect.Descriptor instead.
 func (*PairJoin) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{54}
+	return file_wire_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *PairJoin) GetSlot() string {
@@ -3982,7 +4249,7 @@ type PairJoined struct {
 
 func (x *PairJoined) Reset() {
 	*x = PairJoined{}
-	mi := &file_wire_proto_msgTypes[55]
+	mi := &file_wire_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3994,7 +4261,7 @@ func (x *PairJoined) String() string {
 func (*PairJoined) ProtoMessage() {}
 
 func (x *PairJoined) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[55]
+	mi := &file_wire_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4007,7 +4274,7 @@ func (x *PairJoined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairJoined.ProtoReflect.Descriptor instead.
 func (*PairJoined) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{55}
+	return file_wire_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *PairJoined) GetCode() uint32 {
@@ -4061,7 +4328,7 @@ type PairFrame struct {
 
 func (x *PairFrame) Reset() {
 	*x = PairFrame{}
-	mi := &file_wire_proto_msgTypes[56]
+	mi := &file_wire_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4073,7 +4340,7 @@ func (x *PairFrame) String() string {
 func (*PairFrame) ProtoMessage() {}
 
 func (x *PairFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[56]
+	mi := &file_wire_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4086,7 +4353,7 @@ func (x *PairFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairFrame.ProtoReflect.Descriptor instead.
 func (*PairFrame) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{56}
+	return file_wire_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *PairFrame) GetData() []byte {
@@ -4112,7 +4379,7 @@ type Membership struct {
 
 func (x *Membership) Reset() {
 	*x = Membership{}
-	mi := &file_wire_proto_msgTypes[57]
+	mi := &file_wire_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4124,7 +4391,7 @@ func (x *Membership) String() string {
 func (*Membership) ProtoMessage() {}
 
 func (x *Membership) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[57]
+	mi := &file_wire_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4137,7 +4404,7 @@ func (x *Membership) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Membership.ProtoReflect.Descriptor instead.
 func (*Membership) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{57}
+	return file_wire_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *Membership) GetName() string {
@@ -4198,7 +4465,7 @@ type GetPrekey struct {
 
 func (x *GetPrekey) Reset() {
 	*x = GetPrekey{}
-	mi := &file_wire_proto_msgTypes[58]
+	mi := &file_wire_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4210,7 +4477,7 @@ func (x *GetPrekey) String() string {
 func (*GetPrekey) ProtoMessage() {}
 
 func (x *GetPrekey) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[58]
+	mi := &file_wire_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4223,7 +4490,7 @@ func (x *GetPrekey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPrekey.ProtoReflect.Descriptor instead.
 func (*GetPrekey) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{58}
+	return file_wire_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *GetPrekey) GetNonce() []byte {
@@ -4244,7 +4511,7 @@ type OwnPrekey struct {
 
 func (x *OwnPrekey) Reset() {
 	*x = OwnPrekey{}
-	mi := &file_wire_proto_msgTypes[59]
+	mi := &file_wire_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4256,7 +4523,7 @@ func (x *OwnPrekey) String() string {
 func (*OwnPrekey) ProtoMessage() {}
 
 func (x *OwnPrekey) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[59]
+	mi := &file_wire_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4269,7 +4536,7 @@ func (x *OwnPrekey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OwnPrekey.ProtoReflect.Descriptor instead.
 func (*OwnPrekey) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{59}
+	return file_wire_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *OwnPrekey) GetCode() uint32 {
@@ -4373,7 +4640,7 @@ const file_wire_proto_rawDesc = "" +
 	"\x04read\x18\x02 \x03(\fR\x04read\"'\n" +
 	"\x06Repair\x12\x1d\n" +
 	"\n" +
-	"session_id\x18\x01 \x01(\fR\tsessionId\"\xe0\x05\n" +
+	"session_id\x18\x01 \x01(\fR\tsessionId\"\xd6\x06\n" +
 	"\aRequest\x126\n" +
 	"\bregister\x18\x01 \x01(\v2\x18.parley.wire.v1.RegisterH\x00R\bregister\x120\n" +
 	"\x06lookup\x18\x02 \x01(\v2\x16.parley.wire.v1.LookupH\x00R\x06lookup\x12F\n" +
@@ -4389,8 +4656,10 @@ const file_wire_proto_rawDesc = "" +
 	"\vfetch_chain\x18\v \x01(\v2\x1a.parley.wire.v1.FetchChainH\x00R\n" +
 	"fetchChain\x12-\n" +
 	"\x05heads\x18\f \x01(\v2\x15.parley.wire.v1.HeadsH\x00R\x05heads\x124\n" +
-	"\bread_log\x18\r \x01(\v2\x17.parley.wire.v1.ReadLogH\x00R\areadLogB\x06\n" +
-	"\x04call\"\x8c\x06\n" +
+	"\bread_log\x18\r \x01(\v2\x17.parley.wire.v1.ReadLogH\x00R\areadLog\x127\n" +
+	"\tget_token\x18\x0e \x01(\v2\x18.parley.wire.v1.GetTokenH\x00R\bgetToken\x12;\n" +
+	"\vget_key_set\x18\x0f \x01(\v2\x19.parley.wire.v1.GetKeySetH\x00R\tgetKeySetB\x06\n" +
+	"\x04call\"\xee\x06\n" +
 	"\bResponse\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x16\n" +
 	"\x06detail\x18\x02 \x01(\tR\x06detail\x12$\n" +
@@ -4409,7 +4678,9 @@ const file_wire_proto_rawDesc = "" +
 	"\x06invite\x18\x13 \x01(\v2\x16.parley.wire.v1.InviteH\x00R\x06invite\x12C\n" +
 	"\rchain_updated\x18\x14 \x01(\v2\x1c.parley.wire.v1.ChainUpdatedH\x00R\fchainUpdated\x127\n" +
 	"\thead_list\x18\x15 \x01(\v2\x18.parley.wire.v1.HeadListH\x00R\bheadList\x124\n" +
-	"\blog_page\x18\x16 \x01(\v2\x17.parley.wire.v1.LogPageH\x00R\alogPageB\b\n" +
+	"\blog_page\x18\x16 \x01(\v2\x17.parley.wire.v1.LogPageH\x00R\alogPage\x12-\n" +
+	"\x05token\x18\x17 \x01(\v2\x15.parley.wire.v1.TokenH\x00R\x05token\x121\n" +
+	"\akey_set\x18\x18 \x01(\v2\x16.parley.wire.v1.KeySetH\x00R\x06keySetB\b\n" +
 	"\x06result\"L\n" +
 	"\bRegister\x12\x16\n" +
 	"\x06invite\x18\x01 \x01(\fR\x06invite\x12\x12\n" +
@@ -4515,7 +4786,18 @@ const file_wire_proto_rawDesc = "" +
 	"\x06Invite\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\fR\x05token\x12\x1d\n" +
 	"\n" +
-	"expires_ms\x18\x02 \x01(\x04R\texpiresMs\"\x80\x01\n" +
+	"expires_ms\x18\x02 \x01(\x04R\texpiresMs\"&\n" +
+	"\bGetToken\x12\x1a\n" +
+	"\baudience\x18\x01 \x01(\tR\baudience\"<\n" +
+	"\x05Token\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\x12\x1d\n" +
+	"\n" +
+	"expires_ms\x18\x02 \x01(\x04R\texpiresMs\"\x1f\n" +
+	"\tGetKeySet\x12\x12\n" +
+	"\x04etag\x18\x01 \x01(\tR\x04etag\":\n" +
+	"\x06KeySet\x12\x1a\n" +
+	"\bdocument\x18\x01 \x01(\fR\bdocument\x12\x14\n" +
+	"\x05event\x18\x02 \x01(\fR\x05event\"\x80\x01\n" +
 	"\x04Beat\x12+\n" +
 	"\x05hello\x18\x01 \x01(\v2\x15.parley.wire.v1.HelloR\x05hello\x12\x14\n" +
 	"\x05addrs\x18\x02 \x03(\fR\x05addrs\x12#\n" +
@@ -4553,7 +4835,7 @@ const file_wire_proto_rawDesc = "" +
 	"relayBytes\x12\x19\n" +
 	"\brelay_ms\x18\x06 \x01(\x04R\arelayMs\x12\x1d\n" +
 	"\n" +
-	"prekey_cap\x18\a \x01(\rR\tprekeyCap\"\xee\x01\n" +
+	"prekey_cap\x18\a \x01(\rR\tprekeyCap\"\x8b\x02\n" +
 	"\x04Hint\x12\x12\n" +
 	"\x04beat\x18\x01 \x01(\x04R\x04beat\x12\x12\n" +
 	"\x04mail\x18\x02 \x01(\bR\x04mail\x124\n" +
@@ -4561,7 +4843,8 @@ const file_wire_proto_rawDesc = "" +
 	"\aprekeys\x18\x04 \x01(\v2\x1c.parley.wire.v1.PrekeyCountsR\aprekeys\x12\x18\n" +
 	"\achanged\x18\x05 \x03(\fR\achanged\x12\x10\n" +
 	"\x03bye\x18\x06 \x01(\rR\x03bye\x12$\n" +
-	"\x0eretry_after_ms\x18\a \x01(\x04R\fretryAfterMs\"<\n" +
+	"\x0eretry_after_ms\x18\a \x01(\x04R\fretryAfterMs\x12\x1b\n" +
+	"\tkey_event\x18\b \x01(\fR\bkeyEvent\"<\n" +
 	"\bPresence\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\fR\aaccount\x12\x16\n" +
 	"\x06online\x18\x02 \x01(\bR\x06online\"'\n" +
@@ -4621,7 +4904,7 @@ func file_wire_proto_rawDescGZIP() []byte {
 }
 
 var file_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 60)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 64)
 var file_wire_proto_goTypes = []any{
 	(Relation)(0),          // 0: parley.wire.v1.Relation
 	(MailKind)(0),          // 1: parley.wire.v1.MailKind
@@ -4671,20 +4954,24 @@ var file_wire_proto_goTypes = []any{
 	(*Place)(nil),          // 45: parley.wire.v1.Place
 	(*CreateInvite)(nil),   // 46: parley.wire.v1.CreateInvite
 	(*Invite)(nil),         // 47: parley.wire.v1.Invite
-	(*Beat)(nil),           // 48: parley.wire.v1.Beat
-	(*Hello)(nil),          // 49: parley.wire.v1.Hello
-	(*Welcome)(nil),        // 50: parley.wire.v1.Welcome
-	(*Limits)(nil),         // 51: parley.wire.v1.Limits
-	(*Hint)(nil),           // 52: parley.wire.v1.Hint
-	(*Presence)(nil),       // 53: parley.wire.v1.Presence
-	(*Deliver)(nil),        // 54: parley.wire.v1.Deliver
-	(*Delivered)(nil),      // 55: parley.wire.v1.Delivered
-	(*PairJoin)(nil),       // 56: parley.wire.v1.PairJoin
-	(*PairJoined)(nil),     // 57: parley.wire.v1.PairJoined
-	(*PairFrame)(nil),      // 58: parley.wire.v1.PairFrame
-	(*Membership)(nil),     // 59: parley.wire.v1.Membership
-	(*GetPrekey)(nil),      // 60: parley.wire.v1.GetPrekey
-	(*OwnPrekey)(nil),      // 61: parley.wire.v1.OwnPrekey
+	(*GetToken)(nil),       // 48: parley.wire.v1.GetToken
+	(*Token)(nil),          // 49: parley.wire.v1.Token
+	(*GetKeySet)(nil),      // 50: parley.wire.v1.GetKeySet
+	(*KeySet)(nil),         // 51: parley.wire.v1.KeySet
+	(*Beat)(nil),           // 52: parley.wire.v1.Beat
+	(*Hello)(nil),          // 53: parley.wire.v1.Hello
+	(*Welcome)(nil),        // 54: parley.wire.v1.Welcome
+	(*Limits)(nil),         // 55: parley.wire.v1.Limits
+	(*Hint)(nil),           // 56: parley.wire.v1.Hint
+	(*Presence)(nil),       // 57: parley.wire.v1.Presence
+	(*Deliver)(nil),        // 58: parley.wire.v1.Deliver
+	(*Delivered)(nil),      // 59: parley.wire.v1.Delivered
+	(*PairJoin)(nil),       // 60: parley.wire.v1.PairJoin
+	(*PairJoined)(nil),     // 61: parley.wire.v1.PairJoined
+	(*PairFrame)(nil),      // 62: parley.wire.v1.PairFrame
+	(*Membership)(nil),     // 63: parley.wire.v1.Membership
+	(*GetPrekey)(nil),      // 64: parley.wire.v1.GetPrekey
+	(*OwnPrekey)(nil),      // 65: parley.wire.v1.OwnPrekey
 }
 var file_wire_proto_depIdxs = []int32{
 	3,  // 0: parley.wire.v1.Content.text:type_name -> parley.wire.v1.Text
@@ -4712,40 +4999,44 @@ var file_wire_proto_depIdxs = []int32{
 	30, // 22: parley.wire.v1.Request.fetch_chain:type_name -> parley.wire.v1.FetchChain
 	31, // 23: parley.wire.v1.Request.heads:type_name -> parley.wire.v1.Heads
 	21, // 24: parley.wire.v1.Request.read_log:type_name -> parley.wire.v1.ReadLog
-	17, // 25: parley.wire.v1.Response.registered:type_name -> parley.wire.v1.Registered
-	19, // 26: parley.wire.v1.Response.found:type_name -> parley.wire.v1.Found
-	25, // 27: parley.wire.v1.Response.prekey_counts:type_name -> parley.wire.v1.PrekeyCounts
-	27, // 28: parley.wire.v1.Response.contacts_set:type_name -> parley.wire.v1.ContactsSet
-	36, // 29: parley.wire.v1.Response.put_results:type_name -> parley.wire.v1.PutResults
-	39, // 30: parley.wire.v1.Response.mail:type_name -> parley.wire.v1.Mail
-	42, // 31: parley.wire.v1.Response.acked:type_name -> parley.wire.v1.Acked
-	44, // 32: parley.wire.v1.Response.places:type_name -> parley.wire.v1.Places
-	47, // 33: parley.wire.v1.Response.invite:type_name -> parley.wire.v1.Invite
-	29, // 34: parley.wire.v1.Response.chain_updated:type_name -> parley.wire.v1.ChainUpdated
-	32, // 35: parley.wire.v1.Response.head_list:type_name -> parley.wire.v1.HeadList
-	22, // 36: parley.wire.v1.Response.log_page:type_name -> parley.wire.v1.LogPage
-	23, // 37: parley.wire.v1.Found.bundles:type_name -> parley.wire.v1.Bundle
-	20, // 38: parley.wire.v1.Found.log:type_name -> parley.wire.v1.LogHead
-	20, // 39: parley.wire.v1.LogPage.log:type_name -> parley.wire.v1.LogHead
-	33, // 40: parley.wire.v1.HeadList.heads:type_name -> parley.wire.v1.Head
-	35, // 41: parley.wire.v1.Put.items:type_name -> parley.wire.v1.PutItem
-	1,  // 42: parley.wire.v1.PutItem.kind:type_name -> parley.wire.v1.MailKind
-	37, // 43: parley.wire.v1.PutResults.results:type_name -> parley.wire.v1.PutResult
-	40, // 44: parley.wire.v1.Mail.items:type_name -> parley.wire.v1.MailItem
-	45, // 45: parley.wire.v1.Places.places:type_name -> parley.wire.v1.Place
-	49, // 46: parley.wire.v1.Beat.hello:type_name -> parley.wire.v1.Hello
-	51, // 47: parley.wire.v1.Welcome.limits:type_name -> parley.wire.v1.Limits
-	25, // 48: parley.wire.v1.Welcome.prekeys:type_name -> parley.wire.v1.PrekeyCounts
-	53, // 49: parley.wire.v1.Welcome.presence:type_name -> parley.wire.v1.Presence
-	53, // 50: parley.wire.v1.Hint.presence:type_name -> parley.wire.v1.Presence
-	25, // 51: parley.wire.v1.Hint.prekeys:type_name -> parley.wire.v1.PrekeyCounts
-	7,  // 52: parley.wire.v1.Membership.contacts:type_name -> parley.wire.v1.ContactState
-	23, // 53: parley.wire.v1.OwnPrekey.bundle:type_name -> parley.wire.v1.Bundle
-	54, // [54:54] is the sub-list for method output_type
-	54, // [54:54] is the sub-list for method input_type
-	54, // [54:54] is the sub-list for extension type_name
-	54, // [54:54] is the sub-list for extension extendee
-	0,  // [0:54] is the sub-list for field type_name
+	48, // 25: parley.wire.v1.Request.get_token:type_name -> parley.wire.v1.GetToken
+	50, // 26: parley.wire.v1.Request.get_key_set:type_name -> parley.wire.v1.GetKeySet
+	17, // 27: parley.wire.v1.Response.registered:type_name -> parley.wire.v1.Registered
+	19, // 28: parley.wire.v1.Response.found:type_name -> parley.wire.v1.Found
+	25, // 29: parley.wire.v1.Response.prekey_counts:type_name -> parley.wire.v1.PrekeyCounts
+	27, // 30: parley.wire.v1.Response.contacts_set:type_name -> parley.wire.v1.ContactsSet
+	36, // 31: parley.wire.v1.Response.put_results:type_name -> parley.wire.v1.PutResults
+	39, // 32: parley.wire.v1.Response.mail:type_name -> parley.wire.v1.Mail
+	42, // 33: parley.wire.v1.Response.acked:type_name -> parley.wire.v1.Acked
+	44, // 34: parley.wire.v1.Response.places:type_name -> parley.wire.v1.Places
+	47, // 35: parley.wire.v1.Response.invite:type_name -> parley.wire.v1.Invite
+	29, // 36: parley.wire.v1.Response.chain_updated:type_name -> parley.wire.v1.ChainUpdated
+	32, // 37: parley.wire.v1.Response.head_list:type_name -> parley.wire.v1.HeadList
+	22, // 38: parley.wire.v1.Response.log_page:type_name -> parley.wire.v1.LogPage
+	49, // 39: parley.wire.v1.Response.token:type_name -> parley.wire.v1.Token
+	51, // 40: parley.wire.v1.Response.key_set:type_name -> parley.wire.v1.KeySet
+	23, // 41: parley.wire.v1.Found.bundles:type_name -> parley.wire.v1.Bundle
+	20, // 42: parley.wire.v1.Found.log:type_name -> parley.wire.v1.LogHead
+	20, // 43: parley.wire.v1.LogPage.log:type_name -> parley.wire.v1.LogHead
+	33, // 44: parley.wire.v1.HeadList.heads:type_name -> parley.wire.v1.Head
+	35, // 45: parley.wire.v1.Put.items:type_name -> parley.wire.v1.PutItem
+	1,  // 46: parley.wire.v1.PutItem.kind:type_name -> parley.wire.v1.MailKind
+	37, // 47: parley.wire.v1.PutResults.results:type_name -> parley.wire.v1.PutResult
+	40, // 48: parley.wire.v1.Mail.items:type_name -> parley.wire.v1.MailItem
+	45, // 49: parley.wire.v1.Places.places:type_name -> parley.wire.v1.Place
+	53, // 50: parley.wire.v1.Beat.hello:type_name -> parley.wire.v1.Hello
+	55, // 51: parley.wire.v1.Welcome.limits:type_name -> parley.wire.v1.Limits
+	25, // 52: parley.wire.v1.Welcome.prekeys:type_name -> parley.wire.v1.PrekeyCounts
+	57, // 53: parley.wire.v1.Welcome.presence:type_name -> parley.wire.v1.Presence
+	57, // 54: parley.wire.v1.Hint.presence:type_name -> parley.wire.v1.Presence
+	25, // 55: parley.wire.v1.Hint.prekeys:type_name -> parley.wire.v1.PrekeyCounts
+	7,  // 56: parley.wire.v1.Membership.contacts:type_name -> parley.wire.v1.ContactState
+	23, // 57: parley.wire.v1.OwnPrekey.bundle:type_name -> parley.wire.v1.Bundle
+	58, // [58:58] is the sub-list for method output_type
+	58, // [58:58] is the sub-list for method input_type
+	58, // [58:58] is the sub-list for extension type_name
+	58, // [58:58] is the sub-list for extension extendee
+	0,  // [0:58] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -4779,6 +5070,8 @@ func file_wire_proto_init() {
 		(*Request_FetchChain)(nil),
 		(*Request_Heads)(nil),
 		(*Request_ReadLog)(nil),
+		(*Request_GetToken)(nil),
+		(*Request_GetKeySet)(nil),
 	}
 	file_wire_proto_msgTypes[13].OneofWrappers = []any{
 		(*Response_Registered)(nil),
@@ -4793,6 +5086,8 @@ func file_wire_proto_init() {
 		(*Response_ChainUpdated)(nil),
 		(*Response_HeadList)(nil),
 		(*Response_LogPage)(nil),
+		(*Response_Token)(nil),
+		(*Response_KeySet)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -4800,7 +5095,7 @@ func file_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   60,
+			NumMessages:   64,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -34,6 +34,9 @@ import (
 //	L                          sizeRow: entries of the log
 //	E n                        leafRow: entry n of the log, from 0
 //	H index                    hash of the log's tree, by tlog.StoredHashIndex
+//	y key id                   signingKeyRow: not yet gone
+//	z key id                   (empty): a signing key that is gone
+//	Y n                        changeRow: the n-th change of the signing keys
 
 var (
 	schemaKey  = store.Key('V')

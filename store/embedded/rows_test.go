@@ -52,6 +52,8 @@ func TestRows(t *testing.T) {
 	size := sizeRow(1 << 40)
 	roundTrip(t, size)
 	roundTrip(t, leafRow{Label: key, Account: key, Seq: 1 << 60, Head: key})
+	roundTrip(t, signingKeyRow{ID: "id", Public: key[:], Seed: key, State: store.KeySigning, Published: now})
+	roundTrip(t, changeRow{At: now, Steps: []store.KeyStep{{ID: "a", State: store.KeyRetiring}, {ID: "b", State: store.KeyGone}}})
 }
 
 func FuzzRows(f *testing.F) {
@@ -64,5 +66,7 @@ func FuzzRows(f *testing.F) {
 		parse[waitingRow](b)
 		parse[claimRow](b)
 		parse[storeRow](b)
+		parse[signingKeyRow](b)
+		parse[changeRow](b)
 	})
 }

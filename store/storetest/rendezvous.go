@@ -55,6 +55,10 @@ func RunRendezvous(t *testing.T, open func(t *testing.T) store.Rendezvous) {
 		"ContactRequests":                 testContactRequests,
 		"Contacts":                        testContacts,
 		"Watchers":                        testWatchers,
+		"SigningKeys":                     testSigningKeys,
+		"SigningKeyRules":                 testSigningKeyRules,
+		"SigningKeyRace":                  testSigningKeyRace,
+		"SigningKeyModel":                 testSigningKeyModel,
 		"SweepOfRevokedDeviceManyInSteps": testSweepRevoked,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
