@@ -18,10 +18,10 @@ const (
 	tileWidth  = 1 << tileHeight
 )
 
-// LogHandler serves the directory log to whoever wants to watch it, in the
+// logHandler serves the directory log to whoever wants to watch it, in the
 // layout of c2sp.org/tlog-tiles: /checkpoint, /tile/<L>/<N>[.p/<W>] and
 // /tile/entries/<N>[.p/<W>].
-func (s *Server) LogHandler() http.Handler {
+func (s *Server) logHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /checkpoint", func(w http.ResponseWriter, r *http.Request) {
 		s.serveLog(w, r, "text/plain; charset=utf-8", fmt.Sprintf("max-age=%d", int(headLife.Seconds())), s.checkpoint)

@@ -14,16 +14,12 @@ import (
 	"github.com/parley-chat/parley/protocol/directory"
 )
 
-// logSite is a web server with the log on it.
-func logSite(t *testing.T, s *testServer) *httptest.Server {
-	web := httptest.NewServer(s.LogHandler())
-	t.Cleanup(web.Close)
-	return web
-}
+func withHTTP(c *Config) { c.HTTP = "127.0.0.1:0" }
 
-func get(t testing.TB, web *httptest.Server, path string) (*http.Response, []byte) {
+// follow reads a page of the HTTP listener, also where it is redirected to.
+func (ts *testServer) follow(t testing.TB, path string) (*http.Response, []byte) {
 	t.Helper()
-	resp, err := web.Client().Get(web.URL + path)
+	resp, err := http.Get("http://" + ts.web.addr.String() + path)
 	mustDo(t, err)
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
@@ -34,15 +30,15 @@ func get(t testing.TB, web *httptest.Server, path string) (*http.Response, []byt
 // tiles reads the log as an outside mirror would: tiles by their paths, each
 // checked against the tree.
 type tiles struct {
-	t   testing.TB
-	web *httptest.Server
+	t testing.TB
+	s *testServer
 }
 
 func (r tiles) Height() int { return tileHeight }
 
 func (r tiles) ReadTiles(wanted []tlog.Tile) (data [][]byte, err error) {
 	for _, tile := range wanted {
-		resp, b := get(r.t, r.web, "/"+strings.Replace(tile.Path(), "tile/8/", "tile/", 1))
+		resp, b := r.s.follow(r.t, "/"+strings.Replace(tile.Path(), "tile/8/", "tile/", 1))
 		if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != "application/octet-stream" || !strings.Contains(resp.Header.Get("Cache-Control"), "immutable") {
 			return nil, fmt.Errorf("%s: %s %v", tile.Path(), resp.Status, resp.Header)
 		}
@@ -56,12 +52,11 @@ func (r tiles) SaveTiles([]tlog.Tile, [][]byte) {}
 // TestLogTiles: a stock client of tiled logs reads every entry's hash over HTTP
 // and finds the tree that the checkpoint signs; the entries hash to it.
 func TestLogTiles(t *testing.T) {
-	s := startServer(t, nil)
+	s := startServer(t, withHTTP)
 	member(t, s, "alice")
 	fill(t, s, 0, 2*tileWidth+40)
-	web := logSite(t, s)
-	resp, b := get(t, web, "/checkpoint")
-	if kind := resp.Header.Get("Content-Type"); resp.StatusCode != http.StatusOK || kind != "text/plain; charset=utf-8" || resp.Header.Get("Cache-Control") != "max-age=5" {
+	resp, b := s.follow(t, "/checkpoint")
+	if kind := resp.Header.Get("Content-Type"); resp.StatusCode != http.StatusOK || kind != "text/plain; charset=utf-8" || resp.Header.Get("Cache-Control") != "max-age=5" || resp.Header.Get("X-Content-Type-Options") != "nosniff" {
 		t.Errorf("checkpoint: %s %v", resp.Status, resp.Header)
 	}
 	log, err := directory.NewLog([]byte(s.PeerID()))
@@ -72,10 +67,10 @@ func TestLogTiles(t *testing.T) {
 	if head.Size != uint64(size) {
 		t.Fatalf("the checkpoint is of %d entries, want %d", head.Size, size)
 	}
-	hashes := tlog.TileHashReader(tlog.Tree{N: size, Hash: head.Root}, tiles{t, web})
+	hashes := tlog.TileHashReader(tlog.Tree{N: size, Hash: head.Root}, tiles{t, s})
 	var n int64
 	for _, path := range []string{"/tile/entries/000", "/tile/entries/001", "/tile/entries/002.p/41"} {
-		_, b := get(t, web, path)
+		_, b := s.follow(t, path)
 		for ; len(b) > 0; n++ {
 			length := int(binary.BigEndian.Uint16(b))
 			leaf, err := directory.ParseLeaf(b[2:][:length])
@@ -98,10 +93,9 @@ func TestLogTiles(t *testing.T) {
 
 // TestLogTilesRefused: what is not there is not found, however it is spelled.
 func TestLogTilesRefused(t *testing.T) {
-	s := startServer(t, nil)
+	s := startServer(t, withHTTP)
 	member(t, s, "alice")
 	fill(t, s, 0, tileWidth+1)
-	web := logSite(t, s)
 	for _, path := range []string{
 		"/", "/tile", "/tile/", "/tile/0", "/tile/entries", "/tile/entries/", "/checkpoint/", "/tile/0/", "/tile/data/000",
 		"/tile/0/001", "/tile/0/001.p/3", "/tile/entries/001", "/tile/entries/001.p/3", "/tile/1/000", "/tile/1/000.p/2", "/tile/2/000.p/1",
@@ -109,7 +103,7 @@ func TestLogTilesRefused(t *testing.T) {
 		"/tile/00/000", "/tile/-1/000", "/tile/64/000", "/tile/1152921504606846976/000", "/tile/9223372036854775807/000.p/1",
 		"/tile/0/x999/x999/x999/x999/x999/x999/x999/999", "/tile/8/0/000", "/tile/0/000/..", "/tile/0/%30%30%30",
 	} {
-		if resp, _ := get(t, web, path); resp.StatusCode != http.StatusNotFound {
+		if resp, _ := s.follow(t, path); resp.StatusCode != http.StatusNotFound {
 			t.Errorf("%s: %s", path, resp.Status)
 		}
 	}
@@ -117,18 +111,19 @@ func TestLogTilesRefused(t *testing.T) {
 		"/tile/0/000": 32 * tileWidth, "/tile/0/000.p/7": 32 * 7, "/tile/0/001.p/2": 32 * 2, "/tile/1/000.p/1": 32,
 		"/tile/entries/000.p/3": 3 * (2 + directory.LeafSize),
 	} {
-		if resp, b := get(t, web, path); resp.StatusCode != http.StatusOK || len(b) != size {
+		if resp, b := s.follow(t, path); resp.StatusCode != http.StatusOK || len(b) != size {
 			t.Errorf("%s: %s, %d bytes, want %d", path, resp.Status, len(b), size)
 		}
 	}
-	resp, err := web.Client().Post(web.URL+"/checkpoint", "text/plain", nil)
-	mustDo(t, err)
-	resp.Body.Close()
-	if resp.StatusCode != http.StatusMethodNotAllowed {
-		t.Errorf("POST: %s", resp.Status)
+	for _, path := range []string{"/checkpoint", "/tile/0/000"} {
+		if resp, _ := s.get(t, "POST", path, nil); resp.StatusCode != http.StatusMethodNotAllowed {
+			t.Errorf("POST %s: %s", path, resp.Status)
+		}
 	}
 	s.stopNow()
-	if resp, _ := get(t, web, "/checkpoint"); resp.StatusCode != http.StatusServiceUnavailable {
-		t.Errorf("after the end: %s", resp.Status)
+	late := httptest.NewRecorder()
+	s.pages().ServeHTTP(late, httptest.NewRequest("GET", "/checkpoint", nil))
+	if late.Code != http.StatusServiceUnavailable {
+		t.Errorf("after the end: %d", late.Code)
 	}
 }

@@ -82,6 +82,9 @@ func (s *Server) pages() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+keySetPath, s.pageKeySet)
 	mux.HandleFunc("GET /healthz", s.pageHealth)
+	log := s.logHandler()
+	mux.Handle("/checkpoint", log)
+	mux.Handle("/tile/", log)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, r.Body, maxHeader) // no page reads one
 		w.Header().Set("X-Content-Type-Options", "nosniff")

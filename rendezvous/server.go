@@ -45,7 +45,7 @@ type Config struct {
 	Announce        []string         // further addresses to tell: multiaddrs, or host:port
 	Open            bool             // anyone may register; otherwise an invite is needed
 	NoMemberInvites bool             // only the operator makes invites
-	HTTP            string           // host:port to serve the key set at, over plain HTTP; empty: nowhere
+	HTTP            string           // host:port to serve the key set and the directory log at, over plain HTTP; empty: nowhere
 	Limits          Limits           // zero values are defaults
 	Now             func() time.Time // nil: time.Now
 	Log             *slog.Logger     // nil: slog.Default()

@@ -216,7 +216,7 @@ func (ts *testServer) get(t *testing.T, method, path string, header http.Header)
 // TestJWK06_HTTP: what caches are told, and that an unchanged set is not sent
 // again.
 func TestJWK06_HTTP(t *testing.T) {
-	s := startServer(t, func(c *Config) { c.HTTP = "127.0.0.1:0" })
+	s := startServer(t, withHTTP)
 	resp, body := s.get(t, "GET", keySetPath, nil)
 	set := mustSet(t, s.issuer)
 	if resp.StatusCode != 200 || body != string(set.JSON()) || resp.Header.Get("ETag") != set.ETag() ||
@@ -270,7 +270,7 @@ func TestHTTPListener(t *testing.T) {
 	if st, err := s.Status(t.Context()); err != nil || st.HTTP != "" {
 		t.Errorf("status %+v, %v", st, err)
 	}
-	s = startServer(t, func(c *Config) { c.HTTP = "127.0.0.1:0" })
+	s = startServer(t, withHTTP)
 	addr := s.web.addr.String()
 	if st, err := s.Status(t.Context()); err != nil || st.HTTP != addr {
 		t.Errorf("status %+v, %v", st, err)

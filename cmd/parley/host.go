@@ -29,7 +29,7 @@ func (p *program) hostCommands() []*cli.Command {
 		Flags: []cli.Flag{
 			&cli.StringSliceFlag{Name: "listen", Usage: "listen at this `MULTIADDR`", DefaultText: "port 4001, TCP and UDP, all addresses", EnvVars: []string{"PARLEY_HOST_LISTEN"}},
 			&cli.StringSliceFlag{Name: "announce", Usage: "an address to put into invites: `HOST:PORT` or a multiaddr", EnvVars: []string{"PARLEY_HOST_ANNOUNCE"}},
-			&cli.StringFlag{Name: "http", Usage: "serve the keys that access tokens are signed with, at this `ADDR`, such as :8080", DefaultText: "not at all", EnvVars: []string{"PARLEY_HOST_HTTP"}},
+			&cli.StringFlag{Name: "http", Usage: "serve the directory log, and the keys that access tokens are signed with, over HTTP at this `ADDR`, such as :8080", DefaultText: "not at all", EnvVars: []string{"PARLEY_HOST_HTTP"}},
 			&cli.BoolFlag{Name: "open", Usage: "let in everybody, without an invite", EnvVars: []string{"PARLEY_HOST_OPEN"}},
 			&cli.BoolFlag{Name: "qr", Usage: "print the invite's QR code even if this is no terminal"},
 			&cli.BoolFlag{Name: "verbose", Usage: "log more"},
