@@ -58,6 +58,11 @@ var rules = []struct {
 		never: []string{"store/...", "rendezvous"},
 	},
 	{
+		name:  "whoever checks tokens needs nothing else",
+		pkgs:  []string{"rendezvous/token"},
+		never: []string{"store/...", "rendezvous", "github.com/libp2p/...", "github.com/dgraph-io/..."},
+	},
+	{
 		name:   "a node knows the rendezvous by its protocol only",
 		pkgs:   []string{"node", "node/..."},
 		except: []string{"node/nodetest"},
@@ -82,9 +87,9 @@ var direct = []struct {
 	may  []string // besides the standard library
 }{
 	{
-		name: "the protocol uses x/crypto, protobuf, ristretto255 and a list of words",
+		name: "the protocol uses x/crypto, x/mod's logs, protobuf, ristretto255 and a list of words",
 		pkgs: []string{"protocol", "protocol/..."},
-		may:  []string{"protocol/...", "golang.org/x/crypto/...", "google.golang.org/protobuf/...", "github.com/gtank/ristretto255", "github.com/tyler-smith/go-bip39/wordlists"},
+		may:  []string{"protocol/...", "golang.org/x/crypto/...", "golang.org/x/mod/sumdb/note", "golang.org/x/mod/sumdb/tlog", "google.golang.org/protobuf/...", "github.com/gtank/ristretto255", "github.com/tyler-smith/go-bip39/wordlists"},
 	},
 	{
 		name: "the engine uses the protocol and the store's contract",

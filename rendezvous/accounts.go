@@ -57,6 +57,7 @@ func (s *Server) register(ctx context.Context, peerID []byte, r *wire.Register, 
 	}
 	p := store.RegisterParams{
 		Name:      r.GetName(),
+		Label:     s.book.label(r.GetName()),
 		Account:   chain.Account(),
 		Chain:     r.GetChain(),
 		ChainSeq:  chain.Seq(),
@@ -89,7 +90,10 @@ func (s *Server) lookup(ctx context.Context, from store.Device, l *wire.Lookup, 
 	if err != nil {
 		return err
 	}
-	found := &wire.Found{Name: a.Name, Chain: a.Chain, NowMs: uint64(s.now().UnixMilli())}
+	found, err := s.found(ctx, a, l.GetLogSize())
+	if err != nil {
+		return err
+	}
 	switch len(l.GetNonce()) {
 	case 0:
 	case 16:

@@ -35,6 +35,8 @@ type Status struct {
 	Accounts     int      `json:"accounts"`
 	Mail         int      `json:"mail"` // envelopes that wait
 	MailBytes    int      `json:"mail_bytes"`
+	HTTP         string   `json:"http,omitempty"`      // host:port
+	KeyAlarm     string   `json:"key_alarm,omitempty"` // what is wrong with the signing keys
 }
 
 // Status tells how the server is doing.
@@ -54,6 +56,10 @@ func (s *Server) Status(ctx context.Context) (Status, error) {
 		Accounts:     totals.Accounts,
 		Mail:         totals.Mail.Count,
 		MailBytes:    totals.Mail.Bytes,
+		KeyAlarm:     s.issuer.trouble(),
+	}
+	if s.web != nil {
+		st.HTTP = s.web.addr.String()
 	}
 	for _, a := range s.Addrs() {
 		st.Addrs = append(st.Addrs, a.String())
@@ -97,6 +103,9 @@ func (s *Server) serveAdmin(ctx context.Context) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", s.adminStatus)
 	mux.HandleFunc("POST /v1/invites", s.adminInvite)
+	mux.HandleFunc("GET /v1/keys", s.adminKeys)
+	mux.HandleFunc("POST /v1/keys/rotate", s.adminRotate)
+	mux.HandleFunc("POST /v1/keys/revoke", s.adminRevoke)
 	server := &http.Server{Handler: mux, ReadTimeout: adminTimeout, WriteTimeout: adminTimeout, MaxHeaderBytes: 8 << 10}
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan struct{})

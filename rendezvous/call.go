@@ -76,6 +76,8 @@ func (s *Server) call(ctx context.Context, stream network.Stream, resp *wire.Res
 		return s.updateChain(ctx, stream.Conn(), from, c.UpdateChain, resp)
 	case *wire.Request_FetchChain:
 		return s.fetchChain(ctx, stream.Conn(), c.FetchChain, resp)
+	case *wire.Request_GetKeySet:
+		return s.getKeySet(ctx, c.GetKeySet, resp)
 	}
 	if !member {
 		return protocol.Refuse(protocol.NotMember, "register first")
@@ -180,8 +182,12 @@ func (s *Server) memberCall(ctx context.Context, from store.Device, req *wire.Re
 		return s.where(ctx, from, c.Where, resp)
 	case *wire.Request_Heads:
 		return s.headList(ctx, from, resp)
+	case *wire.Request_ReadLog:
+		return s.readLog(ctx, from, c.ReadLog, resp)
 	case *wire.Request_CreateInvite:
 		return s.createInvite(ctx, from, c.CreateInvite, resp)
+	case *wire.Request_GetToken:
+		return s.getToken(ctx, from, c.GetToken, resp)
 	default:
 		return protocol.Refuse(protocol.BadRequest, "no call that is known here")
 	}

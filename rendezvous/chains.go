@@ -162,7 +162,11 @@ func (s *Server) fetchChain(ctx context.Context, c network.Conn, f *wire.FetchCh
 	if asked.Verify(chain, f.GetSigner(), f.GetSig()) != nil {
 		return notOwner
 	}
-	resp.Result = &wire.Response_Found{Found: &wire.Found{Name: a.Name, Chain: a.Chain, NowMs: uint64(s.now().UnixMilli())}}
+	found, err := s.found(ctx, a, 0)
+	if err != nil {
+		return err
+	}
+	resp.Result = &wire.Response_Found{Found: found}
 	return nil
 }
 

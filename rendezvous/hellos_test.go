@@ -47,6 +47,8 @@ func (d *device) memberCalls(other *device) []*wire.Request {
 		whereRequest(other),
 		createInvite(1, 0),
 		{Call: &wire.Request_Heads{Heads: &wire.Heads{}}},
+		{Call: &wire.Request_ReadLog{ReadLog: &wire.ReadLog{}}},
+		tokenRequest("relay"),
 	}
 }
 
@@ -70,6 +72,7 @@ func TestSilentCopyDoesNothing(t *testing.T) {
 	thief.must(updateRequest(alice.chain)) // as a device repeats what made it a member
 	thief.must(thief.registerRequest(nil))
 	thief.must(thief.lookupSelf())
+	thief.must(keySetRequest("")) // as anybody may
 
 	mail := alice.fetch(0, 0).GetItems()
 	if len(mail) != 1 || len(bob.fetch(0, 0).GetItems()) != 0 {

@@ -41,6 +41,7 @@ type news struct {
 	prekeys  *wire.PrekeyCounts
 	presence map[protocol.AccountID]bool     // at most one entry per contact
 	changed  map[protocol.AccountID]struct{} // the same, and the own account
+	keyEvent []byte                          // the newest
 }
 
 func newLink(stream network.Stream, d store.Device) *link {
@@ -159,10 +160,10 @@ func (l *link) take() (hint *wire.Hint, last bool) {
 	}
 	n := l.news
 	l.news = news{}
-	if !n.beaten && !n.mail && n.prekeys == nil && len(n.presence) == 0 && len(n.changed) == 0 {
+	if !n.beaten && !n.mail && n.prekeys == nil && len(n.presence) == 0 && len(n.changed) == 0 && n.keyEvent == nil {
 		return nil, false
 	}
-	hint = &wire.Hint{Beat: n.beat, Mail: n.mail, Prekeys: n.prekeys}
+	hint = &wire.Hint{Beat: n.beat, Mail: n.mail, Prekeys: n.prekeys, KeyEvent: n.keyEvent}
 	for id, online := range n.presence {
 		hint.Presence = append(hint.Presence, &wire.Presence{Account: id[:], Online: online})
 	}

@@ -19,6 +19,7 @@ const (
 	maxPairData  = 64 << 10 // of one PairFrame
 	maxPairTotal = 1 << 20  // of all frames with their headers, in one direction
 	maxPairFrame = maxPairData + 8
+	minPairCount = 64 // what a small frame counts: it costs a packet
 )
 
 // pairing is two streams, or one that waits for the other. The goroutine that
@@ -180,7 +181,7 @@ func (s *Server) joinPair(stream network.Stream, number string) error {
 func (p *pairing) pass(from, to network.Stream, frame *wire.PairFrame, size int, err error) {
 	total := 0
 	for err == nil {
-		total += 4 + size // empty frames count too
+		total += max(4+size, minPairCount)
 		if len(frame.GetData()) > maxPairData || total > maxPairTotal {
 			break
 		}

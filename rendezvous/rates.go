@@ -91,6 +91,8 @@ type rates struct {
 	chains  *limiters[chainBucket]  // statements of longer chains; each chain is told to all contacts
 	fetches *limiters[netip.Prefix] // of chains by proof: each may be a guess
 
+	logPages *limiters[protocol.DeviceID] // each is large
+
 	pairOpens *limiters[protocol.DeviceID]
 	pairJoins *limiters[netip.Prefix] // each may be a guess
 
@@ -136,6 +138,7 @@ func newRates(l Limits) *rates {
 		strangers:    newLimiters[netip.Prefix](l.Strangers, time.Minute, l.Strangers),
 		chains:       newLimiters[chainBucket](60, time.Hour, 20),
 		fetches:      newLimiters[netip.Prefix](60, time.Hour, 20),
+		logPages:     newLimiters[protocol.DeviceID](120, time.Minute, 60),
 		pairOpens:    newLimiters[protocol.DeviceID](12, time.Hour, 6),
 		pairJoins:    newLimiters[netip.Prefix](30, time.Hour, 10),
 		requestsHour: newLimiters[protocol.AccountID](10, time.Hour, 10),

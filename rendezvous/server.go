@@ -5,7 +5,7 @@
 // It is blind: it moves envelopes without being able to open them, and must
 // not import the packages that could. It dials nobody.
 //
-// Goroutines: Run lists the long-lived ones. Each link has its libp2p handler
+// Goroutines: Run lists the long-lived ones, and listenHTTP has one. Each link has its libp2p handler
 // as reader and one writer, which handleLink waits for. Calls run in libp2p's
 // handlers, and each side of a pairing reads in its own. A device that was
 // revoked is cut off by expel, soon after.
@@ -45,6 +45,7 @@ type Config struct {
 	Announce        []string         // further addresses to tell: multiaddrs, or host:port
 	Open            bool             // anyone may register; otherwise an invite is needed
 	NoMemberInvites bool             // only the operator makes invites
+	HTTP            string           // host:port to serve the key set and the directory log at, over plain HTTP; empty: nowhere
 	Limits          Limits           // zero values are defaults
 	Now             func() time.Time // nil: time.Now
 	Log             *slog.Logger     // nil: slog.Default()
@@ -62,8 +63,15 @@ type Server struct {
 	host     host.Host
 	announce []ma.Multiaddr
 	relay    *relay.Relay
+	book     *logbook
 	started  time.Time
 	failed   chan error // capacity 1: why the store writes no more, for Run
+
+	issuer *issuer
+	web    *web // nil: no HTTP
+
+	tellingKeys sync.Mutex
+	keysTold    uint64 // the change of the signing keys that links were told of last; guarded by tellingKeys
 
 	rates    *rates
 	presence *presence
@@ -127,6 +135,9 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if s.host, err = newHost(s.cfg, s.announce); err != nil {
 		return err
 	}
+	if s.book, err = newLogbook(s.host, s.store, s.now); err != nil {
+		return err
+	}
 	l := s.cfg.Limits
 	s.relay, err = relay.New(s.host, gate{s}, relay.Limits{
 		Bytes:        l.RelayBytes,
@@ -136,6 +147,9 @@ func (s *Server) open(ctx context.Context) (err error) {
 		Circuits:     l.Circuits,
 	})
 	if err != nil {
+		return err
+	}
+	if err := s.openIssuer(ctx); err != nil {
 		return err
 	}
 	s.hellos.watch(s.host.Network())
@@ -156,6 +170,7 @@ func (s *Server) Run(ctx context.Context) error {
 	group.Go(func() error { return s.sweep(ctx) })
 	group.Go(func() error { return s.serveAdmin(ctx) })
 	group.Go(func() error { return s.awaitFailure(ctx) })
+	group.Go(func() error { return s.tendKeys(ctx) })
 	<-ctx.Done()
 	s.drain()
 	return errors.Join(group.Wait(), s.Close())
@@ -261,6 +276,9 @@ func (s *Server) Close() error {
 		s.mu.Unlock()
 		s.stop()
 		s.closeErr = s.closeHost()
+		if s.web != nil {
+			s.closeErr = errors.Join(s.closeErr, s.web.close())
+		}
 		s.inside.Wait()
 		if s.closer != nil {
 			s.closeErr = errors.Join(s.closeErr, s.closer())

@@ -20,11 +20,13 @@ import (
 // Times are kept to the second.
 type Rendezvous interface {
 	Accounts
+	Log
 	Invites
 	StoreIDs
 	Prekeys
 	Mailbox
 	Contacts
+	SigningKeys
 
 	// Sweep drops what has expired at now: mail, prekeys, answers kept for
 	// retried claims, invites, and everything stored for revoked devices. Call
@@ -50,7 +52,8 @@ type Totals struct {
 // twice; a revoked device stays revoked.
 type Accounts interface {
 	// Register binds a name to a new account with its chain and first devices,
-	// and uses up the invite, in one transaction. Repeating it for the same
+	// writes its first entry of the log, and uses up the invite, in one
+	// transaction. Repeating it for the same
 	// name and account is success and changes nothing (a longer chain goes
 	// through SetChain). Refusals: NameTaken, AccountExists (registered under
 	// another name), DeviceExists, InviteInvalid, InviteExpired, InviteUsed.
@@ -61,8 +64,9 @@ type Accounts interface {
 	AccountByName(ctx context.Context, name string) (Account, error)
 
 	// SetChain replaces the chain by a longer one that begins with the bytes of
-	// the stored one, adds the devices that are new, renews the certificates of
-	// those that are known, and revokes, in one transaction. The stored chain
+	// the stored one, writes its entry of the log, adds the devices that are
+	// new, renews the certificates of those that are known, and revokes, in one
+	// transaction. The stored chain
 	// again is success and changes nothing. Refusals: UnknownAccount;
 	// ChainConflict for a chain that does not begin with the stored one;
 	// DeviceExists; Revoked for a device that comes back.
@@ -96,6 +100,7 @@ type Account struct {
 	Chain     []byte // encoded statement chain
 	ChainSeq  uint64
 	ChainHead [32]byte
+	Entry     uint64 // of the log, the newest: that of this chain
 	Created   time.Time
 	InvitedBy protocol.AccountID // zero: the operator, or open registration
 }
@@ -112,7 +117,8 @@ type Device struct {
 
 // RegisterParams are what a registration carries.
 type RegisterParams struct {
-	Name      string // canonical; the caller has refused bad names
+	Name      string   // canonical; the caller has refused bad names
+	Label     [32]byte // what stands for the name in the log
 	Account   protocol.AccountID
 	Chain     []byte
 	ChainSeq  uint64

@@ -93,10 +93,15 @@ func (p *program) comparePictures(c *cli.Context, client *api.Client, k api.Comp
 func (p *program) sayCompared(c *cli.Context, client *api.Client, name string, same bool) error {
 	do := map[bool]string{true: api.CompareMatch, false: api.CompareDiffer}[same]
 	_, err := client.Compare(c.Context, name, do)
-	if e, ok := errors.AsType[*api.Error](err); ok && e.Code == api.ErrNotFound {
+	if isNotFound(err) {
 		return nil
 	}
 	return err
+}
+
+func isNotFound(err error) bool {
+	e, ok := errors.AsType[*api.Error](err)
+	return ok && e.Code == api.ErrNotFound
 }
 
 // verifyMatch is the second half of --emoji where nobody could be asked. It stays
@@ -107,14 +112,17 @@ func (p *program) verifyMatch(c *cli.Context, client *api.Client, name string) e
 		return usageError("--match is yes or no, not %q", answer)
 	}
 	do := map[bool]string{true: api.CompareMatch, false: api.CompareDiffer}[isYes(answer)]
-	if _, err := client.Compare(c.Context, name, do); err != nil {
-		return err
+	_, unsaid := client.Compare(c.Context, name, do)
+	if unsaid != nil && !isNotFound(unsaid) {
+		return unsaid
 	}
 	for k, err := range client.Comparison(c.Context, name) {
-		if err != nil {
+		switch {
+		case err != nil:
 			return err
-		}
-		if k.Ended() {
+		case unsaid != nil && (!k.Ended() || k.Stage == api.CompareMatched):
+			return unsaid
+		case k.Ended(): // perhaps before it was said: the other was first to say no
 			return p.compared(c, k)
 		}
 	}

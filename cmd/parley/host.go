@@ -29,6 +29,7 @@ func (p *program) hostCommands() []*cli.Command {
 		Flags: []cli.Flag{
 			&cli.StringSliceFlag{Name: "listen", Usage: "listen at this `MULTIADDR`", DefaultText: "port 4001, TCP and UDP, all addresses", EnvVars: []string{"PARLEY_HOST_LISTEN"}},
 			&cli.StringSliceFlag{Name: "announce", Usage: "an address to put into invites: `HOST:PORT` or a multiaddr", EnvVars: []string{"PARLEY_HOST_ANNOUNCE"}},
+			&cli.StringFlag{Name: "http", Usage: "serve the directory log, and the keys that access tokens are signed with, over HTTP at this `ADDR`, such as :8080", DefaultText: "not at all", EnvVars: []string{"PARLEY_HOST_HTTP"}},
 			&cli.BoolFlag{Name: "open", Usage: "let in everybody, without an invite", EnvVars: []string{"PARLEY_HOST_OPEN"}},
 			&cli.BoolFlag{Name: "qr", Usage: "print the invite's QR code even if this is no terminal"},
 			&cli.BoolFlag{Name: "verbose", Usage: "log more"},
@@ -41,6 +42,7 @@ func (p *program) hostCommands() []*cli.Command {
 				Action: with(0, 0, p.hostInvite),
 			},
 			{Name: "status", Usage: "how the rendezvous that runs here is doing", Action: with(0, 0, p.hostStatus)},
+			p.hostKeysCommand(),
 		},
 	}}
 }
@@ -58,7 +60,7 @@ func (p *program) host(c *cli.Context) error {
 
 	server, err := rendezvous.New(c.Context, rendezvous.Config{
 		Dir: dir, Listen: given(c, "listen"), Announce: given(c, "announce"),
-		Open: c.Bool("open"), Log: p.logger(c),
+		Open: c.Bool("open"), HTTP: c.String("http"), Log: p.logger(c),
 	})
 	if errors.Is(err, store.ErrLocked) {
 		return fail(exitConflict, "a rendezvous runs in %s already", dir).hint("see it with: parley host status")
@@ -165,6 +167,13 @@ func (p *program) hostStatus(c *cli.Context) error {
 	p.say("mail        %s, %d bytes", count(s.Mail, "envelope waits", "envelopes wait"), s.MailBytes)
 	for _, addr := range s.Addrs {
 		p.say("listening   %s", addr)
+	}
+	if s.HTTP != "" {
+		p.say("http        %s", s.HTTP)
+	}
+	if s.KeyAlarm != "" {
+		p.say("! %s", s.KeyAlarm)
+		p.say("  see: parley host keys status")
 	}
 	return nil
 }

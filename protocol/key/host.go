@@ -8,8 +8,10 @@ import (
 	"fmt"
 )
 
-// HostPrivate is a device's libp2p identity (Ed25519). Only libp2p signs with
-// it, in its handshakes; this package gives out the seed and never signs.
+// HostPrivate is the libp2p identity (Ed25519) of a device or a rendezvous. Only
+// libp2p signs with it, in its handshakes, and a rendezvous the heads of its log
+// (protocol/directory) and the events of its token keys (rendezvous/token); this
+// package gives out the seed and never signs.
 type HostPrivate struct {
 	Redacted
 	seed Hidden[[ed25519.SeedSize]byte]

@@ -1087,6 +1087,9 @@ type Request struct {
 	//	*Request_UpdateChain
 	//	*Request_FetchChain
 	//	*Request_Heads
+	//	*Request_ReadLog
+	//	*Request_GetToken
+	//	*Request_GetKeySet
 	Call          isRequest_Call `protobuf_oneof:"call"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1237,6 +1240,33 @@ func (x *Request) GetHeads() *Heads {
 	return nil
 }
 
+func (x *Request) GetReadLog() *ReadLog {
+	if x != nil {
+		if x, ok := x.Call.(*Request_ReadLog); ok {
+			return x.ReadLog
+		}
+	}
+	return nil
+}
+
+func (x *Request) GetGetToken() *GetToken {
+	if x != nil {
+		if x, ok := x.Call.(*Request_GetToken); ok {
+			return x.GetToken
+		}
+	}
+	return nil
+}
+
+func (x *Request) GetGetKeySet() *GetKeySet {
+	if x != nil {
+		if x, ok := x.Call.(*Request_GetKeySet); ok {
+			return x.GetKeySet
+		}
+	}
+	return nil
+}
+
 type isRequest_Call interface {
 	isRequest_Call()
 }
@@ -1289,6 +1319,18 @@ type Request_Heads struct {
 	Heads *Heads `protobuf:"bytes,12,opt,name=heads,proto3,oneof"`
 }
 
+type Request_ReadLog struct {
+	ReadLog *ReadLog `protobuf:"bytes,13,opt,name=read_log,json=readLog,proto3,oneof"`
+}
+
+type Request_GetToken struct {
+	GetToken *GetToken `protobuf:"bytes,14,opt,name=get_token,json=getToken,proto3,oneof"`
+}
+
+type Request_GetKeySet struct {
+	GetKeySet *GetKeySet `protobuf:"bytes,15,opt,name=get_key_set,json=getKeySet,proto3,oneof"`
+}
+
 func (*Request_Register) isRequest_Call() {}
 
 func (*Request_Lookup) isRequest_Call() {}
@@ -1313,6 +1355,12 @@ func (*Request_FetchChain) isRequest_Call() {}
 
 func (*Request_Heads) isRequest_Call() {}
 
+func (*Request_ReadLog) isRequest_Call() {}
+
+func (*Request_GetToken) isRequest_Call() {}
+
+func (*Request_GetKeySet) isRequest_Call() {}
+
 type Response struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
 	Code         uint32                 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"` // protocol.Code; when not OK nothing else is set but detail and retry_after_ms
@@ -1331,6 +1379,9 @@ type Response struct {
 	//	*Response_Invite
 	//	*Response_ChainUpdated
 	//	*Response_HeadList
+	//	*Response_LogPage
+	//	*Response_Token
+	//	*Response_KeySet
 	Result        isResponse_Result `protobuf_oneof:"result"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1493,6 +1544,33 @@ func (x *Response) GetHeadList() *HeadList {
 	return nil
 }
 
+func (x *Response) GetLogPage() *LogPage {
+	if x != nil {
+		if x, ok := x.Result.(*Response_LogPage); ok {
+			return x.LogPage
+		}
+	}
+	return nil
+}
+
+func (x *Response) GetToken() *Token {
+	if x != nil {
+		if x, ok := x.Result.(*Response_Token); ok {
+			return x.Token
+		}
+	}
+	return nil
+}
+
+func (x *Response) GetKeySet() *KeySet {
+	if x != nil {
+		if x, ok := x.Result.(*Response_KeySet); ok {
+			return x.KeySet
+		}
+	}
+	return nil
+}
+
 type isResponse_Result interface {
 	isResponse_Result()
 }
@@ -1541,6 +1619,18 @@ type Response_HeadList struct {
 	HeadList *HeadList `protobuf:"bytes,21,opt,name=head_list,json=headList,proto3,oneof"`
 }
 
+type Response_LogPage struct {
+	LogPage *LogPage `protobuf:"bytes,22,opt,name=log_page,json=logPage,proto3,oneof"`
+}
+
+type Response_Token struct {
+	Token *Token `protobuf:"bytes,23,opt,name=token,proto3,oneof"`
+}
+
+type Response_KeySet struct {
+	KeySet *KeySet `protobuf:"bytes,24,opt,name=key_set,json=keySet,proto3,oneof"`
+}
+
 func (*Response_Registered) isResponse_Result() {}
 
 func (*Response_Found) isResponse_Result() {}
@@ -1562,6 +1652,12 @@ func (*Response_Invite) isResponse_Result() {}
 func (*Response_ChainUpdated) isResponse_Result() {}
 
 func (*Response_HeadList) isResponse_Result() {}
+
+func (*Response_LogPage) isResponse_Result() {}
+
+func (*Response_Token) isResponse_Result() {}
+
+func (*Response_KeySet) isResponse_Result() {}
 
 // The connection's key must be the peer id in the one device certificate of the chain.
 // Safe to repeat: the same name and account are answered OK again.
@@ -1666,7 +1762,8 @@ type Lookup struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // or
 	Account       []byte                 `protobuf:"bytes,2,opt,name=account,proto3" json:"account,omitempty"`
-	Nonce         []byte                 `protobuf:"bytes,3,opt,name=nonce,proto3" json:"nonce,omitempty"` // 16; empty: no prekeys wanted. The same nonce gets the same prekeys.
+	Nonce         []byte                 `protobuf:"bytes,3,opt,name=nonce,proto3" json:"nonce,omitempty"`                     // 16; empty: no prekeys wanted. The same nonce gets the same prekeys.
+	LogSize       uint64                 `protobuf:"varint,4,opt,name=log_size,json=logSize,proto3" json:"log_size,omitempty"` // entries of the log's head that the caller holds; 0: none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1722,12 +1819,22 @@ func (x *Lookup) GetNonce() []byte {
 	return nil
 }
 
+func (x *Lookup) GetLogSize() uint64 {
+	if x != nil {
+		return x.LogSize
+	}
+	return 0
+}
+
 type Found struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Chain         []byte                 `protobuf:"bytes,2,opt,name=chain,proto3" json:"chain,omitempty"`
 	Bundles       []*Bundle              `protobuf:"bytes,3,rep,name=bundles,proto3" json:"bundles,omitempty"`
 	NowMs         uint64                 `protobuf:"varint,4,opt,name=now_ms,json=nowMs,proto3" json:"now_ms,omitempty"` // the rendezvous's clock
+	Log           *LogHead               `protobuf:"bytes,5,opt,name=log,proto3" json:"log,omitempty"`
+	LogIndex      uint64                 `protobuf:"varint,6,opt,name=log_index,json=logIndex,proto3" json:"log_index,omitempty"` // of the entry of name and chain
+	Inclusion     []byte                 `protobuf:"bytes,7,opt,name=inclusion,proto3" json:"inclusion,omitempty"`                // hashes: that it is in the log of the head
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1790,6 +1897,202 @@ func (x *Found) GetNowMs() uint64 {
 	return 0
 }
 
+func (x *Found) GetLog() *LogHead {
+	if x != nil {
+		return x.Log
+	}
+	return nil
+}
+
+func (x *Found) GetLogIndex() uint64 {
+	if x != nil {
+		return x.LogIndex
+	}
+	return 0
+}
+
+func (x *Found) GetInclusion() []byte {
+	if x != nil {
+		return x.Inclusion
+	}
+	return nil
+}
+
+// A head of the directory log, and the proof that it continues the one that the
+// caller holds (SPEC "Directory log").
+type LogHead struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Head          []byte                 `protobuf:"bytes,1,opt,name=head,proto3" json:"head,omitempty"`               // signed note
+	From          uint64                 `protobuf:"varint,2,opt,name=from,proto3" json:"from,omitempty"`              // the log_size of the question
+	Consistency   []byte                 `protobuf:"bytes,3,opt,name=consistency,proto3" json:"consistency,omitempty"` // hashes; empty: nothing to prove, or nothing that can be
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogHead) Reset() {
+	*x = LogHead{}
+	mi := &file_wire_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogHead) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogHead) ProtoMessage() {}
+
+func (x *LogHead) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogHead.ProtoReflect.Descriptor instead.
+func (*LogHead) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *LogHead) GetHead() []byte {
+	if x != nil {
+		return x.Head
+	}
+	return nil
+}
+
+func (x *LogHead) GetFrom() uint64 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+func (x *LogHead) GetConsistency() []byte {
+	if x != nil {
+		return x.Consistency
+	}
+	return nil
+}
+
+// The entries of the log from a number on, as many as fit.
+type ReadLog struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	From          uint64                 `protobuf:"varint,1,opt,name=from,proto3" json:"from,omitempty"`
+	LogSize       uint64                 `protobuf:"varint,2,opt,name=log_size,json=logSize,proto3" json:"log_size,omitempty"` // as in Lookup
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadLog) Reset() {
+	*x = ReadLog{}
+	mi := &file_wire_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadLog) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadLog) ProtoMessage() {}
+
+func (x *ReadLog) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadLog.ProtoReflect.Descriptor instead.
+func (*ReadLog) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ReadLog) GetFrom() uint64 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+func (x *ReadLog) GetLogSize() uint64 {
+	if x != nil {
+		return x.LogSize
+	}
+	return 0
+}
+
+type LogPage struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Log           *LogHead               `protobuf:"bytes,1,opt,name=log,proto3" json:"log,omitempty"`
+	Leaves        []byte                 `protobuf:"bytes,2,opt,name=leaves,proto3" json:"leaves,omitempty"` // entries, 104 bytes each; none: the caller has all
+	Proof         []byte                 `protobuf:"bytes,3,opt,name=proof,proto3" json:"proof,omitempty"`   // hashes: that the head continues the log up to the last of them
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogPage) Reset() {
+	*x = LogPage{}
+	mi := &file_wire_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogPage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogPage) ProtoMessage() {}
+
+func (x *LogPage) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogPage.ProtoReflect.Descriptor instead.
+func (*LogPage) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *LogPage) GetLog() *LogHead {
+	if x != nil {
+		return x.Log
+	}
+	return nil
+}
+
+func (x *LogPage) GetLeaves() []byte {
+	if x != nil {
+		return x.Leaves
+	}
+	return nil
+}
+
+func (x *LogPage) GetProof() []byte {
+	if x != nil {
+		return x.Proof
+	}
+	return nil
+}
+
 type Bundle struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Device        []byte                 `protobuf:"bytes,1,opt,name=device,proto3" json:"device,omitempty"`
@@ -1802,7 +2105,7 @@ type Bundle struct {
 
 func (x *Bundle) Reset() {
 	*x = Bundle{}
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1814,7 +2117,7 @@ func (x *Bundle) String() string {
 func (*Bundle) ProtoMessage() {}
 
 func (x *Bundle) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1827,7 +2130,7 @@ func (x *Bundle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bundle.ProtoReflect.Descriptor instead.
 func (*Bundle) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{18}
+	return file_wire_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Bundle) GetDevice() []byte {
@@ -1870,7 +2173,7 @@ type UploadPrekeys struct {
 
 func (x *UploadPrekeys) Reset() {
 	*x = UploadPrekeys{}
-	mi := &file_wire_proto_msgTypes[19]
+	mi := &file_wire_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1882,7 +2185,7 @@ func (x *UploadPrekeys) String() string {
 func (*UploadPrekeys) ProtoMessage() {}
 
 func (x *UploadPrekeys) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[19]
+	mi := &file_wire_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1895,7 +2198,7 @@ func (x *UploadPrekeys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadPrekeys.ProtoReflect.Descriptor instead.
 func (*UploadPrekeys) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{19}
+	return file_wire_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *UploadPrekeys) GetSignedRecord() []byte {
@@ -1940,7 +2243,7 @@ type PrekeyCounts struct {
 
 func (x *PrekeyCounts) Reset() {
 	*x = PrekeyCounts{}
-	mi := &file_wire_proto_msgTypes[20]
+	mi := &file_wire_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1952,7 +2255,7 @@ func (x *PrekeyCounts) String() string {
 func (*PrekeyCounts) ProtoMessage() {}
 
 func (x *PrekeyCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[20]
+	mi := &file_wire_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1965,7 +2268,7 @@ func (x *PrekeyCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrekeyCounts.ProtoReflect.Descriptor instead.
 func (*PrekeyCounts) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{20}
+	return file_wire_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *PrekeyCounts) GetOneTime() uint32 {
@@ -2012,7 +2315,7 @@ type SetContacts struct {
 
 func (x *SetContacts) Reset() {
 	*x = SetContacts{}
-	mi := &file_wire_proto_msgTypes[21]
+	mi := &file_wire_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2024,7 +2327,7 @@ func (x *SetContacts) String() string {
 func (*SetContacts) ProtoMessage() {}
 
 func (x *SetContacts) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[21]
+	mi := &file_wire_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2037,7 +2340,7 @@ func (x *SetContacts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetContacts.ProtoReflect.Descriptor instead.
 func (*SetContacts) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{21}
+	return file_wire_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SetContacts) GetAccounts() [][]byte {
@@ -2056,7 +2359,7 @@ type ContactsSet struct {
 
 func (x *ContactsSet) Reset() {
 	*x = ContactsSet{}
-	mi := &file_wire_proto_msgTypes[22]
+	mi := &file_wire_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2068,7 +2371,7 @@ func (x *ContactsSet) String() string {
 func (*ContactsSet) ProtoMessage() {}
 
 func (x *ContactsSet) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[22]
+	mi := &file_wire_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2081,7 +2384,7 @@ func (x *ContactsSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContactsSet.ProtoReflect.Descriptor instead.
 func (*ContactsSet) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{22}
+	return file_wire_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ContactsSet) GetDigest() []byte {
@@ -2104,7 +2407,7 @@ type UpdateChain struct {
 
 func (x *UpdateChain) Reset() {
 	*x = UpdateChain{}
-	mi := &file_wire_proto_msgTypes[23]
+	mi := &file_wire_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2116,7 +2419,7 @@ func (x *UpdateChain) String() string {
 func (*UpdateChain) ProtoMessage() {}
 
 func (x *UpdateChain) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[23]
+	mi := &file_wire_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2129,7 +2432,7 @@ func (x *UpdateChain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateChain.ProtoReflect.Descriptor instead.
 func (*UpdateChain) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{23}
+	return file_wire_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *UpdateChain) GetChain() []byte {
@@ -2147,7 +2450,7 @@ type ChainUpdated struct {
 
 func (x *ChainUpdated) Reset() {
 	*x = ChainUpdated{}
-	mi := &file_wire_proto_msgTypes[24]
+	mi := &file_wire_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2159,7 +2462,7 @@ func (x *ChainUpdated) String() string {
 func (*ChainUpdated) ProtoMessage() {}
 
 func (x *ChainUpdated) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[24]
+	mi := &file_wire_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2172,7 +2475,7 @@ func (x *ChainUpdated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChainUpdated.ProtoReflect.Descriptor instead.
 func (*ChainUpdated) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{24}
+	return file_wire_proto_rawDescGZIP(), []int{27}
 }
 
 // The stored chain of an account, for a machine that is no member (yet) and
@@ -2190,7 +2493,7 @@ type FetchChain struct {
 
 func (x *FetchChain) Reset() {
 	*x = FetchChain{}
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2202,7 +2505,7 @@ func (x *FetchChain) String() string {
 func (*FetchChain) ProtoMessage() {}
 
 func (x *FetchChain) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2215,7 +2518,7 @@ func (x *FetchChain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchChain.ProtoReflect.Descriptor instead.
 func (*FetchChain) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{25}
+	return file_wire_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *FetchChain) GetName() string {
@@ -2256,7 +2559,7 @@ type Heads struct {
 
 func (x *Heads) Reset() {
 	*x = Heads{}
-	mi := &file_wire_proto_msgTypes[26]
+	mi := &file_wire_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2268,7 +2571,7 @@ func (x *Heads) String() string {
 func (*Heads) ProtoMessage() {}
 
 func (x *Heads) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[26]
+	mi := &file_wire_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2281,7 +2584,7 @@ func (x *Heads) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heads.ProtoReflect.Descriptor instead.
 func (*Heads) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{26}
+	return file_wire_proto_rawDescGZIP(), []int{29}
 }
 
 type HeadList struct {
@@ -2293,7 +2596,7 @@ type HeadList struct {
 
 func (x *HeadList) Reset() {
 	*x = HeadList{}
-	mi := &file_wire_proto_msgTypes[27]
+	mi := &file_wire_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2305,7 +2608,7 @@ func (x *HeadList) String() string {
 func (*HeadList) ProtoMessage() {}
 
 func (x *HeadList) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[27]
+	mi := &file_wire_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2318,7 +2621,7 @@ func (x *HeadList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeadList.ProtoReflect.Descriptor instead.
 func (*HeadList) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{27}
+	return file_wire_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *HeadList) GetHeads() []*Head {
@@ -2338,7 +2641,7 @@ type Head struct {
 
 func (x *Head) Reset() {
 	*x = Head{}
-	mi := &file_wire_proto_msgTypes[28]
+	mi := &file_wire_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2350,7 +2653,7 @@ func (x *Head) String() string {
 func (*Head) ProtoMessage() {}
 
 func (x *Head) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[28]
+	mi := &file_wire_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2363,7 +2666,7 @@ func (x *Head) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Head.ProtoReflect.Descriptor instead.
 func (*Head) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{28}
+	return file_wire_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Head) GetAccount() []byte {
@@ -2389,7 +2692,7 @@ type Put struct {
 
 func (x *Put) Reset() {
 	*x = Put{}
-	mi := &file_wire_proto_msgTypes[29]
+	mi := &file_wire_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2401,7 +2704,7 @@ func (x *Put) String() string {
 func (*Put) ProtoMessage() {}
 
 func (x *Put) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[29]
+	mi := &file_wire_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2414,7 +2717,7 @@ func (x *Put) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Put.ProtoReflect.Descriptor instead.
 func (*Put) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{29}
+	return file_wire_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Put) GetItems() []*PutItem {
@@ -2435,7 +2738,7 @@ type PutItem struct {
 
 func (x *PutItem) Reset() {
 	*x = PutItem{}
-	mi := &file_wire_proto_msgTypes[30]
+	mi := &file_wire_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2447,7 +2750,7 @@ func (x *PutItem) String() string {
 func (*PutItem) ProtoMessage() {}
 
 func (x *PutItem) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[30]
+	mi := &file_wire_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2460,7 +2763,7 @@ func (x *PutItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutItem.ProtoReflect.Descriptor instead.
 func (*PutItem) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{30}
+	return file_wire_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *PutItem) GetDevice() []byte {
@@ -2493,7 +2796,7 @@ type PutResults struct {
 
 func (x *PutResults) Reset() {
 	*x = PutResults{}
-	mi := &file_wire_proto_msgTypes[31]
+	mi := &file_wire_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2505,7 +2808,7 @@ func (x *PutResults) String() string {
 func (*PutResults) ProtoMessage() {}
 
 func (x *PutResults) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[31]
+	mi := &file_wire_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2518,7 +2821,7 @@ func (x *PutResults) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutResults.ProtoReflect.Descriptor instead.
 func (*PutResults) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{31}
+	return file_wire_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *PutResults) GetResults() []*PutResult {
@@ -2538,7 +2841,7 @@ type PutResult struct {
 
 func (x *PutResult) Reset() {
 	*x = PutResult{}
-	mi := &file_wire_proto_msgTypes[32]
+	mi := &file_wire_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2550,7 +2853,7 @@ func (x *PutResult) String() string {
 func (*PutResult) ProtoMessage() {}
 
 func (x *PutResult) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[32]
+	mi := &file_wire_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2563,7 +2866,7 @@ func (x *PutResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutResult.ProtoReflect.Descriptor instead.
 func (*PutResult) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{32}
+	return file_wire_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *PutResult) GetCode() uint32 {
@@ -2590,7 +2893,7 @@ type Fetch struct {
 
 func (x *Fetch) Reset() {
 	*x = Fetch{}
-	mi := &file_wire_proto_msgTypes[33]
+	mi := &file_wire_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2602,7 +2905,7 @@ func (x *Fetch) String() string {
 func (*Fetch) ProtoMessage() {}
 
 func (x *Fetch) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[33]
+	mi := &file_wire_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2615,7 +2918,7 @@ func (x *Fetch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fetch.ProtoReflect.Descriptor instead.
 func (*Fetch) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{33}
+	return file_wire_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Fetch) GetAfter() uint64 {
@@ -2642,7 +2945,7 @@ type Mail struct {
 
 func (x *Mail) Reset() {
 	*x = Mail{}
-	mi := &file_wire_proto_msgTypes[34]
+	mi := &file_wire_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2654,7 +2957,7 @@ func (x *Mail) String() string {
 func (*Mail) ProtoMessage() {}
 
 func (x *Mail) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[34]
+	mi := &file_wire_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2667,7 +2970,7 @@ func (x *Mail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mail.ProtoReflect.Descriptor instead.
 func (*Mail) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{34}
+	return file_wire_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Mail) GetItems() []*MailItem {
@@ -2695,7 +2998,7 @@ type MailItem struct {
 
 func (x *MailItem) Reset() {
 	*x = MailItem{}
-	mi := &file_wire_proto_msgTypes[35]
+	mi := &file_wire_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2707,7 +3010,7 @@ func (x *MailItem) String() string {
 func (*MailItem) ProtoMessage() {}
 
 func (x *MailItem) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[35]
+	mi := &file_wire_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2720,7 +3023,7 @@ func (x *MailItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MailItem.ProtoReflect.Descriptor instead.
 func (*MailItem) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{35}
+	return file_wire_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *MailItem) GetCursor() uint64 {
@@ -2753,7 +3056,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_wire_proto_msgTypes[36]
+	mi := &file_wire_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2765,7 +3068,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[36]
+	mi := &file_wire_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2778,7 +3081,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{36}
+	return file_wire_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Ack) GetIds() [][]byte {
@@ -2796,7 +3099,7 @@ type Acked struct {
 
 func (x *Acked) Reset() {
 	*x = Acked{}
-	mi := &file_wire_proto_msgTypes[37]
+	mi := &file_wire_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2808,7 +3111,7 @@ func (x *Acked) String() string {
 func (*Acked) ProtoMessage() {}
 
 func (x *Acked) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[37]
+	mi := &file_wire_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2821,7 +3124,7 @@ func (x *Acked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Acked.ProtoReflect.Descriptor instead.
 func (*Acked) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{37}
+	return file_wire_proto_rawDescGZIP(), []int{40}
 }
 
 // Where the devices of an accepted contact can be reached now.
@@ -2834,7 +3137,7 @@ type Where struct {
 
 func (x *Where) Reset() {
 	*x = Where{}
-	mi := &file_wire_proto_msgTypes[38]
+	mi := &file_wire_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2846,7 +3149,7 @@ func (x *Where) String() string {
 func (*Where) ProtoMessage() {}
 
 func (x *Where) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[38]
+	mi := &file_wire_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2859,7 +3162,7 @@ func (x *Where) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Where.ProtoReflect.Descriptor instead.
 func (*Where) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{38}
+	return file_wire_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Where) GetAccount() []byte {
@@ -2878,7 +3181,7 @@ type Places struct {
 
 func (x *Places) Reset() {
 	*x = Places{}
-	mi := &file_wire_proto_msgTypes[39]
+	mi := &file_wire_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2890,7 +3193,7 @@ func (x *Places) String() string {
 func (*Places) ProtoMessage() {}
 
 func (x *Places) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[39]
+	mi := &file_wire_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2903,7 +3206,7 @@ func (x *Places) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Places.ProtoReflect.Descriptor instead.
 func (*Places) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{39}
+	return file_wire_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Places) GetPlaces() []*Place {
@@ -2924,7 +3227,7 @@ type Place struct {
 
 func (x *Place) Reset() {
 	*x = Place{}
-	mi := &file_wire_proto_msgTypes[40]
+	mi := &file_wire_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2936,7 +3239,7 @@ func (x *Place) String() string {
 func (*Place) ProtoMessage() {}
 
 func (x *Place) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[40]
+	mi := &file_wire_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2949,7 +3252,7 @@ func (x *Place) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Place.ProtoReflect.Descriptor instead.
 func (*Place) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{40}
+	return file_wire_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Place) GetDevice() []byte {
@@ -2983,7 +3286,7 @@ type CreateInvite struct {
 
 func (x *CreateInvite) Reset() {
 	*x = CreateInvite{}
-	mi := &file_wire_proto_msgTypes[41]
+	mi := &file_wire_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2995,7 +3298,7 @@ func (x *CreateInvite) String() string {
 func (*CreateInvite) ProtoMessage() {}
 
 func (x *CreateInvite) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[41]
+	mi := &file_wire_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3008,7 +3311,7 @@ func (x *CreateInvite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateInvite.ProtoReflect.Descriptor instead.
 func (*CreateInvite) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{41}
+	return file_wire_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *CreateInvite) GetUses() uint32 {
@@ -3035,7 +3338,7 @@ type Invite struct {
 
 func (x *Invite) Reset() {
 	*x = Invite{}
-	mi := &file_wire_proto_msgTypes[42]
+	mi := &file_wire_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3047,7 +3350,7 @@ func (x *Invite) String() string {
 func (*Invite) ProtoMessage() {}
 
 func (x *Invite) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[42]
+	mi := &file_wire_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3060,7 +3363,7 @@ func (x *Invite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Invite.ProtoReflect.Descriptor instead.
 func (*Invite) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{42}
+	return file_wire_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Invite) GetToken() []byte {
@@ -3077,6 +3380,201 @@ func (x *Invite) GetExpiresMs() uint64 {
 	return 0
 }
 
+// A short-lived token for a service that is not the rendezvous itself (SPEC
+// "Tokens").
+type GetToken struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Audience      string                 `protobuf:"bytes,1,opt,name=audience,proto3" json:"audience,omitempty"` // "relay" or "http"
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetToken) Reset() {
+	*x = GetToken{}
+	mi := &file_wire_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetToken) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetToken) ProtoMessage() {}
+
+func (x *GetToken) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetToken.ProtoReflect.Descriptor instead.
+func (*GetToken) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *GetToken) GetAudience() string {
+	if x != nil {
+		return x.Audience
+	}
+	return ""
+}
+
+type Token struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	ExpiresMs     uint64                 `protobuf:"varint,2,opt,name=expires_ms,json=expiresMs,proto3" json:"expires_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Token) Reset() {
+	*x = Token{}
+	mi := &file_wire_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Token) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Token) ProtoMessage() {}
+
+func (x *Token) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Token.ProtoReflect.Descriptor instead.
+func (*Token) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *Token) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *Token) GetExpiresMs() uint64 {
+	if x != nil {
+		return x.ExpiresMs
+	}
+	return 0
+}
+
+// The public keys that tokens are signed with; also for who is no member.
+type GetKeySet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Etag          string                 `protobuf:"bytes,1,opt,name=etag,proto3" json:"etag,omitempty"` // of the set known; empty: none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetKeySet) Reset() {
+	*x = GetKeySet{}
+	mi := &file_wire_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetKeySet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetKeySet) ProtoMessage() {}
+
+func (x *GetKeySet) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetKeySet.ProtoReflect.Descriptor instead.
+func (*GetKeySet) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *GetKeySet) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
+type KeySet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Document      []byte                 `protobuf:"bytes,1,opt,name=document,proto3" json:"document,omitempty"` // empty: unchanged
+	Event         []byte                 `protobuf:"bytes,2,opt,name=event,proto3" json:"event,omitempty"`       // signed; what Hint.key_event last said or should have
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeySet) Reset() {
+	*x = KeySet{}
+	mi := &file_wire_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeySet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeySet) ProtoMessage() {}
+
+func (x *KeySet) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeySet.ProtoReflect.Descriptor instead.
+func (*KeySet) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *KeySet) GetDocument() []byte {
+	if x != nil {
+		return x.Document
+	}
+	return nil
+}
+
+func (x *KeySet) GetEvent() []byte {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
 type Beat struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Hello         *Hello                 `protobuf:"bytes,1,opt,name=hello,proto3" json:"hello,omitempty"` // in the first beat, and when the store moved on
@@ -3089,7 +3587,7 @@ type Beat struct {
 
 func (x *Beat) Reset() {
 	*x = Beat{}
-	mi := &file_wire_proto_msgTypes[43]
+	mi := &file_wire_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3101,7 +3599,7 @@ func (x *Beat) String() string {
 func (*Beat) ProtoMessage() {}
 
 func (x *Beat) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[43]
+	mi := &file_wire_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3114,7 +3612,7 @@ func (x *Beat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Beat.ProtoReflect.Descriptor instead.
 func (*Beat) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{43}
+	return file_wire_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Beat) GetHello() *Hello {
@@ -3160,7 +3658,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_wire_proto_msgTypes[44]
+	mi := &file_wire_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3172,7 +3670,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[44]
+	mi := &file_wire_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3185,7 +3683,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{44}
+	return file_wire_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Hello) GetMinVersion() uint32 {
@@ -3256,7 +3754,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_wire_proto_msgTypes[45]
+	mi := &file_wire_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3268,7 +3766,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[45]
+	mi := &file_wire_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3281,7 +3779,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{45}
+	return file_wire_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Welcome) GetCode() uint32 {
@@ -3376,7 +3874,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_wire_proto_msgTypes[46]
+	mi := &file_wire_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3388,7 +3886,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[46]
+	mi := &file_wire_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3401,7 +3899,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{46}
+	return file_wire_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Limits) GetMailboxBytes() uint64 {
@@ -3462,13 +3960,14 @@ type Hint struct {
 	Changed       [][]byte               `protobuf:"bytes,5,rep,name=changed,proto3" json:"changed,omitempty"` // accounts whose chain changed: look up again
 	Bye           uint32                 `protobuf:"varint,6,opt,name=bye,proto3" json:"bye,omitempty"`        // protocol.Code: the rendezvous closes the link (draining, replaced)
 	RetryAfterMs  uint64                 `protobuf:"varint,7,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"`
+	KeyEvent      []byte                 `protobuf:"bytes,8,opt,name=key_event,json=keyEvent,proto3" json:"key_event,omitempty"` // the newest change of the keys that tokens are signed with (SPEC "Tokens")
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Hint) Reset() {
 	*x = Hint{}
-	mi := &file_wire_proto_msgTypes[47]
+	mi := &file_wire_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3480,7 +3979,7 @@ func (x *Hint) String() string {
 func (*Hint) ProtoMessage() {}
 
 func (x *Hint) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[47]
+	mi := &file_wire_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3493,7 +3992,7 @@ func (x *Hint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hint.ProtoReflect.Descriptor instead.
 func (*Hint) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{47}
+	return file_wire_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Hint) GetBeat() uint64 {
@@ -3545,6 +4044,13 @@ func (x *Hint) GetRetryAfterMs() uint64 {
 	return 0
 }
 
+func (x *Hint) GetKeyEvent() []byte {
+	if x != nil {
+		return x.KeyEvent
+	}
+	return nil
+}
+
 type Presence struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Account       []byte                 `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
@@ -3555,7 +4061,7 @@ type Presence struct {
 
 func (x *Presence) Reset() {
 	*x = Presence{}
-	mi := &file_wire_proto_msgTypes[48]
+	mi := &file_wire_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3567,7 +4073,7 @@ func (x *Presence) String() string {
 func (*Presence) ProtoMessage() {}
 
 func (x *Presence) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[48]
+	mi := &file_wire_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3580,7 +4086,7 @@ func (x *Presence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Presence.ProtoReflect.Descriptor instead.
 func (*Presence) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{48}
+	return file_wire_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Presence) GetAccount() []byte {
@@ -3606,7 +4112,7 @@ type Deliver struct {
 
 func (x *Deliver) Reset() {
 	*x = Deliver{}
-	mi := &file_wire_proto_msgTypes[49]
+	mi := &file_wire_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3618,7 +4124,7 @@ func (x *Deliver) String() string {
 func (*Deliver) ProtoMessage() {}
 
 func (x *Deliver) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[49]
+	mi := &file_wire_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3631,7 +4137,7 @@ func (x *Deliver) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Deliver.ProtoReflect.Descriptor instead.
 func (*Deliver) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{49}
+	return file_wire_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Deliver) GetEnvelopes() [][]byte {
@@ -3650,7 +4156,7 @@ type Delivered struct {
 
 func (x *Delivered) Reset() {
 	*x = Delivered{}
-	mi := &file_wire_proto_msgTypes[50]
+	mi := &file_wire_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3662,7 +4168,7 @@ func (x *Delivered) String() string {
 func (*Delivered) ProtoMessage() {}
 
 func (x *Delivered) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[50]
+	mi := &file_wire_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3675,7 +4181,7 @@ func (x *Delivered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delivered.ProtoReflect.Descriptor instead.
 func (*Delivered) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{50}
+	return file_wire_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Delivered) GetCodes() []uint32 {
@@ -3694,7 +4200,7 @@ type PairJoin struct {
 
 func (x *PairJoin) Reset() {
 	*x = PairJoin{}
-	mi := &file_wire_proto_msgTypes[51]
+	mi := &file_wire_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3706,7 +4212,7 @@ func (x *PairJoin) String() string {
 func (*PairJoin) ProtoMessage() {}
 
 func (x *PairJoin) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[51]
+	mi := &file_wire_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3719,7 +4225,7 @@ func (x *PairJoin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairJoin.ProtoReflect.Descriptor instead.
 func (*PairJoin) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{51}
+	return file_wire_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *PairJoin) GetSlot() string {
@@ -3743,7 +4249,7 @@ type PairJoined struct {
 
 func (x *PairJoined) Reset() {
 	*x = PairJoined{}
-	mi := &file_wire_proto_msgTypes[52]
+	mi := &file_wire_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3755,7 +4261,7 @@ func (x *PairJoined) String() string {
 func (*PairJoined) ProtoMessage() {}
 
 func (x *PairJoined) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[52]
+	mi := &file_wire_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3768,7 +4274,7 @@ func (x *PairJoined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairJoined.ProtoReflect.Descriptor instead.
 func (*PairJoined) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{52}
+	return file_wire_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *PairJoined) GetCode() uint32 {
@@ -3822,7 +4328,7 @@ type PairFrame struct {
 
 func (x *PairFrame) Reset() {
 	*x = PairFrame{}
-	mi := &file_wire_proto_msgTypes[53]
+	mi := &file_wire_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3834,7 +4340,7 @@ func (x *PairFrame) String() string {
 func (*PairFrame) ProtoMessage() {}
 
 func (x *PairFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[53]
+	mi := &file_wire_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3847,7 +4353,7 @@ func (x *PairFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairFrame.ProtoReflect.Descriptor instead.
 func (*PairFrame) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{53}
+	return file_wire_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *PairFrame) GetData() []byte {
@@ -3873,7 +4379,7 @@ type Membership struct {
 
 func (x *Membership) Reset() {
 	*x = Membership{}
-	mi := &file_wire_proto_msgTypes[54]
+	mi := &file_wire_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3885,7 +4391,7 @@ func (x *Membership) String() string {
 func (*Membership) ProtoMessage() {}
 
 func (x *Membership) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[54]
+	mi := &file_wire_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3898,7 +4404,7 @@ func (x *Membership) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Membership.ProtoReflect.Descriptor instead.
 func (*Membership) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{54}
+	return file_wire_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *Membership) GetName() string {
@@ -3959,7 +4465,7 @@ type GetPrekey struct {
 
 func (x *GetPrekey) Reset() {
 	*x = GetPrekey{}
-	mi := &file_wire_proto_msgTypes[55]
+	mi := &file_wire_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3971,7 +4477,7 @@ func (x *GetPrekey) String() string {
 func (*GetPrekey) ProtoMessage() {}
 
 func (x *GetPrekey) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[55]
+	mi := &file_wire_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3984,7 +4490,7 @@ func (x *GetPrekey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPrekey.ProtoReflect.Descriptor instead.
 func (*GetPrekey) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{55}
+	return file_wire_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *GetPrekey) GetNonce() []byte {
@@ -4005,7 +4511,7 @@ type OwnPrekey struct {
 
 func (x *OwnPrekey) Reset() {
 	*x = OwnPrekey{}
-	mi := &file_wire_proto_msgTypes[56]
+	mi := &file_wire_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4017,7 +4523,7 @@ func (x *OwnPrekey) String() string {
 func (*OwnPrekey) ProtoMessage() {}
 
 func (x *OwnPrekey) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[56]
+	mi := &file_wire_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4030,7 +4536,7 @@ func (x *OwnPrekey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OwnPrekey.ProtoReflect.Descriptor instead.
 func (*OwnPrekey) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{56}
+	return file_wire_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *OwnPrekey) GetCode() uint32 {
@@ -4134,7 +4640,7 @@ const file_wire_proto_rawDesc = "" +
 	"\x04read\x18\x02 \x03(\fR\x04read\"'\n" +
 	"\x06Repair\x12\x1d\n" +
 	"\n" +
-	"session_id\x18\x01 \x01(\fR\tsessionId\"\xaa\x05\n" +
+	"session_id\x18\x01 \x01(\fR\tsessionId\"\xd6\x06\n" +
 	"\aRequest\x126\n" +
 	"\bregister\x18\x01 \x01(\v2\x18.parley.wire.v1.RegisterH\x00R\bregister\x120\n" +
 	"\x06lookup\x18\x02 \x01(\v2\x16.parley.wire.v1.LookupH\x00R\x06lookup\x12F\n" +
@@ -4149,8 +4655,11 @@ const file_wire_proto_rawDesc = "" +
 	" \x01(\v2\x1b.parley.wire.v1.UpdateChainH\x00R\vupdateChain\x12=\n" +
 	"\vfetch_chain\x18\v \x01(\v2\x1a.parley.wire.v1.FetchChainH\x00R\n" +
 	"fetchChain\x12-\n" +
-	"\x05heads\x18\f \x01(\v2\x15.parley.wire.v1.HeadsH\x00R\x05headsB\x06\n" +
-	"\x04call\"\xd6\x05\n" +
+	"\x05heads\x18\f \x01(\v2\x15.parley.wire.v1.HeadsH\x00R\x05heads\x124\n" +
+	"\bread_log\x18\r \x01(\v2\x17.parley.wire.v1.ReadLogH\x00R\areadLog\x127\n" +
+	"\tget_token\x18\x0e \x01(\v2\x18.parley.wire.v1.GetTokenH\x00R\bgetToken\x12;\n" +
+	"\vget_key_set\x18\x0f \x01(\v2\x19.parley.wire.v1.GetKeySetH\x00R\tgetKeySetB\x06\n" +
+	"\x04call\"\xee\x06\n" +
 	"\bResponse\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x16\n" +
 	"\x06detail\x18\x02 \x01(\tR\x06detail\x12$\n" +
@@ -4168,23 +4677,41 @@ const file_wire_proto_rawDesc = "" +
 	"\x06places\x18\x12 \x01(\v2\x16.parley.wire.v1.PlacesH\x00R\x06places\x120\n" +
 	"\x06invite\x18\x13 \x01(\v2\x16.parley.wire.v1.InviteH\x00R\x06invite\x12C\n" +
 	"\rchain_updated\x18\x14 \x01(\v2\x1c.parley.wire.v1.ChainUpdatedH\x00R\fchainUpdated\x127\n" +
-	"\thead_list\x18\x15 \x01(\v2\x18.parley.wire.v1.HeadListH\x00R\bheadListB\b\n" +
+	"\thead_list\x18\x15 \x01(\v2\x18.parley.wire.v1.HeadListH\x00R\bheadList\x124\n" +
+	"\blog_page\x18\x16 \x01(\v2\x17.parley.wire.v1.LogPageH\x00R\alogPage\x12-\n" +
+	"\x05token\x18\x17 \x01(\v2\x15.parley.wire.v1.TokenH\x00R\x05token\x121\n" +
+	"\akey_set\x18\x18 \x01(\v2\x16.parley.wire.v1.KeySetH\x00R\x06keySetB\b\n" +
 	"\x06result\"L\n" +
 	"\bRegister\x12\x16\n" +
 	"\x06invite\x18\x01 \x01(\fR\x06invite\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
 	"\x05chain\x18\x03 \x01(\fR\x05chain\"\f\n" +
 	"\n" +
-	"Registered\"L\n" +
+	"Registered\"g\n" +
 	"\x06Lookup\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aaccount\x18\x02 \x01(\fR\aaccount\x12\x14\n" +
-	"\x05nonce\x18\x03 \x01(\fR\x05nonce\"z\n" +
+	"\x05nonce\x18\x03 \x01(\fR\x05nonce\x12\x19\n" +
+	"\blog_size\x18\x04 \x01(\x04R\alogSize\"\xe0\x01\n" +
 	"\x05Found\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05chain\x18\x02 \x01(\fR\x05chain\x120\n" +
 	"\abundles\x18\x03 \x03(\v2\x16.parley.wire.v1.BundleR\abundles\x12\x15\n" +
-	"\x06now_ms\x18\x04 \x01(\x04R\x05nowMs\"\x7f\n" +
+	"\x06now_ms\x18\x04 \x01(\x04R\x05nowMs\x12)\n" +
+	"\x03log\x18\x05 \x01(\v2\x17.parley.wire.v1.LogHeadR\x03log\x12\x1b\n" +
+	"\tlog_index\x18\x06 \x01(\x04R\blogIndex\x12\x1c\n" +
+	"\tinclusion\x18\a \x01(\fR\tinclusion\"S\n" +
+	"\aLogHead\x12\x12\n" +
+	"\x04head\x18\x01 \x01(\fR\x04head\x12\x12\n" +
+	"\x04from\x18\x02 \x01(\x04R\x04from\x12 \n" +
+	"\vconsistency\x18\x03 \x01(\fR\vconsistency\"8\n" +
+	"\aReadLog\x12\x12\n" +
+	"\x04from\x18\x01 \x01(\x04R\x04from\x12\x19\n" +
+	"\blog_size\x18\x02 \x01(\x04R\alogSize\"b\n" +
+	"\aLogPage\x12)\n" +
+	"\x03log\x18\x01 \x01(\v2\x17.parley.wire.v1.LogHeadR\x03log\x12\x16\n" +
+	"\x06leaves\x18\x02 \x01(\fR\x06leaves\x12\x14\n" +
+	"\x05proof\x18\x03 \x01(\fR\x05proof\"\x7f\n" +
 	"\x06Bundle\x12\x16\n" +
 	"\x06device\x18\x01 \x01(\fR\x06device\x12#\n" +
 	"\rsigned_record\x18\x02 \x01(\fR\fsignedRecord\x12\x10\n" +
@@ -4259,7 +4786,18 @@ const file_wire_proto_rawDesc = "" +
 	"\x06Invite\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\fR\x05token\x12\x1d\n" +
 	"\n" +
-	"expires_ms\x18\x02 \x01(\x04R\texpiresMs\"\x80\x01\n" +
+	"expires_ms\x18\x02 \x01(\x04R\texpiresMs\"&\n" +
+	"\bGetToken\x12\x1a\n" +
+	"\baudience\x18\x01 \x01(\tR\baudience\"<\n" +
+	"\x05Token\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\x12\x1d\n" +
+	"\n" +
+	"expires_ms\x18\x02 \x01(\x04R\texpiresMs\"\x1f\n" +
+	"\tGetKeySet\x12\x12\n" +
+	"\x04etag\x18\x01 \x01(\tR\x04etag\":\n" +
+	"\x06KeySet\x12\x1a\n" +
+	"\bdocument\x18\x01 \x01(\fR\bdocument\x12\x14\n" +
+	"\x05event\x18\x02 \x01(\fR\x05event\"\x80\x01\n" +
 	"\x04Beat\x12+\n" +
 	"\x05hello\x18\x01 \x01(\v2\x15.parley.wire.v1.HelloR\x05hello\x12\x14\n" +
 	"\x05addrs\x18\x02 \x03(\fR\x05addrs\x12#\n" +
@@ -4297,7 +4835,7 @@ const file_wire_proto_rawDesc = "" +
 	"relayBytes\x12\x19\n" +
 	"\brelay_ms\x18\x06 \x01(\x04R\arelayMs\x12\x1d\n" +
 	"\n" +
-	"prekey_cap\x18\a \x01(\rR\tprekeyCap\"\xee\x01\n" +
+	"prekey_cap\x18\a \x01(\rR\tprekeyCap\"\x8b\x02\n" +
 	"\x04Hint\x12\x12\n" +
 	"\x04beat\x18\x01 \x01(\x04R\x04beat\x12\x12\n" +
 	"\x04mail\x18\x02 \x01(\bR\x04mail\x124\n" +
@@ -4305,7 +4843,8 @@ const file_wire_proto_rawDesc = "" +
 	"\aprekeys\x18\x04 \x01(\v2\x1c.parley.wire.v1.PrekeyCountsR\aprekeys\x12\x18\n" +
 	"\achanged\x18\x05 \x03(\fR\achanged\x12\x10\n" +
 	"\x03bye\x18\x06 \x01(\rR\x03bye\x12$\n" +
-	"\x0eretry_after_ms\x18\a \x01(\x04R\fretryAfterMs\"<\n" +
+	"\x0eretry_after_ms\x18\a \x01(\x04R\fretryAfterMs\x12\x1b\n" +
+	"\tkey_event\x18\b \x01(\fR\bkeyEvent\"<\n" +
 	"\bPresence\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\fR\aaccount\x12\x16\n" +
 	"\x06online\x18\x02 \x01(\bR\x06online\"'\n" +
@@ -4365,7 +4904,7 @@ func file_wire_proto_rawDescGZIP() []byte {
 }
 
 var file_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 57)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 64)
 var file_wire_proto_goTypes = []any{
 	(Relation)(0),          // 0: parley.wire.v1.Relation
 	(MailKind)(0),          // 1: parley.wire.v1.MailKind
@@ -4387,45 +4926,52 @@ var file_wire_proto_goTypes = []any{
 	(*Registered)(nil),     // 17: parley.wire.v1.Registered
 	(*Lookup)(nil),         // 18: parley.wire.v1.Lookup
 	(*Found)(nil),          // 19: parley.wire.v1.Found
-	(*Bundle)(nil),         // 20: parley.wire.v1.Bundle
-	(*UploadPrekeys)(nil),  // 21: parley.wire.v1.UploadPrekeys
-	(*PrekeyCounts)(nil),   // 22: parley.wire.v1.PrekeyCounts
-	(*SetContacts)(nil),    // 23: parley.wire.v1.SetContacts
-	(*ContactsSet)(nil),    // 24: parley.wire.v1.ContactsSet
-	(*UpdateChain)(nil),    // 25: parley.wire.v1.UpdateChain
-	(*ChainUpdated)(nil),   // 26: parley.wire.v1.ChainUpdated
-	(*FetchChain)(nil),     // 27: parley.wire.v1.FetchChain
-	(*Heads)(nil),          // 28: parley.wire.v1.Heads
-	(*HeadList)(nil),       // 29: parley.wire.v1.HeadList
-	(*Head)(nil),           // 30: parley.wire.v1.Head
-	(*Put)(nil),            // 31: parley.wire.v1.Put
-	(*PutItem)(nil),        // 32: parley.wire.v1.PutItem
-	(*PutResults)(nil),     // 33: parley.wire.v1.PutResults
-	(*PutResult)(nil),      // 34: parley.wire.v1.PutResult
-	(*Fetch)(nil),          // 35: parley.wire.v1.Fetch
-	(*Mail)(nil),           // 36: parley.wire.v1.Mail
-	(*MailItem)(nil),       // 37: parley.wire.v1.MailItem
-	(*Ack)(nil),            // 38: parley.wire.v1.Ack
-	(*Acked)(nil),          // 39: parley.wire.v1.Acked
-	(*Where)(nil),          // 40: parley.wire.v1.Where
-	(*Places)(nil),         // 41: parley.wire.v1.Places
-	(*Place)(nil),          // 42: parley.wire.v1.Place
-	(*CreateInvite)(nil),   // 43: parley.wire.v1.CreateInvite
-	(*Invite)(nil),         // 44: parley.wire.v1.Invite
-	(*Beat)(nil),           // 45: parley.wire.v1.Beat
-	(*Hello)(nil),          // 46: parley.wire.v1.Hello
-	(*Welcome)(nil),        // 47: parley.wire.v1.Welcome
-	(*Limits)(nil),         // 48: parley.wire.v1.Limits
-	(*Hint)(nil),           // 49: parley.wire.v1.Hint
-	(*Presence)(nil),       // 50: parley.wire.v1.Presence
-	(*Deliver)(nil),        // 51: parley.wire.v1.Deliver
-	(*Delivered)(nil),      // 52: parley.wire.v1.Delivered
-	(*PairJoin)(nil),       // 53: parley.wire.v1.PairJoin
-	(*PairJoined)(nil),     // 54: parley.wire.v1.PairJoined
-	(*PairFrame)(nil),      // 55: parley.wire.v1.PairFrame
-	(*Membership)(nil),     // 56: parley.wire.v1.Membership
-	(*GetPrekey)(nil),      // 57: parley.wire.v1.GetPrekey
-	(*OwnPrekey)(nil),      // 58: parley.wire.v1.OwnPrekey
+	(*LogHead)(nil),        // 20: parley.wire.v1.LogHead
+	(*ReadLog)(nil),        // 21: parley.wire.v1.ReadLog
+	(*LogPage)(nil),        // 22: parley.wire.v1.LogPage
+	(*Bundle)(nil),         // 23: parley.wire.v1.Bundle
+	(*UploadPrekeys)(nil),  // 24: parley.wire.v1.UploadPrekeys
+	(*PrekeyCounts)(nil),   // 25: parley.wire.v1.PrekeyCounts
+	(*SetContacts)(nil),    // 26: parley.wire.v1.SetContacts
+	(*ContactsSet)(nil),    // 27: parley.wire.v1.ContactsSet
+	(*UpdateChain)(nil),    // 28: parley.wire.v1.UpdateChain
+	(*ChainUpdated)(nil),   // 29: parley.wire.v1.ChainUpdated
+	(*FetchChain)(nil),     // 30: parley.wire.v1.FetchChain
+	(*Heads)(nil),          // 31: parley.wire.v1.Heads
+	(*HeadList)(nil),       // 32: parley.wire.v1.HeadList
+	(*Head)(nil),           // 33: parley.wire.v1.Head
+	(*Put)(nil),            // 34: parley.wire.v1.Put
+	(*PutItem)(nil),        // 35: parley.wire.v1.PutItem
+	(*PutResults)(nil),     // 36: parley.wire.v1.PutResults
+	(*PutResult)(nil),      // 37: parley.wire.v1.PutResult
+	(*Fetch)(nil),          // 38: parley.wire.v1.Fetch
+	(*Mail)(nil),           // 39: parley.wire.v1.Mail
+	(*MailItem)(nil),       // 40: parley.wire.v1.MailItem
+	(*Ack)(nil),            // 41: parley.wire.v1.Ack
+	(*Acked)(nil),          // 42: parley.wire.v1.Acked
+	(*Where)(nil),          // 43: parley.wire.v1.Where
+	(*Places)(nil),         // 44: parley.wire.v1.Places
+	(*Place)(nil),          // 45: parley.wire.v1.Place
+	(*CreateInvite)(nil),   // 46: parley.wire.v1.CreateInvite
+	(*Invite)(nil),         // 47: parley.wire.v1.Invite
+	(*GetToken)(nil),       // 48: parley.wire.v1.GetToken
+	(*Token)(nil),          // 49: parley.wire.v1.Token
+	(*GetKeySet)(nil),      // 50: parley.wire.v1.GetKeySet
+	(*KeySet)(nil),         // 51: parley.wire.v1.KeySet
+	(*Beat)(nil),           // 52: parley.wire.v1.Beat
+	(*Hello)(nil),          // 53: parley.wire.v1.Hello
+	(*Welcome)(nil),        // 54: parley.wire.v1.Welcome
+	(*Limits)(nil),         // 55: parley.wire.v1.Limits
+	(*Hint)(nil),           // 56: parley.wire.v1.Hint
+	(*Presence)(nil),       // 57: parley.wire.v1.Presence
+	(*Deliver)(nil),        // 58: parley.wire.v1.Deliver
+	(*Delivered)(nil),      // 59: parley.wire.v1.Delivered
+	(*PairJoin)(nil),       // 60: parley.wire.v1.PairJoin
+	(*PairJoined)(nil),     // 61: parley.wire.v1.PairJoined
+	(*PairFrame)(nil),      // 62: parley.wire.v1.PairFrame
+	(*Membership)(nil),     // 63: parley.wire.v1.Membership
+	(*GetPrekey)(nil),      // 64: parley.wire.v1.GetPrekey
+	(*OwnPrekey)(nil),      // 65: parley.wire.v1.OwnPrekey
 }
 var file_wire_proto_depIdxs = []int32{
 	3,  // 0: parley.wire.v1.Content.text:type_name -> parley.wire.v1.Text
@@ -4442,47 +4988,55 @@ var file_wire_proto_depIdxs = []int32{
 	9,  // 11: parley.wire.v1.Past.messages:type_name -> parley.wire.v1.PastMessage
 	16, // 12: parley.wire.v1.Request.register:type_name -> parley.wire.v1.Register
 	18, // 13: parley.wire.v1.Request.lookup:type_name -> parley.wire.v1.Lookup
-	21, // 14: parley.wire.v1.Request.upload_prekeys:type_name -> parley.wire.v1.UploadPrekeys
-	23, // 15: parley.wire.v1.Request.set_contacts:type_name -> parley.wire.v1.SetContacts
-	31, // 16: parley.wire.v1.Request.put:type_name -> parley.wire.v1.Put
-	35, // 17: parley.wire.v1.Request.fetch:type_name -> parley.wire.v1.Fetch
-	38, // 18: parley.wire.v1.Request.ack:type_name -> parley.wire.v1.Ack
-	40, // 19: parley.wire.v1.Request.where:type_name -> parley.wire.v1.Where
-	43, // 20: parley.wire.v1.Request.create_invite:type_name -> parley.wire.v1.CreateInvite
-	25, // 21: parley.wire.v1.Request.update_chain:type_name -> parley.wire.v1.UpdateChain
-	27, // 22: parley.wire.v1.Request.fetch_chain:type_name -> parley.wire.v1.FetchChain
-	28, // 23: parley.wire.v1.Request.heads:type_name -> parley.wire.v1.Heads
-	17, // 24: parley.wire.v1.Response.registered:type_name -> parley.wire.v1.Registered
-	19, // 25: parley.wire.v1.Response.found:type_name -> parley.wire.v1.Found
-	22, // 26: parley.wire.v1.Response.prekey_counts:type_name -> parley.wire.v1.PrekeyCounts
-	24, // 27: parley.wire.v1.Response.contacts_set:type_name -> parley.wire.v1.ContactsSet
-	33, // 28: parley.wire.v1.Response.put_results:type_name -> parley.wire.v1.PutResults
-	36, // 29: parley.wire.v1.Response.mail:type_name -> parley.wire.v1.Mail
-	39, // 30: parley.wire.v1.Response.acked:type_name -> parley.wire.v1.Acked
-	41, // 31: parley.wire.v1.Response.places:type_name -> parley.wire.v1.Places
-	44, // 32: parley.wire.v1.Response.invite:type_name -> parley.wire.v1.Invite
-	26, // 33: parley.wire.v1.Response.chain_updated:type_name -> parley.wire.v1.ChainUpdated
-	29, // 34: parley.wire.v1.Response.head_list:type_name -> parley.wire.v1.HeadList
-	20, // 35: parley.wire.v1.Found.bundles:type_name -> parley.wire.v1.Bundle
-	30, // 36: parley.wire.v1.HeadList.heads:type_name -> parley.wire.v1.Head
-	32, // 37: parley.wire.v1.Put.items:type_name -> parley.wire.v1.PutItem
-	1,  // 38: parley.wire.v1.PutItem.kind:type_name -> parley.wire.v1.MailKind
-	34, // 39: parley.wire.v1.PutResults.results:type_name -> parley.wire.v1.PutResult
-	37, // 40: parley.wire.v1.Mail.items:type_name -> parley.wire.v1.MailItem
-	42, // 41: parley.wire.v1.Places.places:type_name -> parley.wire.v1.Place
-	46, // 42: parley.wire.v1.Beat.hello:type_name -> parley.wire.v1.Hello
-	48, // 43: parley.wire.v1.Welcome.limits:type_name -> parley.wire.v1.Limits
-	22, // 44: parley.wire.v1.Welcome.prekeys:type_name -> parley.wire.v1.PrekeyCounts
-	50, // 45: parley.wire.v1.Welcome.presence:type_name -> parley.wire.v1.Presence
-	50, // 46: parley.wire.v1.Hint.presence:type_name -> parley.wire.v1.Presence
-	22, // 47: parley.wire.v1.Hint.prekeys:type_name -> parley.wire.v1.PrekeyCounts
-	7,  // 48: parley.wire.v1.Membership.contacts:type_name -> parley.wire.v1.ContactState
-	20, // 49: parley.wire.v1.OwnPrekey.bundle:type_name -> parley.wire.v1.Bundle
-	50, // [50:50] is the sub-list for method output_type
-	50, // [50:50] is the sub-list for method input_type
-	50, // [50:50] is the sub-list for extension type_name
-	50, // [50:50] is the sub-list for extension extendee
-	0,  // [0:50] is the sub-list for field type_name
+	24, // 14: parley.wire.v1.Request.upload_prekeys:type_name -> parley.wire.v1.UploadPrekeys
+	26, // 15: parley.wire.v1.Request.set_contacts:type_name -> parley.wire.v1.SetContacts
+	34, // 16: parley.wire.v1.Request.put:type_name -> parley.wire.v1.Put
+	38, // 17: parley.wire.v1.Request.fetch:type_name -> parley.wire.v1.Fetch
+	41, // 18: parley.wire.v1.Request.ack:type_name -> parley.wire.v1.Ack
+	43, // 19: parley.wire.v1.Request.where:type_name -> parley.wire.v1.Where
+	46, // 20: parley.wire.v1.Request.create_invite:type_name -> parley.wire.v1.CreateInvite
+	28, // 21: parley.wire.v1.Request.update_chain:type_name -> parley.wire.v1.UpdateChain
+	30, // 22: parley.wire.v1.Request.fetch_chain:type_name -> parley.wire.v1.FetchChain
+	31, // 23: parley.wire.v1.Request.heads:type_name -> parley.wire.v1.Heads
+	21, // 24: parley.wire.v1.Request.read_log:type_name -> parley.wire.v1.ReadLog
+	48, // 25: parley.wire.v1.Request.get_token:type_name -> parley.wire.v1.GetToken
+	50, // 26: parley.wire.v1.Request.get_key_set:type_name -> parley.wire.v1.GetKeySet
+	17, // 27: parley.wire.v1.Response.registered:type_name -> parley.wire.v1.Registered
+	19, // 28: parley.wire.v1.Response.found:type_name -> parley.wire.v1.Found
+	25, // 29: parley.wire.v1.Response.prekey_counts:type_name -> parley.wire.v1.PrekeyCounts
+	27, // 30: parley.wire.v1.Response.contacts_set:type_name -> parley.wire.v1.ContactsSet
+	36, // 31: parley.wire.v1.Response.put_results:type_name -> parley.wire.v1.PutResults
+	39, // 32: parley.wire.v1.Response.mail:type_name -> parley.wire.v1.Mail
+	42, // 33: parley.wire.v1.Response.acked:type_name -> parley.wire.v1.Acked
+	44, // 34: parley.wire.v1.Response.places:type_name -> parley.wire.v1.Places
+	47, // 35: parley.wire.v1.Response.invite:type_name -> parley.wire.v1.Invite
+	29, // 36: parley.wire.v1.Response.chain_updated:type_name -> parley.wire.v1.ChainUpdated
+	32, // 37: parley.wire.v1.Response.head_list:type_name -> parley.wire.v1.HeadList
+	22, // 38: parley.wire.v1.Response.log_page:type_name -> parley.wire.v1.LogPage
+	49, // 39: parley.wire.v1.Response.token:type_name -> parley.wire.v1.Token
+	51, // 40: parley.wire.v1.Response.key_set:type_name -> parley.wire.v1.KeySet
+	23, // 41: parley.wire.v1.Found.bundles:type_name -> parley.wire.v1.Bundle
+	20, // 42: parley.wire.v1.Found.log:type_name -> parley.wire.v1.LogHead
+	20, // 43: parley.wire.v1.LogPage.log:type_name -> parley.wire.v1.LogHead
+	33, // 44: parley.wire.v1.HeadList.heads:type_name -> parley.wire.v1.Head
+	35, // 45: parley.wire.v1.Put.items:type_name -> parley.wire.v1.PutItem
+	1,  // 46: parley.wire.v1.PutItem.kind:type_name -> parley.wire.v1.MailKind
+	37, // 47: parley.wire.v1.PutResults.results:type_name -> parley.wire.v1.PutResult
+	40, // 48: parley.wire.v1.Mail.items:type_name -> parley.wire.v1.MailItem
+	45, // 49: parley.wire.v1.Places.places:type_name -> parley.wire.v1.Place
+	53, // 50: parley.wire.v1.Beat.hello:type_name -> parley.wire.v1.Hello
+	55, // 51: parley.wire.v1.Welcome.limits:type_name -> parley.wire.v1.Limits
+	25, // 52: parley.wire.v1.Welcome.prekeys:type_name -> parley.wire.v1.PrekeyCounts
+	57, // 53: parley.wire.v1.Welcome.presence:type_name -> parley.wire.v1.Presence
+	57, // 54: parley.wire.v1.Hint.presence:type_name -> parley.wire.v1.Presence
+	25, // 55: parley.wire.v1.Hint.prekeys:type_name -> parley.wire.v1.PrekeyCounts
+	7,  // 56: parley.wire.v1.Membership.contacts:type_name -> parley.wire.v1.ContactState
+	23, // 57: parley.wire.v1.OwnPrekey.bundle:type_name -> parley.wire.v1.Bundle
+	58, // [58:58] is the sub-list for method output_type
+	58, // [58:58] is the sub-list for method input_type
+	58, // [58:58] is the sub-list for extension type_name
+	58, // [58:58] is the sub-list for extension extendee
+	0,  // [0:58] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -4515,6 +5069,9 @@ func file_wire_proto_init() {
 		(*Request_UpdateChain)(nil),
 		(*Request_FetchChain)(nil),
 		(*Request_Heads)(nil),
+		(*Request_ReadLog)(nil),
+		(*Request_GetToken)(nil),
+		(*Request_GetKeySet)(nil),
 	}
 	file_wire_proto_msgTypes[13].OneofWrappers = []any{
 		(*Response_Registered)(nil),
@@ -4528,6 +5085,9 @@ func file_wire_proto_init() {
 		(*Response_Invite)(nil),
 		(*Response_ChainUpdated)(nil),
 		(*Response_HeadList)(nil),
+		(*Response_LogPage)(nil),
+		(*Response_Token)(nil),
+		(*Response_KeySet)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -4535,7 +5095,7 @@ func file_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   57,
+			NumMessages:   64,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

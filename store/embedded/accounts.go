@@ -42,6 +42,9 @@ func (s *Store) Register(ctx context.Context, p store.RegisterParams) error {
 		if err := putDevices(tx, p.Account, p.Devices, p.Now); err != nil {
 			return err
 		}
+		if err := logRegistered(tx, p.Label, &account); err != nil {
+			return err
+		}
 		return errors.Join(
 			tx.Set(nameKey(p.Name), p.Account[:]),
 			putAccount(tx, account))
@@ -79,6 +82,9 @@ func (s *Store) SetChain(ctx context.Context, p store.ChainParams) error {
 			return protocol.Refuse(protocol.ChainConflict, "the stored chain, at %d, is no part of this one", account.ChainSeq)
 		}
 		account.Chain, account.ChainSeq, account.ChainHead = p.Chain, p.ChainSeq, p.ChainHead
+		if err := logChain(tx, &account); err != nil {
+			return err
+		}
 		if err := putAccount(tx, account); err != nil {
 			return err
 		}

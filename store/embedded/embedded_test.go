@@ -32,9 +32,10 @@ var (
 	claims  = storetest.Claims(over)
 	letters = storetest.Letters(over)
 	chains  = storetest.Chains(over)
+	entries = storetest.Entries(over)
 )
 
-func TestMain(m *testing.M) { storetest.Main(m, openBadger, claims, letters, chains) }
+func TestMain(m *testing.M) { storetest.Main(m, openBadger, claims, letters, chains, entries) }
 
 func TestMemory(t *testing.T) {
 	storetest.RunRendezvous(t, func(t *testing.T) store.Rendezvous { return mustOver(t, memory.New()) })
@@ -57,6 +58,10 @@ func TestOTK04_KillDuringClaims(t *testing.T) { claims.Run(t, openBadger, 10) }
 func TestKillDuringPut(t *testing.T) { letters.Run(t, openBadger, 10) }
 
 func TestKillDuringChains(t *testing.T) { chains.Run(t, openBadger, 10) }
+
+// TestKillDuringAppends: a chain and its entry of the log are there together, and
+// what was once the log stays its beginning.
+func TestKillDuringAppends(t *testing.T) { entries.Run(t, openBadger, 10) }
 
 // TestNewerSchema: a store of a newer version is refused and not touched.
 func TestNewerSchema(t *testing.T) {

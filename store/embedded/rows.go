@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/directory"
 	"github.com/parley-chat/parley/store"
 )
 
@@ -30,8 +31,17 @@ import (
 //	q sender device            (empty): a contact request of the account waits there
 //	l owner other              (empty): other is on owner's list
 //	g owner                    contacts digest
+//	L                          sizeRow: entries of the log
+//	E n                        leafRow: entry n of the log, from 0
+//	H index                    hash of the log's tree, by tlog.StoredHashIndex
+//	y key id                   signingKeyRow: not yet gone
+//	z key id                   (empty): a signing key that is gone
+//	Y n                        changeRow: the n-th change of the signing keys
 
-var schemaKey = store.Key('V')
+var (
+	schemaKey  = store.Key('V')
+	logSizeKey = store.Key('L')
+)
 
 func accountKey(id protocol.AccountID) []byte         { return store.Key('a', id[:]) }
 func headKey(id protocol.AccountID) []byte            { return store.Key('t', id[:]) }
@@ -52,6 +62,8 @@ func digestKey(owner protocol.AccountID) []byte       { return store.Key('g', ow
 func listKey(owner, other protocol.AccountID) []byte  { return store.Key('l', owner[:], other[:]) }
 func oneTimePrefix(d protocol.DeviceID) []byte        { return store.Key('o', d[:]) }
 func boundPrefix(d protocol.DeviceID) []byte          { return store.Key('u', d[:]) }
+func entryKey(n uint64) []byte                        { return store.Key('E', n) }
+func hashKey(index int64) []byte                      { return store.Key('H', uint64(index)) }
 func waitingPrefix(d protocol.DeviceID) []byte        { return store.Key('e', d[:]) }
 
 func ownedKey(a protocol.AccountID, d protocol.DeviceID) []byte {
@@ -82,6 +94,7 @@ func (a *accountRow) encode(w *writer) {
 	w.bytes(a.Chain)
 	w.num(a.ChainSeq)
 	w.fixed(a.ChainHead[:])
+	w.num(a.Entry)
 	w.time(a.Created)
 	w.fixed(a.InvitedBy[:])
 }
@@ -92,6 +105,7 @@ func (a *accountRow) decode(r *reader) {
 	a.Chain = r.bytes()
 	a.ChainSeq = r.num()
 	r.fixed(a.ChainHead[:])
+	a.Entry = r.num()
 	a.Created = r.time()
 	r.fixed(a.InvitedBy[:])
 }
@@ -300,3 +314,20 @@ type usageRow struct{ count, bytes uint64 }
 
 func (u *usageRow) encode(w *writer) { w.num(u.count); w.num(u.bytes) }
 func (u *usageRow) decode(r *reader) { u.count, u.bytes = r.num(), r.num() }
+
+type sizeRow uint64
+
+func (s *sizeRow) encode(w *writer) { w.num(uint64(*s)) }
+func (s *sizeRow) decode(r *reader) { *s = sizeRow(r.num()) }
+
+// leafRow is the entry as it is hashed.
+type leafRow directory.Leaf
+
+func (l *leafRow) encode(w *writer) { w.fixed(directory.Leaf(*l).Marshal()) }
+
+func (l *leafRow) decode(r *reader) {
+	var b [directory.LeafSize]byte
+	r.fixed(b[:])
+	leaf, _ := directory.ParseLeaf(b[:]) // fails for other lengths only
+	*l = leafRow(leaf)
+}

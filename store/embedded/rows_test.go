@@ -36,7 +36,7 @@ func roundTrip[T any, R row[T]](t *testing.T, v T) {
 func TestRows(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	key := [32]byte{1, 2, 3}
-	roundTrip(t, accountRow{ID: key, Name: "alice", Chain: []byte("chain"), ChainSeq: 300, ChainHead: key, Created: now, InvitedBy: key})
+	roundTrip(t, accountRow{ID: key, Name: "alice", Chain: []byte("chain"), ChainSeq: 300, ChainHead: key, Entry: 1000, Created: now, InvitedBy: key})
 	roundTrip(t, deviceRow{ID: key, Account: key, PeerID: []byte("peer"), Cert: []byte("cert"), Created: now, Revoked: true})
 	roundTrip(t, inviteRow{Hash: key, By: key, Uses: 500, Used: 3, Created: now, Expires: now})
 	roundTrip(t, storeRow{StoreID: [16]byte{4}, Counter: 1 << 60, Start: [16]byte{5}})
@@ -49,6 +49,11 @@ func TestRows(t *testing.T) {
 	roundTrip(t, mailRow{from: key, id: key, kind: store.Request, expires: now, envelope: []byte("envelope")})
 	roundTrip(t, waitingRow{seq: 1, size: 2, from: key, kind: store.Message, expires: now})
 	roundTrip(t, usageRow{count: 1, bytes: 1 << 40})
+	size := sizeRow(1 << 40)
+	roundTrip(t, size)
+	roundTrip(t, leafRow{Label: key, Account: key, Seq: 1 << 60, Head: key})
+	roundTrip(t, signingKeyRow{ID: "id", Public: key[:], Seed: key, State: store.KeySigning, Published: now})
+	roundTrip(t, changeRow{At: now, Steps: []store.KeyStep{{ID: "a", State: store.KeyRetiring}, {ID: "b", State: store.KeyGone}}})
 }
 
 func FuzzRows(f *testing.F) {
@@ -61,5 +66,7 @@ func FuzzRows(f *testing.F) {
 		parse[waitingRow](b)
 		parse[claimRow](b)
 		parse[storeRow](b)
+		parse[signingKeyRow](b)
+		parse[changeRow](b)
 	})
 }

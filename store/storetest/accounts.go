@@ -329,7 +329,7 @@ func testChainRace(t *testing.T, r store.Rendezvous) {
 	alice, _ := person(t, r, "alice")
 	codes := together(16, func(i int) error {
 		p := chain("alice", 2, 0, 1)
-		p.Chain = fmt.Appendf(p.Chain, " by %d", i)
+		p.Chain = fmt.Appendf(p.Chain, " by %d.", i) // the point: 1 is no beginning of 10
 		return r.SetChain(ctx, p)
 	})
 	equal(t, "codes", codes, map[protocol.Code]int{protocol.OK: 1, protocol.ChainConflict: 15})

@@ -25,6 +25,9 @@ func RunRendezvous(t *testing.T, open func(t *testing.T) store.Rendezvous) {
 		"Revocation":                      testRevocation,
 		"ChainRace":                       testChainRace,
 		"Heads":                           testHeads,
+		"Log":                             testLog,
+		"LogRace":                         testLogRace,
+		"LogModel":                        testLogModel,
 		"StoreID":                         testStoreID,
 		"StoreRace":                       testStoreRace,
 		"OTK01_SameKeyAnySignature":       testSameKey,
@@ -52,6 +55,10 @@ func RunRendezvous(t *testing.T, open func(t *testing.T) store.Rendezvous) {
 		"ContactRequests":                 testContactRequests,
 		"Contacts":                        testContacts,
 		"Watchers":                        testWatchers,
+		"SigningKeys":                     testSigningKeys,
+		"SigningKeyRules":                 testSigningKeyRules,
+		"SigningKeyRace":                  testSigningKeyRace,
+		"SigningKeyModel":                 testSigningKeyModel,
 		"SweepOfRevokedDeviceManyInSteps": testSweepRevoked,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
@@ -78,7 +85,7 @@ func newDevice(name string, n int) store.NewDevice {
 
 func registration(name string, devices int) store.RegisterParams {
 	p := store.RegisterParams{
-		Name: name, Account: accountID(name), Now: start,
+		Name: name, Label: hash("label of %s", name), Account: accountID(name), Now: start,
 		Chain: []byte("chain of " + name), ChainSeq: 1, ChainHead: hash("head of %s", name),
 	}
 	for n := range devices {

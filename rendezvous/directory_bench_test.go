@@ -1,0 +1,55 @@
+package rendezvous
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"sync/atomic"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+)
+
+// BenchmarkLookup is a look-up with its proof from the log, by 64 members over
+// loopback, and how many bytes of the answer are proof. PARLEY_BENCH_ENTRIES
+// adds a directory of that many accounts.
+func BenchmarkLookup(b *testing.B) {
+	const members = 64
+	sizes := []int{1_000, 100_000}
+	if text := os.Getenv("PARLEY_BENCH_ENTRIES"); text != "" {
+		n, err := strconv.Atoi(text)
+		mustDo(b, err)
+		sizes = append(sizes, n)
+	}
+	s := startServer(b, func(c *Config) { c.Limits = Limits{Calls: 1e6, Strangers: 1e6} })
+	var all []*device
+	for i := range members {
+		all = append(all, member(b, s, fmt.Sprintf("member_%d", i)))
+	}
+	filled := 0
+	for _, size := range sizes {
+		fill(b, s, filled, size-filled)
+		filled = size
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			var next, bytes atomic.Int64
+			b.SetParallelism(members / 2) // times 2 CPUs
+			b.RunParallel(func(pb *testing.PB) {
+				from := all[next.Add(1)%members]
+				for pb.Next() {
+					req := lookupRequest(fmt.Sprint("filler", rand.IntN(size)), nil)
+					req.GetLookup().LogSize = uint64(size * 9 / 10)
+					resp, err := from.tryCall(req)
+					if err != nil || resp.GetCode() != 0 {
+						b.Error(err, resp)
+						return
+					}
+					f := resp.GetFound()
+					bytes.Add(int64(proto.Size(f.GetLog()) + len(f.GetInclusion())))
+				}
+			})
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "lookups/s")
+			b.ReportMetric(float64(bytes.Load())/float64(b.N), "proof-B/op")
+		})
+	}
+}

@@ -1,0 +1,145 @@
+package rendezvous
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/wire"
+	"github.com/parley-chat/parley/rendezvous/token"
+	"github.com/parley-chat/parley/store"
+)
+
+// audiences are the services that tokens are made for.
+var audiences = []string{"relay", "http"}
+
+// scopeMember is what every member may do at each of them.
+const scopeMember = "member"
+
+// openIssuer makes the issuer, begins to serve HTTP, and at the first start makes
+// the first key. A store that cannot take it now gets it later: all else works
+// without.
+func (s *Server) openIssuer(ctx context.Context) (err error) {
+	s.issuer = &issuer{name: token.Issuer(s.PeerID().String()), store: s.store, now: s.now, log: s.log, fetch: s.fetchKeySet}
+	if s.cfg.HTTP != "" {
+		if s.web, err = s.listenHTTP(s.cfg.HTTP); err != nil {
+			return err
+		}
+	}
+	if err := s.issuer.tend(ctx); err != nil {
+		s.log.Error("cannot make the first signing key", "err", err)
+	}
+	return nil
+}
+
+// fetchKeySet reads the key set over HTTP, if it is served there.
+func (s *Server) fetchKeySet(ctx context.Context) ([]byte, error) {
+	if s.web != nil {
+		return s.web.fetchKeySet(ctx)
+	}
+	set, err := s.issuer.set(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return set.JSON(), nil
+}
+
+// tendKeys does what is due with the signing keys and tells links of changes,
+// whoever made them, until ctx ends.
+func (s *Server) tendKeys(ctx context.Context) error {
+	tick := time.NewTicker(keysEvery)
+	defer tick.Stop()
+	for {
+		if err := errors.Join(s.issuer.tend(ctx), s.tellKeys(ctx)); err != nil && ctx.Err() == nil {
+			s.noticeFailure(err)
+			s.log.Error("cannot look after the signing keys", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// tellKeys tells all links of the newest change of the keys, once.
+func (s *Server) tellKeys(ctx context.Context) error {
+	s.tellingKeys.Lock()
+	defer s.tellingKeys.Unlock()
+	set, err := s.issuer.set(ctx)
+	if err != nil {
+		return fmt.Errorf("tell of signing keys: %w", err)
+	}
+	if set.Number == s.keysTold {
+		return nil
+	}
+	event, err := s.keyEvent(set)
+	if err != nil {
+		return err
+	}
+	for _, l := range s.presence.links() {
+		l.tell(func(n *news) { n.keyEvent = event })
+	}
+	s.keysTold = set.Number
+	return nil
+}
+
+// keyEvent is the event about the set, signed with the rendezvous's identity.
+func (s *Server) keyEvent(set *token.Set) ([]byte, error) {
+	identity := s.host.Peerstore().PrivKey(s.host.ID())
+	if identity == nil || identity.Type() != crypto.Ed25519 {
+		return nil, errors.New("the rendezvous's identity is no Ed25519 key and signs no events")
+	}
+	return token.EventOf(set).Sign(identity.Sign)
+}
+
+// getToken gives a member's device a token for a service.
+func (s *Server) getToken(ctx context.Context, from store.Device, g *wire.GetToken, resp *wire.Response) error {
+	if !slices.Contains(audiences, g.GetAudience()) {
+		return protocol.Refuse(protocol.BadRequest, "there are no tokens for this service")
+	}
+	text, expires, err := s.issuer.issue(ctx, token.Claims{
+		Account: from.Account, Device: from.ID, Peer: peer.ID(from.PeerID).String(), Audience: g.GetAudience(), Scope: scopeMember,
+	})
+	if errors.Is(err, errNoKeys) {
+		return noKeysRefusal()
+	}
+	if err != nil {
+		return fmt.Errorf("issue token: %w", err)
+	}
+	resp.Result = &wire.Response_Token{Token: &wire.Token{Token: text, ExpiresMs: uint64(expires.UnixMilli())}}
+	return nil
+}
+
+// getKeySet tells anybody the public keys that tokens are signed with.
+func (s *Server) getKeySet(ctx context.Context, g *wire.GetKeySet, resp *wire.Response) error {
+	set, err := s.issuer.set(ctx)
+	if errors.Is(err, errNoKeys) {
+		return noKeysRefusal()
+	}
+	if err != nil {
+		return err
+	}
+	event, err := s.keyEvent(set)
+	if err != nil {
+		return err
+	}
+	answer := &wire.KeySet{Event: event}
+	if g.GetEtag() != set.ETag() {
+		answer.Document = set.JSON()
+	}
+	resp.Result = &wire.Response_KeySet{KeySet: answer}
+	return nil
+}
+
+func noKeysRefusal() *protocol.Error {
+	e := protocol.Refuse(protocol.Unavailable, "there are no signing keys yet")
+	e.RetryAfter = keysEvery
+	return e
+}
