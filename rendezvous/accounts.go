@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/parley-chat/parley/protocol"
@@ -241,6 +242,9 @@ func (s *Server) accepts(ctx context.Context, to, from protocol.AccountID) (bool
 type gate struct{ s *Server }
 
 const gateTimeout = 2 * time.Second
+
+// Conn is where the hello was welcomed: the host key alone may be a thief's.
+func (g gate) Conn(p peer.ID) network.Conn { return g.s.hellos.conn(p) }
 
 func (g gate) Member(p peer.ID) bool {
 	ctx, cancel := context.WithTimeout(g.s.ctx, gateTimeout)

@@ -11,9 +11,9 @@ import (
 
 // hellos knows what became of the hellos on the connections that are open. A
 // connection shows only that somebody has a device's host key; the hello shows
-// that it is the device, and not a copy of its store. So calls of members need
-// a hello that was welcomed on the same connection, and the newest one of a
-// device is the only one that counts.
+// that it is the device, and not a copy of its store. So calls of members and
+// circuits need a hello that was welcomed on the same connection, and the newest
+// one of a device is the only one that counts.
 type hellos struct {
 	mu       sync.Mutex
 	welcomed map[peer.ID]network.Conn
@@ -64,10 +64,13 @@ func (h *hellos) refuse(c network.Conn, mayRead bool) {
 	}
 }
 
-func (h *hellos) isWelcome(c network.Conn) bool {
+func (h *hellos) isWelcome(c network.Conn) bool { return h.conn(c.RemotePeer()) == c }
+
+// conn is the connection of p whose hello counts, nil when none does.
+func (h *hellos) conn(p peer.ID) network.Conn {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.welcomed[c.RemotePeer()] == c
+	return h.welcomed[p]
 }
 
 // mayRead tells whether c may read as a copy.

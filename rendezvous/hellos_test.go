@@ -9,6 +9,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 
 	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/key"
 	"github.com/parley-chat/parley/protocol/wire"
 )
 
@@ -197,4 +198,45 @@ func TestRefusedCopyReadsOnce(t *testing.T) {
 	if n := len(s.host.Network().ConnsToPeer(alice.host.ID())); n == 0 || alice.host.Network().Connectedness(s.PeerID()) != network.Connected {
 		t.Error("the connection ended")
 	}
+}
+
+// Whoever has no more than a device's host key cannot use up the links that the
+// device may open. What he says is counted for where he says it, and bounded.
+func TestUnsignedHellosCostTheDeviceNothing(t *testing.T) {
+	const hellos = 100
+	s := startServer(t, func(c *Config) { c.Limits.ConnsPerAddress = hellos })
+	alice := member(t, s, "alice")
+	thief := alice.copied()
+	thief.dsk = key.NewDevice()
+	said := func() protocol.Code {
+		return protocol.Code(thief.dialLink(&wire.Beat{Hello: thief.hello(), Seq: 1}).welcome.GetCode())
+	}
+	for n := range hellos - 2 { // alice said one when she became a member, and says one more
+		if got := said(); got != protocol.BadSignature {
+			t.Fatalf("hello %d: %v", n, got)
+		}
+	}
+	alice.link().settled()
+	if got := said(); got != protocol.RateLimited {
+		t.Errorf("one hello too many: %v", got)
+	}
+	s.clock.add(time.Minute)
+	if got := said(); got != protocol.BadSignature {
+		t.Errorf("a minute later: %v", got)
+	}
+}
+
+// A device opens only so many links, however well signed.
+func TestTooManyLinks(t *testing.T) {
+	s := startServer(t, nil)
+	alice := member(t, s, "alice")
+	for range linksBurst - 1 {
+		alice.link().s.Close()
+	}
+	w := alice.dialLink(alice.helloOf(0, 9)).welcome
+	if protocol.Code(w.GetCode()) != protocol.RateLimited || w.GetRetryAfterMs() == 0 {
+		t.Errorf("welcome %v", w)
+	}
+	s.clock.add(time.Minute)
+	alice.link() // the refused hello was not taken note of
 }

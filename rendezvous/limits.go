@@ -37,7 +37,7 @@ type Limits struct {
 	Strangers int // calls per minute of all unregistered peers of one address; default 60
 
 	Conns           int // connections in all; default 8,192
-	ConnsPerAddress int // connections of one IPv4 address or IPv6 /56, so of one office; default 512
+	ConnsPerAddress int // connections of one IPv4 address or IPv6 /56, so of one office, and hellos per minute; default 512
 
 	RelayBytes    int64         // per circuit and direction; default 256 MiB
 	RelayDuration time.Duration // per circuit; default 12 h

@@ -20,6 +20,7 @@ import (
 const (
 	maxBeatFrame  = 8 << 10 // a beat with all its addresses; bytes
 	linkTag       = "link"  // protects the connection from being trimmed
+	linksBurst    = 30      // of one device
 	beatsBurst    = 20
 	beatsInterval = 500 * time.Millisecond
 )
@@ -93,31 +94,44 @@ func (s *Server) firstBeat(ctx context.Context, stream network.Stream, beat *wir
 	if !member {
 		return store.Device{}, protocol.Refuse(protocol.NotMember, "register first")
 	}
+	// A thief of the host key alone uses up nothing that the device needs.
+	if err := take(s.now(), 1, "hellos", s.rates.hellos.get(site(stream.Conn()))); err != nil {
+		return store.Device{}, err
+	}
+	at, err := s.readHello(d, beat.GetHello())
+	if err != nil {
+		return store.Device{}, err
+	}
 	if err := take(s.now(), 1, "links", s.rates.links.get(d.ID)); err != nil {
 		return store.Device{}, err
 	}
-	return d, s.checkHello(ctx, d, beat.GetHello())
+	return d, s.checkStore(ctx, d, at)
 }
 
-// checkHello takes note of the start of the device's store, if the device
-// signed it.
-func (s *Server) checkHello(ctx context.Context, d store.Device, h *wire.Hello) error {
+// readHello reads the start of the device's store, if the device signed it.
+func (s *Server) readHello(d store.Device, h *wire.Hello) (at store.StoreStart, err error) {
 	if h == nil || len(h.GetStoreId()) != 16 || len(h.GetStart()) != 16 {
-		return protocol.Refuse(protocol.BadRequest, "the first beat says hello and names the start of the store")
+		return at, protocol.Refuse(protocol.BadRequest, "the first beat says hello and names the start of the store")
 	}
 	own := uint32(protocol.Version)
 	if h.GetMinVersion() > own || h.GetMaxVersion() < own {
-		return protocol.Refuse(protocol.UnsupportedVersion, "this rendezvous speaks version %d", own)
+		return at, protocol.Refuse(protocol.UnsupportedVersion, "this rendezvous speaks version %d", own)
 	}
 	cert, err := account.ParseCert(d.Cert)
 	if err != nil {
-		return fmt.Errorf("read certificate: %w", err)
+		return at, fmt.Errorf("read certificate: %w", err)
 	}
-	at := store.StoreStart{StoreID: [16]byte(h.GetStoreId()), Counter: h.GetStoreCtr(), Start: [16]byte(h.GetStart())}
+	at = store.StoreStart{StoreID: [16]byte(h.GetStoreId()), Counter: h.GetStoreCtr(), Start: [16]byte(h.GetStart())}
 	said := proof.Hello{Device: d.ID, StoreID: at.StoreID, Counter: at.Counter, Start: at.Start, Rendezvous: []byte(s.PeerID())}
 	if said.Verify(cert.Signing, h.GetSig()) != nil {
-		return protocol.Refuse(protocol.BadSignature, "the hello is not signed by the device")
+		return at, protocol.Refuse(protocol.BadSignature, "the hello is not signed by the device")
 	}
+	return at, nil
+}
+
+// checkStore takes note of the start of the device's store, unless it shows that
+// the store is a copy.
+func (s *Server) checkStore(ctx context.Context, d store.Device, at store.StoreStart) error {
 	if err := s.store.CheckStore(ctx, d.ID, at); err != nil {
 		return fmt.Errorf("check store of device: %w", err)
 	}
@@ -132,7 +146,11 @@ func (s *Server) helloAgain(l *link, h *wire.Hello) error {
 	if err != nil {
 		return fmt.Errorf("find device: %w", err)
 	}
-	return s.checkHello(ctx, d, h)
+	at, err := s.readHello(d, h)
+	if err != nil {
+		return err
+	}
+	return s.checkStore(ctx, d, at)
 }
 
 func isCopy(err error) bool {

@@ -81,7 +81,8 @@ func take(now time.Time, n int, what string, from ...*rate.Limiter) error {
 // rates are the limits on what one peer may ask for.
 type rates struct {
 	calls     *limiters[protocol.DeviceID]
-	links     *limiters[protocol.DeviceID]
+	links     *limiters[protocol.DeviceID] // begun with a hello that the device signed
+	hellos    *limiters[netip.Prefix]      // that begin links, whoever signed them
 	uploads   *limiters[protocol.DeviceID]
 	resets    *limiters[protocol.DeviceID] // of one-time prekeys: the ids dropped are remembered
 	contacts  *limiters[protocol.DeviceID] // changes of the contact list
@@ -130,7 +131,8 @@ const (
 func newRates(l Limits) *rates {
 	return &rates{
 		calls:        newLimiters[protocol.DeviceID](l.Calls, time.Second, 5*l.Calls),
-		links:        newLimiters[protocol.DeviceID](60, time.Minute, 30),
+		links:        newLimiters[protocol.DeviceID](60, time.Minute, linksBurst),
+		hellos:       newLimiters[netip.Prefix](l.ConnsPerAddress, time.Minute, l.ConnsPerAddress), // an office comes back at once
 		uploads:      newLimiters[protocol.DeviceID](60, time.Hour, 30),
 		resets:       newLimiters[protocol.DeviceID](5, 24*time.Hour, 5),
 		contacts:     newLimiters[protocol.DeviceID](120, time.Hour, 30),

@@ -99,6 +99,61 @@ func TestRelayGate(t *testing.T) {
 	}
 }
 
+// A copy of a device's store has its host key. As long as it says no hello it
+// gets no reservation, opens no circuit, and is never what others reach in the
+// device's place, however busy its connection looks and however new it is.
+func TestSilentCopyGetsNoCircuits(t *testing.T) {
+	s := startServer(t, nil)
+	alice, bob := member(t, s, "alice"), member(t, s, "bob")
+	befriend(alice, bob)
+	alices := alice.link()
+	for _, d := range []*device{alice, bob} {
+		if err := d.reserve(); err != nil {
+			t.Fatalf("%s's reservation: %v", d.name, err)
+		}
+	}
+	thief := alice.copied()
+	if err := thief.reserve(); !denied(err) {
+		t.Errorf("the copy's reservation: %v", err)
+	}
+	if err := thief.throughRelay(bob); !denied(err) {
+		t.Errorf("the copy to bob: %v", err)
+	}
+	for range 10 { // libp2p prefers the connection with the most streams
+		stream := thief.open(protocol.CallProtocol)
+		if _, err := stream.Write([]byte{0}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	answer := func(name string) network.StreamHandler {
+		return func(s network.Stream) {
+			io.WriteString(s, name)
+			s.Close()
+		}
+	}
+	alice.host.SetStreamHandler(echo, answer("alice"))
+	thief.host.SetStreamHandler(echo, answer("thief"))
+	if err := bob.throughRelay(alice); err != nil {
+		t.Fatalf("bob to alice: %v", err)
+	}
+	stream, err := bob.host.NewStream(network.WithAllowLimitedConn(t.Context(), "test"), alice.host.ID(), echo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream.SetDeadline(time.Now().Add(patience))
+	if got, err := io.ReadAll(stream); err != nil || string(got) != "alice" {
+		t.Errorf("bob reached %q: %v", got, err)
+	}
+	alices.settled()
+
+	bob.host.Network().ClosePeer(alice.host.ID())
+	alice.host.Close() // the copy alone is left, and her reservation
+	eventually(t, "the hello is forgotten", func() bool { return s.hellos.conn(alice.host.ID()) == nil })
+	if err := bob.throughRelay(alice); err == nil {
+		t.Error("bob reached the copy")
+	}
+}
+
 // A revoked device is refused everything.
 func TestRevokedDeviceIsRefused(t *testing.T) {
 	s := startServer(t, nil)

@@ -5,25 +5,34 @@
 package relay
 
 import (
+	"context"
 	"fmt"
 	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
 	relayv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
 	ma "github.com/multiformats/go-multiaddr"
+	"github.com/multiformats/go-multistream"
 )
 
 // BufferSize is the bytes of buffer per circuit and direction. The library's
 // 2 KiB cost more than half of the throughput; 64 KiB is where it levels off.
 const BufferSize = 64 << 10
 
-// Gate says who may use the relay. It is asked once per reservation and once
-// per circuit, from many goroutines, and must answer quickly. When it cannot
-// tell, it answers no.
+// Gate says who may use the relay. It is asked at each reservation and at each
+// circuit, from many goroutines, and must answer quickly. When it cannot tell,
+// it answers no.
 type Gate interface {
+	// Conn is the connection on which p has shown to be itself, nil when there
+	// is none. Circuits from and to p, and its reservation, use this one only: a
+	// peer may have others, made by whoever stole its key.
+	Conn(p peer.ID) network.Conn
+
 	// Member tells whether p is a registered device that has not been revoked.
 	Member(p peer.ID) bool
 
@@ -60,7 +69,7 @@ func New(h host.Host, g Gate, l Limits) (*Relay, error) {
 	resources.BufferSize = BufferSize
 
 	u := &use{}
-	service, err := relayv2.New(h,
+	service, err := relayv2.New(oneWay{h, g},
 		relayv2.WithResources(resources),
 		relayv2.WithACL(acl{g}),
 		relayv2.WithMetricsTracer(u),
@@ -85,10 +94,47 @@ func anyAddress(ma.Multiaddr) bool { return true }
 // acl puts a Gate where the library asks for an ACLFilter.
 type acl struct{ gate Gate }
 
-func (a acl) AllowReserve(p peer.ID, _ ma.Multiaddr) bool { return a.gate.Member(p) }
+func (a acl) AllowReserve(p peer.ID, from ma.Multiaddr) bool {
+	return a.isWay(p, from) && a.gate.Member(p)
+}
 
-func (a acl) AllowConnect(src peer.ID, _ ma.Multiaddr, dst peer.ID) bool {
-	return a.gate.MayConnect(src, dst)
+func (a acl) AllowConnect(src peer.ID, from ma.Multiaddr, dst peer.ID) bool {
+	return a.isWay(src, from) && a.gate.MayConnect(src, dst)
+}
+
+// isWay tells whether the connection of p from an address is the one to use. An
+// address with its port is of one connection.
+func (a acl) isWay(p peer.ID, from ma.Multiaddr) bool {
+	c := a.gate.Conn(p)
+	return c != nil && c.RemoteMultiaddr().Equal(from)
+}
+
+// oneWay is a host whose streams take the connection that the gate names, where
+// libp2p would take the one with the most streams.
+type oneWay struct {
+	host.Host
+	gate Gate
+}
+
+func (w oneWay) NewStream(ctx context.Context, p peer.ID, ids ...protocol.ID) (network.Stream, error) {
+	c := w.gate.Conn(p)
+	if c == nil {
+		return nil, network.ErrNoConn
+	}
+	s, err := c.NewStream(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("open stream: %w", err)
+	}
+	defer context.AfterFunc(ctx, func() { s.Reset() })()
+	id, err := multistream.SelectOneOf(ids, s)
+	if err == nil {
+		err = s.SetProtocol(id)
+	}
+	if err != nil {
+		s.Reset()
+		return nil, fmt.Errorf("agree on a protocol: %w", err)
+	}
+	return s, nil
 }
 
 // use counts what is in use; the library tells a MetricsTracer.

@@ -18,14 +18,22 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 )
 
-// list is a gate: members, and who accepts whom.
+// list is a gate: members, and who accepts whom. Every connection is good.
 type list struct {
+	host    host.Host // set by start
 	members map[peer.ID]bool
 	accepts map[[2]peer.ID]bool // {source, destination}
 }
 
 func (l *list) Member(p peer.ID) bool            { return l.members[p] }
 func (l *list) MayConnect(src, dst peer.ID) bool { return l.accepts[[2]peer.ID{src, dst}] }
+
+func (l *list) Conn(p peer.ID) network.Conn {
+	if conns := l.host.Network().ConnsToPeer(p); len(conns) > 0 {
+		return conns[0]
+	}
+	return nil
+}
 
 func newHost(t *testing.T, listen ...libp2p.Option) host.Host {
 	t.Helper()
@@ -48,9 +56,10 @@ func newPeer(t *testing.T, relay peer.AddrInfo) host.Host {
 
 var small = Limits{Bytes: 1 << 20, Duration: time.Minute, Reservations: 2, PerAddress: 10, Circuits: 4}
 
-func start(t *testing.T, g Gate, l Limits) (*Relay, peer.AddrInfo) {
+func start(t *testing.T, g *list, l Limits) (*Relay, peer.AddrInfo) {
 	t.Helper()
 	h := newHost(t, libp2p.ListenAddrStrings("/ip4/127.0.0.1/tcp/0"), libp2p.DisableRelay())
+	g.host = h
 	r, err := New(h, g, l)
 	if err != nil {
 		t.Fatal(err)
