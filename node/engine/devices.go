@@ -85,11 +85,11 @@ func (e *Engine) Revoke(tx store.Tx, now time.Time, device protocol.DeviceID, re
 	if _, ok := c.Device(device); !ok {
 		return nil, fmt.Errorf("device %s: %w", short(device), ErrNotFound)
 	}
-	next, newAIK, err := w.replaceAccountKey(c, aik)
+	next, err := c.RevokeDevice(now, aik, device, reason, now)
 	if err != nil {
 		return nil, err
 	}
-	if next, err = next.RevokeDevice(now, newAIK, device, reason, now); err != nil {
+	if next, _, err = w.replaceAccountKey(next, aik); err != nil { // last: see account.Chain.Exposed
 		return nil, err
 	}
 	_, err = w.end()
@@ -145,15 +145,14 @@ func (e *Engine) Renew(tx store.Tx, now time.Time) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	exposed, err := w.isExposed(c)
-	if err != nil || !exposed && len(w.expiring(c)) == 0 {
-		return nil, err
+	if !w.wantsRenewal(c) {
+		return nil, nil
 	}
 	_, aik, err := e.signingKey(tx)
 	if err != nil {
 		return nil, err
 	}
-	if exposed {
+	if c.Exposed() {
 		if c, aik, err = w.replaceAccountKey(c, aik); err != nil {
 			return nil, err
 		}
@@ -178,6 +177,9 @@ func (w *work) replaceAccountKey(c *account.Chain, aik key.AccountPrivate) (*acc
 	c, err = c.RotateAIK(w.now, aik, next)
 	return c, next, err
 }
+
+// wantsRenewal tells whether Renew has something to do.
+func (w *work) wantsRenewal(c *account.Chain) bool { return c.Exposed() || len(w.expiring(c)) > 0 }
 
 // expiring returns the certificates that are to be renewed.
 func (w *work) expiring(c *account.Chain) []account.Cert {

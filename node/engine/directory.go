@@ -276,7 +276,7 @@ func (w *work) learnDevices(p *peerRow, a answer) error {
 		}
 	}
 	for _, device := range fresh {
-		if err := w.postUnsent(id, p, device); err != nil {
+		if err := w.postUnsent(id, p, device, a.chain.Ended()); err != nil {
 			return err
 		}
 	}
@@ -335,8 +335,8 @@ func (w *work) revoked(p *peerRow, id protocol.AccountID, device protocol.Device
 	if err := errors.Join(w.stopSharing(device), w.dropComparison(id, &device)); err != nil {
 		return err
 	}
-	for _, s := range slices.Clone(d.sessions) {
-		if err := w.forgetSession(device, d, s.ID, "the device was revoked"); err != nil {
+	if p.relation != Self { // of our own it may have the account key for us: see useAccountKey
+		if err := w.forgetSessions(device, d); err != nil {
 			return err
 		}
 	}

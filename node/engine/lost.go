@@ -42,12 +42,17 @@ func (w *work) giveUp(p *peerRow, d *deviceRow, key []byte, r itemRow) error {
 // postUnsent queues for a new device of a contact what was written since the
 // directory last confirmed which devices the contact has, and has left for none
 // yet: its author did not choose to leave the device out. What was written
-// before a recovery of the account is not for its new devices.
-func (w *work) postUnsent(a protocol.AccountID, p *peerRow, device protocol.DeviceID) error {
+// before a recovery of the account is not for its new devices. What is left only
+// in queues of devices that ended, giveUp brings, in its order.
+func (w *work) postUnsent(a protocol.AccountID, p *peerRow, device protocol.DeviceID, ended []protocol.DeviceID) error {
 	if p.relation != Accepted || p.queued == 0 {
 		return nil
 	}
 	unsent, err := w.unsent(a, p)
+	if err != nil {
+		return err
+	}
+	left, err := w.copiesLeft(ended)
 	if err != nil {
 		return err
 	}
@@ -60,7 +65,7 @@ func (w *work) postUnsent(a protocol.AccountID, p *peerRow, device protocol.Devi
 		if err != nil {
 			return err
 		}
-		if queued != nil { // by giveUp
+		if queued != nil || h.copies <= left[position] { // by giveUp, now or when it comes to this text
 			continue
 		}
 		h.copies++
@@ -72,6 +77,25 @@ func (w *work) postUnsent(a protocol.AccountID, p *peerRow, device protocol.Devi
 		}
 	}
 	return nil
+}
+
+// copiesLeft counts, for each text, the copies in the queues of revoked devices,
+// of which not everything was given up yet.
+func (w *work) copiesLeft(ended []protocol.DeviceID) (map[uint64]uint8, error) {
+	left := map[uint64]uint8{}
+	for _, device := range ended {
+		for _, table := range []byte{tableKept, tableOut, tableWaiting} {
+			err := all(w.tx, store.Key(table, device[:]), func(pair store.Pair) (bool, error) {
+				r, err := decodeRow[itemRow](pair.Value)
+				left[r.position]++
+				return true, err
+			})
+			if err != nil {
+				return nil, err
+			}
+		}
+	}
+	return left, nil
 }
 
 // unsent returns where the texts are that postUnsent is about, the newest first.

@@ -263,7 +263,8 @@ type Recovered struct {
 // and r becomes the one it has.
 func RecoverAccount(now time.Time, c *account.Chain, rk key.RecoveryPrivate, r DeviceRequest) (got Recovered, err error) {
 	got.AIK, got.RK = key.NewAccount(), key.NewRecovery()
-	next, err := c.RecoverAIK(now, rk, got.AIK)
+	first := key.NewAccount()
+	next, err := c.RecoverAIK(now, rk, first)
 	if err != nil {
 		return got, err
 	}
@@ -274,9 +275,12 @@ func RecoverAccount(now time.Time, c *account.Chain, rk key.RecoveryPrivate, r D
 		if cert.DeviceID() == r.Device(c.Account()) {
 			continue
 		}
-		if next, err = next.RevokeDevice(now, got.AIK, cert.DeviceID(), account.Lost, now); err != nil {
+		if next, err = next.RevokeDevice(now, first, cert.DeviceID(), account.Lost, now); err != nil {
 			return got, err
 		}
+	}
+	if next, err = next.RotateAIK(now, first, got.AIK); err != nil { // last: see account.Chain.Exposed
+		return got, err
 	}
 	got.Chain, err = CertifyDevice(now, next, got.AIK, r)
 	return got, err

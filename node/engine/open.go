@@ -137,6 +137,9 @@ func (e *Engine) checkSender(tx store.Tx, now time.Time, o *Opened, cert account
 			return nil
 		}
 	}
+	if awaits, err := e.awaitsKeyOf(tx, cert.DeviceID()); awaits || err != nil {
+		return err
+	}
 	if age := now.Sub(p.checked); p.changed || age < 0 || age > freshEnough {
 		return &NeedAccount{cert.Account}
 	}

@@ -63,18 +63,13 @@ func (w *work) takeOwnChain(c *account.Chain) error {
 	if err := w.tellOwn(known, c); err != nil {
 		return err
 	}
-	if known.Signer() == c.Signer() {
-		if len(c.Ended()) > len(known.Ended()) {
-			if err := w.expose(c); err != nil {
-				return err
-			}
+	if known.Signer() != c.Signer() {
+		before = nil
+		if err := w.accountKeyReplaced(known.Signer()); err != nil {
+			return err
 		}
-		return w.shareAccountKey(p, c, before)
 	}
-	if err := w.accountKeyReplaced(known.Signer()); err != nil {
-		return err
-	}
-	return w.shareAccountKey(p, c, nil)
+	return errors.Join(w.shareAccountKey(p, c, before), w.useAccountKey())
 }
 
 // learnOwn takes over this device's certificate, and the other devices of the

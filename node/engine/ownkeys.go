@@ -27,7 +27,6 @@ const (
 type accountKeyRow struct {
 	private  []byte
 	mine     bool // made here: the other devices of the account get it from here
-	exposed  bool // a device that knows it was revoked, and it is still in force: to be replaced
 	created  time.Time
 	replaced time.Time // zero: never
 }
@@ -35,7 +34,7 @@ type accountKeyRow struct {
 func (r *accountKeyRow) encode() []byte {
 	e := newRow(64)
 	e.bytes(r.private)
-	e.bool(r.mine, r.exposed)
+	e.bool(r.mine)
 	e.time(r.created)
 	e.time(r.replaced)
 	return e.b
@@ -44,7 +43,7 @@ func (r *accountKeyRow) encode() []byte {
 func (r *accountKeyRow) decode(b []byte) error {
 	d := readRow(b)
 	r.private = bytes.Clone(d.bytes())
-	d.bool(&r.mine, &r.exposed)
+	d.bool(&r.mine)
 	r.created, r.replaced = d.time(), d.time()
 	return d.end("account key")
 }
@@ -83,7 +82,42 @@ func (w *work) takeAccountKey(seed []byte) error {
 	if err := w.roomForAccountKey(); err != nil {
 		return err
 	}
-	return w.setAccountKey(k, false)
+	if err := w.setAccountKey(k, false); err != nil {
+		return err
+	}
+	return w.useAccountKey()
+}
+
+// useAccountKey does what the account key in force is wanted for, if it is here:
+// asks for a renewal that is due, and ends the sessions with revoked devices,
+// from which nothing more is awaited.
+func (w *work) useAccountKey() error {
+	c, _, err := w.e.signingKey(w.tx)
+	if errors.Is(err, ErrNoAccountKey) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	w.hint.Chain = w.hint.Chain || w.wantsRenewal(c)
+	return w.endRevoked(c)
+}
+
+// endRevoked ends the sessions with revoked devices of the account.
+func (w *work) endRevoked(c *account.Chain) error {
+	for _, device := range c.Ended() {
+		d, err := w.device(device)
+		if err == ErrNotFound {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := w.forgetSessions(device, d); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // roomForAccountKey forgets the oldest key that was given to this device and is
@@ -112,24 +146,6 @@ func (w *work) roomForAccountKey() error {
 		return err
 	}
 	return w.delete(oldest)
-}
-
-// expose notes that a revoked device knows the account key in force. Whoever of
-// the others is first replaces it: see Renew.
-func (w *work) expose(c *account.Chain) error {
-	place := keyAccountKey(c.Signer().Bytes())
-	r, ok, err := load[accountKeyRow](w.tx, place)
-	if err != nil || !ok {
-		return err
-	}
-	r.exposed, w.hint.Chain = true, true
-	return w.put(place, &r)
-}
-
-// isExposed tells whether the account key in force is to be replaced.
-func (w *work) isExposed(c *account.Chain) (bool, error) {
-	r, _, err := load[accountKeyRow](w.tx, keyAccountKey(c.Signer().Bytes()))
-	return r.exposed, err
 }
 
 // OwnChain returns the statement chain of this account as it is known here.
@@ -325,10 +341,13 @@ func (w *work) sweepAccount() error {
 	switch {
 	case err != nil:
 		return err
-	case missing && late:
+	case !missing:
+		return w.useAccountKey()
+	case late:
+		if err := w.endRevoked(c); err != nil {
+			return err
+		}
 		return w.notice(NoticeNoAccountKey, w.e.id.Account, "the key of your account was replaced on another device, and has not come to this one: start your other devices, or add this computer again: parley --dir NEW link CODE")
-	case !missing && len(w.expiring(c)) > 0:
-		w.hint.Chain = true
 	}
 	return nil
 }

@@ -73,6 +73,9 @@ func (w *work) receiveOn(s session.State, o Opened, via Path) (protocol.Code, er
 		return protocol.OK, nil
 	}
 	next, plain, err := s.Decrypt(w.now, o.message)
+	if d.revoked {
+		return w.receiveLast(o, d, plain)
+	}
 	if err != nil {
 		return w.doesNotOpen(o, from, d, via, err)
 	}
@@ -145,6 +148,9 @@ func (w *work) receiveFirst(o Opened, via Path) (protocol.Code, error) {
 		return w.undecryptable(o, via)
 	}
 	next, plain, err := o.opening.state.Decrypt(w.now, o.message)
+	if d.revoked {
+		return w.receiveLast(o, d, plain)
+	}
 	if err != nil {
 		return w.doesNotOpen(o, op.Sender, d, via, err)
 	}

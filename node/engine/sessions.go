@@ -110,6 +110,16 @@ func (w *work) forgetSession(device protocol.DeviceID, d *deviceRow, id protocol
 	return w.at(w.now.Add(goneFor), timerGone, id[:])
 }
 
+// forgetSessions ends all sessions with a revoked device.
+func (w *work) forgetSessions(device protocol.DeviceID, d *deviceRow) error {
+	for _, s := range slices.Clone(d.sessions) {
+		if err := w.forgetSession(device, d, s.ID, "the device was revoked"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // endSession notes when a session was last used, and that it is destroyed.
 func (w *work) endSession(d *deviceRow, id protocol.SessionID, reason string) error {
 	for _, s := range d.sessions {

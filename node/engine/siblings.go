@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"time"
 	"unicode/utf8"
@@ -8,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/key"
 	"github.com/parley-chat/parley/protocol/wire"
 	"github.com/parley-chat/parley/store"
 )
@@ -133,6 +135,40 @@ func (w *work) take(from protocol.DeviceID, c *wire.Content, late bool) error {
 		return w.notice(code, w.e.id.Account, fmt.Sprintf("what your device %s told was refused: %v", short(from), err))
 	}
 	return err
+}
+
+// receiveLast takes from a revoked device of the account nothing but the account
+// key in force: the device may have replaced it, mailed it and left, all before
+// this device looked. Plain is nil if the message does not open.
+func (w *work) receiveLast(o Opened, d *deviceRow, plain []byte) (protocol.Code, error) {
+	content, _ := parseContent(plain)
+	seed := content.GetAccountKey().GetSeed()
+	k, err := key.ParseAccount(seed)
+	if err != nil || d.account != w.e.id.Account {
+		return protocol.NotContact, nil
+	}
+	c, err := w.e.OwnChain(w.tx)
+	if err != nil {
+		return protocol.Internal, err
+	}
+	if k.Public() != c.Signer() {
+		return protocol.NotContact, nil
+	}
+	return protocol.OK, errors.Join(w.setSeen(o.id), w.takeAccountKey(seed))
+}
+
+// awaitsKeyOf tells whether the account key in force is not here, and the device
+// is a revoked one of the account, which may have sent it.
+func (e *Engine) awaitsKeyOf(tx store.Tx, device protocol.DeviceID) (bool, error) {
+	d, _, err := load[deviceRow](tx, keyDevice(device))
+	if err != nil || !d.revoked || d.account != e.id.Account {
+		return false, err
+	}
+	_, _, err = e.signingKey(tx)
+	if errors.Is(err, ErrNoAccountKey) {
+		return true, nil
+	}
+	return false, err
 }
 
 // heldRow is a numbered content of a sibling that came early.

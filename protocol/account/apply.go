@@ -175,6 +175,7 @@ func (c *Chain) revokeDevice(s statement) error {
 		return fmt.Errorf("revocation of %v: %w", id, ErrUnknownDevice)
 	}
 	c.devices[i].revoked = true
+	c.exposed = true
 	return nil
 }
 
@@ -197,7 +198,7 @@ func (c *Chain) rotateAIK(s statement) error {
 	if err := aik.Verify(labelRotate, sig, s.introduction(newKey)...); err != nil {
 		return err
 	}
-	c.aik = aik
+	c.aik, c.exposed = aik, false
 	if recovered {
 		c.recoveries++
 		c.recovered = s.seq

@@ -22,6 +22,7 @@ type Chain struct {
 	rk       key.RecoveryPublic
 	devices  []device // in order of first appearance, the revoked too
 	isClosed bool
+	exposed  bool
 
 	secured    uint64 // number of the newest statement that ended a device or a key
 	recovered  uint64 // number of the newest statement that the recovery key signed
@@ -35,8 +36,8 @@ const (
 	accountRoom = 48 << 10 // bytes
 
 	// recoveryRoom is what a recovery makes room for, itself included. The
-	// longest one has 3319 bytes: it replaces both keys, revokes
-	// protocol.MaxDevices devices and adds one.
+	// longest one has 3602 bytes: it replaces both keys, revokes
+	// protocol.MaxDevices devices, replaces the account key again and adds one.
 	recoveryRoom = 4 << 10 // bytes
 )
 
@@ -100,6 +101,11 @@ func (c *Chain) Recovery() key.RecoveryPublic { return c.rk }
 // knew the account with fewer learns by it that the account was recovered: its
 // owner lost the keys, or somebody else has the recovery words.
 func (c *Chain) Recoveries() int { return c.recoveries }
+
+// Exposed tells that a device was revoked since Signer is in force: it knows that
+// key, which is to be replaced. Who revokes another device does both at once, the
+// revocation first.
+func (c *Chain) Exposed() bool { return c.exposed }
 
 // Secured tells that a statement after number seq ended a device or a key: a
 // revocation, a rotation, or the end of the account.

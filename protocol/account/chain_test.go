@@ -19,7 +19,7 @@ func reparse(t testing.TB, c *Chain) *Chain {
 	check(t, err)
 	if !bytes.Equal(back.Bytes(), c.Bytes()) || back.Account() != c.Account() || back.Seq() != c.Seq() || back.Head() != c.Head() ||
 		back.Signer() != c.Signer() || back.Recovery() != c.Recovery() || back.Closed() != c.Closed() ||
-		back.Recoveries() != c.Recoveries() ||
+		back.Recoveries() != c.Recoveries() || back.Exposed() != c.Exposed() ||
 		len(back.Devices(start)) != len(c.Devices(start)) {
 		t.Fatal("a chain that was read differs from the one that was built")
 	}

@@ -53,7 +53,8 @@ func (o *owner) fill(t testing.TB) {
 }
 
 // recoverAll is the longest recovery: both keys are replaced, every device the
-// account may have is revoked, and one with the longest name is added.
+// account may have is revoked, the account key is replaced again, and a device
+// with the longest name is added.
 func (o *owner) recoverAll(t testing.TB) {
 	t.Helper()
 	aik, rk, stolen := key.NewAccount(), key.NewRecovery(), o.chain.Standing()
@@ -63,6 +64,9 @@ func (o *owner) recoverAll(t testing.TB) {
 	for _, cert := range stolen {
 		o.then(t)(o.chain.RevokeDevice(start, o.aik, cert.DeviceID(), Lost, start))
 	}
+	next := key.NewAccount()
+	o.then(t)(o.chain.RotateAIK(start, o.aik, next))
+	o.aik = next
 	o.addDevice(t, strings.Repeat("x", protocol.MaxDisplay))
 }
 

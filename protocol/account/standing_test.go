@@ -50,3 +50,27 @@ func TestStandingAndEnded(t *testing.T) {
 		t.Errorf("after the end: %v, %v", got, standing(c))
 	}
 }
+
+// The account key is exposed from a revocation until the key is replaced,
+// whoever signs that.
+func TestExposed(t *testing.T) {
+	o := newOwner(t)
+	laptop, phone := o.addDevice(t, "laptop"), o.addDevice(t, "phone")
+	rotated, recovered, rk := key.NewAccount(), key.NewAccount(), key.NewRecovery()
+	for _, step := range []struct {
+		name string
+		next func() (*Chain, error)
+		want bool
+	}{
+		{"revoked", func() (*Chain, error) { return o.chain.RevokeDevice(start, o.aik, laptop.DeviceID(), Lost, start) }, true},
+		{"new recovery key", func() (*Chain, error) { return o.chain.RotateRK(start, o.rk, rk) }, true},
+		{"rotated", func() (*Chain, error) { return o.chain.RotateAIK(start, o.aik, rotated) }, false},
+		{"revoked again", func() (*Chain, error) { return o.chain.RevokeDevice(start, rotated, phone.DeviceID(), Lost, start) }, true},
+		{"recovered", func() (*Chain, error) { return o.chain.RecoverAIK(start, rk, recovered) }, false},
+	} {
+		o.then(t)(step.next())
+		if reparse(t, o.chain).Exposed() != step.want {
+			t.Errorf("%s: exposed %v", step.name, !step.want)
+		}
+	}
+}
