@@ -57,7 +57,7 @@ func TestSessionsWithoutRendezvous(t *testing.T) {
 	net.Wait("they are connected", func() bool { return alice.Contact("bob").Path == api.Direct })
 	net.Home.Stop()
 	net.Wait("alice notices", func() bool { return !alice.Up() })
-	before := len(entries(t, bob, ledger.Session, ledger.Created))
+	before, opened := len(entries(t, bob, ledger.Session, ledger.Created)), len(entries(t, alice, ledger.Session, ledger.Created))
 	time.Sleep(time.Second) // sessions are as old as their second
 	if _, err := alice.RotateKeys(t.Context(), api.RotateRequest{What: api.RotateSessions}); err != nil {
 		t.Fatal(err)
@@ -67,6 +67,7 @@ func TestSessionsWithoutRendezvous(t *testing.T) {
 		given := entries(t, bob, ledger.OneTime, ledger.Claimed)
 		return slices.ContainsFunc(given, func(e ledger.Entry) bool { return e.Reason != "handed out by the rendezvous" })
 	})
+	net.Wait("alice has opened a session with it", func() bool { return len(entries(t, alice, ledger.Session, ledger.Created)) > opened })
 	alice.Say(bob, "on the new one")
 	net.Wait("bob has all of it", has(bob, alice, "hello", "hello too", "on the old session", "on the new one"))
 	net.Wait("on a new session", func() bool { return len(entries(t, bob, ledger.Session, ledger.Created)) > before })
