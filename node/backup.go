@@ -2,8 +2,6 @@ package node
 
 import (
 	"context"
-	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -39,8 +37,7 @@ func (n *Node) writeBackup(ctx context.Context, r api.BackupRequest, w io.Writer
 	if err := backup.Save(ctx, w, secret, n.now(), m, n.kv, n.eng, r.History); err != nil {
 		return err
 	}
-	row := binary.BigEndian.AppendUint64(nil, uint64(n.now().UnixMilli()))
-	return n.kv.Update(ctx, func(tx store.Tx) error { return tx.Set(backupRow(), row) })
+	return n.kv.Update(ctx, func(tx store.Tx) error { return setTime(tx, backupRow, n.now()) })
 }
 
 func (n *Node) membership(ctx context.Context) (m engine.Membership, err error) {
@@ -98,18 +95,11 @@ func (n *Node) recovery(tx store.Tx) (r api.Recovery, err error) {
 		return r, err
 	}
 	r.Confirmed = !known
-	row, err := tx.Get(backupRow())
-	if errors.Is(err, store.ErrNotFound) {
-		return r, nil
-	}
-	if err == nil && len(row) != 8 {
-		err = fmt.Errorf("time of the last backup: %w", store.ErrDamaged)
-	}
+	last, err := timeIn(tx, backupRow)
 	if err != nil {
-		return r, err
+		return r, fmt.Errorf("last backup: %w", err)
 	}
-	at := time.UnixMilli(int64(binary.BigEndian.Uint64(row))).UTC()
-	r.LastBackup = &at
+	r.LastBackup = unlessZero(last)
 	return r, nil
 }
 
@@ -158,5 +148,5 @@ func (n *Node) backupProblem(r api.Recovery) (fix, text string) {
 	return "parley backup create FILE", "If this computer is lost, so is your account: there is no backup of the last 30 days, and you have not written down the recovery words."
 }
 
-// backupRow holds when the last backup was made: milliseconds since 1970, u64.
-func backupRow() []byte { return store.Key(rowPrefix, "backup") }
+// backupRow holds when the last backup was made.
+var backupRow = store.Key(rowPrefix, "backup")

@@ -92,11 +92,18 @@ func (h *home) exchange(ctx context.Context, req *wire.Request) (*wire.Response,
 	return resp, nil
 }
 
-func refusalIn(resp *wire.Response) error {
-	if resp.GetCode() == 0 {
+// verdict is an answer that may be a refusal.
+type verdict interface {
+	GetCode() uint32
+	GetDetail() string
+	GetRetryAfterMs() uint64
+}
+
+func refusalIn(v verdict) error {
+	if v.GetCode() == 0 {
 		return nil
 	}
-	return &protocol.Error{Code: protocol.Code(resp.GetCode()), Detail: resp.GetDetail(), RetryAfter: retryAfter(resp.GetRetryAfterMs())}
+	return &protocol.Error{Code: protocol.Code(v.GetCode()), Detail: v.GetDetail(), RetryAfter: retryAfter(v.GetRetryAfterMs())}
 }
 
 func updateChain(chain []byte) *wire.Request {

@@ -285,19 +285,14 @@ func (e *entry) plan(ctx context.Context, c *account.Chain) error {
 func (e *entry) settle(ctx context.Context) (who api.Whoami, err error) {
 	m := engine.Membership{Name: e.name, Home: e.home, Chain: e.pending.Chain, AIK: e.pending.AIK, RK: e.pending.RK}
 	if b := e.p.Backup; b != nil {
-		m.Display = b.Member.Display
+		m.Display, m.Contacts = b.Member.Display, b.Member.Contacts
 		if chain, err := account.ParseChain(m.Chain); err == nil && b.Member.RK != nil && b.Member.RK.Public() == chain.Recovery() {
 			m.RK = b.Member.RK // its words were not confirmed yet
 		}
 	}
-	id, err := becomeMember(ctx, e.kv, e.pending.Newcomer, m, func(eng *engine.Engine) error {
-		if e.p.Backup == nil {
-			return nil
-		}
-		return e.p.Backup.Fill(ctx, e.kv, eng, time.Now())
-	})
+	eng, err := becomeMember(ctx, e.kv, e.pending.Newcomer, m, e.p.Backup)
 	if err != nil {
 		return who, err
 	}
-	return whoami(id), nil
+	return whoami(eng.Identity()), nil
 }

@@ -67,11 +67,11 @@ func readHeads(list []*wire.Head) []engine.Head {
 // lostByHome tells whether the rendezvous has an older state of our own account
 // than we do: it was set back.
 func (n *Node) lostByHome(ctx context.Context) bool {
-	resp, err := n.home.ask(ctx, &wire.Request{Call: &wire.Request_Lookup{Lookup: &wire.Lookup{Account: n.self.Account[:]}}})
+	found, err := n.askOwn(ctx)
 	if err != nil {
 		return false
 	}
-	theirs, err := account.ParseChain(resp.GetFound().GetChain())
+	theirs, err := account.ParseChain(found.GetChain())
 	if err != nil {
 		return false
 	}

@@ -159,7 +159,7 @@ func (n *Node) checkChain(ctx context.Context) api.Check {
 	case bytes.Equal(ours.Bytes(), theirs.Bytes()):
 		check.Result, check.Fix, check.Text = api.CheckOK, "", fmt.Sprintf("statement %d here and there", ours.Seq())
 	case theirs.Extends(ours):
-		err = n.do(ctx, func(tx store.Tx) (engine.Hint, error) { return n.eng.SetOwnChain(tx, n.now(), theirs.Bytes()) })
+		err = n.takeChain(ctx, theirs.Bytes())
 		if check.Text = "it had newer statements of your other devices"; err != nil {
 			check.Text = "its newer statements were refused: " + err.Error()
 			return check

@@ -65,8 +65,8 @@ func (h *home) openLink(ctx context.Context) (*link, *wire.Welcome, error) {
 	if err := wire.ReadMsg(s, w); err != nil {
 		return nil, nil, fmt.Errorf("wait for welcome: %w", err)
 	}
-	if w.GetCode() != 0 {
-		return nil, nil, &protocol.Error{Code: protocol.Code(w.GetCode()), Detail: w.GetDetail(), RetryAfter: retryAfter(w.GetRetryAfterMs())}
+	if err := refusalIn(w); err != nil {
+		return nil, nil, err
 	}
 	if err := h.welcomed(ctx, start); err != nil {
 		return nil, nil, err

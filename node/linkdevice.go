@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
-	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -170,19 +169,6 @@ func finishLink(ctx context.Context, kv store.KV) error {
 	if err != nil {
 		return err
 	}
-	contacts := m.Contacts
-	m.Contacts = nil
-	_, err = becomeMember(ctx, kv, pending.Newcomer, m, func(e *engine.Engine) error {
-		for batch := range engine.ContactBatches(contacts) {
-			err := kv.Update(ctx, func(tx store.Tx) error {
-				_, err := e.TakeContacts(tx, time.Now(), batch)
-				return err
-			})
-			if err != nil {
-				return fmt.Errorf("store the contacts: %w", err)
-			}
-		}
-		return nil
-	})
+	_, err = becomeMember(ctx, kv, pending.Newcomer, m, nil)
 	return err
 }

@@ -52,8 +52,8 @@ func (p *pairStream) joined() (*wire.PairJoined, error) {
 	if err := wire.ReadMsg(p.s, j); err != nil {
 		return nil, ErrPairingEnded
 	}
-	if j.GetCode() != 0 {
-		return nil, &protocol.Error{Code: protocol.Code(j.GetCode()), Detail: j.GetDetail(), RetryAfter: retryAfter(j.GetRetryAfterMs())}
+	if err := refusalIn(j); err != nil {
+		return nil, err
 	}
 	return j, nil
 }

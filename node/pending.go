@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/parley-chat/parley/node/backup"
 	"github.com/parley-chat/parley/node/engine"
 	"github.com/parley-chat/parley/store"
 )
@@ -64,11 +65,12 @@ func joined(id *engine.Identity) error {
 }
 
 // becomeMember makes a store that of a device which the account's chain
-// certifies; fill adds what may need several transactions. Cut off anywhere, it
-// may be repeated.
-func becomeMember(ctx context.Context, kv store.KV, newcomer *engine.Newcomer, m engine.Membership, fill func(*engine.Engine) error) (*engine.Identity, error) {
-	var e *engine.Engine
-	err := kv.Update(ctx, func(tx store.Tx) (err error) {
+// certifies, with its contacts, and with the history of b unless that is nil. It
+// takes several transactions; cut off anywhere, it may be repeated.
+func becomeMember(ctx context.Context, kv store.KV, newcomer *engine.Newcomer, m engine.Membership, b *backup.Backup) (e *engine.Engine, err error) {
+	contacts := m.Contacts
+	m.Contacts = nil
+	err = kv.Update(ctx, func(tx store.Tx) (err error) {
 		if err = engine.InitMember(tx, time.Now(), newcomer, m); err != nil && !errors.Is(err, engine.ErrExists) {
 			return err
 		}
@@ -78,11 +80,22 @@ func becomeMember(ctx context.Context, kv store.KV, newcomer *engine.Newcomer, m
 	if err != nil {
 		return nil, fmt.Errorf("store the account: %w", err)
 	}
-	if err := fill(e); err != nil {
-		return nil, err
+	for batch := range engine.ContactBatches(contacts) {
+		err := kv.Update(ctx, func(tx store.Tx) error {
+			_, err := e.TakeContacts(tx, time.Now(), batch)
+			return err
+		})
+		if err != nil {
+			return nil, fmt.Errorf("store the contacts: %w", err)
+		}
+	}
+	if b != nil {
+		if err := b.FillHistory(ctx, kv, e, time.Now()); err != nil {
+			return nil, err
+		}
 	}
 	if err := kv.Update(ctx, engine.EndPending); err != nil {
 		return nil, fmt.Errorf("note that this device is ready: %w", err)
 	}
-	return e.Identity(), nil
+	return e, nil
 }

@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
@@ -32,25 +31,11 @@ const rebornEvery = 24 * time.Hour
 // becomeNewDevice does all of it and returns ErrReborn. The connection to the
 // rendezvous stands: calls are answered, only the link was refused.
 func (n *Node) becomeNewDevice(ctx context.Context, why error) error {
-	if n.eng.Swapping() { // the rendezvous took the new device before; swapping was broken off
-		if err := n.swapDevice(ctx); err != nil {
+	if !n.eng.Swapping() { // else the rendezvous took the new device before, and swapping was broken off
+		n.log.Warn("this folder is a copy, or an older state, of a device that is in use: becoming a new device", "why", why)
+		if err := n.publishReborn(ctx); err != nil {
 			return fmt.Errorf("become a new device: %w", err)
 		}
-		return ErrReborn
-	}
-	n.log.Warn("this folder is a copy, or an older state, of a device that is in use: becoming a new device", "why", why)
-	if err := n.do(ctx, func(tx store.Tx) (engine.Hint, error) { return engine.Hint{}, n.eng.TurnedAway(tx) }); err != nil {
-		return fmt.Errorf("become a new device: %w", err)
-	}
-	if err := n.fetchOwnChain(ctx); err != nil {
-		return fmt.Errorf("become a new device: %w", err)
-	}
-	chain, host, err := n.planReborn(ctx)
-	if err != nil {
-		return fmt.Errorf("become a new device: %w", err)
-	}
-	if err := publishChain(ctx, n.log, host, n.self.Home, chain); err != nil {
-		return fmt.Errorf("become a new device: %w", err)
 	}
 	if err := n.swapDevice(ctx); err != nil {
 		return fmt.Errorf("become a new device: %w", err)
@@ -58,24 +43,34 @@ func (n *Node) becomeNewDevice(ctx context.Context, why error) error {
 	return ErrReborn
 }
 
+// publishReborn stops this device, plans the new one and gets it into the chain.
+func (n *Node) publishReborn(ctx context.Context) error {
+	if err := n.do(ctx, func(tx store.Tx) (engine.Hint, error) { return engine.Hint{}, n.eng.TurnedAway(tx) }); err != nil {
+		return err
+	}
+	if err := n.fetchOwnChain(ctx); err != nil {
+		return err
+	}
+	chain, host, err := n.planReborn(ctx)
+	if err != nil {
+		return err
+	}
+	return publishChain(ctx, n.log, host, n.self.Home, chain)
+}
+
 // mayBeReborn allows one rebirth a day.
 func (n *Node) mayBeReborn(tx store.Tx) error {
-	b, err := tx.Get(rebornRow)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil
+	last, err := timeIn(tx, rebornRow)
+	if err != nil {
+		return fmt.Errorf("last rebirth: %w", err)
 	}
-	if err != nil || len(b) != 8 {
-		return errors.Join(err, fmt.Errorf("time of the last rebirth: %w", store.ErrDamaged))
-	}
-	last := time.UnixMilli(int64(binary.BigEndian.Uint64(b)))
 	if age := n.now().Sub(last); age >= 0 && age < rebornEvery {
 		return ErrRebornToday
 	}
 	return nil
 }
 
-// rebornRow holds when this folder last became another device: milliseconds
-// since 1970, u64.
+// rebornRow holds when this folder last became another device.
 var rebornRow = store.Key(rowPrefix, "reborn")
 
 // planReborn makes the new device's keys, unless that was done before, and the
@@ -111,7 +106,7 @@ func (n *Node) planReborn(ctx context.Context) (chain []byte, host key.HostPriva
 			return err
 		}
 		if !planned {
-			if err := tx.Set(rebornRow, binary.BigEndian.AppendUint64(nil, uint64(n.now().UnixMilli()))); err != nil {
+			if err := setTime(tx, rebornRow, n.now()); err != nil {
 				return err
 			}
 		}
@@ -138,11 +133,17 @@ func (n *Node) swapDevice(ctx context.Context) error {
 // fetchOwnChain looks our own account up, before there is a link.
 func (n *Node) fetchOwnChain(ctx context.Context) error {
 	asked := n.now()
-	resp, err := n.home.ask(ctx, &wire.Request{Call: &wire.Request_Lookup{Lookup: &wire.Lookup{Account: n.self.Account[:]}}})
+	found, err := n.askOwn(ctx)
 	if err != nil {
 		return fmt.Errorf("fetch our own chain: %w", err)
 	}
-	return n.lookups.learn(ctx, n.self.Account, asked, resp.GetFound())
+	return n.lookups.learn(ctx, n.self.Account, asked, found)
+}
+
+// askOwn asks for our own account, with or without a link.
+func (n *Node) askOwn(ctx context.Context) (*wire.Found, error) {
+	resp, err := n.home.ask(ctx, &wire.Request{Call: &wire.Request_Lookup{Lookup: &wire.Lookup{Account: n.self.Account[:]}}})
+	return resp.GetFound(), err
 }
 
 // retire waits for the end of this device, and then destroys its keys.

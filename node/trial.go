@@ -35,11 +35,8 @@ func VerifyBackup(ctx context.Context, b *backup.Backup, log *slog.Logger) (r ap
 		return r, err
 	}
 	defer func() { err = errors.Join(err, kv.Close()) }()
-	eng, err := tryMember(ctx, kv, b.Member)
+	eng, err := tryMember(ctx, kv, b)
 	if err != nil {
-		return r, err
-	}
-	if err := b.Fill(ctx, kv, eng, time.Now()); err != nil {
 		return r, err
 	}
 	r = api.BackupReport{
@@ -49,7 +46,8 @@ func VerifyBackup(ctx context.Context, b *backup.Backup, log *slog.Logger) (r ap
 }
 
 // tryMember makes the store of a device that nobody will ever hear of.
-func tryMember(ctx context.Context, kv store.KV, m engine.Membership) (eng *engine.Engine, err error) {
+func tryMember(ctx context.Context, kv store.KV, b *backup.Backup) (*engine.Engine, error) {
+	m := b.Member
 	newcomer, err := engine.NewNewcomer(time.Now(), "trial")
 	if err != nil {
 		return nil, err
@@ -61,15 +59,8 @@ func tryMember(ctx context.Context, kv store.KV, m engine.Membership) (eng *engi
 	if chain, err = engine.CertifyDevice(time.Now(), chain, m.AIK, newcomer.Request()); err != nil {
 		return nil, fmt.Errorf("add a device: %w", err)
 	}
-	m.Chain, m.Contacts = chain.Bytes(), nil
-	err = kv.Update(ctx, func(tx store.Tx) error {
-		if err := engine.InitMember(tx, time.Now(), newcomer, m); err != nil {
-			return err
-		}
-		eng, err = engine.Load(tx)
-		return err
-	})
-	return eng, err
+	m.Chain = chain.Bytes()
+	return becomeMember(ctx, kv, newcomer, m, b)
 }
 
 // countAll counts what is in a store.

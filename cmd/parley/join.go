@@ -33,11 +33,8 @@ func (p *program) joinCommand() *cli.Command {
 }
 
 func (p *program) join(c *cli.Context) error {
-	dir, err := dataDir(c)
+	dir, err := freeDir(c)
 	if err != nil {
-		return err
-	}
-	if err := checkFree(c.Context, dir); err != nil {
 		return err
 	}
 	in, err := p.readInvite(c.Args().First())
@@ -89,6 +86,15 @@ func waitReachable(ctx context.Context, client *api.Client) {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+}
+
+// freeDir is the data directory, of which no node runs.
+func freeDir(c *cli.Context) (string, error) {
+	dir, err := dataDir(c)
+	if err != nil {
+		return "", err
+	}
+	return dir, checkFree(c.Context, dir)
 }
 
 // checkFree refuses a directory whose node runs: it has joined.

@@ -27,11 +27,8 @@ func (p *program) linkCommand() *cli.Command {
 }
 
 func (p *program) link(c *cli.Context) error {
-	dir, err := dataDir(c)
+	dir, err := freeDir(c)
 	if err != nil {
-		return err
-	}
-	if err := checkFree(c.Context, dir); err != nil {
 		return err
 	}
 	code, err := p.linkCode(c)

@@ -41,11 +41,8 @@ func (p *program) recoverCommand() *cli.Command {
 }
 
 func (p *program) restore(c *cli.Context) error {
-	dir, err := dataDir(c)
+	dir, err := freeDir(c)
 	if err != nil {
-		return err
-	}
-	if err := checkFree(c.Context, dir); err != nil {
 		return err
 	}
 	secret, err := p.backupSecret(c)
@@ -69,11 +66,8 @@ func (p *program) restore(c *cli.Context) error {
 }
 
 func (p *program) recoverAccount(c *cli.Context) error {
-	dir, err := dataDir(c)
+	dir, err := freeDir(c)
 	if err != nil {
-		return err
-	}
-	if err := checkFree(c.Context, dir); err != nil {
 		return err
 	}
 	in, err := p.readInvite(c.Args().First())

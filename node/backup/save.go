@@ -50,18 +50,9 @@ func (w *Writer) conversation(ctx context.Context, kv store.KV, e *engine.Engine
 	}
 }
 
-// Fill puts the contacts and the conversations into the store of a new device
-// of the account. It may be repeated.
-func (b *Backup) Fill(ctx context.Context, kv store.KV, e *engine.Engine, now time.Time) error {
-	for batch := range engine.ContactBatches(b.Member.Contacts) {
-		err := kv.Update(ctx, func(tx store.Tx) error {
-			_, err := e.TakeContacts(tx, now, batch)
-			return err
-		})
-		if err != nil {
-			return fmt.Errorf("restore contacts: %w", err)
-		}
-	}
+// FillHistory puts the conversations into the store of a new device of the
+// account, which has its contacts. It may be repeated.
+func (b *Backup) FillHistory(ctx context.Context, kv store.KV, e *engine.Engine, now time.Time) error {
 	for past, err := range b.History() {
 		if err != nil {
 			return err

@@ -44,15 +44,19 @@ func (e *Engine) OwnDevices(tx store.Tx, now time.Time) ([]OwnDevice, error) {
 
 // Certify adds a device. ErrNoAccountKey, ErrTooManyDevices.
 func (e *Engine) Certify(tx store.Tx, now time.Time, r DeviceRequest) ([]byte, error) {
+	c, err := e.certify(tx, now, r)
+	if err != nil {
+		return nil, err
+	}
+	return c.Bytes(), nil
+}
+
+func (e *Engine) certify(tx store.Tx, now time.Time, r DeviceRequest) (*account.Chain, error) {
 	c, aik, err := e.signingKey(tx)
 	if err != nil {
 		return nil, err
 	}
-	next, err := CertifyDevice(now, c, aik, r)
-	if err != nil {
-		return nil, err
-	}
-	return next.Bytes(), nil
+	return CertifyDevice(now, c, aik, r)
 }
 
 // MayCertify tells whether a device could be added now: ErrNoAccountKey or

@@ -51,10 +51,10 @@ func (h *historyRow) readText(tx store.Tx, a protocol.AccountID, position uint64
 
 // loadHistory reads a row of a conversation with its text.
 func loadHistory(tx store.Tx, a protocol.AccountID, position uint64) (h historyRow, ok bool, err error) {
-	if h, ok, err = load[historyRow](tx, keyHistory(a, position)); err != nil || !ok {
-		return h, ok, err
+	if h, ok, err = load[historyRow](tx, keyHistory(a, position)); err == nil && ok {
+		err = h.readText(tx, a, position)
 	}
-	return h, true, h.readText(tx, a, position)
+	return h, ok, err
 }
 
 // History returns the newest messages before a position (0: the end), oldest
@@ -70,11 +70,8 @@ func (e *Engine) History(tx store.Tx, with protocol.AccountID, before uint64, li
 		if err != nil {
 			return nil, err
 		}
-		h, err := decodeRow[historyRow](pair.Value)
+		h, err := historyIn(tx, with, pair)
 		if err != nil {
-			return nil, err
-		}
-		if err := h.readText(tx, with, keyNumber(pair.Key)); err != nil {
 			return nil, err
 		}
 		if list = append(list, h.message(with, keyNumber(pair.Key))); len(list) == limit {
@@ -83,6 +80,15 @@ func (e *Engine) History(tx store.Tx, with protocol.AccountID, before uint64, li
 	}
 	slices.Reverse(list)
 	return list, nil
+}
+
+// historyIn reads a row of the history, with its text.
+func historyIn(tx store.Tx, with protocol.AccountID, pair store.Pair) (historyRow, error) {
+	h, err := decodeRow[historyRow](pair.Value)
+	if err == nil {
+		err = h.readText(tx, with, keyNumber(pair.Key))
+	}
+	return h, err
 }
 
 // HistoryAfter returns the oldest messages after a position (0: from the
@@ -94,11 +100,8 @@ func (e *Engine) HistoryAfter(tx store.Tx, with protocol.AccountID, after uint64
 		if err != nil {
 			return nil, err
 		}
-		h, err := decodeRow[historyRow](pair.Value)
+		h, err := historyIn(tx, with, pair)
 		if err != nil {
-			return nil, err
-		}
-		if err := h.readText(tx, with, keyNumber(pair.Key)); err != nil {
 			return nil, err
 		}
 		if list = append(list, h.message(with, keyNumber(pair.Key))); len(list) == limit {

@@ -71,7 +71,7 @@ func (e *Engine) PlanReborn(tx store.Tx, now time.Time, n *Newcomer) (chain []by
 	}
 	request := r.newcomer.Request()
 	if _, ok := c.Device(request.Device(c.Account())); !ok {
-		if c, err = e.certifyReborn(tx, now, request); err != nil {
+		if c, err = e.certify(tx, now, request); err != nil {
 			return nil, err
 		}
 	}
@@ -81,14 +81,6 @@ func (e *Engine) PlanReborn(tx store.Tx, now time.Time, n *Newcomer) (chain []by
 	}
 	e.stopped.Store(true)
 	return r.chain, nil
-}
-
-func (e *Engine) certifyReborn(tx store.Tx, now time.Time, r DeviceRequest) (*account.Chain, error) {
-	c, aik, err := e.signingKey(tx)
-	if err != nil {
-		return nil, err
-	}
-	return CertifyDevice(now, c, aik, r)
 }
 
 // PendingReborn returns what PlanReborn stored: the chain to be uploaded, and

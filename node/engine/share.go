@@ -219,11 +219,8 @@ func (w *work) messagesBelow(r *shareRow) (list []*wire.PastMessage, err error) 
 		if err != nil {
 			return nil, err
 		}
-		h, err := decodeRow[historyRow](pair.Value)
+		h, err := historyIn(w.tx, r.with, pair)
 		if err != nil {
-			return nil, err
-		}
-		if err := h.readText(w.tx, r.with, keyNumber(pair.Key)); err != nil {
 			return nil, err
 		}
 		if size += len(h.text) + 96; len(list) > 0 && (size > sharePastBytes || len(list) == MaxPast) {
