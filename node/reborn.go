@@ -137,12 +137,14 @@ func (n *Node) swapDevice(ctx context.Context) error {
 
 // fetchOwnChain looks our own account up, before there is a link.
 func (n *Node) fetchOwnChain(ctx context.Context) error {
-	asked := n.now()
-	resp, err := n.home.ask(ctx, &wire.Request{Call: &wire.Request_Lookup{Lookup: &wire.Lookup{Account: n.self.Account[:]}}})
-	if err != nil {
-		return fmt.Errorf("fetch our own chain: %w", err)
-	}
-	return n.lookups.learn(ctx, n.self.Account, asked, resp.GetFound())
+	return untilSettled(func() error {
+		asked := n.now()
+		found, err := n.lookups.askBy(ctx, n.home.ask, &wire.Lookup{Account: n.self.Account[:]})
+		if err != nil {
+			return fmt.Errorf("fetch our own chain: %w", err)
+		}
+		return n.lookups.learn(ctx, n.self.Account, asked, found)
+	})
 }
 
 // retire waits for the end of this device, and then destroys its keys.
