@@ -134,13 +134,14 @@ func (r *logAlarmRow) decode(b []byte) error {
 }
 
 // keepLogAlarm stores what there is to show against the directory, if cause is
-// that its log does not continue. The first time is what counts.
+// that its log does not continue. The first time counts, unless only a later one
+// convicts it.
 func (w *work) keepLogAlarm(cause error) error {
 	changed, ok := errors.AsType[*logChanged](cause)
 	if !ok {
 		return nil
 	}
-	_, known, err := load[logAlarmRow](w.tx, w.e.keyLogAlarm())
+	before, known, err := load[logAlarmRow](w.tx, w.e.keyLogAlarm())
 	if err != nil {
 		return err
 	}
@@ -149,7 +150,7 @@ func (w *work) keepLogAlarm(cause error) error {
 	if proof {
 		r.evidence = convicted.Evidence.Marshal()
 	}
-	if known {
+	if known && (!proof || len(before.evidence) > 0) {
 		return nil
 	}
 	return w.put(w.e.keyLogAlarm(), &r)
