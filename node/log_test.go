@@ -1,6 +1,7 @@
 package node_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/parley-chat/parley/node/api"
@@ -38,6 +39,10 @@ func TestForkedLogIsRefused(t *testing.T) {
 	}
 	if n := notices(t, alice, engine.NoticeLogChanged); n == 0 {
 		t.Error("alice was not told")
+	}
+	status, err := alice.Status(t.Context())
+	if err != nil || len(status.Problems) == 0 || !strings.Contains(status.Problems[0].Text, "signed two logs") {
+		t.Errorf("alice's status: %+v, %v", status.Problems, err)
 	}
 	if r := alice.Contact("bob").Relation; r != "" {
 		t.Errorf("bob is %q to alice", r)

@@ -107,6 +107,13 @@ func (l *logChanged) Error() string { return fmt.Sprintf("%v: %v", ErrLogChanged
 
 func (l *logChanged) Unwrap() []error { return []error{ErrLogChanged, l.cause} }
 
+// LogAlarm returns when and how the directory's log was seen not to continue, and
+// whether it ever was.
+func (e *Engine) LogAlarm(tx store.Tx) (at time.Time, problem string, alarmed bool, err error) {
+	r, alarmed, err := load[logAlarmRow](tx, e.keyLogAlarm())
+	return r.at, r.problem, alarmed, err
+}
+
 // logAlarmRow keeps what the directory signed when its log was first seen not
 // to continue.
 type logAlarmRow struct {
