@@ -32,19 +32,24 @@ func (n *Node) Add(ctx context.Context, r api.AddRequest) (c api.Contact, err er
 		return c, answer(err)
 	}
 	n.home.busy()
-	found, err := n.lookups.byName(ctx, r.Name)
-	if err != nil {
-		return c, answer(err)
-	}
-	if found.GetName() != r.Name {
-		return c, answer(engine.ErrBadAnswer)
-	}
-	err = n.do(ctx, func(tx store.Tx) (engine.Hint, error) { return n.eng.Add(tx, n.now(), found, r.Note) })
+	err = untilSettled(func() error { return n.addOnce(ctx, r) })
 	if err != nil {
 		return c, answer(err)
 	}
 	n.lookups.forget(r.Name)
 	return n.contact(ctx, r.Name)
+}
+
+func (n *Node) addOnce(ctx context.Context, r api.AddRequest) error {
+	found, err := n.lookups.byName(ctx, r.Name)
+	if err != nil {
+		return err
+	}
+	if found.GetName() != r.Name {
+		return engine.ErrBadAnswer
+	}
+	err = n.do(ctx, func(tx store.Tx) (engine.Hint, error) { return n.eng.Add(tx, n.now(), found, r.Note) })
+	return n.lookups.refused(ctx, found, err)
 }
 
 // Accept lets somebody who asked be a contact.

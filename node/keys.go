@@ -142,6 +142,7 @@ func (n *Node) checkPublished(ctx context.Context, before api.Keys) api.Check {
 func (n *Node) checkChain(ctx context.Context) api.Check {
 	check := api.Check{Name: "account at the rendezvous", Result: api.CheckNeedsYou, Fix: askHost}
 	own := n.self.Account
+	asked := n.now()
 	found, err := n.lookups.ask(ctx, &wire.Lookup{Account: own[:]})
 	if err != nil {
 		check.Text = "not compared: " + err.Error()
@@ -159,7 +160,7 @@ func (n *Node) checkChain(ctx context.Context) api.Check {
 	case bytes.Equal(ours.Bytes(), theirs.Bytes()):
 		check.Result, check.Fix, check.Text = api.CheckOK, "", fmt.Sprintf("statement %d here and there", ours.Seq())
 	case theirs.Extends(ours):
-		err = n.takeChain(ctx, theirs.Bytes())
+		err = n.lookups.learn(ctx, own, asked, found)
 		if check.Text = "it had newer statements of your other devices"; err != nil {
 			check.Text = "its newer statements were refused: " + err.Error()
 			return check

@@ -24,6 +24,8 @@ const (
 	lookupsBurst  = 100
 	maxWanted     = 2 * protocol.MaxContacts
 	lookupRetry   = 5 * time.Second
+
+	logTries = 3 // of a question, while answers to others move the log on
 )
 
 // lookups asks the rendezvous who accounts are. What it answers is verified by
@@ -156,7 +158,7 @@ func (l *lookups) done(a protocol.AccountID, made want, err error) {
 	defer l.mu.Unlock()
 	now := l.wanted[a]
 	code := protocol.CodeOf(err)
-	failed := errors.Is(err, ErrOffline) || code == protocol.RateLimited || code == protocol.Unavailable
+	failed := errors.Is(err, ErrOffline) || errors.Is(err, engine.ErrLogMoved) || code == protocol.RateLimited || code == protocol.Unavailable
 	if !failed && !now.anew {
 		delete(l.wanted, a)
 		return
@@ -210,6 +212,14 @@ func (l *lookups) lookNow(ctx context.Context, a protocol.AccountID, prekeys boo
 		}
 		req.Nonce = l.nonce(string(a[:]))
 	}
+	err := untilSettled(func() error { return l.lookOnce(ctx, a, req) })
+	if err == nil && prekeys {
+		l.forget(string(a[:]))
+	}
+	return err
+}
+
+func (l *lookups) lookOnce(ctx context.Context, a protocol.AccountID, req *wire.Lookup) error {
 	asked := l.n.now()
 	found, err := l.ask(ctx, req)
 	if refusal, ok := errors.AsType[*protocol.Error](err); ok {
@@ -220,13 +230,18 @@ func (l *lookups) lookNow(ctx context.Context, a protocol.AccountID, prekeys boo
 	if err != nil {
 		return err
 	}
-	if err := l.learn(ctx, a, asked, found); err != nil {
-		return err
+	return l.learn(ctx, a, asked, found)
+}
+
+// untilSettled asks and takes in the answer, again if the log moved on
+// meanwhile.
+func untilSettled(try func() error) (err error) {
+	for range logTries {
+		if err = try(); !errors.Is(err, engine.ErrLogMoved) {
+			break
+		}
 	}
-	if prekeys {
-		l.forget(string(a[:]))
-	}
-	return nil
+	return err
 }
 
 // learn hands an answer to the engine, which verifies it.
@@ -240,7 +255,7 @@ func (l *lookups) learn(ctx context.Context, a protocol.AccountID, asked time.Ti
 	if err == nil {
 		return l.n.refreshPeers(ctx) // devices may have come and gone
 	}
-	if !isAlarm(err) {
+	if !engine.IsAlarm(err) {
 		return fmt.Errorf("keep account: %w", err)
 	}
 	return l.alarm(ctx, a, err)
@@ -248,11 +263,14 @@ func (l *lookups) learn(ctx context.Context, a protocol.AccountID, asked time.Ti
 
 // alarm tells the engine that an answer does not verify.
 func (l *lookups) alarm(ctx context.Context, a protocol.AccountID, err error) error {
+	return errors.Join(protocol.Refuse(protocol.BadSignature, "%v", err), l.tell(ctx, a, err))
+}
+
+func (l *lookups) tell(ctx context.Context, a protocol.AccountID, err error) error {
 	l.n.log.Error("the rendezvous's answer is wrong", "account", a, "err", err)
-	refusal := protocol.Refuse(protocol.BadSignature, "%v", err)
-	return errors.Join(refusal, l.n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
+	return l.n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
 		return engine.Hint{Events: true}, l.n.eng.LookupFailed(tx, l.n.now(), a, err)
-	}))
+	})
 }
 
 // byName looks a name up with prekeys, for a contact request. When the request
@@ -261,13 +279,45 @@ func (l *lookups) byName(ctx context.Context, name string) (*wire.Found, error) 
 	return l.ask(ctx, &wire.Lookup{Name: name, Nonce: l.nonce(name)})
 }
 
+// refused returns err, of the answer to a person's own question, and gives the
+// alarm if it was a lie.
+func (l *lookups) refused(ctx context.Context, found *wire.Found, err error) error {
+	if !engine.IsAlarm(err) {
+		return err
+	}
+	var a protocol.AccountID
+	if chain, err := account.ParseChain(found.GetChain()); err == nil {
+		a = chain.Account()
+	}
+	return errors.Join(err, l.tell(ctx, a, err))
+}
+
 func (l *lookups) ask(ctx context.Context, req *wire.Lookup) (*wire.Found, error) {
-	resp, err := l.n.home.call(ctx, &wire.Request{Call: &wire.Request_Lookup{Lookup: req}})
+	return l.askBy(ctx, l.n.home.call, req)
+}
+
+// askBy looks up by one of the ways to call the rendezvous. The answer proves
+// that its log continues the part that is known here.
+func (l *lookups) askBy(ctx context.Context, call caller, req *wire.Lookup) (*wire.Found, error) {
+	err := l.n.kv.View(ctx, func(tx store.Tx) (err error) {
+		req.LogSize, err = l.n.eng.LogSize(tx)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	resp, err := call(ctx, &wire.Request{Call: &wire.Request_Lookup{Lookup: req}})
 	if err != nil {
 		return nil, fmt.Errorf("look up account: %w", err)
 	}
-	return resp.GetFound(), nil
+	found := resp.GetFound()
+	if found.GetLog() != nil {
+		found.Log.From = req.LogSize // we know what was asked
+	}
+	return found, nil
 }
+
+type caller func(context.Context, *wire.Request) (*wire.Response, error)
 
 // nonce names one claim of prekeys: the rendezvous gives the same ones for the
 // same nonce, so a retry after a lost answer uses up no more of them.
@@ -289,11 +339,6 @@ func (l *lookups) forget(of string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.nonces, of)
-}
-
-// isAlarm tells answers of the directory that do not verify.
-func isAlarm(err error) bool {
-	return errors.Is(err, engine.ErrNameSwapped) || errors.Is(err, engine.ErrChainFork) || errors.Is(err, engine.ErrBadAnswer)
 }
 
 // lookupRefusal is the code for an envelope whose sender could not be looked

@@ -132,18 +132,19 @@ func (n *Node) swapDevice(ctx context.Context) error {
 
 // fetchOwnChain looks our own account up, before there is a link.
 func (n *Node) fetchOwnChain(ctx context.Context) error {
-	asked := n.now()
-	found, err := n.askOwn(ctx)
-	if err != nil {
-		return fmt.Errorf("fetch our own chain: %w", err)
-	}
-	return n.lookups.learn(ctx, n.self.Account, asked, found)
+	return untilSettled(func() error {
+		asked := n.now()
+		found, err := n.askOwn(ctx)
+		if err != nil {
+			return fmt.Errorf("fetch our own chain: %w", err)
+		}
+		return n.lookups.learn(ctx, n.self.Account, asked, found)
+	})
 }
 
 // askOwn asks for our own account, with or without a link.
 func (n *Node) askOwn(ctx context.Context) (*wire.Found, error) {
-	resp, err := n.home.ask(ctx, &wire.Request{Call: &wire.Request_Lookup{Lookup: &wire.Lookup{Account: n.self.Account[:]}}})
-	return resp.GetFound(), err
+	return n.lookups.askBy(ctx, n.home.ask, &wire.Lookup{Account: n.self.Account[:]})
 }
 
 // retire waits for the end of this device, and then destroys its keys.

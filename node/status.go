@@ -49,6 +49,9 @@ func (n *Node) Status(ctx context.Context) (s api.Status, err error) {
 	var stale []protocol.AccountID
 	var keys engine.PrekeyStatus
 	var recovery api.Recovery
+	var alarmAt time.Time
+	var alarm string
+	var alarmed bool
 	err = n.kv.View(ctx, func(tx store.Tx) (err error) {
 		if s.Queued, s.Waiting, err = n.eng.Counts(tx); err != nil {
 			return err
@@ -60,6 +63,9 @@ func (n *Node) Status(ctx context.Context) (s api.Status, err error) {
 			return err
 		}
 		if recovery, err = n.recovery(tx); err != nil {
+			return err
+		}
+		if alarmAt, alarm, alarmed, err = n.eng.LogAlarm(tx); err != nil {
 			return err
 		}
 		contacts, err = n.eng.Contacts(tx)
@@ -77,6 +83,11 @@ func (n *Node) Status(ctx context.Context) (s api.Status, err error) {
 	}
 	var reason error
 	s.Rendezvous, s.Relay, reason = n.home.links()
+	if alarmed {
+		s.Problems = append(s.Problems, api.Problem{Fix: compareKeys, Text: fmt.Sprintf(
+			"On %s the rendezvous showed another log of names and keys than before: it may show you or others false keys. It is not believed while it does so. %s",
+			alarmAt.Format(time.DateOnly), alarm)})
+	}
 	n.addProblems(&s, reason, stale, keys.Held)
 	if fix, text := n.backupProblem(recovery); text != "" {
 		s.Problems = append(s.Problems, api.Problem{Text: text, Fix: fix})
@@ -88,6 +99,8 @@ func (n *Node) Status(ctx context.Context) (s api.Status, err error) {
 const (
 	askHost = "parley host status (whoever runs the rendezvous types that there)"
 	again   = "parley down; parley up"
+
+	compareKeys = "parley verify NAME (with each contact, by another way than this)"
 )
 
 // addProblems lists what is wrong, the cause before what follows from it.

@@ -26,7 +26,7 @@ func (e *Engine) Add(tx store.Tx, now time.Time, f *wire.Found, note string) (Hi
 	if err != nil {
 		return Hint{}, err
 	}
-	a, err := w.answer(f)
+	a, err := w.provenAnswer(f)
 	if err != nil {
 		return Hint{}, err
 	}

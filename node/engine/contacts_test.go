@@ -234,8 +234,8 @@ func TestIncomingRequestsAreBounded(t *testing.T) {
 
 func TestRefusals(t *testing.T) {
 	w, a, b := pair(t)
-	f := w.home.look("bob", false)
-	own := w.home.look("alice", false)
+	f := a.found("bob", false)
+	own := a.found("alice", false)
 	id := a.send(b, "first")
 	cases := []struct {
 		name string

@@ -9,14 +9,17 @@ import (
 
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/account"
+	"github.com/parley-chat/parley/protocol/directory"
 	"github.com/parley-chat/parley/protocol/wire"
 	"github.com/parley-chat/parley/store"
 )
 
 // SetAccount takes a directory answer. The chain is replayed, must extend the
-// one known, and names bind to accounts once and for ever; else the answer is
-// refused with ErrNameSwapped, ErrChainFork or ErrBadAnswer, nothing changes,
-// and LookupFailed should be told. With bundles it opens the sessions that are
+// one known, and names bind to accounts once and for ever; and the directory's
+// log must prove it. Else the answer is refused with an error of IsAlarm, nothing
+// changes, and LookupFailed should be told. For ErrLogMoved ask again. What the
+// answer says of the size of the log that was asked from (Log.From) the caller
+// has replaced by LogSize as it was when the question was sent. With bundles it opens the sessions that are
 // wanted and seals what waited for them; a bundle that does not verify is
 // left out and noticed. Asked is when the question was sent: an answer to one
 // sent before the last hint of a change (Changed, Behind) does not settle it.
@@ -25,7 +28,7 @@ func (e *Engine) SetAccount(tx store.Tx, now, asked time.Time, f *wire.Found) (H
 	if err != nil {
 		return Hint{}, err
 	}
-	a, err := w.answer(f)
+	a, err := w.provenAnswer(f)
 	if err != nil {
 		return Hint{}, err
 	}
@@ -61,6 +64,11 @@ func (w *work) ownAnswer(a answer, asked time.Time) (Hint, error) {
 // useAnswer opens the sessions that are wanted with the answer's bundles, and
 // ends the work.
 func (w *work) useAnswer(p *peerRow, a answer) (Hint, error) {
+	if !a.head.IsZero() {
+		if err := w.keepHead(a.head); err != nil {
+			return Hint{}, err
+		}
+	}
 	bad, err := w.openSessions(p, a)
 	if err != nil {
 		return Hint{}, err
@@ -78,6 +86,17 @@ type answer struct {
 	bundles []*wire.Bundle
 	devices []account.Cert // valid now
 	known   *account.Chain // as it was; nil: none
+	head    directory.Head // of the log that proves it; zero if it did not come from the directory
+}
+
+// provenAnswer is answer, of the directory: its log must prove it.
+func (w *work) provenAnswer(f *wire.Found) (answer, error) {
+	a, err := w.answer(f)
+	if err != nil {
+		return answer{}, err
+	}
+	a.head, err = w.proven(f, a.chain)
+	return a, err
 }
 
 // answer verifies f and changes nothing.

@@ -133,7 +133,7 @@ func TestForkedChain(t *testing.T) {
 	w.check(err)
 	set := func(c *account.Chain) error {
 		return a.update(func(tx store.Tx) (Hint, error) {
-			return a.e.SetAccount(tx, w.now, w.now, &wire.Found{Name: "bob", Chain: c.Bytes()})
+			return a.e.SetAccount(tx, w.now, w.now, w.home.prove(a, &wire.Found{Name: "bob", Chain: c.Bytes()}))
 		})
 	}
 	w.check(set(one))
@@ -149,14 +149,14 @@ func TestSecondAccountUnderAName(t *testing.T) {
 	w, a, b := pair(t)
 	mallory := w.add("mallory")
 	err := a.update(func(tx store.Tx) (Hint, error) {
-		return a.e.Add(tx, w.now, &wire.Found{Name: "bob", Chain: mallory.chain().Bytes()}, "")
+		return a.e.Add(tx, w.now, w.home.prove(a, &wire.Found{Name: "bob", Chain: mallory.chain().Bytes()}), "")
 	})
 	if !errors.Is(err, ErrNameSwapped) {
 		t.Fatalf("%v", err)
 	}
 	a.do(func(tx store.Tx) (Hint, error) { return a.e.Remove(tx, w.now, b.account()) })
 	err = a.update(func(tx store.Tx) (Hint, error) {
-		return a.e.Add(tx, w.now, &wire.Found{Name: "bob", Chain: mallory.chain().Bytes()}, "")
+		return a.e.Add(tx, w.now, w.home.prove(a, &wire.Found{Name: "bob", Chain: mallory.chain().Bytes()}), "")
 	})
 	if !errors.Is(err, ErrNameSwapped) {
 		t.Fatalf("after removal: %v", err)
@@ -245,7 +245,7 @@ func TestSecondDeviceAndRevocation(t *testing.T) {
 
 // befriendDevice gives a device its contact, as syncing own devices would.
 func befriendDevice(w *world, n, other *node) {
-	f := w.home.look(other.name, false)
+	f := n.found(other.name, false)
 	n.do(func(tx store.Tx) (Hint, error) {
 		if _, err := n.e.SetAccount(tx, w.now, w.now, f); err != nil {
 			return Hint{}, err
@@ -278,7 +278,7 @@ func TestVisitorsAreForgotten(t *testing.T) {
 		chains[i] = &wire.Found{Name: "stranger_" + strconv.Itoa(i), Chain: id.Membership.Chain}
 	}
 	for i, f := range chains {
-		err := a.update(func(tx store.Tx) (Hint, error) { return a.e.SetAccount(tx, w.now, w.now, f) })
+		err := a.update(func(tx store.Tx) (Hint, error) { return a.e.SetAccount(tx, w.now, w.now, w.home.prove(a, f)) })
 		if full := i == maxVisitors; full != errors.Is(err, ErrTooMany) {
 			t.Fatalf("stranger %d: %v", i, err)
 		}
@@ -294,7 +294,7 @@ func TestVisitorsAreForgotten(t *testing.T) {
 		}
 	}
 	w.check(a.kv.Update(context.Background(), func(tx store.Tx) error {
-		_, err := a.e.SetAccount(tx, w.now, w.now, chains[maxVisitors])
+		_, err := a.e.SetAccount(tx, w.now, w.now, w.home.prove(a, chains[maxVisitors]))
 		return err
 	}))
 }

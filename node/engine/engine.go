@@ -59,6 +59,13 @@ var (
 	ErrNameSwapped = errors.New("the directory binds a known name or account to another")
 	ErrChainFork   = errors.New("the directory shows another history of a known account")
 	ErrBadAnswer   = errors.New("the directory's answer does not verify")
+	ErrUnproven    = errors.New("the directory does not prove that its log says what it answers")
+	ErrLogChanged  = errors.New("the directory shows another log than before")
+	ErrLogStale    = errors.New("the directory's log is not of this hour: it holds back what is new, or the clock of this device is wrong")
+
+	// ErrLogMoved: the answer is from before the last one that was taken in. Ask
+	// again.
+	ErrLogMoved = errors.New("the directory's log went on meanwhile")
 )
 
 // Limits of what is kept for others.

@@ -138,6 +138,7 @@ var decoders = map[string]func() row{
 	"prekeys":  func() row { return new(prekeysRow) },
 	"ledger":   func() row { return new(ledgerRow) },
 	"given":    func() row { return new(givenRow) },
+	"log":      func() row { return new(logAlarmRow) },
 
 	"account key": func() row { return new(accountKeyRow) },
 	"RSA":         func() row { return new(rsaRow) },
@@ -224,6 +225,7 @@ func TestRowsRoundTrip(t *testing.T) {
 			"pair":   &pairRow{keepUntil: at, pair: []byte(text)},
 			"ledger": &ledgerRow{hash: id, entry: []byte(text)},
 			"given":  &givenRow{nonce: msg, prekey: protocol.PrekeyID(msg), at: at},
+			"log":    &logAlarmRow{at: at, problem: text, held: id[:], shown: msg[:], evidence: []byte(text)},
 			"prekeys": &prekeysRow{signed: protocol.PrekeyID(msg), signedPending: yes, signedAt: at, rotateAt: at, fallback: yes,
 				published: 1, cap: 2, lastUpload: at, problem: text, uploads: n, kept: 3, resetting: yes, resetAt: at, conflicts: 4,
 				notBefore: at, liveAt: at, signedUsed: yes, fallbacks: 5, rsaWanted: yes, rsaRotateAt: at, rsaLive: id, conflictAt: at},

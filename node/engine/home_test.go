@@ -19,7 +19,9 @@ type rendezvous struct {
 	names   map[string]*entry
 	devices map[protocol.DeviceID]*shelf
 
-	tamper   func(*wire.Found)            // changes answers
+	log      *logbook
+	tamper   func(*wire.Found)            // changes answers, which the log then holds
+	forge    func(*wire.Found)            // changes answers and what is to prove them
 	conflict func(protocol.PrekeyID) bool // pretends that ids are bound to other keys
 	deaf     bool                         // stores uploads and does not answer
 	terse    bool                         // tells counts without digests

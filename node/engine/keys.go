@@ -50,6 +50,9 @@ const (
 	tableShare    byte = 'f' // own device -> shareRow
 	tableCompare  byte = 'E' // account -> comparisonRow
 
+	tableLog      byte = 'L' // peer id of the rendezvous -> the last head of its log
+	tableLogAlarm byte = 'K' // peer id of the rendezvous -> logAlarmRow
+
 	tableTimer   byte = 't' // time in milliseconds, kind of timer, id -> nothing
 	tableEvent   byte = 'v' // number -> eventRow
 	tableSigned  byte = 'S' // prekey -> pairRow

@@ -109,7 +109,7 @@ func TestKLC09_RevokedDeviceStops(t *testing.T) {
 	w.check(err)
 	hint := Hint{}
 	gone.do(func(tx store.Tx) (h Hint, err error) {
-		hint, err = gone.e.SetAccount(tx, w.now, w.now, &wire.Found{Name: "alice", Chain: chain.Bytes()})
+		hint, err = gone.e.SetAccount(tx, w.now, w.now, w.home.prove(gone, &wire.Found{Name: "alice", Chain: chain.Bytes()}))
 		return hint, err
 	})
 	if !hint.Revoked || gone.notices(NoticeRevoked) != 1 {
@@ -306,7 +306,7 @@ func TestKLC10_NewDeviceIsAnnounced(t *testing.T) {
 // A hint that comes while a look-up is under way is not settled by its answer.
 func TestKLC09_HintDuringALookUp(t *testing.T) {
 	w, a, b := pair(t)
-	old := w.home.look("bob", false)
+	old := a.found("bob", false)
 	asked := w.now
 	w.now = w.now.Add(50 * time.Millisecond)
 	a.do(func(tx store.Tx) (Hint, error) { return a.e.Changed(tx, w.now, []protocol.AccountID{b.account()}) })

@@ -93,6 +93,9 @@ func (e *Engine) LookupFailed(tx store.Tx, now time.Time, id protocol.AccountID,
 	if err != nil {
 		return err
 	}
+	if err := w.keepLogAlarm(cause); err != nil {
+		return err
+	}
 	p, err := w.peer(id)
 	switch {
 	case err == ErrNotFound:
@@ -130,7 +133,12 @@ func (w *work) lookupFailed(id protocol.AccountID, p *peerRow, cause error) erro
 // alarms are the errors that prove that somebody does not tell the truth.
 var alarms = map[error]string{
 	ErrNameSwapped: NoticeNameSwapped, ErrChainFork: NoticeChainFork, ErrBadAnswer: NoticeBadAnswer, errBadBundle: NoticeBadBundle,
+	ErrUnproven: NoticeUnproven, ErrLogChanged: NoticeLogChanged, ErrLogStale: NoticeLogStale,
 }
+
+// IsAlarm tells whether err proves that the directory does not tell the truth:
+// LookupFailed is to be told.
+func IsAlarm(err error) bool { return alarmCode(err) != "" }
 
 // alarmCode is the notice that an error calls for; "" for none.
 func alarmCode(cause error) string {

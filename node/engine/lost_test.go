@@ -37,7 +37,7 @@ func TestIM05_WrittenWhileTheDirectoryIsAsked(t *testing.T) {
 	asked := w.now
 	w.now = w.now.Add(time.Second)
 	a.changed(b)
-	first := w.home.lookAccount(b.account(), false)
+	first := a.found("bob", false)
 	w.now = w.now.Add(time.Second)
 	a.send(b, "while it is asked")
 	b3 := w.certify(b)

@@ -11,7 +11,7 @@ import (
 
 func (n *node) ask(other *node) {
 	n.w.t.Helper()
-	f := n.w.home.look(other.name, true)
+	f := n.found(other.name, true)
 	n.do(func(tx store.Tx) (Hint, error) { return n.e.Add(tx, n.w.now, f, "hello") })
 }
 

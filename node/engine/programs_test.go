@@ -120,7 +120,7 @@ func (n *node) look(h Hint) bool {
 
 func (n *node) lookUp(a protocol.AccountID, prekeys bool) {
 	n.w.t.Helper()
-	f := n.w.home.lookAccount(a, prekeys)
+	f := n.w.home.prove(n, n.w.home.lookAccount(a, prekeys))
 	if f == nil {
 		n.lookupFailed(a, protocol.Refuse(protocol.UnknownAccount, ""))
 		return

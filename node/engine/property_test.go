@@ -19,7 +19,7 @@ import (
 // for every run would take most of the time.
 func (w *world) clone(t tb) *world {
 	c := newWorldWith(t, w.rsa)
-	c.now = w.now
+	c.now, c.home.log = w.now, w.home.log.clone()
 	for name, e := range w.home.names {
 		next := *e
 		c.home.names[name] = &next

@@ -89,6 +89,9 @@ const (
 	NoticeNameSwapped    = "name_swapped"    // the directory binds a known name or account to another
 	NoticeChainFork      = "chain_fork"      // the directory shows another history of an account
 	NoticeBadAnswer      = "bad_answer"      // the directory's answer does not verify
+	NoticeUnproven       = "unproven"        // the directory does not prove that its log says what it answers
+	NoticeLogChanged     = "log_changed"     // the directory shows another log than before: it may show others other keys
+	NoticeLogStale       = "log_stale"       // the directory's log is not of this hour
 	NoticeBadBundle      = "bad_bundle"      // the keys served for a device do not verify; nothing was sealed to them
 	NoticePrekeyConflict = "prekey_conflict" // the rendezvous has other keys under our prekey ids
 	NoticePrekeyReset    = "prekey_reset"    // the rendezvous had another stock than ours; it was replaced

@@ -39,7 +39,7 @@ func newWorld(t testing.TB) *world { return newWorldWith(t, keytest.RSA(t, 0)) }
 
 func newWorldWith(t tb, rsa key.RSAPrivate) *world {
 	w := &world{t: t, now: start, rsa: rsa}
-	w.home = &rendezvous{w: w, names: map[string]*entry{}, devices: map[protocol.DeviceID]*shelf{}}
+	w.home = &rendezvous{w: w, names: map[string]*entry{}, devices: map[protocol.DeviceID]*shelf{}, log: newLogbook()}
 	return w
 }
 
@@ -82,7 +82,7 @@ type stray struct {
 
 func (w *world) add(name string) *node {
 	w.t.Helper()
-	f, err := NewIdentityWith(w.now, name, "", "test", Home{Peer: []byte{1}, Addrs: []string{"/ip4/127.0.0.1/tcp/1"}}, w.rsa)
+	f, err := NewIdentityWith(w.now, name, "", "test", Home{Peer: w.home.log.peer(), Addrs: []string{"/ip4/127.0.0.1/tcp/1"}}, w.rsa)
 	w.check(err)
 	n := &node{w: w, name: name, kv: memory.New()}
 	w.check(n.kv.Update(context.Background(), func(tx store.Tx) error {

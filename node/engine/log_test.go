@@ -1,0 +1,156 @@
+package engine
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/directory"
+	"github.com/parley-chat/parley/protocol/wire"
+	"github.com/parley-chat/parley/store"
+)
+
+// alarmOfLog reads what a node keeps to show against the directory.
+func (n *node) alarmOfLog() (r logAlarmRow, ok bool) {
+	n.w.t.Helper()
+	n.view(func(tx store.Tx) (err error) {
+		r, ok, err = load[logAlarmRow](tx, n.e.keyLogAlarm())
+		return err
+	})
+	return r, ok
+}
+
+func (n *node) logSize() (size uint64) {
+	n.w.t.Helper()
+	n.view(func(tx store.Tx) (err error) {
+		size, err = n.e.LogSize(tx)
+		return err
+	})
+	return size
+}
+
+// TestMaliciousLog asks a rendezvous that lies with its log for the keys of bob,
+// while a message waits for them. Nothing is sealed, nothing is learnt, the lie
+// is noticed once; the truth told later sends the message.
+func TestMaliciousLog(t *testing.T) {
+	other := func(w *world, f *wire.Found, size int) { // a log of another history
+		fork := newLogbook()
+		fork.host, fork.signer = w.home.log.host, w.home.log.signer
+		for i := range size {
+			fork.enter(directory.Leaf{Seq: uint64(i)})
+		}
+		honest := w.home.log
+		w.home.log, w.home.forge = fork, nil
+		w.home.proveFrom(f.Log.From, f)
+		w.home.log = honest
+	}
+	cases := []struct {
+		name, notice string
+		lie          func(w *world, f *wire.Found)
+		kept, proof  bool // what the rendezvous signed is kept; it convicts
+	}{
+		{"no log", NoticeUnproven, func(_ *world, f *wire.Found) { f.Log = nil }, false, false},
+		{"no head", NoticeUnproven, func(_ *world, f *wire.Found) { f.Log.Head = nil }, false, false},
+		{"head of another log", NoticeUnproven, func(w *world, f *wire.Found) {
+			honest := w.home.log
+			w.home.log, w.home.forge = newLogbook(), nil
+			w.home.proveFrom(0, f)
+			w.home.log = honest
+		}, false, false},
+		{"broken signature", NoticeUnproven, func(_ *world, f *wire.Found) { f.Log.Head[len(f.Log.Head)-4] ^= 1 }, false, false},
+		{"no inclusion", NoticeUnproven, func(_ *world, f *wire.Found) { f.Inclusion = nil }, false, false},
+		{"inclusion of no length", NoticeUnproven, func(_ *world, f *wire.Found) { f.Inclusion = f.Inclusion[1:] }, false, false},
+		{"inclusion of another entry", NoticeUnproven, func(_ *world, f *wire.Found) { f.LogIndex++ }, false, false},
+		{"an entry that is not there", NoticeUnproven, func(_ *world, f *wire.Found) { f.LogIndex = 1 << 40 }, false, false},
+		{"consistency of no length", NoticeUnproven, func(_ *world, f *wire.Found) { f.Log.Consistency = []byte{1} }, false, false},
+		{"no consistency", NoticeLogChanged, func(_ *world, f *wire.Found) { f.Log.Consistency = nil }, true, false},
+		{"shrunk", NoticeLogChanged, func(w *world, f *wire.Found) { other(w, f, 0) }, true, false},
+		{"forked", NoticeLogChanged, func(w *world, f *wire.Found) { other(w, f, int(f.Log.From)-1) }, true, true},
+		{"forked and grown", NoticeLogChanged, func(w *world, f *wire.Found) { other(w, f, int(f.Log.From)+5) }, true, false},
+		{"old head", NoticeLogStale, func(w *world, f *wire.Found) {
+			now, from := w.now, f.Log.From
+			w.now, w.home.forge = now.Add(-directory.MaxAge-time.Minute), nil
+			w.home.proveFrom(from, f)
+			w.now = now
+		}, false, false},
+		{"head of the future", NoticeLogStale, func(w *world, f *wire.Found) {
+			now, from := w.now, f.Log.From
+			w.now, w.home.forge = now.Add(directory.MaxAge+time.Minute), nil
+			w.home.proveFrom(from, f)
+			w.now = now
+		}, false, false},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			w, a, b := pair(t)
+			for range 3 { // so that all proofs have hashes
+				w.add("user_" + string(rune('a'+len(w.nodes))))
+			}
+			a.do(func(tx store.Tx) (Hint, error) { return a.e.SetAccount(tx, w.now, w.now, a.found("bob", false)) })
+			for _, n := range w.nodes[2:] {
+				w.home.proveFrom(0, w.home.look(n.name, false))
+			}
+			held := a.logSize()
+			if held < 2 || held == w.home.log.size() {
+				t.Fatalf("the test does not test: %d entries held of %d", held, w.home.log.size())
+			}
+			a.loseSessions(b)
+			b.away, b.offline = true, true
+			sent := len(a.sent)
+			var lie func(f *wire.Found)
+			lie = func(f *wire.Found) {
+				c.lie(w, f)
+				w.home.forge = lie
+			}
+			w.home.forge = lie
+			id := a.send(b, "secret")
+			w.pass(5 * time.Minute)
+			if len(a.sent) != sent || a.message(id).State != StateQueued || a.logSize() != held {
+				t.Fatalf("%d envelopes were sent, the message is %s, %d entries are held", len(a.sent)-sent, a.message(id).State, a.logSize())
+			}
+			notices := a.events(KindNotice)
+			if len(notices) != 1 || notices[0].Cause != c.notice {
+				t.Fatalf("notices %+v, want one %s", notices, c.notice)
+			}
+			r, kept := a.alarmOfLog()
+			if kept != c.kept || kept && (len(r.held) == 0 || len(r.shown) == 0 || r.problem == "") {
+				t.Fatalf("kept %v: %+v", kept, r)
+			}
+			e, err := directory.CheckEvidence(r.evidence)
+			if convicts := err == nil && bytes.Equal(e.Log.Host().PeerID(), w.home.log.peer()); convicts != c.proof {
+				t.Fatalf("it convicts: %v (%v)", convicts, err)
+			}
+			w.home.forge = nil
+			b.away, b.offline = false, false
+			w.pass(30 * time.Minute)
+			if s := a.message(id).State; s != StateDelivered || !slices.Equal(texts(b.history(a)), []string{"secret"}) {
+				t.Fatalf("state %s after the truth was told", s)
+			}
+		})
+	}
+}
+
+// An answer that was on its way while the log went on is no alarm, and not
+// believed either.
+func TestLogThatMoved(t *testing.T) {
+	w, a, _ := pair(t)
+	early := a.found("bob", false)
+	for _, name := range []string{"carol", "dave"} {
+		f := w.home.prove(a, &wire.Found{Name: name, Chain: w.add(name).chain().Bytes()})
+		a.do(func(tx store.Tx) (Hint, error) { return a.e.SetAccount(tx, w.now, w.now, f) })
+	}
+	err := a.update(func(tx store.Tx) (Hint, error) { return a.e.SetAccount(tx, w.now, w.now, early) })
+	if !errors.Is(err, ErrLogMoved) || IsAlarm(err) {
+		t.Fatalf("%v", err)
+	}
+	a.lookupFailed(protocol.AccountID{1}, err)
+	if n := a.events(KindNotice); len(n) != 0 {
+		t.Errorf("notices %+v", n)
+	}
+	if _, kept := a.alarmOfLog(); kept {
+		t.Error("an alarm is kept")
+	}
+}
