@@ -108,6 +108,7 @@ type Status struct {
 	Listen       []string  `json:"listen"`
 	Rendezvous   Link      `json:"rendezvous"`
 	Relay        Link      `json:"relay"`
+	Relays       []Link    `json:"relays,omitempty"` // besides the rendezvous; up: a contact can come through it
 	Reachability string    `json:"reachability"` // public, private, unknown
 	LAN          bool      `json:"lan"`          // mDNS on
 	Queued       int       `json:"queued"`       // envelopes not yet durable elsewhere
