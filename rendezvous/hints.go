@@ -10,6 +10,7 @@ import (
 
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/wire"
+	"github.com/parley-chat/parley/rendezvous/p2p"
 	"github.com/parley-chat/parley/store"
 )
 
@@ -152,7 +153,7 @@ func (l *link) take() (hint *wire.Hint, last bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.goodbye != nil {
-		bye := &wire.Hint{Bye: uint32(l.goodbye.Code), RetryAfterMs: millis(l.goodbye.RetryAfter)}
+		bye := &wire.Hint{Bye: uint32(l.goodbye.Code), RetryAfterMs: p2p.Millis(l.goodbye.RetryAfter)}
 		return bye, true
 	}
 	if l.ended {

@@ -1,13 +1,10 @@
 package rendezvous
 
 import (
-	"net"
 	"net/netip"
 	"sync"
 	"time"
 
-	"github.com/libp2p/go-libp2p/core/network"
-	manet "github.com/multiformats/go-multiaddr/net"
 	"golang.org/x/time/rate"
 
 	"github.com/parley-chat/parley/protocol"
@@ -149,31 +146,4 @@ func newRates(l Limits) *rates {
 		claims:       newBuckets[claimPair](16384, newClaimBucket),
 		claimsTarget: newLimiters[protocol.DeviceID](60, time.Hour, 60),
 	}
-}
-
-// site is what counts as one address: an IPv4 address or an IPv6 /56, which is
-// what one household or office gets.
-func site(c network.Conn) netip.Prefix {
-	ip, err := manet.ToIP(c.RemoteMultiaddr())
-	if err != nil {
-		return netip.Prefix{} // a relayed connection; all of them together
-	}
-	return siteOf(ip)
-}
-
-func siteOf(ip net.IP) netip.Prefix {
-	addr, ok := netip.AddrFromSlice(ip)
-	if !ok {
-		return netip.Prefix{}
-	}
-	addr = addr.Unmap()
-	bits := 32
-	if addr.Is6() {
-		bits = 56
-	}
-	p, err := addr.WithZone("").Prefix(bits)
-	if err != nil {
-		return netip.Prefix{}
-	}
-	return p
 }

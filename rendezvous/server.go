@@ -18,7 +18,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"path/filepath"
-	"slices"
 	"sync"
 	"time"
 
@@ -29,6 +28,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/rendezvous/p2p"
 	"github.com/parley-chat/parley/rendezvous/relay"
 	"github.com/parley-chat/parley/store"
 )
@@ -36,6 +36,8 @@ import (
 const (
 	sweepEvery   = 5 * time.Minute
 	drainTimeout = 10 * time.Second // calls in progress get so long to end
+
+	identityFile = "identity.key"
 )
 
 // Config says how to run a rendezvous. Only Dir is required.
@@ -96,9 +98,6 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	if cfg.Dir == "" {
 		return nil, errors.New("no data directory given")
 	}
-	if len(cfg.Listen) == 0 {
-		cfg.Listen = defaultListen
-	}
 	cfg.Limits = cfg.Limits.withDefaults()
 	s := &Server{cfg: cfg, now: cfg.Now, log: cfg.Log, failed: make(chan error, 1), troubles: rate.Sometimes{Interval: time.Second}}
 	if s.now == nil {
@@ -120,10 +119,10 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 }
 
 func (s *Server) open(ctx context.Context) (err error) {
-	if s.announce, err = parseAnnounce(s.cfg.Announce); err != nil {
+	if s.announce, err = p2p.ParseAnnounce(s.cfg.Announce); err != nil {
 		return err
 	}
-	if err := prepareDir(s.cfg.Dir); err != nil {
+	if err := p2p.PrepareDir(s.cfg.Dir); err != nil {
 		return err
 	}
 	if s.store, s.closer, err = openStore(ctx, filepath.Join(s.cfg.Dir, "store"), s.log); err != nil {
@@ -132,21 +131,18 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if s.cfg.wrap != nil {
 		s.store = s.cfg.wrap(s.store)
 	}
-	if s.host, err = newHost(s.cfg, s.announce); err != nil {
+	l := s.cfg.Limits
+	s.host, err = p2p.New(p2p.Config{
+		Identity: filepath.Join(s.cfg.Dir, identityFile), Listen: s.cfg.Listen, Announce: s.announce, Agent: "parley-rendezvous",
+		Limits: p2p.Limits{Conns: l.Conns, PerAddress: l.ConnsPerAddress, Circuits: l.Circuits},
+	})
+	if err != nil {
 		return err
 	}
 	if s.book, err = newLogbook(s.host, s.store, s.now); err != nil {
 		return err
 	}
-	l := s.cfg.Limits
-	s.relay, err = relay.New(s.host, gate{s}, relay.Limits{
-		Bytes:        l.RelayBytes,
-		Duration:     l.RelayDuration,
-		Reservations: l.Reservations,
-		PerAddress:   l.ConnsPerAddress,
-		Circuits:     l.Circuits,
-	})
-	if err != nil {
+	if s.relay, err = relay.New(s.host, gate{s}, l.relay()); err != nil {
 		return err
 	}
 	if err := s.openIssuer(ctx); err != nil {
@@ -303,10 +299,4 @@ func (s *Server) PeerID() peer.ID { return s.host.ID() }
 
 // Addrs are the addresses to reach it at: announced ones first, as given, then
 // public, private and loopback ones.
-func (s *Server) Addrs() []ma.Multiaddr {
-	found := slices.DeleteFunc(slices.Clone(s.host.Addrs()), func(a ma.Multiaddr) bool {
-		return slices.ContainsFunc(s.announce, a.Equal)
-	})
-	slices.SortStableFunc(found, func(a, b ma.Multiaddr) int { return reach(a) - reach(b) })
-	return slices.Concat(s.announce, found)
-}
+func (s *Server) Addrs() []ma.Multiaddr { return p2p.Addrs(s.host, s.announce) }
