@@ -187,6 +187,9 @@ func (s *Server) memberCall(ctx context.Context, from store.Device, req *wire.Re
 		return s.createInvite(ctx, from, c.CreateInvite, resp)
 	case *wire.Request_GetToken:
 		return s.getToken(ctx, from, c.GetToken, resp)
+	case *wire.Request_GetRelays:
+		resp.Result = &wire.Response_RelayList{RelayList: &wire.RelayList{Relays: s.relays.list()}}
+		return nil
 	default:
 		return protocol.Refuse(protocol.BadRequest, "no call that is known here")
 	}

@@ -65,7 +65,7 @@ func (s *Server) handleLink(stream network.Stream) {
 	written := make(chan struct{})
 	go func() {
 		defer close(written)
-		l.write(welcome, s.cfg.Limits.WriteTimeout)
+		l.write(welcome, s.cfg.Limits.WriteTimeout, l.next)
 	}()
 	l.readBeats(s)
 	s.leaveLink(l) // contacts learn it now, even if the writer is stuck

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
 	"golang.org/x/time/rate"
 
 	"github.com/parley-chat/parley/protocol"
@@ -91,6 +92,8 @@ type rates struct {
 
 	logPages *limiters[protocol.DeviceID] // each is large
 
+	follows *limiters[peer.ID] // streams and announcements of relays
+
 	pairOpens *limiters[protocol.DeviceID]
 	pairJoins *limiters[netip.Prefix] // each may be a guess
 
@@ -138,6 +141,7 @@ func newRates(l Limits) *rates {
 		chains:       newLimiters[chainBucket](60, time.Hour, 20),
 		fetches:      newLimiters[netip.Prefix](60, time.Hour, 20),
 		logPages:     newLimiters[protocol.DeviceID](120, time.Minute, 60),
+		follows:      newLimiters[peer.ID](12, time.Minute, 6),
 		pairOpens:    newLimiters[protocol.DeviceID](12, time.Hour, 6),
 		pairJoins:    newLimiters[netip.Prefix](30, time.Hour, 10),
 		requestsHour: newLimiters[protocol.AccountID](10, time.Hour, 10),

@@ -5,10 +5,11 @@
 // It is blind: it moves envelopes without being able to open them, and must
 // not import the packages that could. It dials nobody.
 //
-// Goroutines: Run lists the long-lived ones, and listenHTTP has one. Each link has its libp2p handler
-// as reader and one writer, which handleLink waits for. Calls run in libp2p's
-// handlers, and each side of a pairing reads in its own. A device that was
-// revoked is cut off by expel, soon after.
+// Goroutines: Run lists the long-lived ones, and listenHTTP has one. Each link,
+// and each stream of a relay that follows, has its libp2p handler as reader and
+// one writer, which that handler waits for. Calls run in libp2p's handlers, and
+// each side of a pairing reads in its own. A device that was revoked is cut off by
+// expel, soon after.
 package rendezvous
 
 import (
@@ -37,7 +38,8 @@ const (
 	sweepEvery   = 5 * time.Minute
 	drainTimeout = 10 * time.Second // calls in progress get so long to end
 
-	identityFile = "identity.key"
+	// IdentityFile is where a rendezvous keeps its name, below its directory.
+	IdentityFile = "identity.key"
 )
 
 // Config says how to run a rendezvous. Only Dir is required.
@@ -65,6 +67,7 @@ type Server struct {
 	host     host.Host
 	announce []ma.Multiaddr
 	relay    *relay.Relay
+	relays   *relays // that run alone
 	book     *logbook
 	started  time.Time
 	failed   chan error // capacity 1: why the store writes no more, for Run
@@ -109,6 +112,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	s.started = s.now()
 	s.rates = newRates(cfg.Limits)
 	s.presence = newPresence()
+	s.relays = newRelays()
 	s.hellos = newHellos()
 	s.pairs = newBroker()
 	s.ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
@@ -133,7 +137,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	}
 	l := s.cfg.Limits
 	s.host, err = p2p.New(p2p.Config{
-		Identity: filepath.Join(s.cfg.Dir, identityFile), Listen: s.cfg.Listen, Announce: s.announce, Agent: "parley-rendezvous",
+		Identity: filepath.Join(s.cfg.Dir, IdentityFile), Listen: s.cfg.Listen, Announce: s.announce, Agent: "parley-rendezvous",
 		Limits: p2p.Limits{Conns: l.Conns, PerAddress: l.ConnsPerAddress, Circuits: l.Circuits},
 	})
 	if err != nil {
@@ -152,6 +156,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	s.host.SetStreamHandler(protocol.CallProtocol, s.handleCall)
 	s.host.SetStreamHandler(protocol.LinkProtocol, s.handleLink)
 	s.host.SetStreamHandler(protocol.PairProtocol, s.handlePair)
+	s.host.SetStreamHandler(protocol.FollowProtocol, s.handleFollow)
 	return nil
 }
 
@@ -242,6 +247,9 @@ func (s *Server) drain() {
 	s.mu.Unlock()
 	for _, l := range s.presence.links() {
 		l.bye(s.drainingRefusal())
+	}
+	for _, f := range s.relays.all() {
+		f.bye(s.drainingRefusal())
 	}
 	s.pairs.endAll()
 	ended := make(chan struct{})

@@ -57,7 +57,7 @@ func resourceManager(l Limits) (network.ResourceManager, error) {
 	// One link, and a second one while the first is being replaced; calls of
 	// one device wait for each other beyond 32.
 	limits.AddProtocolPeerLimit(protocol.LinkProtocol, rcmgr.BaseLimit{Streams: 4, StreamsInbound: 4, Memory: 4 << 20}, rcmgr.BaseLimitIncrease{})
-	limits.AddProtocolPeerLimit(protocol.CallProtocol, rcmgr.BaseLimit{Streams: 32, StreamsInbound: 32, Memory: 32 << 20}, rcmgr.BaseLimitIncrease{})
+	limits.AddProtocolPeerLimit(protocol.CallProtocol, rcmgr.BaseLimit{Streams: 32, StreamsInbound: 32, StreamsOutbound: 4, Memory: 32 << 20}, rcmgr.BaseLimitIncrease{})
 	// A pairing is one stream, and a second one while the first gives up.
 	limits.AddProtocolPeerLimit(protocol.PairProtocol, rcmgr.BaseLimit{Streams: 4, StreamsInbound: 4, Memory: 4 << 20}, rcmgr.BaseLimitIncrease{})
 
