@@ -370,7 +370,7 @@ func TestJWK09_RelayWithoutRendezvous(t *testing.T) {
 	alice := member(t, s, "alice")
 	r := approvedRelay(t, s)
 	key, issuer, addr := signingKey(signer(t, s.issuer)), s.issuer.name, s.Addrs()[0].String()
-	fresh := func() string { // as the rendezvous would make it
+	by := func(key token.Key) string { // as the rendezvous would make it
 		text, err := token.Claims{
 			Issuer: issuer, Account: alice.owner, Device: alice.id, Peer: alice.host.ID().String(), Audience: token.AudienceRelay,
 			Scope: token.ScopeMember, Issued: s.clock.Now(), Expires: s.clock.Now().Add(token.MaxLife),
@@ -378,6 +378,7 @@ func TestJWK09_RelayWithoutRendezvous(t *testing.T) {
 		mustDo(t, err)
 		return text
 	}
+	fresh := func() string { return by(key) }
 	s.stopNow()
 	eventually(t, "it is missed", func() bool { return !r.Status().Follows })
 	s.clock.add(58 * time.Minute)
@@ -385,6 +386,7 @@ func TestJWK09_RelayWithoutRendezvous(t *testing.T) {
 		t.Fatalf("before the hard expiry: %v", a)
 	}
 	mustDo(t, alice.reserveAt(r))
+	alice.turnedAway(r, by(token.NewKey()), protocol.TokenInvalid) // makes it read the set now, not in a minute
 	eventually(t, "the alarm is raised", func() bool { return strings.Contains(r.log(), "ALARM") })
 	s.clock.add(3 * time.Minute)
 	if err := alice.reserveAt(r); !denied(err) {

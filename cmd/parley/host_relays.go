@@ -69,7 +69,7 @@ func (p *program) askHostRelays(c *cli.Context, ask func(*rendezvous.Admin) ([]r
 	if err != nil || len(s.Addrs) == 0 {
 		return hostNotRunning(err)
 	}
-	p.note("A relay on another machine: parley relay --follow %s/p2p/%s", s.Addrs[0], s.Peer)
+	p.say("A relay on another machine: parley relay --follow %s/p2p/%s", s.Addrs[0], s.Peer)
 	return nil
 }
 

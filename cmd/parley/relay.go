@@ -15,6 +15,8 @@ import (
 	"github.com/parley-chat/parley/rendezvous/relay"
 )
 
+const maxReservations = 1_000_000
+
 func (p *program) relayCommands() []*cli.Command {
 	return []*cli.Command{{
 		Name: "relay", Category: "Rendezvous",
@@ -24,7 +26,7 @@ func (p *program) relayCommands() []*cli.Command {
 			"The computers of the group must be able to reach it: from the internet, open port 4001 for TCP and UDP\n" +
 			"and name it with --announce.",
 		Flags: []cli.Flag{
-			&cli.StringSliceFlag{Name: "follow", Required: true, Usage: "the rendezvous, as `MULTIADDR`/p2p/ID; again for another address of it", EnvVars: []string{"PARLEY_RELAY_FOLLOW"}},
+			&cli.StringSliceFlag{Name: "follow", Usage: "the rendezvous, as `MULTIADDR`/p2p/ID; again for another address of it", EnvVars: []string{"PARLEY_RELAY_FOLLOW"}},
 			&cli.StringSliceFlag{Name: "listen", Usage: "listen at this `MULTIADDR`", DefaultText: "port 4001, TCP and UDP, all addresses", EnvVars: []string{"PARLEY_RELAY_LISTEN"}},
 			&cli.StringSliceFlag{Name: "announce", Usage: "an address to tell members: `HOST:PORT` or a multiaddr", EnvVars: []string{"PARLEY_RELAY_ANNOUNCE"}},
 			&cli.IntFlag{Name: "reservations", Usage: "serve at most `N` devices", DefaultText: "4096"},
@@ -48,8 +50,8 @@ func (p *program) relay(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if c.Int("reservations") < 0 || c.Int64("circuit-bytes") < 0 {
-		return usageError("a limit of a relay is not negative")
+	if n := c.Int("reservations"); n < 0 || n > maxReservations || c.Int64("circuit-bytes") < 0 {
+		return usageError("a relay has at most %d reservations, and no limit is negative", maxReservations)
 	}
 	server, err := relay.NewServer(c.Context, relay.ServerConfig{
 		Dir: dir, Follow: follow, Listen: given(c, "listen"), Announce: given(c, "announce"), Log: p.logger(c),

@@ -30,8 +30,8 @@ const (
 	keysExpire = time.Hour // after the keys were last read, nobody is admitted by them
 
 	minPause      = time.Second
-	maxPause      = 30 * time.Second
-	replacedPause = time.Minute // another relay has the same key: this fight cannot be won
+	maxPause      = 5 * time.Second // the key set is read that often anyway
+	replacedPause = time.Minute     // another relay has the same key: this fight cannot be won
 )
 
 // follow keeps a stream to the rendezvous until ctx ends.
