@@ -109,6 +109,7 @@ func TestFollow(t *testing.T) {
 	if list := alice.relays(); len(list) != 0 {
 		t.Errorf("relays that nobody approved: %v", list)
 	}
+	newDevice(t, s, "stranger").refused(protocol.NotMember, relaysRequest())
 	mustDo(t, s.AddRelay(t.Context(), f.host.ID()))
 	if !f.hear().GetApproved() {
 		t.Error("not told of the approval")
@@ -148,14 +149,6 @@ func TestFollow(t *testing.T) {
 }
 
 func second[T any](_ T, err error) error { return err }
-
-// Strangers, and members before their hello, do not learn which relays there are.
-func TestRelaysAreForMembers(t *testing.T) {
-	s := startServer(t, nil)
-	newDevice(t, s, "stranger").refused(protocol.NotMember, relaysRequest())
-	alice := member(t, s, "alice")
-	alice.copied().refused(protocol.HelloFirst, relaysRequest())
-}
 
 // An approval outlives a restart, and a relay that was approved need not ask.
 func TestApprovalIsStored(t *testing.T) {
