@@ -109,6 +109,7 @@ func TestFollow(t *testing.T) {
 	if list := alice.relays(); len(list) != 0 {
 		t.Errorf("relays that nobody approved: %v", list)
 	}
+	newDevice(t, s, "stranger").refused(protocol.NotMember, relaysRequest())
 	mustDo(t, s.AddRelay(t.Context(), f.host.ID()))
 	if !f.hear().GetApproved() {
 		t.Error("not told of the approval")
@@ -148,14 +149,6 @@ func TestFollow(t *testing.T) {
 }
 
 func second[T any](_ T, err error) error { return err }
-
-// Strangers, and members before their hello, do not learn which relays there are.
-func TestRelaysAreForMembers(t *testing.T) {
-	s := startServer(t, nil)
-	newDevice(t, s, "stranger").refused(protocol.NotMember, relaysRequest())
-	alice := member(t, s, "alice")
-	alice.copied().refused(protocol.HelloFirst, relaysRequest())
-}
 
 // An approval outlives a restart, and a relay that was approved need not ask.
 func TestApprovalIsStored(t *testing.T) {
@@ -236,6 +229,21 @@ func TestFollowersAreBounded(t *testing.T) {
 		}
 	}
 	t.Error("no bound on the streams of one relay")
+}
+
+// A relay that announces something else all the time is stopped: members would
+// ask each time.
+func TestAnnouncementsAreBounded(t *testing.T) {
+	s := startServer(t, nil)
+	f := newFollower(t, s)
+	f.follow(s, firstFollow(t))
+	for range 10 {
+		f.say(&wire.Follow{Seq: 2, Announcement: announcement(t)})
+		if m := f.hear(); protocol.Code(m.GetCode()) == protocol.RateLimited && m.GetRetryAfterMs() > 0 {
+			return
+		}
+	}
+	t.Error("no bound")
 }
 
 // A newer stream of a relay replaces the older one, and members notice nothing.
