@@ -1,0 +1,111 @@
+package chain
+
+import (
+	"slices"
+	"time"
+
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/internal/kdfchain"
+	"github.com/parley-chat/parley/protocol/room/message"
+)
+
+// next is the number of the chain's next message.
+func (c link) next() uint64 { return c.first + uint64(c.n) }
+
+// closed tells that the chain's key was destroyed.
+func (c link) closed() bool { return c.key == [32]byte{} }
+
+// keyOf takes the key of message n out of the chain. It keeps the keys it passes
+// of those messages that are awaited. Not ok: the key is gone.
+func (c *link) keyOf(n uint32, awaits func(number uint64) bool) (mk [32]byte, ok bool) {
+	if n < c.n {
+		return c.takeSkipped(n)
+	}
+	if c.closed() {
+		return mk, false
+	}
+	kept := slices.Clone(c.skipped)
+	for ; c.n < n; c.n++ {
+		k := skippedKey{n: c.n}
+		number := c.next()
+		if k.key, c.key = kdfchain.Step(c.key); awaits(number) {
+			kept = append(kept, k)
+		}
+	}
+	c.skipped = kept
+	mk, c.key = kdfchain.Step(c.key)
+	c.n++
+	return mk, true
+}
+
+func (c *link) takeSkipped(n uint32) (mk [32]byte, ok bool) {
+	i := slices.IndexFunc(c.skipped, func(k skippedKey) bool { return k.n == n })
+	if i < 0 {
+		return mk, false
+	}
+	mk = c.skipped[i].key
+	c.skipped = slices.Concat(c.skipped[:i], c.skipped[i+1:])
+	return mk, true
+}
+
+// chain returns where the chain with this id is.
+func (s *receiver) chain(id [32]byte) (i int, known bool) {
+	i = slices.IndexFunc(s.chains, func(c link) bool { return c.id == id })
+	return i, i >= 0
+}
+
+// over tells that the sender went on to another chain, so that nothing more of c
+// is to come: c is full, its next message was opened in the other chain, or the
+// other chain is known to begin there. Of two chains that begin with the same
+// number the first message decides.
+func (s *receiver) over(c link) bool {
+	if c.n >= message.MaxChain || !s.awaits(c.next()) {
+		return true
+	}
+	return c.n > 0 && slices.ContainsFunc(s.chains, func(other link) bool { return other.id != c.id && other.first == c.next() })
+}
+
+// settle destroys every key that no message needs any more, and what is over the
+// limits.
+func (s *receiver) settle(now time.Time) {
+	s.forget(now.Add(-gapTTL))
+	stale := now.Add(-chainTTL).Unix()
+	kept := make([]link, 0, len(s.chains))
+	for _, c := range s.chains {
+		if c.used < stale || s.over(c) {
+			c.key = [32]byte{}
+		}
+		c.skipped = s.stillAwaited(c)
+		if !c.closed() || len(c.skipped) > 0 {
+			kept = append(kept, c)
+		}
+	}
+	s.chains = kept
+	s.limit()
+}
+
+func (s *receiver) stillAwaited(c link) []skippedKey {
+	gone := func(k skippedKey) bool { return !s.awaits(c.first + uint64(k.n)) }
+	if !slices.ContainsFunc(c.skipped, gone) {
+		return c.skipped
+	}
+	return slices.DeleteFunc(slices.Clone(c.skipped), gone)
+}
+
+// limit drops the oldest chains, so that at most maxChains are left with at most
+// protocol.MaxSkip skipped keys in all. What they were to open is given up.
+func (s *receiver) limit() {
+	keys := 0
+	for i := len(s.chains) - 1; i >= 0; i-- {
+		keys += len(s.chains[i].skipped)
+		if len(s.chains)-i > maxChains || keys > protocol.MaxSkip {
+			for _, c := range s.chains[:i+1] {
+				for _, k := range c.skipped {
+					s.drop(c.first+uint64(k.n), c.first+uint64(k.n))
+				}
+			}
+			s.chains = s.chains[i+1:]
+			return
+		}
+	}
+}
