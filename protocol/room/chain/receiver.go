@@ -83,8 +83,8 @@ func (r Receiver) Next() uint64 {
 
 // Accept takes a chain that the device sent, and of which message.Checker.May
 // said that it may. The caller stores next together with the message that d came
-// in. A chain that is known changes nothing. The error is ErrReplay for a chain
-// whose messages are all accounted for, else ErrMalformed.
+// in. A chain that is known, or of which nothing is to come, changes nothing. The
+// error is ErrMalformed for a chain of another device or room.
 func (r Receiver) Accept(now time.Time, d Distribution) (next Receiver, err error) {
 	if r.s == nil || d.seed == nil {
 		return r, ErrMalformed
@@ -103,7 +103,7 @@ func (r Receiver) Accept(now time.Time, d Distribution) (next Receiver, err erro
 		c.n++
 	}
 	if n.over(c) {
-		return r, ErrReplay
+		return r, nil
 	}
 	i := slices.IndexFunc(n.chains, func(other link) bool { return other.first > c.first })
 	if i < 0 {
