@@ -1,6 +1,7 @@
 package chain
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -62,7 +63,11 @@ func (s *receiver) over(c link) bool {
 	if c.n >= message.MaxChain || !s.awaits(c.next()) {
 		return true
 	}
-	return c.n > 0 && slices.ContainsFunc(s.chains, func(other link) bool { return other.id != c.id && other.first == c.next() })
+	if c.n == 0 {
+		return false
+	}
+	_, another := slices.BinarySearchFunc(s.chains, c.next(), func(other link, first uint64) int { return cmp.Compare(other.first, first) })
+	return another
 }
 
 // settle destroys every key that no message needs any more, and what is over the

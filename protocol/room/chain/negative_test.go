@@ -205,8 +205,10 @@ func atTheEnd(t tester) Sender {
 	s, _ := begin(t)
 	c := *s.s()
 	c.first, c.n = message.MaxNumber-message.MaxChain, message.MaxChain
-	return Sender{s: key.Hide(&c)}
+	return hide(c)
 }
+
+func hide(c sender) Sender { return Sender{s: key.Hide(&c)} }
 
 func TestSealRefuses(t *testing.T) {
 	s, _ := begin(t)

@@ -7,7 +7,7 @@ import (
 
 // maxGaps is how many gaps are remembered of one device; over that the oldest
 // are given up.
-const maxGaps = 1000
+const maxGaps = 2000
 
 // Gap is a run of messages that did not come, though later ones did or are known
 // to exist.
