@@ -248,6 +248,43 @@ func TestChainWithoutMessages(t *testing.T) {
 	}
 }
 
+// A chain may come after the first of its messages were given up.
+func TestChainComesLate(t *testing.T) {
+	s, one := startChain(t, start, Sender{}, view(1))
+	r := accept(t, start, NewReceiver(room, alice), one)
+	s, two := startChain(t, start, s, view(2))
+	s, second := seals(t, s, view(2), 5)
+	_, three := startChain(t, start, s, view(3))
+	r = accept(t, start, r, three).GiveUp(start, Gap{First: 1, Last: 2})
+	r = accept(t, start, r, two)
+	if holdsKey(t, r.Marshal(), second[:2]...) {
+		t.Error("the keys of what was given up are kept")
+	}
+	r = opens(t, start, r, second[3], "text")
+	r = opens(t, start, r, second[2], "text")
+	refuses(t, start, r, second[1], ErrReplay)
+}
+
+// What follows on one state does not touch what followed on it before.
+func TestFollowersShareNothing(t *testing.T) {
+	s, r := begin(t)
+	s, all := seals(t, s, view(1), 40)
+	for i := 2; i < 12; i += 3 { // leaves slices of many lengths, with room at their ends
+		r = opens(t, start, r, all[i], "text")
+		_, d := startChain(t, start, s, view(uint64(i)))
+		before := accept(t, start, opens(t, start, r, all[i+2], "text"), d)
+		stored := before.Marshal()
+		opens(t, start, opens(t, start, r, all[i+7], "text"), all[i+9], "text")
+		opens(t, start, r, all[0], "text").GiveUp(start, Gap{First: 2, Last: 2})
+		_, other := startChain(t, start, s, view(99))
+		accept(t, start, r, other)
+		r.Sweep(start.Add(gapTTL + time.Second))
+		if !bytes.Equal(before.Marshal(), stored) {
+			t.Fatalf("after message %d one state changed another", i)
+		}
+	}
+}
+
 // A chain that comes again after its end brings no key of what was read.
 func TestChainComesAgain(t *testing.T) {
 	s, one := startChain(t, start, Sender{}, view(1))

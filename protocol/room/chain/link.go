@@ -16,11 +16,11 @@ func (c link) next() uint64 { return c.first + uint64(c.n) }
 // closed tells that the chain's key was destroyed.
 func (c link) closed() bool { return c.key == [32]byte{} }
 
-// keyOf takes the key of message n out of the chain. It keeps the keys it passes
-// of those messages that are awaited. Not ok: the key is gone.
+// keyOf advances the chain to message n and returns its key. It keeps the keys it
+// passes of those messages that are awaited. Not ok: the key is gone.
 func (c *link) keyOf(n uint32, awaits func(number uint64) bool) (mk [32]byte, ok bool) {
 	if n < c.n {
-		return c.takeSkipped(n)
+		return c.skippedKey(n)
 	}
 	if c.closed() {
 		return mk, false
@@ -39,14 +39,12 @@ func (c *link) keyOf(n uint32, awaits func(number uint64) bool) (mk [32]byte, ok
 	return mk, true
 }
 
-func (c *link) takeSkipped(n uint32) (mk [32]byte, ok bool) {
-	i := slices.IndexFunc(c.skipped, func(k skippedKey) bool { return k.n == n })
-	if i < 0 {
+func (c *link) skippedKey(n uint32) (mk [32]byte, ok bool) {
+	i, ok := slices.BinarySearchFunc(c.skipped, n, func(k skippedKey, n uint32) int { return cmp.Compare(k.n, n) })
+	if !ok {
 		return mk, false
 	}
-	mk = c.skipped[i].key
-	c.skipped = slices.Concat(c.skipped[:i], c.skipped[i+1:])
-	return mk, true
+	return c.skipped[i].key, true
 }
 
 // chain returns where the chain with this id is.
@@ -63,11 +61,13 @@ func (s *receiver) over(c link) bool {
 	if c.n >= message.MaxChain || !s.awaits(c.next()) {
 		return true
 	}
-	if c.n == 0 {
-		return false
-	}
-	_, another := slices.BinarySearchFunc(s.chains, c.next(), func(other link, first uint64) int { return cmp.Compare(other.first, first) })
-	return another
+	_, another := s.beginsAt(c.next())
+	return another && c.n > 0
+}
+
+// beginsAt returns where in chains one is, or belongs, that begins with first.
+func (s *receiver) beginsAt(first uint64) (i int, is bool) {
+	return slices.BinarySearchFunc(s.chains, first, func(c link, first uint64) int { return cmp.Compare(c.first, first) })
 }
 
 // settle destroys every key that no message needs any more, and what is over the

@@ -68,6 +68,22 @@ func TestDishonestSender(t *testing.T) {
 	})
 }
 
+// Who closed a chain opens nothing more of it, also not under the key of zeros
+// that stands where its key was, which everybody can compute.
+func TestNothingBehindTheEndOfAChain(t *testing.T) {
+	s, r := begin(t)
+	last, all := seals(t, s, view(1), 2)
+	_, d := startChain(t, start, last, view(2))
+	r = accept(t, start, opens(t, start, r, all[1], "text"), d)
+	if len(r.s().chains) != 2 || !r.s().chains[0].closed() {
+		t.Fatal("the first chain is not closed, or not kept for its missing message")
+	}
+	zero, _ := kdfchain.Step([32]byte{})
+	h := message.Header{View: view(1), Device: alice, Chain: s.Chain(), Number: 3, N: 2}
+	refuses(t, start, r, forge(t, h, zero, envelope.Pad([]byte("text"))), ErrReplay)
+	refuses(t, start, r, forge(t, h, keyAfter(s, 2), envelope.Pad([]byte("text"))), ErrReplay)
+}
+
 // Any bit that a dishonest sender changes in what he sealed, and signs again,
 // fails and changes nothing.
 func TestAnyFlippedBit(t *testing.T) {

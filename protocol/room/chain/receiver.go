@@ -38,7 +38,7 @@ type receiver struct {
 	room   [32]byte
 	device protocol.DeviceID
 	numbers
-	chains []link // by first number; those with the same as they came
+	chains []link // by first number
 }
 
 // link is one chain.
@@ -90,7 +90,7 @@ func (r Receiver) Accept(now time.Time, d Distribution) (next Receiver, err erro
 		return r, ErrMalformed
 	}
 	n := *r.s()
-	if d.View.Room != n.room || d.Chain != idOf(*d.seed(), n.room, d.View.Epoch, n.device, d.First) {
+	if d.Chain != idOf(*d.seed(), n.room, d.View.Epoch, n.device, d.First) {
 		return r, ErrMalformed
 	}
 	if _, known := n.chain(d.Chain); known {
@@ -102,13 +102,7 @@ func (r Receiver) Accept(now time.Time, d Distribution) (next Receiver, err erro
 		_, c.key = kdfchain.Step(c.key)
 		c.n++
 	}
-	if n.over(c) {
-		return r, nil
-	}
-	i := slices.IndexFunc(n.chains, func(other link) bool { return other.first > c.first })
-	if i < 0 {
-		i = len(n.chains)
-	}
+	i, _ := n.beginsAt(c.first)
 	n.chains = slices.Insert(slices.Clone(n.chains), i, c)
 	n.settle(now)
 	return Receiver{s: key.Hide(&n)}, nil
@@ -123,7 +117,7 @@ func (r Receiver) Accept(now time.Time, d Distribution) (next Receiver, err erro
 // of its chain what is not so, and ErrDecrypt for anything else.
 func (r Receiver) Open(now time.Time, v message.Verified) (next Receiver, msg []byte, err error) {
 	m := v.Message()
-	if r.s == nil || m.Room != r.s().room || m.Device != r.s().device || m.N >= message.MaxChain {
+	if r.s == nil || m.Room != r.s().room || m.Device != r.s().device {
 		return r, nil, ErrMalformed
 	}
 	n := *r.s()
@@ -147,7 +141,7 @@ func (r Receiver) Open(now time.Time, v message.Verified) (next Receiver, msg []
 
 // messageKey advances s to the message with header h and returns its key.
 func (s *receiver) messageKey(now time.Time, h message.Header) ([32]byte, error) {
-	if s.lowest != 0 && h.Number >= s.lowest && !s.awaits(h.Number) {
+	if h.Number >= s.lowest && !s.awaits(h.Number) {
 		return [32]byte{}, ErrReplay
 	}
 	i, known := s.chain(h.Chain)

@@ -73,6 +73,13 @@ func TestForwardSecrecy(t *testing.T) {
 	if holdsKey(t, r.Marshal(), all...) {
 		t.Error("a chain that comes again brings its keys back")
 	}
+	later, d2 := startChain(t, start, later, view(2))
+	_, b := seal(t, start, later, view(2), "text")
+	r = opens(t, start, accept(t, start, r, d2), b, "text")
+	r = accept(t, start, r, d) // and again after it was forgotten
+	if holdsKey(t, r.Marshal(), append(all, b)...) {
+		t.Error("a chain that was forgotten brings its keys back")
+	}
 }
 
 // What is given up, or too old, leaves no key.

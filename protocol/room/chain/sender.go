@@ -92,9 +92,6 @@ func (s Sender) Seal(now time.Time, k key.DevicePrivate, v message.View, msg []b
 	if s.Ended(now, v) {
 		return s, nil, ErrEnded
 	}
-	if len(msg) > protocol.MaxEnvelope {
-		return s, nil, ErrTooLarge
-	}
 	n := *s.s()
 	padded := envelope.Pad(msg)
 	size := message.Overhead + len(padded)

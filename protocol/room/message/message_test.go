@@ -71,10 +71,14 @@ func TestParseRefuses(t *testing.T) {
 		"first flag":                func(b []byte) []byte { b[2] = 1; return b },
 		"second flag":               func(b []byte) []byte { b[3] = 1; return b },
 		"head older than its epoch": func(b []byte) []byte { binary.BigEndian.PutUint64(b[offSeq:], 4); return b },
-		"n too large":               func(b []byte) []byte { binary.BigEndian.PutUint32(b[offN:], MaxChain); return b },
-		"number too large":          func(b []byte) []byte { binary.BigEndian.PutUint64(b[offNumber:], MaxNumber+1); return b },
-		"chain begins with 0":       func(b []byte) []byte { binary.BigEndian.PutUint64(b[offNumber:], 2); return b },
-		"chain begins below 0":      func(b []byte) []byte { binary.BigEndian.PutUint64(b[offNumber:], 1); return b },
+		"n too large": func(b []byte) []byte {
+			binary.BigEndian.PutUint64(b[offNumber:], 5000)
+			binary.BigEndian.PutUint32(b[offN:], MaxChain)
+			return b
+		},
+		"number too large":     func(b []byte) []byte { binary.BigEndian.PutUint64(b[offNumber:], MaxNumber+1); return b },
+		"chain begins with 0":  func(b []byte) []byte { binary.BigEndian.PutUint64(b[offNumber:], 2); return b },
+		"chain begins below 0": func(b []byte) []byte { binary.BigEndian.PutUint64(b[offNumber:], 1); return b },
 	} {
 		if _, err := Parse(damage(bytes.Clone(good))); err != ErrMalformed {
 			t.Errorf("%s: %v", name, err)
