@@ -272,14 +272,15 @@ func TestFollowersShareNothing(t *testing.T) {
 	for i := 2; i < 12; i += 3 { // leaves slices of many lengths, with room at their ends
 		r = opens(t, start, r, all[i], "text")
 		_, d := startChain(t, start, s, view(uint64(i)))
-		before := accept(t, start, opens(t, start, r, all[i+2], "text"), d)
-		stored := before.Marshal()
+		opened := opens(t, start, r, all[i+2], "text")
+		accepted := accept(t, start, opened, d)
+		before := [][]byte{opened.Marshal(), accepted.Marshal()}
 		opens(t, start, opens(t, start, r, all[i+7], "text"), all[i+9], "text")
 		opens(t, start, r, all[0], "text").GiveUp(start, Gap{First: 2, Last: 2})
 		_, other := startChain(t, start, s, view(99))
 		accept(t, start, r, other)
 		r.Sweep(start.Add(gapTTL + time.Second))
-		if !bytes.Equal(before.Marshal(), stored) {
+		if !bytes.Equal(opened.Marshal(), before[0]) || !bytes.Equal(accepted.Marshal(), before[1]) {
 			t.Fatalf("after message %d one state changed another", i)
 		}
 	}

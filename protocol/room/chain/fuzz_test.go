@@ -61,7 +61,7 @@ func TestImpossibleStates(t *testing.T) {
 		damage func(s *receiver)
 	}{
 		"next without a chain":       {fresh, func(s *receiver) { s.next = 1 }},
-		"next below the lowest":      {closed, func(s *receiver) { s.next = 0 }},
+		"next below the lowest":      {fresh, func(s *receiver) { s.lowest, s.next = 5, 3 }},
 		"next above all numbers":     {closed, func(s *receiver) { s.next = message.MaxNumber + 2 }},
 		"chain without numbers":      {closed, func(s *receiver) { s.lowest, s.next, s.gaps = 0, 0, nil }},
 		"gap below the lowest":       {closed, func(s *receiver) { s.gaps = []Gap{{0, 1, start}} }},

@@ -17,8 +17,8 @@ func (c link) next() uint64 { return c.first + uint64(c.n) }
 func (c link) closed() bool { return c.key == [32]byte{} }
 
 // keyOf advances the chain to message n and returns its key. It keeps the keys it
-// passes of those messages that are awaited. Not ok: the key is gone.
-func (c *link) keyOf(n uint32, awaits func(number uint64) bool) (mk [32]byte, ok bool) {
+// passes. Not ok: the key is gone.
+func (c *link) keyOf(n uint32) (mk [32]byte, ok bool) {
 	if n < c.n {
 		return c.skippedKey(n)
 	}
@@ -28,10 +28,8 @@ func (c *link) keyOf(n uint32, awaits func(number uint64) bool) (mk [32]byte, ok
 	kept := slices.Clone(c.skipped)
 	for ; c.n < n; c.n++ {
 		k := skippedKey{n: c.n}
-		number := c.next()
-		if k.key, c.key = kdfchain.Step(c.key); awaits(number) {
-			kept = append(kept, k)
-		}
+		k.key, c.key = kdfchain.Step(c.key)
+		kept = append(kept, k)
 	}
 	c.skipped = kept
 	mk, c.key = kdfchain.Step(c.key)

@@ -152,7 +152,7 @@ func (s *receiver) messageKey(now time.Time, h message.Header) ([32]byte, error)
 	if h.Epoch != c.epoch || h.First() != c.first {
 		return [32]byte{}, ErrMalformed
 	}
-	mk, ok := c.keyOf(h.N, s.awaits)
+	mk, ok := c.keyOf(h.N)
 	if !ok {
 		return [32]byte{}, ErrReplay
 	}
