@@ -69,7 +69,7 @@ func TestImpossibleStates(t *testing.T) {
 		"gap above next":             {closed, func(s *receiver) { s.gaps = []Gap{{2, 99, start}} }},
 		"gaps overlap":               {closed, func(s *receiver) { s.gaps = []Gap{{1, 2, start}, {2, 3, start}} }},
 		"too many gaps":              {closed, func(s *receiver) { s.gaps, s.next = manyGaps(), message.MaxNumber }},
-		"chains not in order":        {closed, func(s *receiver) { s.chains = []link{s.chains[1], s.chains[0]} }},
+		"chains not in order":        {closed, func(s *receiver) { s.chains = []heldChain{s.chains[1], s.chains[0]} }},
 		"chain from 0":               {closed, func(s *receiver) { s.lowest = 0; s.chains[0].first = 0 }},
 		"chain below the lowest":     {closed, func(s *receiver) { s.lowest, s.gaps = 2, nil }},
 		"chain above next":           {closed, func(s *receiver) { s.chains[1].first = 6 }},
@@ -102,15 +102,15 @@ func TestImpossibleStates(t *testing.T) {
 	}
 }
 
-func many(c link, n int) []link {
-	all := make([]link, n)
+func many(c heldChain, n int) []heldChain {
+	all := make([]heldChain, n)
 	for i := range all {
 		all[i] = c
 	}
 	return all
 }
 
-func fullChain(c link) link {
+func fullChain(c heldChain) heldChain {
 	c.n, c.skipped = message.MaxChain, make([]skippedKey, message.MaxChain)
 	for i := range c.skipped {
 		c.skipped[i].n = uint32(i)

@@ -38,11 +38,11 @@ type receiver struct {
 	room   [32]byte
 	device protocol.DeviceID
 	numbers
-	chains []link // by first number
+	chains []heldChain // by first number
 }
 
-// link is one chain.
-type link struct {
+// heldChain is one chain of the device.
+type heldChain struct {
 	id      [32]byte
 	epoch   uint64
 	first   uint64
@@ -96,7 +96,7 @@ func (r Receiver) Accept(now time.Time, d Distribution) (next Receiver, err erro
 	if _, known := n.chain(d.Chain); known {
 		return r, nil
 	}
-	c := link{id: d.Chain, epoch: d.View.Epoch, first: d.First, used: now.Unix(), key: firstKey(*d.seed(), d.Chain)}
+	c := heldChain{id: d.Chain, epoch: d.View.Epoch, first: d.First, used: now.Unix(), key: firstKey(*d.seed(), d.Chain)}
 	n.begin(now, d.First)
 	for c.n < message.MaxChain && !n.awaits(c.next()) {
 		_, c.key = kdfchain.Step(c.key)

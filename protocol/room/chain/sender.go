@@ -52,8 +52,8 @@ func (s Sender) Chain() [32]byte {
 }
 
 // Ended tells that nothing more may be written to the chain: the room is in
-// another epoch, or the chain is full, a day old, or younger than the clock
-// allows. The zero Sender has ended.
+// another epoch, or the chain is full, a day old, or started later than the clock
+// shows. The zero Sender has ended.
 func (s Sender) Ended(now time.Time, v message.View) bool {
 	if s.s == nil {
 		return true

@@ -15,7 +15,7 @@ const (
 	stateVersion = 1
 	senderSize   = 1 + 32 + 8 + 32 + 32 + 8 + 4 + 8 + 32
 	gapSize      = 3 * 8
-	linkSize     = 32 + 3*8 + 4 + 32 + 2
+	heldSize     = 32 + 3*8 + 4 + 32 + 2
 	skippedSize  = 4 + 32
 )
 
@@ -80,14 +80,14 @@ func (r Receiver) Marshal() []byte {
 }
 
 func (s *receiver) size() int {
-	size := 1 + 32 + 32 + 2*8 + 2 + len(s.gaps)*gapSize + 2 + len(s.chains)*linkSize
+	size := 1 + 32 + 32 + 2*8 + 2 + len(s.gaps)*gapSize + 2 + len(s.chains)*heldSize
 	for _, c := range s.chains {
 		size += len(c.skipped) * skippedSize
 	}
 	return size
 }
 
-func (c link) append(b []byte) []byte {
+func (c heldChain) append(b []byte) []byte {
 	b = append(b, c.id[:]...)
 	b = binary.BigEndian.AppendUint64(b, c.epoch)
 	b = binary.BigEndian.AppendUint64(b, c.first)
@@ -130,11 +130,11 @@ func (s *receiver) readGaps(r *key.Reader) bool {
 
 func (s *receiver) readChains(r *key.Reader) bool {
 	n := int(r.Uint16())
-	if n*linkSize > r.Len() {
+	if n*heldSize > r.Len() {
 		return false
 	}
 	for range n {
-		c := link{id: [32]byte(r.Take(32)), epoch: r.Uint64(), first: r.Uint64(), used: int64(r.Uint64()), n: r.Uint32(), key: [32]byte(r.Take(32))}
+		c := heldChain{id: [32]byte(r.Take(32)), epoch: r.Uint64(), first: r.Uint64(), used: int64(r.Uint64()), n: r.Uint32(), key: [32]byte(r.Take(32))}
 		keys := int(r.Uint16())
 		if keys*skippedSize > r.Len() {
 			return false
@@ -173,7 +173,7 @@ func (s *receiver) consistent() bool {
 	return keys <= protocol.MaxSkip
 }
 
-func (c link) consistent() bool {
+func (c heldChain) consistent() bool {
 	if !firstInRange(c.first) || c.n > message.MaxChain || c.closed() && len(c.skipped) == 0 {
 		return false
 	}

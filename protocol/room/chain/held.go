@@ -11,14 +11,14 @@ import (
 )
 
 // next is the number of the chain's next message.
-func (c link) next() uint64 { return c.first + uint64(c.n) }
+func (c heldChain) next() uint64 { return c.first + uint64(c.n) }
 
 // closed tells that the chain's key was destroyed.
-func (c link) closed() bool { return c.key == [32]byte{} }
+func (c heldChain) closed() bool { return c.key == [32]byte{} }
 
 // keyOf advances the chain to message n and returns its key. It keeps the keys it
 // passes. Not ok: the key is gone.
-func (c *link) keyOf(n uint32) (mk [32]byte, ok bool) {
+func (c *heldChain) keyOf(n uint32) (mk [32]byte, ok bool) {
 	if n < c.n {
 		return c.skippedKey(n)
 	}
@@ -37,7 +37,7 @@ func (c *link) keyOf(n uint32) (mk [32]byte, ok bool) {
 	return mk, true
 }
 
-func (c *link) skippedKey(n uint32) (mk [32]byte, ok bool) {
+func (c *heldChain) skippedKey(n uint32) (mk [32]byte, ok bool) {
 	i, ok := slices.BinarySearchFunc(c.skipped, n, func(k skippedKey, n uint32) int { return cmp.Compare(k.n, n) })
 	if !ok {
 		return mk, false
@@ -47,7 +47,7 @@ func (c *link) skippedKey(n uint32) (mk [32]byte, ok bool) {
 
 // chain returns where the chain with this id is.
 func (s *receiver) chain(id [32]byte) (i int, known bool) {
-	i = slices.IndexFunc(s.chains, func(c link) bool { return c.id == id })
+	i = slices.IndexFunc(s.chains, func(c heldChain) bool { return c.id == id })
 	return i, i >= 0
 }
 
@@ -55,7 +55,7 @@ func (s *receiver) chain(id [32]byte) (i int, known bool) {
 // is to come: c is full, its next message was opened in the other chain, or the
 // other chain is known to begin there. Of two chains that begin with the same
 // number the first message decides.
-func (s *receiver) over(c link) bool {
+func (s *receiver) over(c heldChain) bool {
 	if c.n >= message.MaxChain || !s.awaits(c.next()) {
 		return true
 	}
@@ -65,7 +65,7 @@ func (s *receiver) over(c link) bool {
 
 // beginsAt returns where in chains one is, or belongs, that begins with first.
 func (s *receiver) beginsAt(first uint64) (i int, is bool) {
-	return slices.BinarySearchFunc(s.chains, first, func(c link, first uint64) int { return cmp.Compare(c.first, first) })
+	return slices.BinarySearchFunc(s.chains, first, func(c heldChain, first uint64) int { return cmp.Compare(c.first, first) })
 }
 
 // settle destroys every key that no message needs any more, and what is over the
@@ -73,7 +73,7 @@ func (s *receiver) beginsAt(first uint64) (i int, is bool) {
 func (s *receiver) settle(now time.Time) {
 	s.forget(now.Add(-gapTTL))
 	stale := now.Add(-chainTTL).Unix()
-	kept := make([]link, 0, len(s.chains))
+	kept := make([]heldChain, 0, len(s.chains))
 	for _, c := range s.chains {
 		if c.used < stale || s.over(c) {
 			c.key = [32]byte{}
@@ -87,7 +87,7 @@ func (s *receiver) settle(now time.Time) {
 	s.limit()
 }
 
-func (s *receiver) stillAwaited(c link) []skippedKey {
+func (s *receiver) stillAwaited(c heldChain) []skippedKey {
 	gone := func(k skippedKey) bool { return !s.awaits(c.first + uint64(k.n)) }
 	if !slices.ContainsFunc(c.skipped, gone) {
 		return c.skipped
