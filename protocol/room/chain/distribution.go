@@ -15,8 +15,8 @@ const (
 
 // Distribution is what opens a chain from its first message on. It is sent over
 // pairwise sessions only, and holds the chain's secret: it prints as "redacted",
-// and its owner destroys it once every device that may read has it. A device
-// that lost it is given a new chain instead. The zero value is unusable.
+// and its owner destroys it once it is sealed for every device that may read. A
+// device that lost it is given a new chain instead. The zero value is unusable.
 type Distribution struct {
 	key.Redacted
 	View  message.View // when the chain was started

@@ -64,9 +64,9 @@ func (s Sender) Ended(now time.Time, v message.View) bool {
 		age < 0 || age >= int64(maxAge/time.Second)
 }
 
-// Start makes the chain after s, with fresh keys. The caller stores both and
-// gives d to every device that may read in the view's epoch, then destroys d;
-// nobody has to have it before the first message is sealed. It fails with
+// Start makes the chain after s, with fresh keys. The caller stores both, seals d
+// for every device that may read in the view's epoch, and destroys d; nobody has
+// to have it before the first message is sealed. It fails with
 // ErrMalformed for a view that cannot be, for a room or device that is not that
 // of s, and after 2^63 messages.
 func (s Sender) Start(now time.Time, v message.View, device protocol.DeviceID) (next Sender, d Distribution, err error) {
