@@ -50,7 +50,12 @@ var rules = []struct {
 	{
 		name:  "the rendezvous is blind",
 		pkgs:  []string{"rendezvous", "rendezvous/..."},
-		never: []string{"protocol/envelope", "protocol/session", "node/...", "cmd/..."},
+		never: []string{"protocol/envelope", "protocol/session", "protocol/room/chain", "protocol/internal/kdfchain", "node/...", "cmd/..."},
+	},
+	{
+		name:  "who passes room messages on has nothing to open them with",
+		pkgs:  []string{"protocol/room/message"},
+		never: []string{"protocol/envelope", "protocol/session", "protocol/room/chain", "protocol/internal/kdfchain"},
 	},
 	{
 		name:  "the relay runs alone",
