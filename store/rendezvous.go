@@ -27,6 +27,7 @@ type Rendezvous interface {
 	Mailbox
 	Contacts
 	SigningKeys
+	Audit
 
 	// Sweep drops what has expired at now: mail, prekeys, answers kept for
 	// retried claims, invites, and everything stored for revoked devices. Call
@@ -137,6 +138,10 @@ type ChainParams struct {
 	Devices   []NewDevice         // all valid devices of the chain; known ones are renewed
 	Revoked   []protocol.DeviceID // all revoked devices of the chain; unknown ones are blocked for ever
 	Now       time.Time
+
+	// For the journal: see account.Chain.
+	LastRecovery, LastKey uint64
+	Closed                bool
 }
 
 // NewDevice is a device as a chain certifies it.
@@ -159,7 +164,7 @@ type Invites interface {
 	Invites(ctx context.Context, by *protocol.AccountID) ([]Invite, error)
 
 	// RevokeInvite removes an invite; InviteInvalid if there is none.
-	RevokeInvite(ctx context.Context, hash [32]byte) error
+	RevokeInvite(ctx context.Context, hash [32]byte, now time.Time) error
 }
 
 // Invite admits Uses accounts until Expires.
@@ -206,7 +211,7 @@ type Prekeys interface {
 	// PutSigned publishes a signed prekey. The two newest by Created are kept;
 	// an older one is success without effect. Refusals: UnknownDevice, Revoked,
 	// KeyConflict (same id, other key).
-	PutSigned(ctx context.Context, device protocol.DeviceID, key SignedPrekey) error
+	PutSigned(ctx context.Context, device protocol.DeviceID, key SignedPrekey, now time.Time) error
 
 	// PutOneTime adds one-time prekeys in the order given, until the device has
 	// limit of them waiting. Each key is judged by itself: see UploadResult.

@@ -37,6 +37,8 @@ import (
 //	y key id                   signingKeyRow: not yet gone
 //	z key id                   (empty): a signing key that is gone
 //	Y n                        changeRow: the n-th change of the signing keys
+//	J n                        hash and entry n of the operator's journal, from 1
+//	j                          auditHeadRow: where the journal ends
 
 var (
 	schemaKey  = store.Key('V')
