@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/audit"
 	"github.com/parley-chat/parley/protocol/wire"
 	"github.com/parley-chat/parley/store"
 )
@@ -137,6 +138,7 @@ func (s *Server) device(ctx context.Context, c network.Conn) (d store.Device, me
 		return store.Device{}, false, fmt.Errorf("find device of peer: %w", err)
 	}
 	if d.Revoked {
+		s.noteRefusal(ctx, d, audit.Refused)
 		return d, false, revokedRefusal()
 	}
 	return d, true, nil

@@ -67,6 +67,7 @@ type Server struct {
 	started  time.Time
 	failed   chan error // capacity 1: why the store writes no more, for Run
 
+	noted  bool // the start, in the audit journal
 	issuer *issuer
 	web    *web // nil: no HTTP
 
@@ -126,7 +127,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if err := prepareDir(s.cfg.Dir); err != nil {
 		return err
 	}
-	if s.store, s.closer, err = openStore(ctx, filepath.Join(s.cfg.Dir, "store"), s.log); err != nil {
+	if s.store, s.closer, err = openStore(ctx, filepath.Join(s.cfg.Dir, storeDir), s.log); err != nil {
 		return fmt.Errorf("open store: %w", err)
 	}
 	if s.cfg.wrap != nil {
@@ -156,6 +157,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	s.host.SetStreamHandler(protocol.CallProtocol, s.handleCall)
 	s.host.SetStreamHandler(protocol.LinkProtocol, s.handleLink)
 	s.host.SetStreamHandler(protocol.PairProtocol, s.handlePair)
+	s.noteStart(ctx)
 	return nil
 }
 
@@ -280,6 +282,7 @@ func (s *Server) Close() error {
 			s.closeErr = errors.Join(s.closeErr, s.web.close())
 		}
 		s.inside.Wait()
+		s.noteStop()
 		if s.closer != nil {
 			s.closeErr = errors.Join(s.closeErr, s.closer())
 		}

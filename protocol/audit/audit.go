@@ -70,6 +70,8 @@ const (
 const (
 	MaxName = 64
 	MaxNote = 120
+
+	maxWord = 32 // a kind, an act
 )
 
 // Event is one thing that happened.
@@ -132,7 +134,10 @@ func Parse(b []byte) (e Entry, err error) {
 	e.Kind, e.What = Kind(r.LP()), Act(r.LP())
 	account, device := r.LP(), r.LP()
 	e.Name, e.Note = string(r.LP()), string(r.LP())
-	if r.End() != nil || !parseID(&e.Account, account) || !parseID(&e.Device, device) {
+	if r.End() != nil || max(len(e.Kind), len(e.What)) > maxWord || len(e.Name) > MaxName || len(e.Note) > MaxNote {
+		return Entry{}, errMalformed
+	}
+	if !parseID(&e.Account, account) || !parseID(&e.Device, device) {
 		return Entry{}, errMalformed
 	}
 	return e, nil

@@ -63,6 +63,19 @@ func TestBounds(t *testing.T) {
 	if len(e.Name) != MaxName || len(e.Note) != MaxNote {
 		t.Errorf("%d and %d bytes", len(e.Name), len(e.Note))
 	}
+	if _, err := Parse(e.Encode()); err != nil {
+		t.Error(err)
+	}
+	for _, change := range []func(*Entry){
+		func(e *Entry) { e.Name += "n" }, func(e *Entry) { e.Note += "n" },
+		func(e *Entry) { e.Kind = Kind(e.Note) }, func(e *Entry) { e.What = Act(e.Note) },
+	} {
+		long := e
+		change(&long)
+		if _, err := Parse(long.Encode()); err == nil {
+			t.Errorf("%+v is read", long)
+		}
+	}
 }
 
 // TestTamper: an entry that is changed in any way, cut out, doubled or moved
