@@ -196,7 +196,7 @@ type AuditSource interface {
 // holds; the error is a *ledger.Broken for the first entry that does not. The
 // number and hash in noted were told earlier; zero: none were.
 func VerifyAudit(ctx context.Context, src AuditSource, noted ledger.Chain) (ledger.Chain, error) {
-	var c, before ledger.Chain
+	var c, before, end ledger.Chain // end: where the head says that it is
 	for {
 		page, err := src.Audit(ctx, AuditQuery{After: c.N})
 		if err != nil {
@@ -210,6 +210,9 @@ func VerifyAudit(ctx context.Context, src AuditSource, noted ledger.Chain) (ledg
 			if c.N == noted.N && c.Head != noted.Head {
 				return before, &ledger.Broken{N: c.N, Problem: "another hash was noted"}
 			}
+			if c.N == page.Head.N {
+				end = c
+			}
 		}
 		switch {
 		case page.Broken != nil:
@@ -219,7 +222,7 @@ func VerifyAudit(ctx context.Context, src AuditSource, noted ledger.Chain) (ledg
 		case page.Head.N > c.N:
 			return c, &ledger.Broken{N: c.N + 1, Problem: fmt.Sprintf("missing; there were %d", page.Head.N)}
 		case page.Head.N < c.N:
-			return c, &ledger.Broken{N: page.Head.N + 1, Problem: "after the last that was written"}
+			return end, &ledger.Broken{N: page.Head.N + 1, Problem: "after the last that was written"}
 		case page.Head.Hash != c.Head:
 			return before, &ledger.Broken{N: c.N, Problem: "changed: the last that was written has another hash"}
 		case noted.N > c.N:
