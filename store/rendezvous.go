@@ -139,7 +139,9 @@ type ChainParams struct {
 	Revoked   []protocol.DeviceID // all revoked devices of the chain; unknown ones are blocked for ever
 	Now       time.Time
 
-	// For the journal: see account.Chain.
+	// For the journal, as account.Chain has them: the numbers of the newest
+	// statement by the recovery key, and of the one that replaced the account key
+	// (0: none), and whether the account ended.
 	LastRecovery, LastKey uint64
 	Closed                bool
 }

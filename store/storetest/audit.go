@@ -174,7 +174,11 @@ func testAuditOfKeys(t *testing.T, r store.Rendezvous) {
 	ok(t, err)
 	_, err = r.Claim(ctx, claim(accountID("bob"), device, 1))
 	ok(t, err)
-	added()
+	ok(t, r.CheckStore(ctx, device, store.StoreStart{Counter: 1}))
+	ok(t, r.SetContacts(ctx, alice, []protocol.AccountID{accountID("bob")}))
+	deliver(t, r, store.Quotas{}, letter(accountID("bob"), device, "one"))
+	ack(t, r, device, "one")
+	added() // nothing is written for each message
 
 	because := func(k store.SigningKey, cause store.KeyCause) store.SigningKey { k.Cause = cause; return k }
 	for i, change := range [][]store.SigningKey{
