@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -63,7 +64,7 @@ func (p *program) openAudit(c *cli.Context) (src rendezvous.AuditSource, running
 		return nil, false, nil, err
 	}
 	admin := rendezvous.NewAdmin(dir)
-	_, err = admin.Status(c.Context)
+	_, err = admin.Audit(c.Context, rendezvous.AuditQuery{After: math.MaxUint64}) // is it there?
 	if err == nil {
 		return admin, true, func() error { return nil }, nil
 	}

@@ -115,7 +115,7 @@ func (s *Store) AuditHead(ctx context.Context) (head store.AuditHead, err error)
 func (s *Store) AuditEntries(ctx context.Context, after uint64, max int) (entries []audit.Entry, err error) {
 	err = s.kv.View(ctx, func(tx store.Tx) error {
 		entries = nil
-		for pair, err := range tx.Scan(auditKey(after+1), store.PrefixEnd(auditPrefix)) {
+		for pair, err := range tx.Scan(append(auditKey(after), 0), store.PrefixEnd(auditPrefix)) {
 			if err != nil {
 				return err
 			}

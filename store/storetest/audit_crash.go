@@ -53,7 +53,7 @@ func Deeds(over func(store.KV) (store.Rendezvous, error)) Crash {
 			}
 			_, changes, err := r.SigningKeys(ctx)
 			if err != nil || said[string(audit.TokenKey)] != max(0, 2*int(changes)-1) {
-				return fmt.Errorf("%d changes of the keys, %d entries, %w", changes, said[string(audit.TokenKey)], err)
+				return fmt.Errorf("%d changes of the keys, %d entries, %v", changes, said[string(audit.TokenKey)], err)
 			}
 			return checkHeads(all, acks)
 		},
@@ -127,7 +127,7 @@ func didWhatItSays(r store.Rendezvous, name string, said map[string]int, prekey 
 		return nil
 	}
 	if err != nil || newest.ID.String() != prekey {
-		return fmt.Errorf("%s published %v, %w; the journal says %q", name, newest.ID, err, prekey)
+		return fmt.Errorf("%s published %v, %v; the journal says %q", name, newest.ID, err, prekey)
 	}
 	return nil
 }
