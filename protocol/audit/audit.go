@@ -68,7 +68,7 @@ const (
 
 // Limits of an event, in bytes.
 const (
-	MaxName = 64
+	MaxName = 96 // a peer id as text
 	MaxNote = 120
 
 	maxWord = 32 // a kind, an act
