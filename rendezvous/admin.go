@@ -40,7 +40,8 @@ type Status struct {
 	HTTP         string   `json:"http,omitempty"`      // host:port
 	KeyAlarm     string   `json:"key_alarm,omitempty"` // what is wrong with the signing keys
 
-	Audit store.AuditHead `json:"audit"`
+	Audit  store.AuditHead `json:"audit"`
+	Relays int             `json:"relays"` // that run alone and that members may use now
 }
 
 // Status tells how the server is doing.
@@ -66,6 +67,7 @@ func (s *Server) Status(ctx context.Context) (Status, error) {
 		MailBytes:    totals.Mail.Bytes,
 		KeyAlarm:     s.issuer.trouble(),
 		Audit:        journal,
+		Relays:       len(s.relays.list()),
 	}
 	if s.web != nil {
 		st.HTTP = s.web.addr.String()
@@ -116,6 +118,9 @@ func (s *Server) serveAdmin(ctx context.Context) error {
 	mux.HandleFunc("POST /v1/keys/rotate", s.adminRotate)
 	mux.HandleFunc("POST /v1/keys/revoke", s.adminRevoke)
 	mux.HandleFunc("GET /v1/audit", s.adminAudit)
+	mux.HandleFunc("GET /v1/relays", s.adminRelays)
+	mux.HandleFunc("POST /v1/relays/add", s.adminAddRelay)
+	mux.HandleFunc("POST /v1/relays/remove", s.adminRemoveRelay)
 	server := &http.Server{Handler: mux, ReadTimeout: adminTimeout, WriteTimeout: adminTimeout, MaxHeaderBytes: 8 << 10}
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan struct{})

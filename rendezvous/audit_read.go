@@ -189,7 +189,7 @@ type StoppedAudit struct {
 // OpenAudit opens the journal in the data directory of a rendezvous. The error
 // is fs.ErrNotExist where there is none, store.ErrLocked while it runs.
 func OpenAudit(ctx context.Context, dir string, log *slog.Logger) (*StoppedAudit, error) {
-	for _, name := range []string{identityFile, storeDir} {
+	for _, name := range []string{IdentityFile, storeDir} {
 		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
 			return nil, fmt.Errorf("find a rendezvous: %w", err)
 		}

@@ -10,9 +10,10 @@ import (
 // Audit is the operator's journal (protocol/audit): entries chained by hashes,
 // numbered from 1, and kept for ever.
 //
-// Rules: Register, SetChain, PutSigned, CreateInvite, RevokeInvite and
-// ChangeSigningKeys write what they change in their own transaction, once; a
-// repetition and a refusal write nothing. No entry is ever changed or removed.
+// Rules: Register, SetChain, PutSigned, CreateInvite, RevokeInvite,
+// ChangeSigningKeys, AddRelay and RemoveRelay write what they change in their own
+// transaction, once; a repetition and a refusal write nothing. No entry is ever
+// changed or removed.
 type Audit interface {
 	// Note writes an event that changes nothing else here.
 	Note(ctx context.Context, e audit.Event) error

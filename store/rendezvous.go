@@ -28,6 +28,7 @@ type Rendezvous interface {
 	Contacts
 	SigningKeys
 	Audit
+	Relays
 
 	// Sweep drops what has expired at now: mail, prekeys, answers kept for
 	// retried claims, invites, and everything stored for revoked devices. Call
