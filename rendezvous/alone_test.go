@@ -312,6 +312,9 @@ func TestPassesEnd(t *testing.T) {
 	if err := bob.reserveAt(r); !denied(err) {
 		t.Errorf("bob's reservation: %v", err)
 	}
+	if err := alice.through(r, bob); !denied(err) {
+		t.Errorf("alice to bob, who has reserved before: %v", err)
+	}
 	mustDo(t, alice.reserveAt(r))
 	eventually(t, "bob's pass is over", func() bool { return r.Status().Admitted == 1 })
 	s.clock.add(11 * time.Second)

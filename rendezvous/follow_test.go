@@ -231,6 +231,21 @@ func TestFollowersAreBounded(t *testing.T) {
 	t.Error("no bound on the streams of one relay")
 }
 
+// A relay that announces something else all the time is stopped: members would
+// ask each time.
+func TestAnnouncementsAreBounded(t *testing.T) {
+	s := startServer(t, nil)
+	f := newFollower(t, s)
+	f.follow(s, firstFollow(t))
+	for range 10 {
+		f.say(&wire.Follow{Seq: 2, Announcement: announcement(t)})
+		if m := f.hear(); protocol.Code(m.GetCode()) == protocol.RateLimited && m.GetRetryAfterMs() > 0 {
+			return
+		}
+	}
+	t.Error("no bound")
+}
+
 // A newer stream of a relay replaces the older one, and members notice nothing.
 func TestFollowIsReplaced(t *testing.T) {
 	s := startServer(t, nil)

@@ -1,6 +1,7 @@
 // Package relay lets two members of a rendezvous reach each other through it
 // when neither can be reached directly: circuit relay v2 with our limits and a
-// gate. It must not know how membership is stored, so that it can run alone.
+// gate. It must not know how membership is stored, so that it can run alone, as
+// Server does.
 // What passes through is sealed between the two ends; the relay sees bytes.
 package relay
 
