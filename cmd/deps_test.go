@@ -102,9 +102,9 @@ var direct = []struct {
 		may:  []string{"protocol/...", "store", "golang.org/x/text/...", "golang.org/x/time/rate", "google.golang.org/protobuf/..."},
 	},
 	{
-		name: "the store's contract uses the protocol's names",
+		name: "the store's contract uses the protocol's names, and the entries of the journal",
 		pkgs: []string{"store"},
-		may:  []string{"protocol"},
+		may:  []string{"protocol", "protocol/audit", "protocol/ledger"},
 	},
 }
 
