@@ -76,6 +76,7 @@ type Node struct {
 	drain   nudge // there may be mail
 	dialer  *dialer
 	outbox  *outbox
+	topics  *topics
 	ticks   nudge // Tick may be due
 	ended   nudge // this device was revoked
 	burned  atomic.Bool
@@ -203,6 +204,9 @@ func (n *Node) makeHost(cfg Config) error {
 	n.lookups = newLookups(n)
 	n.dialer = newDialer(n)
 	n.outbox = newOutbox(n)
+	if n.topics, err = newTopics(n); err != nil {
+		return err
+	}
 	if cfg.LAN {
 		n.lan = newLAN(n)
 	}
@@ -227,6 +231,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	g.Go(func() error { return n.runDrain(ctx) })    // mailbox
 	g.Go(func() error { return n.outbox.run(ctx) })  // one more per device with queued mail, at most maxWorkers
 	g.Go(func() error { return n.dialer.run(ctx) })  // connections to contacts: upgrades, clearing up, addresses
+	g.Go(func() error { return n.topics.run(ctx) })  // heads of the log, by gossip
 	g.Go(func() error { return n.runTick(ctx) })     // what the engine does by time
 	g.Go(func() error { return n.watch(ctx) })       // network changes and sleep
 	g.Go(func() error { return n.retire(ctx) })      // the end of this device, should it be revoked

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/directory"
 	"github.com/parley-chat/parley/store"
 )
 
@@ -89,6 +90,7 @@ type Engine struct {
 	id     *Identity
 	limits limits
 	rsas   rsaCache
+	held   atomic.Pointer[directory.Head] // the stored head of the log that was last read, its signature checked
 
 	// stopped: the device is to be replaced, or is revoked. Nothing is sealed
 	// with its sessions any more, and nothing is handed out to be sent.

@@ -52,6 +52,7 @@ const (
 
 	tableLog      byte = 'L' // peer id of the rendezvous -> the last head of its log
 	tableLogAlarm byte = 'K' // peer id of the rendezvous -> logAlarmRow
+	tableHeard    byte = 'W' // account -> heardRow
 
 	tableTimer   byte = 't' // time in milliseconds, kind of timer, id -> nothing
 	tableEvent   byte = 'v' // number -> eventRow

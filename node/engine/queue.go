@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -68,6 +69,9 @@ func (w *work) newItem(d *deviceRow, kind wire.MailKind, content *wire.Content) 
 func (w *work) seal(device protocol.DeviceID, d *deviceRow, s session.State, r itemRow, content *wire.Content) error {
 	plain, err := w.plain(r, content)
 	if err != nil {
+		return err
+	}
+	if plain, err = w.withHead(d, plain); err != nil {
 		return err
 	}
 	next, env, err := s.Encrypt(w.now, plain)
@@ -177,6 +181,7 @@ func (w *work) sealWaiting(device protocol.DeviceID, d *deviceRow, s session.Sta
 // device it was meant for.
 func (w *work) sealAnew(device protocol.DeviceID, d *deviceRow) error {
 	d.reseal = w.count().items + 1
+	d.headSent = time.Time{}
 	return w.unseal(device, d)
 }
 

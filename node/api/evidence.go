@@ -1,0 +1,29 @@
+package api
+
+import (
+	"context"
+	"time"
+)
+
+// Alarm is that the rendezvous was seen to show different logs of names and keys.
+// While one stands, nothing new is sent to contacts who are not verified.
+type Alarm struct {
+	N        int        `json:"n"` // 1, 2, 3 ... in the order of time
+	At       time.Time  `json:"at"`
+	Text     string     `json:"text"`
+	Accepted *time.Time `json:"accepted,omitempty"` // when the user went on all the same; nil: it stands
+	Held     string     `json:"held,omitempty"`     // the head of the log that was known here, as it was signed,
+	Shown    string     `json:"shown,omitempty"`    // and the one that does not fit it
+	Evidence string     `json:"evidence,omitempty"` // a file that anybody can check; empty: it proves nothing to others
+}
+
+// Alarms returns all alarms, the oldest first.
+func (c *Client) Alarms(ctx context.Context) (list []Alarm, err error) {
+	return list, c.call(ctx, "GET", "/v1/evidence", nil, &list)
+}
+
+// AcceptLog ends the alarm that stands: the log that the rendezvous shows now is
+// believed from now on. ErrNotFound if none stands.
+func (c *Client) AcceptLog(ctx context.Context) error {
+	return c.call(ctx, "POST", "/v1/evidence/accept", nil, nil)
+}
