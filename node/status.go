@@ -49,8 +49,7 @@ func (n *Node) Status(ctx context.Context) (s api.Status, err error) {
 	var stale []protocol.AccountID
 	var keys engine.PrekeyStatus
 	var recovery api.Recovery
-	var alarmAt time.Time
-	var alarm string
+	var alarm engine.LogAlarm
 	var alarmed bool
 	err = n.kv.View(ctx, func(tx store.Tx) (err error) {
 		if s.Queued, s.Waiting, err = n.eng.Counts(tx); err != nil {
@@ -65,7 +64,7 @@ func (n *Node) Status(ctx context.Context) (s api.Status, err error) {
 		if recovery, err = n.recovery(tx); err != nil {
 			return err
 		}
-		if alarmAt, alarm, alarmed, err = n.eng.LogAlarm(tx); err != nil {
+		if alarm, alarmed, err = n.eng.LogAlarm(tx); err != nil {
 			return err
 		}
 		contacts, err = n.eng.Contacts(tx)
@@ -86,7 +85,7 @@ func (n *Node) Status(ctx context.Context) (s api.Status, err error) {
 	if alarmed {
 		s.Problems = append(s.Problems, api.Problem{Fix: compareKeys, Text: fmt.Sprintf(
 			"On %s the rendezvous showed another log of names and keys than before: it may show you or others false keys. It is not believed while it does so. %s",
-			alarmAt.Format(time.DateOnly), alarm)})
+			alarm.At.Format(time.DateOnly), alarm.Problem)})
 	}
 	n.addProblems(&s, reason, stale, keys.Held)
 	if fix, text := n.backupProblem(recovery); text != "" {

@@ -309,6 +309,20 @@ func (e *Engine) Standing(tx store.Tx, now time.Time, a protocol.AccountID) (s S
 	return s, err
 }
 
+// entryOf returns the place of the newest entry of an account under its name.
+func (e *Engine) entryOf(tx store.Tx, name string, a protocol.AccountID) (index uint64, ok bool, err error) {
+	v, err := e.logView(tx)
+	if err != nil {
+		return 0, false, err
+	}
+	m, err := e.mirrored(tx, v.Log)
+	if err != nil {
+		return 0, false, err
+	}
+	leaf, index, ok, err := m.Newest(directory.Label(v.Log.Origin(), name))
+	return index, ok && leaf.Account == a, err
+}
+
 // confirmed lists the contacts whose head was one of our log not long ago.
 func (e *Engine) confirmed(tx store.Tx, now time.Time) (list []protocol.AccountID, err error) {
 	err = all(tx, []byte{tableHeard}, func(pair store.Pair) (bool, error) {

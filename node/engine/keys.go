@@ -53,6 +53,10 @@ const (
 	tableLog      byte = 'L' // peer id of the rendezvous -> the last head of its log
 	tableLogAlarm byte = 'K' // peer id of the rendezvous -> logAlarmRow
 	tableHeard    byte = 'W' // account -> heardRow
+	tableMirror   byte = 'M' // mirrorRow
+	tableLogHash  byte = 'H' // generation of the mirror, number -> hashes of the log's tree
+	tableLogLeaf  byte = 'Q' // the same -> entries
+	tableLogLabel byte = 'V' // generation of the mirror, label -> newestRow
 
 	tableTimer   byte = 't' // time in milliseconds, kind of timer, id -> nothing
 	tableEvent   byte = 'v' // number -> eventRow

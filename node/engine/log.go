@@ -3,7 +3,6 @@ package engine
 import (
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/parley-chat/parley/protocol/account"
 	"github.com/parley-chat/parley/protocol/directory"
@@ -95,70 +94,4 @@ func (w *work) keepHead(h directory.Head) error {
 		return err
 	}
 	return w.save(w.e.keyLog(), h.Bytes(), read)
-}
-
-// logChanged is the error for a log that does not continue the one seen before.
-type logChanged struct {
-	cause       error
-	held, shown []byte // heads, as they were signed
-}
-
-func (l *logChanged) Error() string { return fmt.Sprintf("%v: %v", ErrLogChanged, l.cause) }
-
-func (l *logChanged) Unwrap() []error { return []error{ErrLogChanged, l.cause} }
-
-// LogAlarm returns when and how the directory's log was seen not to continue, and
-// whether it ever was.
-func (e *Engine) LogAlarm(tx store.Tx) (at time.Time, problem string, alarmed bool, err error) {
-	r, alarmed, err := load[logAlarmRow](tx, e.keyLogAlarm())
-	return r.at, r.problem, alarmed, err
-}
-
-// logAlarmRow keeps what the directory signed when its log was first seen not
-// to continue.
-type logAlarmRow struct {
-	at          time.Time
-	problem     string
-	held, shown []byte
-	evidence    []byte // a file for directory.CheckEvidence; empty: the two heads prove nothing to others
-}
-
-func (r *logAlarmRow) encode() []byte {
-	e := newRow(64 + len(r.problem) + len(r.held) + len(r.shown) + len(r.evidence))
-	e.time(r.at)
-	e.string(r.problem)
-	e.bytes(r.held)
-	e.bytes(r.shown)
-	e.bytes(r.evidence)
-	return e.b
-}
-
-func (r *logAlarmRow) decode(b []byte) error {
-	d := readRow(b)
-	r.at, r.problem = d.time(), d.string()
-	r.held, r.shown, r.evidence = d.bytes(), d.bytes(), d.bytes()
-	return d.end("alarm of the log")
-}
-
-// keepLogAlarm stores what there is to show against the directory, if cause is
-// that its log does not continue. The first time counts, unless only a later one
-// convicts it.
-func (w *work) keepLogAlarm(cause error) error {
-	changed, ok := errors.AsType[*logChanged](cause)
-	if !ok {
-		return nil
-	}
-	before, known, err := load[logAlarmRow](w.tx, w.e.keyLogAlarm())
-	if err != nil {
-		return err
-	}
-	r := logAlarmRow{at: w.now, problem: changed.cause.Error(), held: changed.held, shown: changed.shown}
-	convicted, proof := errors.AsType[*directory.Convicted](changed.cause)
-	if proof {
-		r.evidence = convicted.Evidence.Marshal()
-	}
-	if known && (!proof || len(before.evidence) > 0) {
-		return nil
-	}
-	return w.put(w.e.keyLogAlarm(), &r)
 }

@@ -14,13 +14,13 @@ import (
 )
 
 // alarmOfLog reads what a node keeps to show against the directory.
-func (n *node) alarmOfLog() (r logAlarmRow, ok bool) {
+func (n *node) alarmOfLog() (a LogAlarm, stands bool) {
 	n.w.t.Helper()
 	n.view(func(tx store.Tx) (err error) {
-		r, ok, err = load[logAlarmRow](tx, n.e.keyLogAlarm())
+		a, stands, err = n.e.LogAlarm(tx)
 		return err
 	})
-	return r, ok
+	return a, stands
 }
 
 func (n *node) logSize() (size uint64) {
@@ -116,10 +116,10 @@ func TestMaliciousLog(t *testing.T) {
 				t.Fatalf("notices %+v, want one %s", notices, c.notice)
 			}
 			r, kept := a.alarmOfLog()
-			if kept != c.kept || kept && (len(r.held) == 0 || len(r.shown) == 0 || r.problem == "") {
+			if kept != c.kept || kept && (len(r.Held) == 0 || len(r.Shown) == 0 || r.Problem == "") {
 				t.Fatalf("kept %v: %+v", kept, r)
 			}
-			e, err := directory.CheckEvidence(r.evidence)
+			e, err := directory.CheckEvidence(r.Evidence)
 			if convicts := err == nil && bytes.Equal(e.Log.Host().PeerID(), w.home.log.peer()); convicts != c.proof {
 				t.Fatalf("it convicts: %v (%v)", convicts, err)
 			}

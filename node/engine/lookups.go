@@ -93,7 +93,7 @@ func (e *Engine) LookupFailed(tx store.Tx, now time.Time, id protocol.AccountID,
 	if err != nil {
 		return err
 	}
-	if err := w.keepLogAlarm(cause); err != nil {
+	if _, err := w.keepLogAlarm(cause); err != nil {
 		return err
 	}
 	p, err := w.peer(id)

@@ -193,6 +193,7 @@ type Hint struct {
 	Events   bool                 // see Events
 	Tick     bool                 // Tick may be due earlier than it last said
 	Chain    bool                 // certificates are to be renewed: see Renew
+	Log      bool                 // the directory's log is to be read: see LogQuestion
 	Revoked  bool                 // this device is none any more: see Retire
 }
 
@@ -209,6 +210,7 @@ func (h *Hint) Merge(o Hint) {
 	h.Events = h.Events || o.Events
 	h.Tick = h.Tick || o.Tick
 	h.Chain = h.Chain || o.Chain
+	h.Log = h.Log || o.Log
 	h.Revoked = h.Revoked || o.Revoked
 }
 
