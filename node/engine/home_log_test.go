@@ -76,6 +76,7 @@ func (n *node) found(name string, prekeys bool) *wire.Found {
 // prove adds to an answer to n the proof that the log says so.
 func (r *rendezvous) prove(n *node, f *wire.Found) *wire.Found {
 	r.w.t.Helper()
+	defer n.shown()()
 	if f == nil {
 		return nil
 	}
@@ -156,6 +157,7 @@ func (l *logbook) grow(n int) {
 // readLog reads the log to its end, with so many entries a page.
 func (n *node) readLog(max int) error {
 	n.w.t.Helper()
+	defer n.shown()()
 	for more := true; more; {
 		var from, size uint64
 		n.view(func(tx store.Tx) (err error) {
@@ -172,6 +174,22 @@ func (n *node) readLog(max int) error {
 		}
 	}
 	return nil
+}
+
+// shown makes the rendezvous show what it shows this node.
+func (n *node) shown() (restore func()) {
+	usual := n.w.home.log
+	if n.log != nil {
+		n.w.home.log = n.log
+	}
+	return func() { n.w.home.log = usual }
+}
+
+func (n *node) followLog() {
+	n.w.t.Helper()
+	if err := n.readLog(16); err != nil {
+		n.do(func(tx store.Tx) (Hint, error) { return n.e.LogFailed(tx, n.w.now, err) })
+	}
 }
 
 // judge has a node judge a head that somebody else was shown.

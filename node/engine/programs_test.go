@@ -82,6 +82,10 @@ func (n *node) step() bool {
 		n.hint.Lookup, n.hint.Refresh, n.hint.Prekeys = h.Lookup, h.Refresh, h.Prekeys
 	} else {
 		busy = n.look(h) || busy
+		if h.Log {
+			n.followLog()
+			busy = true
+		}
 		if h.Prekeys {
 			n.syncPrekeys()
 		}
