@@ -54,12 +54,9 @@ func (p *program) evidenceList(c *cli.Context, client *api.Client) error {
 		return err
 	}
 	if c.Bool("json") {
-		for _, a := range list {
-			if err := p.json(a); err != nil {
-				return err
-			}
-		}
-		return nil
+		return p.json(struct {
+			Alarms []api.Alarm `json:"alarms"`
+		}{list})
 	}
 	if len(list) == 0 {
 		p.say("no alarm: all that this device was shown is of one log")
@@ -216,11 +213,12 @@ func (p *program) evidenceAccept(c *cli.Context, client *api.Client) error {
 			return fail(exitError, "nothing was changed")
 		}
 	}
-	if err := client.AcceptLog(c.Context); err != nil {
+	a, err := client.AcceptLog(c.Context)
+	if err != nil {
 		return err
 	}
 	if c.Bool("json") {
-		return p.json(struct{}{})
+		return p.json(a)
 	}
 	p.say("The alarm is ended; the log that the rendezvous shows now is believed.")
 	return nil

@@ -22,8 +22,8 @@ func (c *Client) Alarms(ctx context.Context) (list []Alarm, err error) {
 	return list, c.call(ctx, "GET", "/v1/evidence", nil, &list)
 }
 
-// AcceptLog ends the alarm that stands: the log that the rendezvous shows now is
-// believed from now on. ErrNotFound if none stands.
-func (c *Client) AcceptLog(ctx context.Context) error {
-	return c.call(ctx, "POST", "/v1/evidence/accept", nil, nil)
+// AcceptLog ends the alarm that stands, and returns it: the log that the
+// rendezvous shows now is believed from now on. ErrNotFound if none stands.
+func (c *Client) AcceptLog(ctx context.Context) (a Alarm, err error) {
+	return a, c.call(ctx, "POST", "/v1/evidence/accept", nil, &a)
 }

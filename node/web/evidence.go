@@ -7,4 +7,4 @@ func (s server) alarms(r *http.Request) (any, error) {
 	return notNil(list), err
 }
 
-func (s server) acceptLog(r *http.Request) (any, error) { return nil, s.node.AcceptLog(r.Context()) }
+func (s server) acceptLog(r *http.Request) (any, error) { return s.node.AcceptLog(r.Context()) }
