@@ -174,6 +174,17 @@ func (n *node) readLog(max int) error {
 	return nil
 }
 
+// followLog is what a node does when the log is to be read.
+func (n *node) followLog() {
+	n.w.t.Helper()
+	if n.w.home.noPages {
+		return
+	}
+	if err := n.readLog(16); err != nil {
+		n.do(func(tx store.Tx) (Hint, error) { return n.e.LogFailed(tx, n.w.now, err) })
+	}
+}
+
 // judge has a node judge a head that somebody else was shown.
 func (n *node) judge(h directory.Head) (v verdict) {
 	n.w.t.Helper()
