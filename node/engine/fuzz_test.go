@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/directory"
 	"github.com/parley-chat/parley/protocol/key/keytest"
 	"github.com/parley-chat/parley/protocol/session"
 	"github.com/parley-chat/parley/protocol/wire"
@@ -229,9 +230,10 @@ func TestRowsRoundTrip(t *testing.T) {
 			"pair":   &pairRow{keepUntil: at, pair: []byte(text)},
 			"ledger": &ledgerRow{hash: id, entry: []byte(text)},
 			"given":  &givenRow{nonce: msg, prekey: protocol.PrekeyID(msg), at: at},
-			"log":    &logAlarmRow{At: at, Problem: text, Held: id[:], Shown: msg[:], Evidence: []byte(text)},
+			"log": &logAlarmRow{At: at, Ended: at, Problem: text, Held: id[:], Shown: msg[:], Evidence: []byte(text),
+				Entry: directory.Inclusion{Index: n, Leaf: directory.Leaf{Label: id, Account: id, Seq: n, Head: id}, Proof: directory.Proof{id, id}}},
 			"heard":  &heardRow{at: at, size: n, ahead: id[:], reads: n, told: protocol.EnvelopeID(id)},
-			"mirror": &mirrorRow{gen: n, size: n, head: id[:], reads: n, accepted: at},
+			"mirror": &mirrorRow{gen: n, size: n, head: id[:], reads: n, accepted: at, problem: text, told: text},
 			"packed": &packedRow{items: id[:]},
 			"newest": &newestRow{index: n},
 			"prekeys": &prekeysRow{signed: protocol.PrekeyID(msg), signedPending: yes, signedAt: at, rotateAt: at, fallback: yes,

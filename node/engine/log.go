@@ -42,7 +42,7 @@ func (e *Engine) logView(tx store.Tx) (directory.View, error) {
 
 // proven checks that the log of the directory holds what it answered, and
 // returns the head of the log. It changes nothing. Errors wrap ErrUnproven,
-// ErrLogStale, ErrLogChanged or ErrLogMoved.
+// ErrLogStale, ErrLogChanged ErrWithheld or ErrLogMoved.
 func (w *work) proven(f *wire.Found, chain *account.Chain) (directory.Head, error) {
 	v, err := w.e.logView(w.tx)
 	if err != nil {
@@ -63,7 +63,28 @@ func (w *work) proven(f *wire.Found, chain *account.Chain) (directory.Head, erro
 	if err := in.Check(next.Head.Size, next.Head.Root); err != nil {
 		return directory.Head{}, fmt.Errorf("%w: %q: %v", ErrUnproven, f.GetName(), err)
 	}
-	return next.Head, nil
+	return next.Head, w.newest(next, f, in)
+}
+
+// newest holds the entry of an answer against the mirror.
+func (w *work) newest(v directory.View, f *wire.Found, in directory.Inclusion) error {
+	m, err := w.e.mirrored(w.tx, v.Log)
+	if err != nil {
+		return err
+	}
+	leaf, index, ok, err := m.Newest(in.Leaf.Label)
+	switch {
+	case err != nil || !ok || index == in.Index:
+		return err
+	case index < in.Index && leaf.Contradicts(in.Leaf): // what convicts it is found when the log is read
+		cause := fmt.Errorf("%w: entries %d and %d", directory.ErrContradiction, index, in.Index)
+		return &logChanged{cause: cause, held: m.head, shown: v.Head.Bytes()}
+	case index < in.Index:
+		return nil
+	case index >= f.GetLog().GetFrom(): // the log was read on since the question
+		return fmt.Errorf("%w: entry %d of %q came meanwhile", ErrLogMoved, index, f.GetName())
+	}
+	return fmt.Errorf("%w: entry %d of %q, it answers with %d", ErrWithheld, index, f.GetName(), in.Index)
 }
 
 // advanced returns the view that holds the head of an answer.

@@ -23,6 +23,11 @@ func (n *node) alarmOfLog() (a LogAlarm, stands bool) {
 	return a, stands
 }
 
+func (n *node) acceptLog() {
+	n.w.t.Helper()
+	n.do(func(tx store.Tx) (Hint, error) { return n.e.AcceptLog(tx, n.w.now) })
+}
+
 func (n *node) logSize() (size uint64) {
 	n.w.t.Helper()
 	n.view(func(tx store.Tx) (err error) {
@@ -99,6 +104,7 @@ func TestMaliciousLog(t *testing.T) {
 			}
 			a.loseSessions(b)
 			b.away, b.offline = true, true
+			w.home.noPages = true
 			sent := len(a.sent)
 			var lie func(f *wire.Found)
 			lie = func(f *wire.Found) {
@@ -123,9 +129,16 @@ func TestMaliciousLog(t *testing.T) {
 			if convicts := err == nil && bytes.Equal(e.Log.Host().PeerID(), w.home.log.peer()); convicts != c.proof {
 				t.Fatalf("it convicts: %v (%v)", convicts, err)
 			}
-			w.home.forge = nil
+			w.home.forge, w.home.noPages = nil, false
 			b.away, b.offline = false, false
 			w.pass(30 * time.Minute)
+			if kept { // who lied is not trusted again by itself
+				if s := a.message(id).State; s != StateQueued {
+					t.Fatalf("state %s while the alarm stands", s)
+				}
+				a.acceptLog()
+				w.pass(time.Minute)
+			}
 			if s := a.message(id).State; s != StateDelivered || !slices.Equal(texts(b.history(a)), []string{"secret"}) {
 				t.Fatalf("state %s after the truth was told", s)
 			}

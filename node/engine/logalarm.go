@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/parley-chat/parley/protocol/directory"
@@ -23,11 +24,16 @@ func (l *logChanged) Unwrap() []error { return []error{ErrLogChanged, l.cause} }
 // LogAlarm is what there is to show against the directory.
 type LogAlarm struct {
 	At      time.Time
+	Ended   time.Time // when the user accepted the log, or a graver alarm came; zero: it stands
 	Problem string
 
 	// Heads as they were signed: the one known here, and the one that does not
 	// fit it.
 	Held, Shown []byte
+
+	// Entry is an entry of the log Shown that says what is false, as is known
+	// here; of no proof and the zero Leaf: it is not about one.
+	Entry directory.Inclusion
 
 	// Evidence is a file for directory.CheckEvidence; empty: what was signed
 	// proves nothing to others.
@@ -41,23 +47,56 @@ func (e *Engine) LogAlarm(tx store.Tx) (a LogAlarm, stands bool, err error) {
 	return LogAlarm(r), stands, err
 }
 
+// LogAlarms returns all alarms there ever were, the newest first.
+func (e *Engine) LogAlarms(tx store.Tx) (list []LogAlarm, err error) {
+	now, stands, err := e.LogAlarm(tx)
+	if err != nil {
+		return nil, err
+	}
+	if stands {
+		list = append(list, now)
+	}
+	for pair, err := range tx.ScanDown([]byte{tableLogPast}, store.PrefixEnd([]byte{tableLogPast})) {
+		if err != nil {
+			return nil, err
+		}
+		r, err := decodeRow[logAlarmRow](pair.Value)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, LogAlarm(r))
+	}
+	return list, nil
+}
+
 // logAlarmRow is a LogAlarm in the store.
 type logAlarmRow LogAlarm
 
 func (r *logAlarmRow) encode() []byte {
-	e := newRow(64 + len(r.Problem) + len(r.Held) + len(r.Shown) + len(r.Evidence))
+	e := newRow(200 + 32*len(r.Entry.Proof) + len(r.Problem) + len(r.Held) + len(r.Shown) + len(r.Evidence))
 	e.time(r.At)
+	e.time(r.Ended)
 	e.string(r.Problem)
 	e.bytes(r.Held)
 	e.bytes(r.Shown)
 	e.bytes(r.Evidence)
+	e.u64(r.Entry.Index)
+	e.raw(r.Entry.Leaf.Marshal())
+	e.bytes(r.Entry.Proof.Bytes())
 	return e.b
 }
 
 func (r *logAlarmRow) decode(b []byte) error {
 	d := readRow(b)
-	r.At, r.Problem = d.time(), d.string()
+	r.At, r.Ended, r.Problem = d.time(), d.time(), d.string()
 	r.Held, r.Shown, r.Evidence = d.bytes(), d.bytes(), d.bytes()
+	r.Entry.Index = d.u64()
+	leaf, err := directory.ParseLeaf(d.raw(directory.LeafSize))
+	d.bad = d.bad || err != nil
+	r.Entry.Leaf = leaf
+	proof, err := directory.ParseProof(d.bytes())
+	d.bad = d.bad || err != nil
+	r.Entry.Proof = proof
 	return d.end("alarm of the log")
 }
 
@@ -76,16 +115,99 @@ func (w *work) keepLogAlarm(cause error) (news bool, err error) {
 	return w.raise(r)
 }
 
-// raise stores an alarm, and tells whether that is news.
+// raise stores an alarm, unless one stands that says as much or the user has
+// accepted the very same. It tells whether that is news.
 func (w *work) raise(r logAlarmRow) (news bool, err error) {
-	before, stands, err := load[logAlarmRow](w.tx, w.e.keyLogAlarm())
-	if err != nil || stands && (len(r.Evidence) == 0 || len(before.Evidence) > 0) {
+	stands, ok, err := load[logAlarmRow](w.tx, w.e.keyLogAlarm())
+	if err != nil || ok && (len(r.Evidence) == 0 || len(stands.Evidence) > 0) {
 		return false, err
 	}
-	if len(r.Evidence) > 0 {
-		err = w.at(w.now, timerEvidence, nil)
+	accepted, err := w.accepted(r)
+	if err != nil || accepted {
+		return false, err
 	}
-	return true, errors.Join(err, w.put(w.e.keyLogAlarm(), &r))
+	if ok {
+		if err := w.archive(stands); err != nil {
+			return false, err
+		}
+	}
+	w.alarmed = nil
+	if len(r.Evidence) > 0 {
+		if err := w.at(w.now, timerEvidence, nil); err != nil {
+			return false, err
+		}
+	}
+	return true, w.put(w.e.keyLogAlarm(), &r)
+}
+
+// accepted tells whether an alarm is about entries that the user has seen: what is
+// in a log stays there.
+func (w *work) accepted(r logAlarmRow) (bool, error) {
+	list, err := w.e.LogAlarms(w.tx)
+	if err != nil {
+		return false, err
+	}
+	same := func(a directory.Inclusion, b directory.Inclusion) bool { return a.Index == b.Index && a.Leaf == b.Leaf }
+	about := r.entries()
+	return len(about) > 0 && slices.ContainsFunc(list, func(a LogAlarm) bool {
+		return !a.Ended.IsZero() && slices.EqualFunc(about, logAlarmRow(a).entries(), same)
+	}), nil
+}
+
+// entries are the entries that an alarm is about.
+func (r logAlarmRow) entries() []directory.Inclusion {
+	if len(r.Entry.Proof) > 0 || r.Entry.Leaf != (directory.Leaf{}) {
+		return []directory.Inclusion{r.Entry}
+	}
+	e, err := directory.CheckEvidence(r.Evidence)
+	if err != nil {
+		return nil
+	}
+	return e.Leaves
+}
+
+// archive keeps an alarm that does not stand any more.
+func (w *work) archive(r logAlarmRow) error {
+	number := uint64(0)
+	for pair, err := range w.tx.ScanDown([]byte{tableLogPast}, store.PrefixEnd([]byte{tableLogPast})) {
+		if err != nil {
+			return err
+		}
+		number = keyNumber(pair.Key)
+		break
+	}
+	r.Ended = w.now
+	return w.put(store.Key(tableLogPast, number+1), &r)
+}
+
+// AcceptLog ends the alarm: the user goes on with the log that the directory
+// shows from now on. The alarm is kept, what was mirrored is dropped, and heads from
+// before are not compared any more. What was held back goes out. ErrNoAlarm if
+// there is none.
+func (e *Engine) AcceptLog(tx store.Tx, now time.Time) (Hint, error) {
+	w, err := e.begin(tx, now)
+	if err != nil {
+		return Hint{}, err
+	}
+	r, ok, err := load[logAlarmRow](tx, e.keyLogAlarm())
+	if err != nil {
+		return Hint{}, err
+	}
+	if !ok {
+		return Hint{}, ErrNoAlarm
+	}
+	m, _, err := load[mirrorRow](tx, keyMirror())
+	if err != nil {
+		return Hint{}, err
+	}
+	err = errors.Join(w.archive(r), w.delete(e.keyLogAlarm()), w.delete(e.keyLog()),
+		w.put(keyMirror(), &mirrorRow{gen: m.gen + 1, accepted: w.now}),
+		w.at(w.now, timerMirror, nil), w.at(w.now, timerUnblock, nil))
+	if err != nil {
+		return Hint{}, err
+	}
+	w.hint.Log = true
+	return w.end()
 }
 
 // tellLogAlarm is keepLogAlarm, with a notice if that is news.

@@ -65,17 +65,22 @@ func (w *work) foldPage(from uint64, p *wire.LogPage) (more bool, err error) {
 	if err := w.keepHead(next.Head); err != nil {
 		return false, err
 	}
-	more = m.size < min(next.Head.Size, maxMirror)
-	if !more {
-		m.reads++
+	m.problem, m.told = "", ""
+	if m.size < min(next.Head.Size, maxMirror) {
+		return true, w.put(keyMirror(), &m.mirrorRow)
 	}
+	m.reads++
 	if m.size == next.Head.Size {
-		m.head = next.Head.Bytes()
+		since := m.full.Size
+		m.full, m.head = next.Head, next.Head.Bytes()
+		if err := w.watchNames(next.Log, m, since); err != nil {
+			return false, err
+		}
 	}
 	if err := w.put(keyMirror(), &m.mirrorRow); err != nil {
 		return false, err
 	}
-	return more, w.judgeHeard(v.Log)
+	return false, w.judgeHeard(next.Log)
 }
 
 // fold adds the entries of a page to the mirror.
@@ -126,10 +131,50 @@ func (e *Engine) LogFailed(tx store.Tx, now time.Time, cause error) (Hint, error
 	if err != nil {
 		return Hint{}, err
 	}
+	m, _, err := load[mirrorRow](tx, keyMirror())
+	if err != nil {
+		return Hint{}, err
+	}
+	problem, code := cause.Error(), alarmCode(cause)
+	m.problem = problem[:min(len(problem), maxReason)]
 	if changed, ok := errors.AsType[*logChanged](cause); ok {
-		if err := w.tellLogAlarm(changed); err != nil {
-			return Hint{}, err
-		}
+		err = w.tellLogAlarm(changed)
+	} else if code != "" && code != m.told {
+		m.told = code
+		err = w.notice(code, e.id.Account, "a page of the directory's log was refused: "+problem)
+	}
+	if err != nil {
+		return Hint{}, err
+	}
+	if err := w.put(keyMirror(), &m); err != nil {
+		return Hint{}, err
 	}
 	return w.end()
+}
+
+// LogStatus says how far the directory's log is read.
+type LogStatus struct {
+	Size     uint64 // entries of the last head that was accepted
+	Mirrored uint64 // entries that are stored here
+	Whole    bool   // no more are going to be stored
+	Problem  string // why it could not be read on; "": it could
+}
+
+// LogStatus returns how far the directory's log is read.
+func (e *Engine) LogStatus(tx store.Tx) (s LogStatus, err error) {
+	m, _, err := load[mirrorRow](tx, keyMirror())
+	if err != nil {
+		return s, err
+	}
+	s.Size, err = e.LogSize(tx)
+	s.Mirrored, s.Problem = m.size, m.problem
+	s.Whole = m.size >= maxMirror || m.size == s.Size
+	return s, err
+}
+
+// readOn asks for the log to be read if a head shows that it has grown.
+func (w *work) readOn(h directory.Head) error {
+	r, _, err := load[mirrorRow](w.tx, keyMirror())
+	w.hint.Log = w.hint.Log || r.size < min(h.Size, maxMirror)
+	return err
 }

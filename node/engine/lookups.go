@@ -134,6 +134,7 @@ func (w *work) lookupFailed(id protocol.AccountID, p *peerRow, cause error) erro
 var alarms = map[error]string{
 	ErrNameSwapped: NoticeNameSwapped, ErrChainFork: NoticeChainFork, ErrBadAnswer: NoticeBadAnswer, errBadBundle: NoticeBadBundle,
 	ErrUnproven: NoticeUnproven, ErrLogChanged: NoticeLogChanged, ErrLogStale: NoticeLogStale,
+	ErrWithheld: NoticeWithheld,
 }
 
 // IsAlarm tells whether err proves that the directory does not tell the truth:

@@ -91,6 +91,8 @@ const (
 	NoticeBadAnswer      = "bad_answer"      // the directory's answer does not verify
 	NoticeUnproven       = "unproven"        // the directory does not prove that its log says what it answers
 	NoticeLogChanged     = "log_changed"     // the directory shows another log than before: it may show others other keys
+	NoticeWithheld       = "withheld"        // the directory answers with less than its log says
+	NoticeFalseEntry     = "false_entry"     // the directory's log says of this account, or of a contact, what is not so
 	NoticeLogStale       = "log_stale"       // the directory's log is not of this hour
 	NoticeBadBundle      = "bad_bundle"      // the keys served for a device do not verify; nothing was sealed to them
 	NoticePrekeyConflict = "prekey_conflict" // the rendezvous has other keys under our prekey ids
