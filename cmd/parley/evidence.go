@@ -70,8 +70,8 @@ func (p *program) evidenceList(c *cli.Context, client *api.Client) error {
 
 func describeAlarm(a api.Alarm) string {
 	text := "STANDS"
-	if a.Accepted != nil {
-		text = "accepted " + clock(*a.Accepted)
+	if a.Ended != nil {
+		text = "ended " + clock(*a.Ended)
 	}
 	if a.Evidence == "" {
 		return text + ", no evidence for others"
@@ -196,7 +196,7 @@ func (p *program) evidenceAccept(c *cli.Context, client *api.Client) error {
 	if err != nil {
 		return err
 	}
-	if len(list) == 0 || list[len(list)-1].Accepted != nil {
+	if len(list) == 0 || list[len(list)-1].Ended != nil {
 		return fail(exitNotFound, "no alarm stands")
 	}
 	if !c.Bool("yes") {

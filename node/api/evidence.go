@@ -11,7 +11,7 @@ type Alarm struct {
 	N        int        `json:"n"` // 1, 2, 3 ... in the order of time
 	At       time.Time  `json:"at"`
 	Text     string     `json:"text"`
-	Accepted *time.Time `json:"accepted,omitempty"` // when the user went on all the same; nil: it stands
+	Ended    *time.Time `json:"ended,omitempty"`    // when the user went on all the same, or a graver one came; nil: it stands
 	Held     string     `json:"held,omitempty"`     // the head of the log that was known here, as it was signed,
 	Shown    string     `json:"shown,omitempty"`    // and the one that does not fit it
 	Evidence string     `json:"evidence,omitempty"` // a file that anybody can check; empty: it proves nothing to others

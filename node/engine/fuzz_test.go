@@ -218,7 +218,7 @@ func TestRowsRoundTrip(t *testing.T) {
 				sessions: []knownSession{{session.Info{ID: protocol.SessionID(msg), Gen: n, Confirmed: yes, Initiator: !yes, Reset: yes, Created: at}, at, at}}, renewing: yes},
 			"history": &historyRow{id: msg, mine: yes, late: !yes, state: StateHole, via: Relayed, device: id, number: n, copies: 9,
 				sent: at, recorded: at, problem: text, steps: []Step{{at, "queued", text}, {at, "read", ""}}, text: text},
-			"item": &itemRow{account: id, id: msg, number: n, seq: n, position: n, kind: wire.MailKind_REQUEST, receipt: yes, accountKey: !yes, compare: yes,
+			"item": &itemRow{account: id, id: msg, number: n, seq: n, position: n, kind: wire.MailKind_REQUEST, receipt: yes, accountKey: !yes, urgent: yes,
 				since: at, stored: at, envelope: id, content: []byte(text), sealed: []byte(text)},
 			"event":    &eventRow{time: at, kind: KindNotice, account: id, position: n, cause: text, text: text},
 			"index":    &indexRow{account: id, position: n, number: n},

@@ -194,93 +194,12 @@ func (w *work) judgeHeard(log directory.Log) error {
 	return nil
 }
 
-// hearEvidence takes over what convicts our rendezvous, if it does.
-func (w *work) hearEvidence(from protocol.AccountID, p *peerRow, file []byte) error {
-	v, err := w.e.logView(w.tx)
-	if err != nil {
-		return err
-	}
-	e, err := directory.CheckEvidence(file)
-	if err != nil || e.Log.Origin() != v.Log.Origin() {
-		return nil
-	}
-	if err := w.markTold(from, file); err != nil {
-		return err
-	}
-	cause := &logChanged{cause: &directory.Convicted{Evidence: e}, held: e.Heads[0].Bytes(), shown: e.Heads[len(e.Heads)-1].Bytes()}
-	news, err := w.keepLogAlarm(cause)
-	if err != nil || !news {
-		return err
-	}
-	return w.notice(NoticeLogChanged, from, fmt.Sprintf("%s sent evidence: %v", p.name, e))
-}
-
-// markTold notes that an account has the evidence.
-func (w *work) markTold(a protocol.AccountID, file []byte) error {
-	r, _, err := load[heardRow](w.tx, keyHeard(a))
-	if err != nil {
-		return err
-	}
-	r.told = protocol.IDOf(file)
-	return w.put(keyHeard(a), &r)
-}
-
-// spreadEvidence sends what convicts the rendezvous to all contacts, and to our
-// other devices, once, as far as one transaction may carry it. It begins behind
-// an account.
-func (w *work) spreadEvidence(after []byte) error {
-	alarm, _, err := load[logAlarmRow](w.tx, w.e.keyLogAlarm())
-	if err != nil || len(alarm.Evidence) == 0 {
-		return err
-	}
-	start := []byte{tablePeer}
-	if len(after) > 0 {
-		start = store.PrefixEnd(store.Key(tablePeer, after))
-	}
-	for pair, err := range w.tx.Scan(start, store.PrefixEnd([]byte{tablePeer})) {
-		if err != nil {
-			return err
-		}
-		a := protocol.AccountID(pair.Key[1:])
-		if err := w.tellEvidence(a, alarm.Evidence); err != nil {
-			return err
-		}
-		if w.full(0) {
-			return w.at(w.now, timerEvidence, a[:])
-		}
-	}
-	return nil
-}
-
-// tellEvidence sends the evidence to the devices of an account, unless it has it.
-func (w *work) tellEvidence(a protocol.AccountID, file []byte) error {
-	p, err := w.peer(a)
-	if err != nil || !p.close() {
-		return err
-	}
-	r, _, err := load[heardRow](w.tx, keyHeard(a))
-	if err != nil || r.told == protocol.IDOf(file) {
-		return err
-	}
-	for _, device := range p.valid(w.now) {
-		d, err := w.device(device)
-		if err != nil {
-			return err
-		}
-		if _, err := w.postOther(device, d, wire.MailKind_MESSAGE, &wire.Content{Evidence: file}); err != nil {
-			return err
-		}
-	}
-	return w.markTold(a, file)
-}
-
 // Standing is what there is to say for the key of a contact besides comparing
 // numbers.
 type Standing struct {
 	Since     time.Time            // the account has had no other key since then, as far as this device knows
 	Entry     uint64               // the newest one of it in the log, from 0
 	Logged    bool                 // there is one
-	Size      uint64               // of the log that is held here
 	Confirmed []protocol.AccountID // contacts who were shown the same log in the last 24 h
 }
 
@@ -297,37 +216,32 @@ func (e *Engine) Standing(tx store.Tx, now time.Time, a protocol.AccountID) (s S
 	if s.Since = p.since; p.recoveredAt.After(s.Since) {
 		s.Since = p.recoveredAt
 	}
-	head, err := e.LogHead(tx)
-	if err != nil {
-		return s, err
-	}
-	s.Size = head.Size
-	if s.Entry, s.Logged, err = e.entryOf(tx, p.name, a); err != nil {
-		return s, err
-	}
-	s.Confirmed, err = e.confirmed(tx, now)
-	return s, err
-}
-
-// entryOf returns the place of the newest entry of an account under its name.
-func (e *Engine) entryOf(tx store.Tx, name string, a protocol.AccountID) (index uint64, ok bool, err error) {
 	v, err := e.logView(tx)
 	if err != nil {
-		return 0, false, err
+		return s, err
 	}
 	m, err := e.mirrored(tx, v.Log)
 	if err != nil {
-		return 0, false, err
+		return s, err
 	}
-	leaf, index, ok, err := m.Newest(directory.Label(v.Log.Origin(), name))
-	return index, ok && leaf.Account == a, err
+	leaf, index, ok, err := m.Newest(directory.Label(v.Log.Origin(), p.name))
+	if err != nil {
+		return s, err
+	}
+	s.Entry, s.Logged = index, ok && leaf.Account == a
+	since := now.Add(-confirmedFor)
+	if m.accepted.After(since) { // before, it was another log
+		since = m.accepted
+	}
+	s.Confirmed, err = confirmedSince(tx, since)
+	return s, err
 }
 
-// confirmed lists the contacts whose head was one of our log not long ago.
-func (e *Engine) confirmed(tx store.Tx, now time.Time) (list []protocol.AccountID, err error) {
+// confirmedSince lists the contacts who showed a newer head of our log.
+func confirmedSince(tx store.Tx, since time.Time) (list []protocol.AccountID, err error) {
 	err = all(tx, []byte{tableHeard}, func(pair store.Pair) (bool, error) {
 		r, err := decodeRow[heardRow](pair.Value)
-		if err != nil || r.at.IsZero() || now.Sub(r.at) > confirmedFor {
+		if err != nil || !r.at.After(since) {
 			return true, err
 		}
 		a := protocol.AccountID(pair.Key[1:])

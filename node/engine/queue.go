@@ -26,7 +26,7 @@ func (w *work) post(device protocol.DeviceID, d *deviceRow, r itemRow, content *
 	if err != nil {
 		return false, err
 	}
-	free := blocked && (r.receipt || r.compare)
+	free := blocked && (r.receipt || r.urgent)
 	if (d.waiting == 0 && !blocked || free) && d.reseal == 0 {
 		s, ok, err := w.sendingSession(d)
 		if err != nil {
@@ -52,6 +52,17 @@ func (w *work) postOther(device protocol.DeviceID, d *deviceRow, kind wire.MailK
 	}
 	_, err = w.post(device, d, r, content)
 	return r.id, err
+}
+
+// postUrgent is postOther for what goes out also while all else is held.
+func (w *work) postUrgent(device protocol.DeviceID, d *deviceRow, content *wire.Content) error {
+	r, err := w.newItem(d, wire.MailKind_MESSAGE, content)
+	if err != nil {
+		return err
+	}
+	r.urgent = true
+	_, err = w.post(device, d, r, content)
+	return err
 }
 
 // newItem gives a content that is not part of the history its id, by which the
