@@ -64,7 +64,7 @@ var (
 	ErrUnproven    = errors.New("the directory does not prove that its log says what it answers")
 	ErrLogChanged  = errors.New("the directory shows another log than before")
 	ErrWithheld    = errors.New("the directory holds back what its log says is newer")
-	ErrLogStale    = errors.New("the directory's log is not of this hour: it holds back what is new, or the clock of this device is wrong")
+	ErrLogStale    = errors.New("the directory's log is not of this hour")
 
 	// ErrLogMoved: the answer is from before the last one that was taken in. Ask
 	// again.

@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/parley-chat/parley/protocol/account"
 	"github.com/parley-chat/parley/protocol/directory"
@@ -48,22 +49,58 @@ func (w *work) proven(f *wire.Found, chain *account.Chain) (directory.Head, erro
 	if err != nil {
 		return directory.Head{}, err
 	}
-	next, err := w.advanced(v, f.GetLog())
+	next, in, err := provenIn(v, w.now, f, chain)
 	if err != nil {
 		return directory.Head{}, err
 	}
-	proof, err := directory.ParseProof(f.GetInclusion())
+	return next.Head, w.newest(next, f, in)
+}
+
+// Proven checks what proven checks, of an answer that is not to be learnt.
+func (e *Engine) Proven(tx store.Tx, now time.Time, f *wire.Found) error {
+	w, err := e.begin(tx, now)
 	if err != nil {
-		return directory.Head{}, fmt.Errorf("%w: %v", ErrUnproven, err)
+		return err
 	}
-	leaf := directory.Leaf{
+	chain, err := account.ParseChain(f.GetChain())
+	if err != nil {
+		return fmt.Errorf("%w: %v", ErrBadAnswer, err)
+	}
+	_, err = w.proven(f, chain)
+	return err
+}
+
+// ProvenBy is Proven for who knows nothing of the rendezvous but where it is.
+func ProvenBy(h Home, now time.Time, f *wire.Found) error {
+	log, err := directory.NewLog(h.Peer)
+	if err != nil {
+		return fmt.Errorf("log of the rendezvous: %w", err)
+	}
+	chain, err := account.ParseChain(f.GetChain())
+	if err != nil {
+		return fmt.Errorf("%w: %v", ErrBadAnswer, err)
+	}
+	_, _, err = provenIn(directory.View{Log: log}, now, f, chain)
+	return err
+}
+
+// provenIn checks that the log of an answer continues a view, and holds what is
+// answered.
+func provenIn(v directory.View, now time.Time, f *wire.Found, chain *account.Chain) (next directory.View, in directory.Inclusion, err error) {
+	if next, err = advanced(v, now, f.GetLog()); err != nil {
+		return v, in, err
+	}
+	in.Index = f.GetLogIndex()
+	in.Leaf = directory.Leaf{
 		Label: directory.Label(v.Log.Origin(), f.GetName()), Account: chain.Account(), Seq: chain.Seq(), Head: chain.Head(),
 	}
-	in := directory.Inclusion{Index: f.GetLogIndex(), Leaf: leaf, Proof: proof}
-	if err := in.Check(next.Head.Size, next.Head.Root); err != nil {
-		return directory.Head{}, fmt.Errorf("%w: %q: %v", ErrUnproven, f.GetName(), err)
+	if in.Proof, err = directory.ParseProof(f.GetInclusion()); err != nil {
+		return v, in, fmt.Errorf("%w: %v", ErrUnproven, err)
 	}
-	return next.Head, w.newest(next, f, in)
+	if err := in.Check(next.Head.Size, next.Head.Root); err != nil {
+		return v, in, fmt.Errorf("%w: %q: %v", ErrUnproven, f.GetName(), err)
+	}
+	return next, in, nil
 }
 
 // newest holds the entry of an answer against the mirror.
@@ -88,24 +125,37 @@ func (w *work) newest(v directory.View, f *wire.Found, in directory.Inclusion) e
 }
 
 // advanced returns the view that holds the head of an answer.
-func (w *work) advanced(v directory.View, l *wire.LogHead) (directory.View, error) {
+func advanced(v directory.View, now time.Time, l *wire.LogHead) (directory.View, error) {
 	proof, err := directory.ParseProof(l.GetConsistency())
 	if err != nil {
 		return v, fmt.Errorf("%w: %v", ErrUnproven, err)
 	}
-	next, err := v.Advance(l.GetHead(), directory.Consistency{From: l.GetFrom(), Proof: proof}, w.now)
+	next, err := v.Advance(l.GetHead(), directory.Consistency{From: l.GetFrom(), Proof: proof}, now)
 	continues := !errors.Is(err, directory.ErrShrunk) && !errors.Is(err, directory.ErrUnproven)
 	switch {
 	case err == nil:
 		return next, nil
 	case errors.Is(err, directory.ErrStale):
-		return v, fmt.Errorf("%w: %v", ErrLogStale, err)
+		return v, stale(v.Log, now, l.GetHead())
 	case errors.Is(err, directory.ErrFork), !continues && l.GetFrom() == v.Head.Size:
+		if !continues {
+			err = fmt.Errorf("it was restored from an old backup, or it lies: %w", err)
+		}
 		return v, &logChanged{cause: err, held: v.Head.Bytes(), shown: l.GetHead()}
 	case !continues && l.GetFrom() < v.Head.Size:
 		return v, fmt.Errorf("%w: %v", ErrLogMoved, err)
 	}
 	return v, fmt.Errorf("%w: %v", ErrUnproven, err)
+}
+
+// stale is the error for a head that is too old, or from the future.
+func stale(log directory.Log, now time.Time, head []byte) error {
+	h, err := log.Open(head)
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("%w: the rendezvous signed it when its clock showed %s, and this device's shows %s; if this device's is wrong, set it, else the rendezvous holds back what is new",
+		ErrLogStale, h.Time.Format(time.RFC3339), now.UTC().Format(time.RFC3339))
 }
 
 // keepHead stores the head of an answer that was taken in.

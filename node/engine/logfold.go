@@ -53,7 +53,7 @@ func (w *work) foldPage(from uint64, p *wire.LogPage) (more bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	next, err := w.advanced(v, p.GetLog())
+	next, err := advanced(v, w.now, p.GetLog())
 	if err != nil {
 		return false, err
 	}
