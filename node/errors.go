@@ -26,7 +26,7 @@ var told = []struct {
 	{errAnotherAdded, api.ErrConflict, "finish it first, or wait five minutes"},
 	{errNobodyAsks, api.ErrConflict, "get a new code: parley device add"},
 	{account.ErrFull, api.ErrFull, "recover the account with your 24 words, in another folder: parley --dir NEW recover INVITE NAME"},
-	{engine.ErrNoAlarm, api.ErrConflict, ""},
+	{engine.ErrNoAlarm, api.ErrNotFound, "parley evidence list"},
 	{engine.ErrTooManyDevices, api.ErrConflict, "parley device revoke DEVICE"},
 	{engine.ErrNoAccountKey, api.ErrConflict, "start your other devices; if that does not help, add this computer again: parley --dir NEW link CODE"},
 	{engine.ErrSwapping, api.ErrConflict, "try again in a minute"},

@@ -14,15 +14,6 @@ func (n *Node) RotateWrap(ctx context.Context) error {
 	return err
 }
 
-// LogSize returns how many entries of the directory's log are known here.
-func (n *Node) LogSize(ctx context.Context) (size uint64, err error) {
-	err = n.kv.View(ctx, func(tx store.Tx) (err error) {
-		size, err = n.eng.LogSize(tx)
-		return err
-	})
-	return size, err
-}
-
 // PublishHead says on the topic how far the log is. A node does so every ten
 // minutes.
 func (n *Node) PublishHead(ctx context.Context) error { return n.topics.publish(ctx) }

@@ -118,9 +118,3 @@ func (l *logReader) page(ctx context.Context) (more bool, err error) {
 		return l.n.eng.LogFailed(tx, l.n.now(), err)
 	}))
 }
-
-// AcceptLog ends the alarm of the directory's log: from now on the log is believed
-// as it is.
-func (n *Node) AcceptLog(ctx context.Context) error {
-	return answer(n.do(ctx, func(tx store.Tx) (engine.Hint, error) { return n.eng.AcceptLog(tx, n.now()) }))
-}
