@@ -18,6 +18,13 @@ func (n *Node) RotateWrap(ctx context.Context) error {
 // minutes.
 func (n *Node) PublishHead(ctx context.Context) error { return n.topics.publish(ctx) }
 
+// TopicSize returns how far the log is as the topic says.
+func (n *Node) TopicSize() uint64 {
+	n.topics.mu.Lock()
+	defer n.topics.mu.Unlock()
+	return n.topics.newest.Size
+}
+
 // HelloFirst takes in that the rendezvous answered a call so.
 func (n *Node) HelloFirst() error {
 	return n.home.checkGreeted(protocol.Refuse(protocol.HelloFirst, "say hello on this connection first"))

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/parley-chat/parley/node/api"
 	"github.com/parley-chat/parley/node/nodetest"
@@ -65,9 +66,9 @@ func grow(t *testing.T, net *nodetest.Net, by, seen *nodetest.Person, entries in
 		}
 		return *s.Entry
 	}
-	for i := range entries {
+	for range entries {
 		before := entry()
-		if _, err := by.RenameDevice(t.Context(), by.Whoami().Device, fmt.Sprint("desk ", i)); err != nil {
+		if _, err := by.RenameDevice(t.Context(), by.Whoami().Device, fmt.Sprint("desk ", before)); err != nil {
 			t.Fatal(err)
 		}
 		net.Wait(seen.Name+" has read it", func() bool { return entry() > before })
@@ -90,4 +91,42 @@ func convicts(t *testing.T, p *nodetest.Person, home []byte) bool {
 		e, err := directory.CheckEvidence([]byte(a.Evidence))
 		return err == nil && e.Kind == directory.Fork && bytes.Equal(e.Log.Host().PeerID(), home)
 	})
+}
+
+// A head that somebody publishes comes also to those who are connected to them over
+// others only, and makes them read on.
+func TestTopicReachesFriendsOfFriends(t *testing.T) {
+	net := nodetest.New(t, 4)
+	alice, bob, carol, dave := net.People[0], net.People[1], net.People[2], net.People[3]
+	net.Befriend(alice, dave)
+	net.Befriend(alice, bob)
+	net.Befriend(carol, bob)
+	direct(net, alice, bob)
+	direct(net, carol, bob)
+	size := func(p *nodetest.Person) uint64 {
+		s, err := p.LogStatus(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.Size
+	}
+	var published time.Time
+	net.Wait("carol hears it", func() bool {
+		if time.Since(published) > 3*time.Second { // what is published before gossipsub has made its mesh is lost
+			grow(t, net, dave, alice, 1)
+			if err := alice.PublishHead(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			published = time.Now()
+		}
+		return carol.TopicSize() == size(alice)
+	})
+	for _, p := range []*nodetest.Person{bob, carol} {
+		net.Wait(p.Name+" has read it", func() bool { return size(p) == size(alice) })
+	}
+	for _, p := range net.People {
+		if list := alarms(t, p); len(list) > 0 {
+			t.Errorf("%s: %+v", p.Name, list)
+		}
+	}
 }

@@ -308,6 +308,42 @@ func TestEvidenceReachesAllOnce(t *testing.T) {
 	}
 }
 
+// TestAcceptedLog: what is from before the user accepted the log counts no more; the
+// same lie told anew raises the alarm anew, and is told to all again.
+func TestAcceptedLog(t *testing.T) {
+	w, a, b := pair(t)
+	w.pass(time.Hour)
+	fork := w.home.log.clone()
+	w.home.log.grow(1)
+	fork.grow(1)
+	a.followLog()
+	old := fork.head(w)
+	a.confess(b, &wire.Content{LogHead: old.Bytes()})
+	w.settle()
+	alarm, _ := a.alarmOfLog()
+	if !a.convicts() || !b.convicts() {
+		t.Fatal("no evidence")
+	}
+	b.do(func(tx store.Tx) (Hint, error) { return b.e.AcceptLog(tx, w.now) })
+	w.now = w.now.Add(time.Minute)
+	a.do(func(tx store.Tx) (Hint, error) { return a.e.AcceptLog(tx, w.now) })
+	w.settle()
+	if s := a.standing(b); len(s.Confirmed) != 0 {
+		t.Errorf("%d contacts confirm what was accepted just now", len(s.Confirmed))
+	}
+	a.confess(b, &wire.Content{LogHead: old.Bytes(), Evidence: alarm.Evidence})
+	if now, alarmed := a.alarmOfLog(); alarmed {
+		t.Errorf("an alarm that was accepted: %s", now.Problem)
+	}
+	w.now = w.now.Add(time.Minute)
+	b.followLog()
+	a.confess(b, &wire.Content{LogHead: fork.head(w).Bytes()})
+	w.settle()
+	if !a.convicts() || !b.convicts() {
+		t.Errorf("the same lie told anew: alice convicts %v, bob %v", a.convicts(), b.convicts())
+	}
+}
+
 // surviving runs fn; if the process dies in it, it is started again.
 func (n *node) surviving(fn func()) {
 	defer func() {
