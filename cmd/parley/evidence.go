@@ -80,7 +80,7 @@ func describeAlarm(a api.Alarm) string {
 }
 
 func (p *program) evidenceShow(c *cli.Context, client *api.Client) error {
-	a, err := findAlarm(c, client, c.Args().First(), func(api.Alarm) bool { return true })
+	a, err := findAlarm(c, client, c.Args().First(), false)
 	if err != nil {
 		return err
 	}
@@ -102,8 +102,9 @@ func (p *program) evidenceShow(c *cli.Context, client *api.Client) error {
 	return nil
 }
 
-// findAlarm returns the alarm with a number, or the last that will do.
-func findAlarm(c *cli.Context, client *api.Client, number string, willDo func(api.Alarm) bool) (found api.Alarm, err error) {
+// findAlarm returns the alarm with a number, or the last; of those with evidence only,
+// if they must have any.
+func findAlarm(c *cli.Context, client *api.Client, number string, withEvidence bool) (found api.Alarm, err error) {
 	list, err := client.Alarms(c.Context)
 	if err != nil {
 		return found, err
@@ -113,14 +114,17 @@ func findAlarm(c *cli.Context, client *api.Client, number string, willDo func(ap
 		return found, usageError("%q is no number of an alarm", number).hint("parley evidence list")
 	}
 	for _, a := range list {
-		if willDo(a) && (number == "" || a.N == n) {
+		if (a.Evidence != "" || !withEvidence) && (number == "" || a.N == n) {
 			found = a
 		}
 	}
-	if found.N == 0 {
-		return found, fail(exitNotFound, "there is no such alarm").hint("parley evidence list")
+	switch {
+	case found.N != 0:
+		return found, nil
+	case withEvidence:
+		return found, fail(exitNotFound, "no such alarm has evidence that others could check").hint("parley evidence list")
 	}
-	return found, nil
+	return found, fail(exitNotFound, "there is no such alarm").hint("parley evidence list")
 }
 
 func (p *program) evidenceExport(c *cli.Context, client *api.Client) error {
@@ -128,7 +132,7 @@ func (p *program) evidenceExport(c *cli.Context, client *api.Client) error {
 	if _, err := os.Lstat(path); err == nil {
 		return fail(exitConflict, "there is a file %s already", path).hint("choose another name")
 	}
-	a, err := findAlarm(c, client, number, func(a api.Alarm) bool { return a.Evidence != "" })
+	a, err := findAlarm(c, client, number, true)
 	if err != nil {
 		return err
 	}

@@ -142,6 +142,10 @@ func TestEvidence(t *testing.T) {
 	expect(exitOK, "is ended", "evidence", "accept", "--yes")
 	expect(exitNotFound, "", "evidence", "accept", "--yes")
 	expect(exitOK, ", with evidence", "evidence", "list")
+	net.Wait("alice has read the log anew", func() bool {
+		s, err := alice.Safety(t.Context(), "bob")
+		return err == nil && s.Entry != nil
+	})
 	expect(exitOK, "in the public log at entry", "verify", "bob")
 	expect(exitOK, `"confirmed":[`, "verify", "bob", "--json")
 }
