@@ -58,25 +58,7 @@ func (w *work) ownAnswer(a answer, asked time.Time) (Hint, error) {
 		return Hint{}, err
 	}
 	w.confirmed(a.chain.Account(), p, asked)
-	if !p.changed {
-		if err := w.ownConfirmed(); err != nil {
-			return Hint{}, err
-		}
-	}
 	return w.useAnswer(p, a)
-}
-
-// ownConfirmed holds the log against all that the directory has of this account.
-func (w *work) ownConfirmed() error {
-	v, err := w.e.logView(w.tx)
-	if err != nil {
-		return err
-	}
-	m, err := w.e.mirrored(w.tx, v.Log)
-	if err != nil || m.full.IsZero() {
-		return err
-	}
-	return w.watchOwn(v.Log, m, 0, true)
 }
 
 // useAnswer opens the sessions that are wanted with the answer's bundles, and

@@ -97,7 +97,11 @@ func (r *rendezvous) proveFrom(size uint64, f *wire.Found) {
 		leaf = directory.Leaf{
 			Label: directory.Label(r.log.signer.Log().Origin(), f.GetName()), Account: chain.Account(), Seq: chain.Seq(), Head: chain.Head(),
 		}
-		f.LogIndex = r.log.enter(leaf)
+		if i := slices.Index(r.log.leaves, leaf); r.noEntry && i >= 0 {
+			f.LogIndex = uint64(i)
+		} else {
+			f.LogIndex = r.log.enter(leaf)
+		}
 	}
 	head := r.log.head(r.w)
 	c, err := directory.ProveConsistency(size, head.Size, r.log)

@@ -15,44 +15,51 @@ import (
 // watchNames looks at the newest entries of the names that are known here, if
 // they are not among the first since. The log was read to its end.
 func (w *work) watchNames(log directory.Log, m *mirror, since uint64) error {
-	if err := w.watchOwn(log, m, since, false); err != nil {
-		return err
-	}
-	return eachPeer(w.tx, func(id protocol.AccountID, p *peerRow) error {
-		if p.name == "" || p.relation == Self {
-			return nil
-		}
-		newer, err := w.watchName(log, m, since, id, p.name)
-		if err != nil || !newer || !p.listed() {
+	watch := func(id protocol.AccountID, name string) error {
+		newer, err := w.watchName(log, m, since, id, name)
+		if err != nil || !newer {
 			return err
 		}
 		return w.wantRefresh(id)
+	}
+	if err := watch(w.e.id.Account, w.e.id.Name); err != nil {
+		return err
+	}
+	return eachPeer(w.tx, func(id protocol.AccountID, p *peerRow) error {
+		if !p.listed() {
+			return nil
+		}
+		return watch(id, p.name)
 	})
 }
 
-// watchOwn is watchName for this account. A statement that is not known is
-// looked up; if that was done and it is still not, somebody else made it.
-func (w *work) watchOwn(log directory.Log, m *mirror, since uint64, asked bool) error {
-	id := w.e.id
-	newer, err := w.watchName(log, m, since, id.Account, id.Name)
-	if err != nil || !newer {
-		return err
-	}
-	if !asked {
-		return w.wantRefresh(id.Account)
-	}
-	leaf, index, _, err := m.Newest(directory.Label(log.Origin(), id.Name))
+// ownStatementHidden keeps the alarm if the log names a statement of this account
+// that was asked for, and was not shown: somebody else made it.
+func (w *work) ownStatementHidden() error {
+	v, err := w.e.logView(w.tx)
 	if err != nil {
 		return err
 	}
-	return w.falseEntry(m, index, leaf, "an entry says that this account has a statement %d, which is shown to nobody here", leaf.Seq)
+	m, err := w.e.mirrored(w.tx, v.Log)
+	if err != nil {
+		return err
+	}
+	newer, err := w.watchName(v.Log, m, 0, w.e.id.Account, w.e.id.Name)
+	if err != nil || !newer {
+		return err
+	}
+	leaf, index, _, err := m.Newest(directory.Label(v.Log.Origin(), w.e.id.Name))
+	if err != nil {
+		return err
+	}
+	return w.falseEntry(m, index, leaf, "an entry says that this account has a statement %d, which continues nothing that is known here", leaf.Seq)
 }
 
 // watchName tells whether the newest entry of a name is about a newer statement
 // than is known of the account. If it says what is false, the alarm is kept.
 func (w *work) watchName(log directory.Log, m *mirror, since uint64, id protocol.AccountID, name string) (newer bool, err error) {
 	leaf, index, ok, err := m.Newest(directory.Label(log.Origin(), name))
-	if err != nil || !ok || index < since {
+	if err != nil || !ok || index < since || index >= m.full.Size {
 		return false, err
 	}
 	if leaf.Account != id {

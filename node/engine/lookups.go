@@ -96,6 +96,11 @@ func (e *Engine) LookupFailed(tx store.Tx, now time.Time, id protocol.AccountID,
 	if _, err := w.keepLogAlarm(cause); err != nil {
 		return err
 	}
+	if id == e.id.Account && (errors.Is(cause, ErrWithheld) || errors.Is(cause, ErrChainFork)) {
+		if err := w.ownStatementHidden(); err != nil {
+			return err
+		}
+	}
 	p, err := w.peer(id)
 	switch {
 	case err == ErrNotFound:
