@@ -47,7 +47,7 @@ func TestForkedLogIsRefused(t *testing.T) {
 	if r := alice.Contact("bob").Relation; r != "" {
 		t.Errorf("bob is %q to alice", r)
 	}
-	if err := alice.AcceptLog(t.Context()); err != nil {
+	if _, err := alice.AcceptLog(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := alice.Add(t.Context(), api.AddRequest{Name: "bob"}); err != nil {

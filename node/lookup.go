@@ -270,7 +270,7 @@ func (l *lookups) tell(ctx context.Context, a protocol.AccountID, err error) err
 	l.n.log.Error("the rendezvous's answer is wrong", "account", a, "err", err)
 	return l.n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
 		// What its log says may tell more.
-		return engine.Hint{Events: true, Log: true}, l.n.eng.LookupFailed(tx, l.n.now(), a, err)
+		return engine.Hint{Events: true, Log: true, Tick: true}, l.n.eng.LookupFailed(tx, l.n.now(), a, err)
 	})
 }
 
