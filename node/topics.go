@@ -42,6 +42,7 @@ type topics struct {
 	heads *pubsub.Topic
 	heard chan directory.Head // to be judged
 
+	read   time.Time // when the log was last read because of a head; only run uses it
 	mu     sync.Mutex
 	newest directory.Head // of the topic
 }
@@ -146,7 +147,7 @@ func (t *topics) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case h := <-t.heard:
-			err = t.n.do(ctx, func(tx store.Tx) (engine.Hint, error) { return t.n.eng.HeardHead(tx, t.n.now(), h) })
+			err = t.judge(ctx, h)
 		case <-due.C:
 			err = t.publish(ctx)
 			due.Reset(headEvery + rand.N(headJitter))
@@ -155,6 +156,18 @@ func (t *topics) run(ctx context.Context) error {
 			t.n.log.Warn("gossip of the log", "err", err)
 		}
 	}
+}
+
+// judge takes in a head. One that goes beyond what was read here makes us read on,
+// but not each of a group in which much happens: it waits for the next time.
+func (t *topics) judge(ctx context.Context, h directory.Head) error {
+	return t.n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
+		hint, err := t.n.eng.HeardHead(tx, t.n.now(), h)
+		if hint.Log = hint.Log && time.Since(t.read) >= headEvery; hint.Log {
+			t.read = time.Now()
+		}
+		return hint, err
+	})
 }
 
 // publish says how far the log is that is shown to us, unless somebody else said

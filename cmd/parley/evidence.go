@@ -31,7 +31,7 @@ func (p *program) evidenceCommand() *cli.Command {
 			{
 				Name: "check", ArgsUsage: "FILE", Usage: "check evidence that somebody gave you; needs neither a node nor a folder",
 				Description: "It ends with 0 if the file convicts the rendezvous that it names, with 8 if it proves nothing, and with 5 if\n" +
-					"there is no such file. Whether that is your rendezvous, compare with the invite or `parley status`.",
+					"there is no such file. If your node runs, it says whether that is your rendezvous.",
 				Action: with(1, 1, p.evidenceCheck),
 			},
 			{
@@ -172,11 +172,29 @@ func (p *program) evidenceCheck(c *cli.Context) error {
 	if err != nil {
 		return fail(exitUnverified, "%s proves nothing: %v", path, err)
 	}
-	if c.Bool("json") {
-		return p.json(evidenceAnswer(path, e))
+	found := evidenceAnswer(path, e)
+	if client, err := dial(c); err == nil {
+		defer client.Close()
+		s, err := client.Status(c.Context)
+		if err != nil {
+			return err
+		}
+		ours := s.Rendezvous.PeerID == found.Rendezvous
+		found.Ours = &ours
 	}
-	p.say("%s", e)
-	p.say("Both are signed with the key of the rendezvous %s. Nobody else can have made this.", hostOf(e))
+	if c.Bool("json") {
+		return p.json(found)
+	}
+	p.say("%s", found.Text)
+	p.say("It is signed with the key of the rendezvous %s. Nobody else can have made it.", found.Rendezvous)
+	switch {
+	case found.Ours == nil:
+		p.say("Whether that is yours, your node can tell when it runs.")
+	case *found.Ours:
+		p.say("That is your rendezvous.")
+	default:
+		p.say("That is not your rendezvous.")
+	}
 	return nil
 }
 
@@ -186,14 +204,12 @@ type evidenceFound struct {
 	Kind       directory.Kind `json:"kind"`
 	Rendezvous string         `json:"rendezvous"` // its peer id
 	Text       string         `json:"text"`
+	Ours       *bool          `json:"ours,omitempty"` // whether it is that of the node that runs here; nil: none runs
 }
 
 func evidenceAnswer(path string, e directory.Evidence) evidenceFound {
-	return evidenceFound{path, e.Kind, hostOf(e), e.String()}
+	return evidenceFound{File: path, Kind: e.Kind, Rendezvous: strings.TrimPrefix(e.Log.Origin(), "parley/"), Text: e.String()}
 }
-
-// hostOf is the peer id of the rendezvous, as invites and status show it.
-func hostOf(e directory.Evidence) string { return strings.TrimPrefix(e.Log.Origin(), "parley/") }
 
 func (p *program) evidenceAccept(c *cli.Context, client *api.Client) error {
 	list, err := client.Alarms(c.Context)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -114,6 +115,20 @@ func TestEvidence(t *testing.T) {
 	expect(exitOK, "convicts your rendezvous", "evidence", "export", file)
 	expect(exitConflict, "", "evidence", "export", file)
 
+	expect(exitOK, "That is your rendezvous", "evidence", "check", file)
+	other, err := os.ReadFile(filepath.Join("..", "..", "protocol", "directory", "testdata", "evidence.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var vectors map[string]string
+	if err := json.Unmarshal(other, &vectors); err != nil {
+		t.Fatal(err)
+	}
+	elsewhere := filepath.Join(t.TempDir(), "elsewhere")
+	if err := os.WriteFile(elsewhere, []byte(vectors["rebound"]), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	expect(exitOK, "That is not your rendezvous", "evidence", "check", elsewhere)
 	dir = nowhere
 	expect(exitNotRunning, "", "evidence", "list")
 	expect(exitOK, "signed two logs that differ", "evidence", "check", file)

@@ -150,10 +150,10 @@ func (w *work) hearHead(from protocol.AccountID, h directory.Head) (verdict, err
 	}
 	before := r.encode()
 	switch {
-	case found == headAhead:
-		r.ahead, r.reads = h.Bytes(), reads
-	case again:
+	case found != headAhead && again:
 		r.ahead = nil
+	case found == headAhead && len(r.ahead) == 0: // else the one that waits longer will tell
+		r.ahead, r.reads = h.Bytes(), reads
 	}
 	if at := earlier(h.Time, w.now); found == headSame && at.After(r.at) {
 		r.at, r.size = at, h.Size
