@@ -178,6 +178,7 @@ func TestAlarmBlocks(t *testing.T) {
 		c := w.add("carol")
 		w.befriend(a, c)
 		a.do(func(tx store.Tx) (Hint, error) { return a.e.SetVerified(tx, w.now, c.account(), true) })
+		b.do(func(tx store.Tx) (Hint, error) { return b.e.SetVerified(tx, w.now, a.account(), true) }) // who gets the evidence too
 		w.settle()
 		a.raiseAlarm()
 		w.settle()
