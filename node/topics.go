@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -71,16 +72,28 @@ func newTopics(n *Node) (*topics, error) {
 	return t, nil
 }
 
+var errNoMember = errors.New("no device of ours or of a contact")
+
 // newGossip starts gossipsub. Messages name no author: what they hold is signed
 // by itself. Peers learn of no other peers.
 func newGossip(n *Node, names ...string) (*pubsub.PubSub, error) {
+	member := func(p peer.ID) bool { // not other relays, which may also connect
+		_, ok := n.gate.deviceOf(p)
+		return ok || p == n.gate.home
+	}
 	params := pubsub.DefaultGossipSubParams()
 	params.HeartbeatInterval = gossipPulse
 	ps, err := pubsub.NewGossipSub(n.ctx, n.host,
 		pubsub.WithGossipSubParams(params),
 		pubsub.WithFloodPublish(true), // our own go to all who are connected, also before the next heartbeat
 		pubsub.WithPeerExchange(false),
-		pubsub.WithPeerFilter(func(p peer.ID, _ string) bool { return n.gate.known(p) }),
+		pubsub.WithPeerFilter(func(p peer.ID, _ string) bool { return member(p) }),
+		pubsub.WithAppSpecificRpcInspector(func(p peer.ID, _ *pubsub.RPC) error {
+			if !member(p) {
+				return errNoMember
+			}
+			return nil
+		}),
 		pubsub.WithSubscriptionFilter(pubsub.WrapLimitSubscriptionFilter(pubsub.NewAllowlistSubscriptionFilter(names...), maxTopics)),
 		pubsub.WithMessageSignaturePolicy(pubsub.StrictNoSign),
 		pubsub.WithNoAuthor(),

@@ -96,6 +96,46 @@ func plainHost(t *testing.T) host.Host {
 	return h
 }
 
+// Who is no device of a contact or of ours is not listened to, though it may connect.
+func TestGossipOfOthersIsIgnored(t *testing.T) {
+	a, contact, relay := plainHost(t), plainHost(t), plainHost(t)
+	g := newGate(peer.AddrInfo{}, &interfaces{})
+	g.set([]device{{peer: contact.ID()}})
+	ps, err := newGossip(&Node{ctx: t.Context(), host: a, gate: g}, "topic")
+	if err != nil {
+		t.Fatal(err)
+	}
+	topic, err := ps.Join("topic")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sub, err := topic.Subscribe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range []host.Host{relay, contact} {
+		theirs, err := pubsub.NewGossipSub(t.Context(), h, pubsub.WithMessageSignaturePolicy(pubsub.StrictNoSign), pubsub.WithNoAuthor(), pubsub.WithFloodPublish(true))
+		if err != nil {
+			t.Fatal(err)
+		}
+		topic, err := theirs.Join("topic")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := h.Connect(t.Context(), peer.AddrInfo{ID: a.ID(), Addrs: a.Addrs()}); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "it can be published to", func() bool { return len(topic.ListPeers()) == 1 })
+		if err := topic.Publish(t.Context(), []byte(h.ID())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m, err := sub.Next(t.Context())
+	if err != nil || m.ReceivedFrom != contact.ID() {
+		t.Errorf("a message of %v, %v", m.ReceivedFrom, err)
+	}
+}
+
 // The streams of gossipsub alone do not keep a connection open.
 func TestGossipKeepsNoConnection(t *testing.T) {
 	a, b := plainHost(t), plainHost(t)
