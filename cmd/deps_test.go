@@ -54,7 +54,7 @@ var rules = []struct {
 	},
 	{
 		name:  "the relay runs alone",
-		pkgs:  []string{"rendezvous/relay"},
+		pkgs:  []string{"rendezvous/relay", "rendezvous/p2p"},
 		never: []string{"store/...", "rendezvous"},
 	},
 	{

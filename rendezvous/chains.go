@@ -15,6 +15,7 @@ import (
 	"github.com/parley-chat/parley/protocol/key"
 	"github.com/parley-chat/parley/protocol/proof"
 	"github.com/parley-chat/parley/protocol/wire"
+	"github.com/parley-chat/parley/rendezvous/p2p"
 	"github.com/parley-chat/parley/store"
 )
 
@@ -140,7 +141,7 @@ func (s *Server) expel(d store.Device) {
 // it, a machine that is no member included. To everybody else no account
 // exists.
 func (s *Server) fetchChain(ctx context.Context, c network.Conn, f *wire.FetchChain, resp *wire.Response) error {
-	if err := take(s.now(), 1, "fetches of chains", s.rates.fetches.get(site(c))); err != nil {
+	if err := take(s.now(), 1, "fetches of chains", s.rates.fetches.get(p2p.Site(c))); err != nil {
 		return err
 	}
 	if len(f.GetSigner()) != 32 || len(f.GetSig()) != key.SignatureSize {

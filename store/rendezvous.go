@@ -27,6 +27,7 @@ type Rendezvous interface {
 	Mailbox
 	Contacts
 	SigningKeys
+	Relays
 
 	// Sweep drops what has expired at now: mail, prekeys, answers kept for
 	// retried claims, invites, and everything stored for revoked devices. Call

@@ -43,6 +43,7 @@ func (p *program) hostCommands() []*cli.Command {
 			},
 			{Name: "status", Usage: "how the rendezvous that runs here is doing", Action: with(0, 0, p.hostStatus)},
 			p.hostKeysCommand(),
+			p.hostRelaysCommand(),
 		},
 	}}
 }
@@ -162,6 +163,9 @@ func (p *program) hostStatus(c *cli.Context) error {
 	p.say("up          %s", span(time.Duration(s.UptimeS)*time.Second))
 	p.say("online      %s, %s", count(s.Online, "device", "devices"), count(s.Connections, "connection", "connections"))
 	p.say("relay       %s, %s", count(s.Reservations, "reservation", "reservations"), count(s.Circuits, "circuit", "circuits"))
+	if s.Relays > 0 {
+		p.say("relays      %s besides", count(s.Relays, "other", "others"))
+	}
 	p.say("joining     %s", map[bool]string{true: "open to everybody", false: "by invite"}[s.Open])
 	p.say("accounts    %d", s.Accounts)
 	p.say("mail        %s, %d bytes", count(s.Mail, "envelope waits", "envelopes wait"), s.MailBytes)

@@ -36,6 +36,7 @@ import (
 //	H index                    hash of the log's tree, by tlog.StoredHashIndex
 //	y key id                   signingKeyRow: not yet gone
 //	z key id                   (empty): a signing key that is gone
+//	r peer id                  relayRow: a relay that the operator has approved
 //	Y n                        changeRow: the n-th change of the signing keys
 
 var (

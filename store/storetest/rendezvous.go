@@ -59,6 +59,8 @@ func RunRendezvous(t *testing.T, open func(t *testing.T) store.Rendezvous) {
 		"SigningKeyRules":                 testSigningKeyRules,
 		"SigningKeyRace":                  testSigningKeyRace,
 		"SigningKeyModel":                 testSigningKeyModel,
+		"Relays":                          testRelays,
+		"RelaysAreCapped":                 testRelaysAreCapped,
 		"SweepOfRevokedDeviceManyInSteps": testSweepRevoked,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
