@@ -208,6 +208,32 @@ func TestSplitView(t *testing.T) {
 	}
 }
 
+// Devices of one account that are shown different logs find out by what they tell
+// each other; all devices of a contact have the evidence too.
+func TestSplitViewOfOneAccount(t *testing.T) {
+	w, a, b := crowd(t, 2, 2)
+	left, right := w.home.log.clone(), w.home.log.clone()
+	left.grow(2)
+	right.grow(1)
+	for n, l := range map[*node]*logbook{a[0]: left, b[0]: left, b[1]: left, a[1]: right} {
+		n.log = l
+		n.followLog()
+	}
+	b[0].away, b[1].away, b[0].offline, b[1].offline = true, true, true, true
+	a[0].send(b[0], "and to my other device")
+	w.settle()
+	if !a[0].convicts() || !a[1].convicts() {
+		t.Fatalf("the writing device convicts: %v, the other: %v", a[0].convicts(), a[1].convicts())
+	}
+	b[0].away, b[1].away, b[0].offline, b[1].offline = false, false, false, false
+	w.pass(time.Hour)
+	for i, n := range b {
+		if !n.convicts() {
+			t.Errorf("bob's device %d has no evidence", i)
+		}
+	}
+}
+
 // TestEvidenceIsChecked: what does not convict our own rendezvous changes nothing,
 // whoever sends it.
 func TestEvidenceIsChecked(t *testing.T) {

@@ -43,7 +43,7 @@ func (e *Engine) logView(tx store.Tx) (directory.View, error) {
 
 // proven checks that the log of the directory holds what it answered, and
 // returns the head of the log. It changes nothing. Errors wrap ErrUnproven,
-// ErrLogStale, ErrLogChanged ErrWithheld or ErrLogMoved.
+// ErrLogStale, ErrLogChanged, ErrWithheld or ErrLogMoved.
 func (w *work) proven(f *wire.Found, chain *account.Chain) (directory.Head, error) {
 	v, err := w.e.logView(w.tx)
 	if err != nil {
