@@ -32,7 +32,7 @@ type dialer struct {
 	flights singleflight.Group
 
 	upgrades map[peer.ID]time.Time // peers that are relayed only: the next attempt; owned by run
-	unused   map[string]time.Time  // connections without streams, by id, since when; owned by run
+	unused   map[string]time.Time  // connections that carry nothing, by id, since when; owned by run
 
 	mu   sync.Mutex
 	seen map[peer.ID]sighting // on the local network; keys are contacts' devices

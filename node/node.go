@@ -73,10 +73,12 @@ type Node struct {
 	home    *home
 	sync    *syncer
 	lookups *lookups
+	logs    *logReader
 	drain   nudge // there may be mail
 	dialer  *dialer
 	relays  *relays
 	outbox  *outbox
+	topics  *topics
 	ticks   nudge // Tick may be due
 	ended   nudge // this device was revoked
 	burned  atomic.Bool
@@ -202,9 +204,13 @@ func (n *Node) makeHost(cfg Config) error {
 	n.home = newHome(n, info)
 	n.sync = newSyncer(n)
 	n.lookups = newLookups(n)
+	n.logs = newLogReader(n)
 	n.dialer = newDialer(n)
 	n.relays = newRelays(n)
 	n.outbox = newOutbox(n)
+	if n.topics, err = newTopics(n); err != nil {
+		return err
+	}
 	if cfg.LAN {
 		n.lan = newLAN(n)
 	}
@@ -226,9 +232,11 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	g.Go(func() error { return n.home.run(ctx) })    // connection to the rendezvous; and while it stands: reader, writer, reservation
 	g.Go(func() error { return n.sync.run(ctx) })    // prekeys and the contact list, to the rendezvous
 	g.Go(func() error { return n.lookups.run(ctx) }) // accounts, from the rendezvous; at most maxLookups at a time
+	g.Go(func() error { return n.logs.run(ctx) })    // the directory's log, from the rendezvous
 	g.Go(func() error { return n.runDrain(ctx) })    // mailbox
 	g.Go(func() error { return n.outbox.run(ctx) })  // one more per device with queued mail, at most maxWorkers
 	g.Go(func() error { return n.dialer.run(ctx) })  // connections to contacts: upgrades, clearing up, addresses
+	g.Go(func() error { return n.topics.run(ctx) })  // heads of the log, by gossip
 	g.Go(func() error { return n.relays.run(ctx) })  // a place at a relay besides the rendezvous; while it measures, one more per relay
 	g.Go(func() error { return n.runTick(ctx) })     // what the engine does by time
 	g.Go(func() error { return n.watch(ctx) })       // network changes and sleep
@@ -315,6 +323,9 @@ func (n *Node) dispatch(ctx context.Context, h engine.Hint) {
 	}
 	n.lookups.want(h.Lookup, true)
 	n.lookups.want(h.Refresh, false)
+	if h.Log {
+		n.logs.more.push()
+	}
 	if h.Contacts {
 		if err := n.refreshPeers(ctx); err != nil {
 			n.log.Error("contacts not read", "err", err)

@@ -94,13 +94,13 @@ func (d *dialer) sweep() {
 			continue
 		}
 		relayed, direct := isRelayed(c.RemoteMultiaddr()), d.direct(to.peer)
-		if len(c.GetStreams()) == 0 {
+		if idle(c) {
 			since, before := d.unused[c.ID()]
 			if !before {
 				since = now
 			}
 			unused[c.ID()] = since
-			if idle := now.Sub(since); relayed && direct && idle >= relayedGrace || idle >= idleGrace {
+			if rest := now.Sub(since); relayed && direct && rest >= relayedGrace || rest >= idleGrace {
 				c.Close()
 				continue
 			}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/parley-chat/parley/node/api"
 	"github.com/parley-chat/parley/node/engine"
+	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/account"
 	"github.com/parley-chat/parley/store"
 )
@@ -22,10 +23,30 @@ func (n *Node) Safety(ctx context.Context, name string) (s api.Safety, err error
 		}
 		s.With, s.Verified, s.KeyChanged = c.Name, c.Verified && !c.Held, c.Held
 		s.Code = account.VerifyCode(n.self.Account, c.Account, n.self.Name, c.Name)
-		s.Number, err = n.eng.SafetyNumber(tx, c.Account)
-		return err
+		if s.Number, err = n.eng.SafetyNumber(tx, c.Account); err != nil {
+			return err
+		}
+		return n.addStanding(tx, &s, c.Account)
 	})
 	return s, answer(err)
+}
+
+// addStanding adds what the log and the contacts say for a contact's key.
+func (n *Node) addStanding(tx store.Tx, s *api.Safety, a protocol.AccountID) error {
+	standing, err := n.eng.Standing(tx, n.now(), a)
+	if err != nil {
+		return err
+	}
+	s.Since, s.Confirmed = standing.Since, []string{}
+	if standing.Logged {
+		s.Entry = &standing.Entry
+	}
+	names := n.names(tx)
+	for _, a := range standing.Confirmed {
+		s.Confirmed = append(s.Confirmed, names.of(a))
+	}
+	slices.Sort(s.Confirmed)
+	return nil
 }
 
 // SetVerified notes what the user found by comparing the numbers.

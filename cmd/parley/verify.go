@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -20,6 +22,7 @@ func (p *program) verifyCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "yes", Usage: "do not ask: the numbers are the same"},
 			&cli.BoolFlag{Name: "no", Usage: "do not ask: the numbers differ"},
+			&cli.BoolFlag{Name: "verbose", Usage: "name the contacts who were shown the same log of keys"},
 			&cli.BoolFlag{Name: "qr", Usage: "print the QR code even if this is no terminal"},
 			&cli.StringFlag{Name: "scan", Usage: "the `CODE` of their screen, parley://verify#...; - reads it from standard input"},
 			&cli.BoolFlag{Name: "emoji", Usage: "begin to compare emoji, or answer them"},
@@ -118,6 +121,11 @@ func (p *program) showSafety(c *cli.Context, client *api.Client, s api.Safety) e
 		p.say("    %s", strings.Join(groups[i:min(i+4, len(groups))], "  "))
 	}
 	p.say("")
+	p.say("%s", describeStanding(s))
+	if c.Bool("verbose") && len(s.Confirmed) > 0 {
+		p.say("Confirmed by %s.", strings.Join(s.Confirmed, ", "))
+	}
+	p.say("")
 	if !p.onTerminal() && !c.Bool("qr") {
 		return nil
 	}
@@ -127,6 +135,16 @@ func (p *program) showSafety(c *cli.Context, client *api.Client, s api.Safety) e
 	p.say("To scan it, %s types: parley verify %s --scan '%s'", s.With, p.ownName(c, client), s.Code)
 	p.say("")
 	return nil
+}
+
+// describeStanding says what speaks for a contact's key before anybody compares.
+func describeStanding(s api.Safety) string {
+	entry := "not read in the public log yet"
+	if s.Entry != nil {
+		entry = fmt.Sprintf("in the public log at entry %d", *s.Entry)
+	}
+	return fmt.Sprintf("Same key since %s, %s, log head confirmed by %d of your contacts.",
+		s.Since.Local().Format(time.DateOnly), entry, len(s.Confirmed))
 }
 
 func (p *program) verifyScan(c *cli.Context, client *api.Client, name string) (err error) {

@@ -14,6 +14,11 @@ type Safety struct {
 	Code       string `json:"code"`   // the same for the other's Scan, as text or QR code
 	Verified   bool   `json:"verified"`
 	KeyChanged bool   `json:"key_changed"` // since they were verified: see Contact
+
+	// What speaks for their key before anybody compares.
+	Since     time.Time `json:"since"`           // the same key since then, as far as this device knows
+	Entry     *uint64   `json:"entry,omitempty"` // the newest one of their account in the public log; nil: not read there yet
+	Confirmed []string  `json:"confirmed"`       // contacts who were shown the same log as this device in the last 24 hours
 }
 
 // The stages of comparing emoji, in order. The last three are the end.

@@ -192,13 +192,7 @@ func (w *work) sendCompare(device protocol.DeviceID, step *wire.Compare) error {
 		return err
 	}
 	content := &wire.Content{Body: &wire.Content_Compare{Compare: step}}
-	item, err := w.newItem(d, wire.MailKind_MESSAGE, content)
-	if err != nil {
-		return err
-	}
-	item.compare = true
-	_, err = w.post(device, d, item, content)
-	return err
+	return w.postUrgent(device, d, content)
 }
 
 // callOff tells the other side that a comparison is over.

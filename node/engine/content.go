@@ -16,6 +16,7 @@ type incoming struct {
 	via     Path
 	content *wire.Content
 	first   bool // of a new session
+	owed    bool // its sender has to see how far the log is that is shown here
 }
 
 func (in *incoming) id() protocol.MsgID { return protocol.MsgID(in.content.GetMsgId()) }
@@ -26,6 +27,9 @@ const turnAfter = 64
 
 func (w *work) receiveContent(in *incoming) error {
 	in.d.heard = w.now.Truncate(time.Minute)
+	if err := w.hear(in); err != nil {
+		return err
+	}
 	if in.p.relation == Self {
 		return w.receiveSibling(in)
 	}
@@ -68,7 +72,7 @@ func (w *work) acknowledge(in *incoming) error {
 		return nil
 	}
 	delay := receiptLater
-	if in.first || in.via == Mailbox || in.via == PathUnknown {
+	if in.first || in.owed || in.via == Mailbox || in.via == PathUnknown {
 		delay = receiptSoon
 	}
 	if in.d.run++; in.d.run >= turnAfter {

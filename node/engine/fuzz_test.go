@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/directory"
 	"github.com/parley-chat/parley/protocol/key/keytest"
 	"github.com/parley-chat/parley/protocol/session"
 	"github.com/parley-chat/parley/protocol/wire"
@@ -139,6 +140,10 @@ var decoders = map[string]func() row{
 	"ledger":   func() row { return new(ledgerRow) },
 	"given":    func() row { return new(givenRow) },
 	"log":      func() row { return new(logAlarmRow) },
+	"heard":    func() row { return new(heardRow) },
+	"mirror":   func() row { return new(mirrorRow) },
+	"packed":   func() row { return new(packedRow) },
+	"newest":   func() row { return new(newestRow) },
 
 	"account key": func() row { return new(accountKeyRow) },
 	"RSA":         func() row { return new(rsaRow) },
@@ -208,12 +213,12 @@ func TestRowsRoundTrip(t *testing.T) {
 			"peer": &peerRow{relation: Blocked, before: Accepted, verified: yes, changed: !yes, known: yes, name: "name", display: text,
 				note: text, since: at, checked: at, lookupAt: at, tries: 3, problem: text, problemAt: at, alarm: text, position: n,
 				readTo: n, readWant: n, unread: 7, queued: 8, request: msg, devices: []peerDevice{{id, at}, {id, time.Time{}}}},
-			"device": &deviceRow{account: id, revoked: yes, sentSeq: n, next: n, held: 1, waiting: 2, run: 3, heard: at, resent: at, highest: n,
+			"device": &deviceRow{account: id, revoked: yes, sentSeq: n, next: n, held: 1, waiting: 2, run: 3, heard: at, resent: at, highest: n, headSent: at, headSize: n,
 				repair: session.Repair{}.UnknownSession(), repairing: yes, failed: protocol.SessionID(msg), reseal: n,
 				sessions: []knownSession{{session.Info{ID: protocol.SessionID(msg), Gen: n, Confirmed: yes, Initiator: !yes, Reset: yes, Created: at}, at, at}}, renewing: yes},
 			"history": &historyRow{id: msg, mine: yes, late: !yes, state: StateHole, via: Relayed, device: id, number: n, copies: 9,
 				sent: at, recorded: at, problem: text, steps: []Step{{at, "queued", text}, {at, "read", ""}}, text: text},
-			"item": &itemRow{account: id, id: msg, number: n, seq: n, position: n, kind: wire.MailKind_REQUEST, receipt: yes, accountKey: !yes, compare: yes,
+			"item": &itemRow{account: id, id: msg, number: n, seq: n, position: n, kind: wire.MailKind_REQUEST, receipt: yes, accountKey: !yes, urgent: yes,
 				since: at, stored: at, envelope: id, content: []byte(text), sealed: []byte(text)},
 			"event":    &eventRow{time: at, kind: KindNotice, account: id, position: n, cause: text, text: text},
 			"index":    &indexRow{account: id, position: n, number: n},
@@ -225,7 +230,12 @@ func TestRowsRoundTrip(t *testing.T) {
 			"pair":   &pairRow{keepUntil: at, pair: []byte(text)},
 			"ledger": &ledgerRow{hash: id, entry: []byte(text)},
 			"given":  &givenRow{nonce: msg, prekey: protocol.PrekeyID(msg), at: at},
-			"log":    &logAlarmRow{at: at, problem: text, held: id[:], shown: msg[:], evidence: []byte(text)},
+			"log": &logAlarmRow{At: at, Ended: at, Problem: text, Held: id[:], Shown: msg[:], Evidence: []byte(text),
+				Entry: directory.Inclusion{Index: n, Leaf: directory.Leaf{Label: id, Account: id, Seq: n, Head: id}, Proof: directory.Proof{id, id}}},
+			"heard":  &heardRow{at: at, size: n, ahead: id[:], reads: n, told: protocol.EnvelopeID(id)},
+			"mirror": &mirrorRow{gen: n, size: n, head: id[:], reads: n, accepted: at, problem: text, told: text},
+			"packed": &packedRow{items: id[:]},
+			"newest": &newestRow{index: n},
 			"prekeys": &prekeysRow{signed: protocol.PrekeyID(msg), signedPending: yes, signedAt: at, rotateAt: at, fallback: yes,
 				published: 1, cap: 2, lastUpload: at, problem: text, uploads: n, kept: 3, resetting: yes, resetAt: at, conflicts: 4,
 				notBefore: at, liveAt: at, signedUsed: yes, fallbacks: 5, rsaWanted: yes, rsaRotateAt: at, rsaLive: id, conflictAt: at},

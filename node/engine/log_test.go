@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/directory"
 	"github.com/parley-chat/parley/protocol/wire"
@@ -14,13 +16,18 @@ import (
 )
 
 // alarmOfLog reads what a node keeps to show against the directory.
-func (n *node) alarmOfLog() (r logAlarmRow, ok bool) {
+func (n *node) alarmOfLog() (a LogAlarm, stands bool) {
 	n.w.t.Helper()
 	n.view(func(tx store.Tx) (err error) {
-		r, ok, err = load[logAlarmRow](tx, n.e.keyLogAlarm())
+		a, stands, err = n.e.LogAlarm(tx)
 		return err
 	})
-	return r, ok
+	return a, stands
+}
+
+func (n *node) acceptLog() {
+	n.w.t.Helper()
+	n.do(func(tx store.Tx) (Hint, error) { return n.e.AcceptLog(tx, n.w.now) })
 }
 
 func (n *node) logSize() (size uint64) {
@@ -99,6 +106,7 @@ func TestMaliciousLog(t *testing.T) {
 			}
 			a.loseSessions(b)
 			b.away, b.offline = true, true
+			w.home.noPages = true
 			sent := len(a.sent)
 			var lie func(f *wire.Found)
 			lie = func(f *wire.Found) {
@@ -116,16 +124,23 @@ func TestMaliciousLog(t *testing.T) {
 				t.Fatalf("notices %+v, want one %s", notices, c.notice)
 			}
 			r, kept := a.alarmOfLog()
-			if kept != c.kept || kept && (len(r.held) == 0 || len(r.shown) == 0 || r.problem == "") {
+			if kept != c.kept || kept && (len(r.Held) == 0 || len(r.Shown) == 0 || r.Problem == "") {
 				t.Fatalf("kept %v: %+v", kept, r)
 			}
-			e, err := directory.CheckEvidence(r.evidence)
+			e, err := directory.CheckEvidence(r.Evidence)
 			if convicts := err == nil && bytes.Equal(e.Log.Host().PeerID(), w.home.log.peer()); convicts != c.proof {
 				t.Fatalf("it convicts: %v (%v)", convicts, err)
 			}
-			w.home.forge = nil
+			w.home.forge, w.home.noPages = nil, false
 			b.away, b.offline = false, false
 			w.pass(30 * time.Minute)
+			if kept { // who lied is not trusted again by itself
+				if s := a.message(id).State; s != StateQueued {
+					t.Fatalf("state %s while the alarm stands", s)
+				}
+				a.acceptLog()
+				w.pass(time.Minute)
+			}
 			if s := a.message(id).State; s != StateDelivered || !slices.Equal(texts(b.history(a)), []string{"secret"}) {
 				t.Fatalf("state %s after the truth was told", s)
 			}
@@ -152,5 +167,35 @@ func TestLogThatMoved(t *testing.T) {
 	}
 	if _, kept := a.alarmOfLog(); kept {
 		t.Error("an alarm is kept")
+	}
+}
+
+// TestProvenBy: who knows only where a rendezvous is, believes what its log says now.
+func TestProvenBy(t *testing.T) {
+	w := newWorld(t)
+	w.add("alice")
+	home := Home{Peer: w.home.log.peer()}
+	good := w.home.look("alice", false)
+	w.home.proveFrom(0, good)
+	w.check(ProvenBy(home, w.now, good))
+	for name, c := range map[string]struct {
+		home  Home
+		after time.Duration
+		lie   func(f *wire.Found)
+		want  error
+	}{
+		"another rendezvous": {Home{Peer: newLogbook().peer()}, 0, func(*wire.Found) {}, ErrUnproven},
+		"another name":       {home, 0, func(f *wire.Found) { f.Name = "bob" }, ErrUnproven},
+		"no proof":           {home, 0, func(f *wire.Found) { f.Log = nil }, ErrUnproven},
+		"no chain":           {home, 0, func(f *wire.Found) { f.Chain = nil }, ErrBadAnswer},
+		"another chain":      {home, 0, func(f *wire.Found) { f.Chain = w.add("carol").chain().Bytes() }, ErrUnproven},
+		"old":                {home, 2 * time.Hour, func(*wire.Found) {}, ErrLogStale},
+		"of the future":      {home, -2 * time.Hour, func(*wire.Found) {}, ErrLogStale},
+	} {
+		f := proto.CloneOf(good)
+		c.lie(f)
+		if err := ProvenBy(c.home, w.now.Add(c.after), f); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
 	}
 }

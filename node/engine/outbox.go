@@ -33,7 +33,7 @@ func (e *Engine) Queue(tx store.Tx, now time.Time, to protocol.DeviceID, after u
 		if err != nil {
 			return nil, err
 		}
-		if p.held() && !r.compare {
+		if p.held() && !r.urgent {
 			continue
 		}
 		if len(list) > 0 && (len(list) >= limit || maxBytes < len(r.sealed)) {

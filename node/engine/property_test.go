@@ -103,6 +103,7 @@ func (c *chaos) run() {
 		"mail":    c.shuffle,
 		"read":    c.read,
 		"amnesia": c.amnesia,
+		"log":     c.followLog,
 		"time":    func(*node) { c.w.now = c.w.now.Add(rapid.SampledFrom(times).Draw(c.t, "time")) },
 	}
 	names := slices.Sorted(maps.Keys(actions))
@@ -208,6 +209,15 @@ func (c *chaos) amnesia(n *node) {
 	}
 }
 
+// followLog lets the log grow, and one of the two see it: heads of it go along in
+// what they send.
+func (c *chaos) followLog(n *node) {
+	c.w.home.log.grow(rapid.IntRange(1, 5).Draw(c.t, "entries"))
+	if !n.offline {
+		n.followLog()
+	}
+}
+
 func (c *chaos) read(n *node) {
 	n.do(func(tx store.Tx) (Hint, error) {
 		return n.e.MarkRead(tx, c.w.now, c.other(n).account(), uint64(rapid.IntRange(0, 60).Draw(c.t, "upTo")))
@@ -248,6 +258,9 @@ func (c *chaos) verify() {
 		}
 	}()
 	for _, n := range c.w.nodes {
+		if alarm, stands := n.alarmOfLog(); stands {
+			c.t.Fatalf("%s has an alarm of an honest log: %s", n.name, alarm.Problem)
+		}
 		other := c.other(n)
 		var theirs []string
 		for _, m := range n.history(other) {

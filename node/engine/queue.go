@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -18,9 +19,15 @@ import (
 // go back to waiting, to be sealed anew on a session that replaces a broken one.
 
 // post queues a content for a device. Sealed is false when it waits; then a
-// look-up is asked for. Order is kept: it waits behind what waits.
+// look-up is asked for. Order is kept: it waits behind what waits, unless that is
+// blocked by an alarm and this is not.
 func (w *work) post(device protocol.DeviceID, d *deviceRow, r itemRow, content *wire.Content) (sealed bool, err error) {
-	if d.waiting == 0 && d.reseal == 0 {
+	blocked, err := w.blocked(d.account)
+	if err != nil {
+		return false, err
+	}
+	free := blocked && (r.receipt || r.urgent)
+	if (d.waiting == 0 && !blocked || free) && d.reseal == 0 {
 		s, ok, err := w.sendingSession(d)
 		if err != nil {
 			return false, err
@@ -31,7 +38,7 @@ func (w *work) post(device protocol.DeviceID, d *deviceRow, r itemRow, content *
 	}
 	d.waiting++
 	w.count().waiting++
-	if err := w.put(keyItem(tableWaiting, device, r.number), &r); err != nil {
+	if err := w.put(keyItem(tableWaiting, device, r.number), &r); err != nil || blocked {
 		return false, err
 	}
 	return false, w.wantLookup(d.account)
@@ -45,6 +52,17 @@ func (w *work) postOther(device protocol.DeviceID, d *deviceRow, kind wire.MailK
 	}
 	_, err = w.post(device, d, r, content)
 	return r.id, err
+}
+
+// postUrgent is postOther for what goes out also while all else is held.
+func (w *work) postUrgent(device protocol.DeviceID, d *deviceRow, content *wire.Content) error {
+	r, err := w.newItem(d, wire.MailKind_MESSAGE, content)
+	if err != nil {
+		return err
+	}
+	r.urgent = true
+	_, err = w.post(device, d, r, content)
+	return err
 }
 
 // newItem gives a content that is not part of the history its id, by which the
@@ -68,6 +86,9 @@ func (w *work) newItem(d *deviceRow, kind wire.MailKind, content *wire.Content) 
 func (w *work) seal(device protocol.DeviceID, d *deviceRow, s session.State, r itemRow, content *wire.Content) error {
 	plain, err := w.plain(r, content)
 	if err != nil {
+		return err
+	}
+	if plain, err = w.withHead(d, plain); err != nil {
 		return err
 	}
 	next, env, err := s.Encrypt(w.now, plain)
@@ -129,6 +150,9 @@ func (w *work) drain(device protocol.DeviceID, d *deviceRow) error {
 	if d.waiting == 0 || d.reseal != 0 {
 		return nil
 	}
+	if blocked, err := w.blocked(d.account); err != nil || blocked {
+		return err
+	}
 	rows := 0
 	return all(w.tx, store.Key(tableWaiting, device[:]), func(pair store.Pair) (bool, error) {
 		if w.full(rows) {
@@ -177,6 +201,7 @@ func (w *work) sealWaiting(device protocol.DeviceID, d *deviceRow, s session.Sta
 // device it was meant for.
 func (w *work) sealAnew(device protocol.DeviceID, d *deviceRow) error {
 	d.reseal = w.count().items + 1
+	d.headSent = time.Time{}
 	return w.unseal(device, d)
 }
 

@@ -288,8 +288,8 @@ func (w *work) doesNotOpen(o Opened, from protocol.DeviceID, d *deviceRow, via P
 	return protocol.Undecryptable, w.broken(from, d, o.session, next)
 }
 
-// parseContent reads what an envelope held. It is well-formed if it has an id
-// and a body, and a text has a place in the order.
+// parseContent reads what an envelope held. It is well-formed if it has an id,
+// and a body or evidence, and a text has a place in the order.
 func parseContent(plain []byte) (*wire.Content, bool) {
 	c := &wire.Content{}
 	if err := proto.Unmarshal(plain, c); err != nil || len(c.GetMsgId()) != len(protocol.MsgID{}) {
@@ -297,7 +297,7 @@ func parseContent(plain []byte) (*wire.Content, bool) {
 	}
 	switch body := c.GetBody().(type) {
 	case nil:
-		return nil, false
+		return c, len(c.GetEvidence()) > 0
 	case *wire.Content_Text:
 		if c.GetSeq() == 0 || len(body.Text.GetText()) > protocol.MaxText {
 			return nil, false

@@ -94,7 +94,7 @@ type itemRow struct {
 	copy     bool // for another device of ours: does not count for the state of the message
 
 	accountKey bool // content names an account key, which is put in when it is sealed
-	compare    bool // a step of comparing emoji: it goes out also while all else is held
+	urgent     bool // a step of comparing emoji, or evidence: it goes out also while all else is held
 
 	since    time.Time
 	stored   time.Time           // when the mailbox took it
@@ -111,7 +111,7 @@ func (r *itemRow) encode() []byte {
 	e.u64(r.seq)
 	e.u64(r.position)
 	e.u8(uint8(r.kind))
-	e.bool(r.receipt, r.copy, r.accountKey, r.compare)
+	e.bool(r.receipt, r.copy, r.accountKey, r.urgent)
 	e.time(r.since)
 	e.time(r.stored)
 	e.raw(r.envelope[:])
@@ -126,7 +126,7 @@ func (r *itemRow) decode(b []byte) error {
 	d.fixed(r.id[:])
 	r.number, r.seq, r.position = d.u64(), d.u64(), d.u64()
 	r.kind = wire.MailKind(d.u8())
-	d.bool(&r.receipt, &r.copy, &r.accountKey, &r.compare)
+	d.bool(&r.receipt, &r.copy, &r.accountKey, &r.urgent)
 	r.since, r.stored = d.time(), d.time()
 	d.fixed(r.envelope[:])
 	r.content, r.sealed = d.bytes(), d.bytes()

@@ -146,6 +146,9 @@ type deviceRow struct {
 	sessions []knownSession
 	highest  uint64 // greatest generation ever known with it
 
+	headSent time.Time // when it was last sent a head of the log,
+	headSize uint64    // of so many entries
+
 	repair    session.Repair
 	repairing bool               // a new session with reset is wanted, and a bundle for it
 	renewing  bool               // a new session is wanted in place of one that works
@@ -163,7 +166,7 @@ type knownSession struct {
 func newDeviceRow(a protocol.AccountID) *deviceRow { return &deviceRow{account: a, next: 1} }
 
 func (r *deviceRow) encode() []byte {
-	e := newRow(176 + 49*len(r.sessions))
+	e := newRow(193 + 49*len(r.sessions))
 	e.raw(r.account[:])
 	e.bool(r.revoked, r.repairing, r.renewing)
 	e.u64(r.sentSeq)
@@ -174,6 +177,8 @@ func (r *deviceRow) encode() []byte {
 	e.time(r.heard)
 	e.time(r.resent)
 	e.u64(r.highest)
+	e.time(r.headSent)
+	e.u64(r.headSize)
 	e.bytes(r.repair.Marshal())
 	e.raw(r.failed[:])
 	e.u64(r.reseal)
@@ -197,6 +202,7 @@ func (r *deviceRow) decode(b []byte) error {
 	r.held, r.waiting, r.run = d.u32(), d.u32(), d.u32()
 	r.heard, r.resent = d.time(), d.time()
 	r.highest = d.u64()
+	r.headSent, r.headSize = d.time(), d.u64()
 	repair, err := session.ParseRepair(d.bytes())
 	d.bad = d.bad || err != nil
 	r.repair = repair

@@ -56,6 +56,7 @@ type node struct {
 	next    time.Time
 	sent    [][]byte // every envelope that left, for tests that replay
 
+	log   *logbook    // what the rendezvous shows it; nil: what it shows all
 	fate  func() fate // what the network does to a direct envelope; nil: delivers
 	crash func() bool // whether the process dies in this transaction; nil: never
 }

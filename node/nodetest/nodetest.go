@@ -42,6 +42,7 @@ var NoListen = []string{}
 type Net struct {
 	t      testing.TB
 	Home   *Home
+	Door   *Door     // leads to Home, until Fork
 	People []*Person // alice, bob, carol, ...
 }
 
@@ -49,6 +50,7 @@ type Net struct {
 type Options struct {
 	Home func(*rendezvous.Config)
 	Node func(i int, c *node.Config)
+	Door func(i int) bool // whether somebody comes in by Net.Door; nil: nobody
 }
 
 // New starts a rendezvous and n nodes, which have joined but do not know each
@@ -60,6 +62,10 @@ func NewWith(t testing.TB, n int, o Options) *Net {
 	t.Helper()
 	net := &Net{t: t, Home: newHome(t, o.Home)}
 	net.Home.Start()
+	if o.Door != nil {
+		net.Door = newDoor(t)
+		net.Door.leadTo(net.Home)
+	}
 	names := []string{"alice", "bob", "carol", "dave", "erin", "frank"}
 	for i := range n {
 		name := fmt.Sprintf("user_%d", i)
@@ -70,6 +76,7 @@ func NewWith(t testing.TB, n int, o Options) *Net {
 		if o.Node != nil {
 			o.Node(i, &p.Config)
 		}
+		p.byDoor = o.Door != nil && o.Door(i)
 		p.Join()
 		p.Start()
 		net.People = append(net.People, p)
@@ -111,6 +118,7 @@ type Person struct {
 	Config node.Config
 	net    *Net
 	number int
+	byDoor bool
 	stop   func()
 
 	ended   chan error // what Run returned, if it was not stopped
@@ -146,6 +154,9 @@ func (p *Person) Join() {
 	t := p.net.t
 	t.Helper()
 	i := p.net.Home.Invite()
+	if p.byDoor {
+		i.Addrs = []string{p.net.Door.Addr()}
+	}
 	id, err := engine.NewIdentityWith(time.Now(), p.Name, "", "test", engine.Home{Peer: i.Peer, Addrs: i.Addrs}, p.RSA())
 	if err != nil {
 		t.Fatalf("make identity: %v", err)

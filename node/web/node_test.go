@@ -73,6 +73,14 @@ func TestEveryRequest(t *testing.T) {
 		t.Errorf("no contacts: %#v", none)
 	}
 
+	alarms, err := alice.Alarms(ctx)
+	must(err)
+	if alarms == nil || len(alarms) != 0 {
+		t.Errorf("alarms: %#v", alarms)
+	}
+	_, err = alice.AcceptLog(ctx)
+	refused(t, "accept a log that nobody doubts", err, api.ErrNotFound)
+
 	_, err = alice.Add(ctx, api.AddRequest{Name: "nobody"})
 	refused(t, "add nobody", err, api.ErrNotFound)
 	k, err := alice.Add(ctx, api.AddRequest{Name: "bob", Note: "hi"})

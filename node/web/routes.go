@@ -50,6 +50,8 @@ func routes(n *node.Node, stop func()) http.Handler {
 	mux.HandleFunc("POST /v1/keys/rotate", answer(s.rotateKeys))
 	mux.HandleFunc("POST /v1/keys/doctor", answer(s.doctor))
 	mux.HandleFunc("GET /v1/keys/ledger", answer(s.ledger))
+	mux.HandleFunc("GET /v1/evidence", answer(s.alarms))
+	mux.HandleFunc("POST /v1/evidence/accept", answer(s.acceptLog))
 	mux.HandleFunc("POST /v1/backup", s.backup)
 	mux.HandleFunc("GET /v1/recovery", answer(s.recovery))
 	mux.HandleFunc("POST /v1/recovery/words", answer(s.recoveryWords))

@@ -127,10 +127,12 @@ func (MailKind) EnumDescriptor() ([]byte, []int) {
 }
 
 type Content struct {
-	state  protoimpl.MessageState `protogen:"open.v1"`
-	MsgId  []byte                 `protobuf:"bytes,1,opt,name=msg_id,json=msgId,proto3" json:"msg_id,omitempty"`     // 16; the same in every copy of one message
-	SentMs uint64                 `protobuf:"varint,2,opt,name=sent_ms,json=sentMs,proto3" json:"sent_ms,omitempty"` // the author's clock; shown, never trusted for order
-	Seq    uint64                 `protobuf:"varint,3,opt,name=seq,proto3" json:"seq,omitempty"`                     // 1, 2, 3 ... per author device and conversation; 0: not part of the history
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	MsgId    []byte                 `protobuf:"bytes,1,opt,name=msg_id,json=msgId,proto3" json:"msg_id,omitempty"`       // 16; the same in every copy of one message
+	SentMs   uint64                 `protobuf:"varint,2,opt,name=sent_ms,json=sentMs,proto3" json:"sent_ms,omitempty"`   // the author's clock; shown, never trusted for order
+	Seq      uint64                 `protobuf:"varint,3,opt,name=seq,proto3" json:"seq,omitempty"`                       // 1, 2, 3 ... per author device and conversation; 0: not part of the history
+	LogHead  []byte                 `protobuf:"bytes,4,opt,name=log_head,json=logHead,proto3" json:"log_head,omitempty"` // the newest signed head of the directory's log that the author took; mostly left out
+	Evidence []byte                 `protobuf:"bytes,5,opt,name=evidence,proto3" json:"evidence,omitempty"`              // a file that convicts the directory; alone, without a body
 	// Types that are valid to be assigned to Body:
 	//
 	//	*Content_Text
@@ -197,6 +199,20 @@ func (x *Content) GetSeq() uint64 {
 		return x.Seq
 	}
 	return 0
+}
+
+func (x *Content) GetLogHead() []byte {
+	if x != nil {
+		return x.LogHead
+	}
+	return nil
+}
+
+func (x *Content) GetEvidence() []byte {
+	if x != nil {
+		return x.Evidence
+	}
+	return nil
 }
 
 func (x *Content) GetBody() isContent_Body {
@@ -5123,11 +5139,13 @@ var File_wire_proto protoreflect.FileDescriptor
 const file_wire_proto_rawDesc = "" +
 	"\n" +
 	"\n" +
-	"wire.proto\x12\x0eparley.wire.v1\"\x8a\x05\n" +
+	"wire.proto\x12\x0eparley.wire.v1\"\xc1\x05\n" +
 	"\aContent\x12\x15\n" +
 	"\x06msg_id\x18\x01 \x01(\fR\x05msgId\x12\x17\n" +
 	"\asent_ms\x18\x02 \x01(\x04R\x06sentMs\x12\x10\n" +
-	"\x03seq\x18\x03 \x01(\x04R\x03seq\x12*\n" +
+	"\x03seq\x18\x03 \x01(\x04R\x03seq\x12\x19\n" +
+	"\blog_head\x18\x04 \x01(\fR\alogHead\x12\x1a\n" +
+	"\bevidence\x18\x05 \x01(\fR\bevidence\x12*\n" +
 	"\x04text\x18\n" +
 	" \x01(\v2\x14.parley.wire.v1.TextH\x00R\x04text\x12I\n" +
 	"\x0fcontact_request\x18\v \x01(\v2\x1e.parley.wire.v1.ContactRequestH\x00R\x0econtactRequest\x12F\n" +

@@ -1,0 +1,48 @@
+package node
+
+import (
+	"context"
+
+	"github.com/parley-chat/parley/node/api"
+	"github.com/parley-chat/parley/node/engine"
+	"github.com/parley-chat/parley/store"
+)
+
+// Alarms returns what the rendezvous was caught at, the oldest first.
+func (n *Node) Alarms(ctx context.Context) (list []api.Alarm, err error) {
+	err = n.kv.View(ctx, func(tx store.Tx) (err error) {
+		list, err = n.alarms(tx)
+		return err
+	})
+	return list, answer(err)
+}
+
+func (n *Node) alarms(tx store.Tx) ([]api.Alarm, error) {
+	newest, err := n.eng.LogAlarms(tx)
+	list := make([]api.Alarm, len(newest))
+	for i, a := range newest {
+		number := len(list) - i
+		list[number-1] = api.Alarm{
+			N: number, At: a.At, Text: a.Problem, Ended: unlessZero(a.Ended),
+			Held: string(a.Held), Shown: string(a.Shown), Evidence: string(a.Evidence),
+		}
+	}
+	return list, err
+}
+
+// AcceptLog ends the alarm that stands: the user goes on with the log that the
+// rendezvous shows now.
+func (n *Node) AcceptLog(ctx context.Context) (ended api.Alarm, err error) {
+	err = n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
+		h, err := n.eng.AcceptLog(tx, n.now())
+		if err != nil {
+			return h, err
+		}
+		list, err := n.alarms(tx)
+		if err == nil {
+			ended = list[len(list)-1]
+		}
+		return h, err
+	})
+	return ended, answer(err)
+}

@@ -1,0 +1,207 @@
+package node
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+
+	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	pb "github.com/libp2p/go-libp2p-pubsub/pb"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/parley-chat/parley/node/engine"
+	"github.com/parley-chat/parley/protocol/directory"
+	"github.com/parley-chat/parley/store"
+)
+
+const (
+	headEvery  = 10 * time.Minute // between two heads that this node publishes,
+	headJitter = 2 * time.Minute  // and up to so much more: not all of a group at once
+	maxHeard   = 8                // heads that wait to be judged; more are dropped
+
+	maxTopics   = 16               // that a peer may name in one message
+	maxGossip   = 16 << 10         // bytes of one message of gossipsub
+	gossipPulse = 10 * time.Second // gossipsub's heartbeat; while nothing is published it sends nothing
+)
+
+// topics is what this node hears and says by gossipsub, which reaches the
+// devices of contacts that are connected directly, and over them theirs. It
+// opens no connection, keeps none open, and is never on a relayed one. It may
+// lose anything: what must arrive goes by message.
+//
+// There is one topic, for heads of the directory's log (SPEC "Gossip"). Nobody
+// but the rendezvous, which signed a head, vouches for it.
+type topics struct {
+	n     *Node
+	log   directory.Log
+	heads *pubsub.Topic
+	heard chan directory.Head // to be judged
+
+	read   time.Time // when the log was last read because of a head; only run uses it
+	mu     sync.Mutex
+	newest directory.Head // of the topic
+}
+
+// newTopics joins the topics. What it starts ends with the node's context.
+func newTopics(n *Node) (*topics, error) {
+	log, err := directory.NewLog(n.self.Home.Peer)
+	if err != nil {
+		return nil, fmt.Errorf("log of the rendezvous: %w", err)
+	}
+	t := &topics{n: n, log: log, heard: make(chan directory.Head, maxHeard)}
+	name := "/parley/kt/1/" + log.Origin()
+	ps, err := newGossip(n, name)
+	if err != nil {
+		return nil, err
+	}
+	if err := ps.RegisterTopicValidator(name, t.validate, pubsub.WithValidatorInline(true)); err != nil {
+		return nil, fmt.Errorf("join %s: %w", name, err)
+	}
+	if t.heads, err = ps.Join(name); err != nil {
+		return nil, fmt.Errorf("join %s: %w", name, err)
+	}
+	if _, err := t.heads.Relay(); err != nil { // the validator has read what it passes on
+		return nil, fmt.Errorf("join %s: %w", name, err)
+	}
+	return t, nil
+}
+
+var errNoMember = errors.New("no device of ours or of a contact")
+
+// newGossip starts gossipsub. Messages name no author: what they hold is signed
+// by itself. Peers learn of no other peers.
+func newGossip(n *Node, names ...string) (*pubsub.PubSub, error) {
+	member := func(p peer.ID) bool { // not other relays, which may also connect
+		_, ok := n.gate.deviceOf(p)
+		return ok || p == n.gate.home
+	}
+	params := pubsub.DefaultGossipSubParams()
+	params.HeartbeatInterval = gossipPulse
+	ps, err := pubsub.NewGossipSub(n.ctx, n.host,
+		pubsub.WithGossipSubParams(params),
+		pubsub.WithFloodPublish(true), // our own go to all who are connected, also before the next heartbeat
+		pubsub.WithPeerExchange(false),
+		pubsub.WithPeerFilter(func(p peer.ID, _ string) bool { return member(p) }),
+		pubsub.WithAppSpecificRpcInspector(func(p peer.ID, _ *pubsub.RPC) error {
+			if !member(p) {
+				return errNoMember
+			}
+			return nil
+		}),
+		pubsub.WithSubscriptionFilter(pubsub.WrapLimitSubscriptionFilter(pubsub.NewAllowlistSubscriptionFilter(names...), maxTopics)),
+		pubsub.WithMessageSignaturePolicy(pubsub.StrictNoSign),
+		pubsub.WithNoAuthor(),
+		pubsub.WithMessageIdFn(func(m *pb.Message) string {
+			id := sha256.Sum256(m.GetData())
+			return string(id[:])
+		}),
+		pubsub.WithMaxMessageSize(maxGossip))
+	if err != nil {
+		return nil, fmt.Errorf("start gossipsub: %w", err)
+	}
+	return ps, nil
+}
+
+// idle tells whether a connection carries nothing but gossipsub's own streams,
+// which stay for as long as it does.
+func idle(c network.Conn) bool {
+	for _, s := range c.GetStreams() {
+		if !strings.HasPrefix(string(s.Protocol()), "/meshsub/") {
+			return false
+		}
+	}
+	return true
+}
+
+// validate reads a head and decides whether it is passed on: only one that goes
+// beyond what the topic has seen, or contradicts it. Every one is judged.
+func (t *topics) validate(_ context.Context, from peer.ID, m *pubsub.Message) pubsub.ValidationResult {
+	h, err := t.log.Open(m.GetData())
+	if err != nil {
+		return pubsub.ValidationReject
+	}
+	if age := t.n.now().Sub(h.Time); age > directory.MaxAge || age < -directory.MaxAge {
+		return pubsub.ValidationIgnore
+	}
+	if from != t.n.host.ID() {
+		select {
+		case t.heard <- h:
+		default:
+		}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !news(t.newest, h) {
+		return pubsub.ValidationIgnore
+	}
+	t.newest = h
+	return pubsub.ValidationAccept
+}
+
+// news tells whether a head says more than one that was seen, or something else.
+func news(seen, h directory.Head) bool {
+	return h.Size > seen.Size || h.Size == seen.Size && h.Root != seen.Root
+}
+
+// run judges the heads that come, and publishes our own when it has grown, until
+// ctx ends.
+func (t *topics) run(ctx context.Context) error {
+	due := time.NewTimer(rand.N(headJitter))
+	defer due.Stop()
+	for {
+		var err error
+		select {
+		case <-ctx.Done():
+			return nil
+		case h := <-t.heard:
+			err = t.judge(ctx, h)
+		case <-due.C:
+			err = t.publish(ctx)
+			due.Reset(headEvery + rand.N(headJitter))
+		}
+		if err != nil && ctx.Err() == nil {
+			t.n.log.Warn("gossip of the log", "err", err)
+		}
+	}
+}
+
+// judge takes in a head. One that goes beyond what was read here makes us read on,
+// but not each of a group in which much happens: it waits for the next time.
+func (t *topics) judge(ctx context.Context, h directory.Head) error {
+	return t.n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
+		hint, err := t.n.eng.HeardHead(tx, t.n.now(), h)
+		if hint.Log = hint.Log && time.Since(t.read) >= headEvery; hint.Log {
+			t.read = time.Now()
+		}
+		return hint, err
+	})
+}
+
+// publish says how far the log is that is shown to us, unless somebody else said
+// the same.
+func (t *topics) publish(ctx context.Context) error {
+	var own directory.Head
+	err := t.n.kv.View(ctx, func(tx store.Tx) (err error) {
+		own, err = t.n.eng.LogHead(tx)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("read the head of the log: %w", err)
+	}
+	t.mu.Lock()
+	said := !news(t.newest, own)
+	t.mu.Unlock()
+	if said || own.IsZero() || t.n.now().Sub(own.Time) > directory.MaxAge {
+		return nil
+	}
+	if err := t.heads.Publish(ctx, own.Bytes()); err != nil {
+		return fmt.Errorf("publish the head of the log: %w", err)
+	}
+	return nil
+}
