@@ -171,7 +171,7 @@ func (f *delivery) read(ctx context.Context) error {
 			return fmt.Errorf("wait for acknowledgement: %w", err)
 		}
 		f.news.Store(time.Now().UnixNano())
-		if err := f.settle(ctx, rows, answer.GetCodes()); err != nil {
+		if err := f.settle(ctx, rows, answer); err != nil {
 			return err
 		}
 		f.w.broken = 0
@@ -208,7 +208,8 @@ func (f *delivery) watch(ctx context.Context) error {
 	}
 }
 
-func (f *delivery) settle(ctx context.Context, rows []engine.Queued, codes []uint32) error {
+func (f *delivery) settle(ctx context.Context, rows []engine.Queued, answer *wire.Delivered) error {
+	codes := answer.GetCodes()
 	if len(codes) != len(rows) {
 		return fmt.Errorf("the device answered %d of %d envelopes", len(codes), len(rows))
 	}
@@ -218,7 +219,7 @@ func (f *delivery) settle(ctx context.Context, rows []engine.Queued, codes []uin
 			outcomes[i] = &protocol.Error{Code: protocol.Code(c)}
 		}
 	}
-	refused, err := f.w.settle(ctx, rows, outcomes, func(tx store.Tx, ok []protocol.EnvelopeID) (engine.Hint, error) {
+	refused, err := f.w.settle(ctx, rows, outcomes, answer.GetBundle(), func(tx store.Tx, ok []protocol.EnvelopeID) (engine.Hint, error) {
 		return f.w.n.eng.Delivered(tx, f.w.n.now(), f.w.to, ok, f.via)
 	})
 	if refused != nil {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/session"
 	"github.com/parley-chat/parley/protocol/wire"
 	"github.com/parley-chat/parley/store"
 )
@@ -193,7 +194,26 @@ func (n *node) deliver(peer *node, q Queued) {
 	if what == ackLost {
 		return
 	}
-	n.answered(q, code, n.delivered)
+	n.answered(q, code, peer.offer(n.device(), q.Envelope, code), n.delivered)
+}
+
+// offer is what a node gives a device with its refusal.
+func (n *node) offer(to protocol.DeviceID, env []byte, code protocol.Code) *wire.Bundle {
+	n.w.t.Helper()
+	if code != protocol.StaleKey {
+		return nil
+	}
+	id, _, err := session.PeekSession(env)
+	n.w.check(err)
+	var b *wire.Bundle
+	err = n.update(func(tx store.Tx) (h Hint, err error) {
+		b, err = n.e.GiveBundle(tx, n.w.now, to, id[:])
+		return h, err
+	})
+	if !errors.As(err, new(*protocol.Error)) {
+		n.w.check(err)
+	}
+	return b
 }
 
 func (n *node) delivered(q Queued) {
@@ -205,21 +225,21 @@ func (n *node) delivered(q Queued) {
 
 func (n *node) putMail(q Queued) {
 	n.w.t.Helper()
-	n.answered(q, n.w.home.put(n, q), func(q Queued) {
+	n.answered(q, n.w.home.put(n, q), nil, func(q Queued) {
 		n.do(func(tx store.Tx) (Hint, error) {
 			return n.e.Stored(tx, n.w.now, q.To, []protocol.EnvelopeID{q.ID})
 		})
 	})
 }
 
-func (n *node) answered(q Queued, code protocol.Code, ok func(Queued)) {
+func (n *node) answered(q Queued, code protocol.Code, offer *wire.Bundle, ok func(Queued)) {
 	n.w.t.Helper()
 	if code == protocol.OK {
 		ok(q)
 		return
 	}
 	n.do(func(tx store.Tx) (Hint, error) {
-		return n.e.Refused(tx, n.w.now, q.To, q.ID, protocol.Refuse(code, ""))
+		return n.e.Refused(tx, n.w.now, q.To, q.ID, protocol.Refuse(code, ""), offer)
 	})
 }
 

@@ -93,6 +93,7 @@ const (
 	NoticeLogChanged     = "log_changed"     // the directory shows another log than before: it may show others other keys
 	NoticeLogStale       = "log_stale"       // the directory's log is not of this hour
 	NoticeBadBundle      = "bad_bundle"      // the keys served for a device do not verify; nothing was sealed to them
+	NoticeKeysRefused    = "keys_refused"    // a contact's device refuses one new session after the other
 	NoticePrekeyConflict = "prekey_conflict" // the rendezvous has other keys under our prekey ids
 	NoticePrekeyReset    = "prekey_reset"    // the rendezvous had another stock than ours; it was replaced
 	NoticeDeviceAdded    = "device_added"    // a contact, or this account, has a new device
