@@ -92,8 +92,8 @@ func (f *delivery) write(ctx context.Context) error {
 			if err := f.rest(ctx); err != nil {
 				return f.finish(err)
 			}
-			if f.w.flying.Load() == 0 {
-				after = 0 // what was sealed again may have come before
+			if f.w.flying.Load() == 0 && !f.refused.Load() { // else what was refused would go at once again
+				after = 0 // what was held back may have come before
 			}
 			continue
 		}
@@ -123,7 +123,7 @@ var errIdle = errors.New("nothing to send")
 func (f *delivery) rest(ctx context.Context) error {
 	if f.w.flying.Load() == 0 {
 		if f.refused.Load() {
-			return errRefused // still in the queue; not to be sent again at once
+			return f.afterRefusal()
 		}
 		if f.s.Conn().IsClosed() || isRelayed(f.s.Conn().RemoteMultiaddr()) && f.w.n.dialer.direct(f.d.peer) {
 			return errBetterPath
@@ -140,6 +140,18 @@ func (f *delivery) rest(ctx context.Context) error {
 		return nil
 	case <-idle.C:
 		return errIdle
+	}
+}
+
+// afterRefusal ends the stream, unless there is more to send, such as what was
+// sealed anew: what was refused and is still in the queue is not to be sent again
+// at once.
+func (f *delivery) afterRefusal() error {
+	select {
+	case <-f.w.more:
+		return nil
+	default:
+		return errRefused
 	}
 }
 
