@@ -73,6 +73,7 @@ type Node struct {
 	home    *home
 	sync    *syncer
 	lookups *lookups
+	senders senders
 	drain   nudge // there may be mail
 	dialer  *dialer
 	outbox  *outbox

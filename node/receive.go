@@ -76,6 +76,7 @@ func (n *Node) receiveBatch(ctx context.Context, from *device, envs [][]byte, co
 
 // openEnvelope looks up the sender first when the engine asks for that.
 func (n *Node) openEnvelope(ctx context.Context, from protocol.DeviceID, env []byte) (o engine.Opened, err error) {
+	var asked protocol.AccountID
 	for range 2 {
 		err = n.kv.View(ctx, func(tx store.Tx) (err error) {
 			o, err = n.eng.Open(tx, n.now(), from, env)
@@ -85,12 +86,16 @@ func (n *Node) openEnvelope(ctx context.Context, from protocol.DeviceID, env []b
 		if !ok {
 			break
 		}
-		if err := n.lookups.fetch(ctx, need.Account); err != nil {
-			return o, lookupRefusal(err)
+		if err := n.lookUpSender(ctx, need.Account); err != nil {
+			return o, err
 		}
+		asked = need.Account
 	}
 	if need, ok := errors.AsType[*engine.NeedAccount](err); ok { // it changed once more meanwhile
 		return o, protocol.Refuse(protocol.Unavailable, "the record of account %v is not new enough", need.Account)
+	}
+	if !o.FromUnknown() {
+		n.senders.found(asked)
 	}
 	if err != nil {
 		return o, fmt.Errorf("open envelope: %w", err)

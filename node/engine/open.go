@@ -31,6 +31,10 @@ type Opened struct {
 	opening *acceptedState    // a session that begins with this envelope
 }
 
+// FromUnknown tells that the account it claims to be of does not certify the
+// device that it claims to be of.
+func (o *Opened) FromUnknown() bool { return o.cause == CauseUnknownSender }
+
 // acceptedState is a session that was accepted but not stored: Receive does
 // that, once the message behind the opening has opened.
 type acceptedState struct {
@@ -78,6 +82,10 @@ func (e *Engine) Open(tx store.Tx, now time.Time, from protocol.DeviceID, env []
 func (e *Engine) open(tx store.Tx, now time.Time, o *Opened, opening envelope.Opening) error {
 	if opening.Recipient != e.id.Device || opening.Sender == e.id.Device || opening.Sender != opening.Cert.DeviceID() {
 		o.cause = CauseMalformed
+		return nil
+	}
+	if o.from != (protocol.DeviceID{}) && o.from != opening.Sender { // a device brings what it sealed itself
+		o.cause = CauseUnknownSender
 		return nil
 	}
 	if err := e.checkSender(tx, now, o, opening.Cert); err != nil || o.blocked || o.cause != "" {
