@@ -1,7 +1,6 @@
 package node
 
 import (
-	"fmt"
 	"slices"
 	"time"
 
@@ -64,11 +63,7 @@ func (n *Node) takeFrames(s network.Stream, from device) bool {
 			n.log.Warn("envelopes not taken", "device", from.id, "err", err)
 			return false
 		}
-		answer, err := n.delivered(from, envs, codes)
-		if err != nil {
-			n.log.Warn("no new keys given", "device", from.id, "err", err)
-			return false
-		}
+		answer := n.delivered(from, envs, codes)
 		s.SetWriteDeadline(time.Now().Add(answerWithin))
 		if err := wire.WriteMsg(s, answer); err != nil {
 			return false
@@ -78,21 +73,24 @@ func (n *Node) takeFrames(s network.Stream, from device) bool {
 
 // delivered answers for each envelope of a frame. A device that sealed one to
 // prekeys that are gone is given others with it, the same for the same session,
-// if it may have any (SPEC "Prekeys from the device itself").
-func (n *Node) delivered(from device, envs [][]byte, codes []protocol.Code) (*wire.Delivered, error) {
+// if it may have any and there are any (SPEC "Prekeys from the device itself").
+func (n *Node) delivered(from device, envs [][]byte, codes []protocol.Code) *wire.Delivered {
 	answer := &wire.Delivered{}
 	for _, c := range codes {
 		answer.Codes = append(answer.Codes, uint32(c))
 	}
 	stale := slices.Index(codes, protocol.StaleKey)
 	if stale < 0 {
-		return answer, nil
+		return answer
 	}
 	id, _, err := session.PeekSession(envs[stale])
-	if err != nil {
-		return nil, fmt.Errorf("read which session was refused: %w", err)
+	if err == nil {
+		var own *wire.OwnPrekey
+		own, err = n.givePrekey(from, id[:])
+		answer.Bundle = own.GetBundle()
 	}
-	given, err := n.givePrekey(from, id[:])
-	answer.Bundle = given.GetBundle()
-	return answer, err
+	if err != nil {
+		n.log.Warn("no new keys given", "device", from.id, "err", err)
+	}
+	return answer
 }
