@@ -45,8 +45,10 @@ func newStaleKey(t *testing.T, lan bool) staleKey {
 	k.bob.Config.Listen, k.bob.Config.LAN = net.People[1].Config.Listen, lan
 	k.bob.Stop()
 	gone := goneOneTime(t, k.bob)
-	net.Home.Lie(nodetest.Lie{Answer: func(_ peer.ID, q *wire.Request, a *wire.Response) {
+	self := where(t, k.alice).ID
+	net.Home.Lie(nodetest.Lie{Answer: func(to peer.ID, q *wire.Request, a *wire.Response) {
 		switch {
+		case to != self:
 		case q.GetPut() != nil:
 			a.Code, a.Result = uint32(protocol.Unavailable), nil
 		case q.GetLookup() != nil:
@@ -201,10 +203,7 @@ func (r *refuser) count() (sessions, envelopes int) {
 // ownBundle is what somebody's device, which does not run, gives another.
 func ownBundle(t *testing.T, of, to *nodetest.Person) (b *wire.Bundle) {
 	t.Helper()
-	var id protocol.DeviceID
-	if err := id.UnmarshalText([]byte(to.Whoami().Device)); err != nil {
-		t.Fatal(err)
-	}
+	id := deviceOf(t, to)
 	err := of.WithStore(func(tx store.Tx) error {
 		e, err := engine.Load(tx)
 		if err != nil {
