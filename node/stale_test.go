@@ -23,7 +23,7 @@ import (
 
 // staleKey is alice, and a new device of bob, which is away. Her message to it is
 // sealed to a one-time prekey that it has not: the rendezvous gave it to her, and
-// takes no mail now.
+// neither takes nor gives mail now.
 type staleKey struct {
 	net        *nodetest.Net
 	alice, bob *nodetest.Person
@@ -48,6 +48,8 @@ func newStaleKey(t *testing.T, lan bool) staleKey {
 	self := where(t, k.alice).ID
 	net.Home.Lie(nodetest.Lie{Answer: func(to peer.ID, q *wire.Request, a *wire.Response) {
 		switch {
+		case q.GetFetch() != nil: // what alice put is there
+			a.Result = &wire.Response_Mail{Mail: &wire.Mail{}}
 		case to != self:
 		case q.GetPut() != nil:
 			a.Code, a.Result = uint32(protocol.Unavailable), nil
