@@ -166,6 +166,9 @@ func (e *entry) fetch(ctx context.Context, s *stranger) (*account.Chain, error) 
 	if found.GetName() != e.name {
 		return nil, fmt.Errorf("%w: it answered with another name", engine.ErrBadAnswer)
 	}
+	if err := engine.ProvenBy(e.home, time.Now(), found); err != nil {
+		return nil, fmt.Errorf("ask for the account: %w", err)
+	}
 	return chain, e.check(chain)
 }
 

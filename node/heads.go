@@ -35,6 +35,8 @@ func (n *Node) catchUp(ctx context.Context, w *wire.Welcome) error {
 	if own >= 0 && !slices.Contains(known, heads[own]) && n.lostByHome(ctx) {
 		if err := n.returnChain(ctx); err != nil {
 			n.log.Error("the rendezvous has lost statements of this account, and does not take them back", "err", err)
+		} else if err := n.checkReturned(ctx); err != nil {
+			n.log.Error("the rendezvous had lost statements of this account", "err", err)
 		}
 		heads = slices.Delete(heads, own, own+1)
 	}
@@ -65,7 +67,8 @@ func readHeads(list []*wire.Head) []engine.Head {
 }
 
 // lostByHome tells whether the rendezvous has an older state of our own account
-// than we do: it was set back.
+// than we do: it was set back. What it answers is not proven: it only gets back
+// what is ours, and has to prove that it has it.
 func (n *Node) lostByHome(ctx context.Context) bool {
 	found, err := n.askOwn(ctx)
 	if err != nil {
@@ -90,6 +93,14 @@ func (n *Node) returnChain(ctx context.Context) error {
 		return err
 	}
 	return n.do(ctx, func(tx store.Tx) (engine.Hint, error) { return n.eng.ChainReturned(tx, n.now()) })
+}
+
+// checkReturned has the rendezvous prove what returnChain gave it.
+func (n *Node) checkReturned(ctx context.Context) error {
+	if err := n.fetchOwnChain(ctx); err != nil {
+		return fmt.Errorf("it does not prove that it has them again: %w", err)
+	}
+	return nil
 }
 
 func (n *Node) ownChain(ctx context.Context) (c *account.Chain, err error) {

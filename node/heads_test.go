@@ -18,6 +18,9 @@ func notices(t *testing.T, p *nodetest.Person, code string) (n int) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if last == 0 {
+		return 0
+	}
 	for e, err := range p.Events(t.Context(), 0) {
 		if err != nil {
 			t.Fatal(err)

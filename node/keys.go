@@ -158,6 +158,10 @@ func (n *Node) checkChain(ctx context.Context) api.Check {
 	case err != nil:
 		check.Text = err.Error()
 	case bytes.Equal(ours.Bytes(), theirs.Bytes()):
+		if err := n.lookups.learn(ctx, own, asked, found); err != nil {
+			check.Text = "what the rendezvous shows is not proven: " + err.Error()
+			return check
+		}
 		check.Result, check.Fix, check.Text = api.CheckOK, "", fmt.Sprintf("statement %d here and there", ours.Seq())
 	case theirs.Extends(ours):
 		err = n.lookups.learn(ctx, own, asked, found)
@@ -170,6 +174,10 @@ func (n *Node) checkChain(ctx context.Context) api.Check {
 		check.Text = fmt.Sprintf("the rendezvous had lost statements (%d there, %d here); it has them again", theirs.Seq(), ours.Seq())
 		if err := n.returnChain(ctx); err != nil {
 			check.Text = "the rendezvous has lost statements and does not take them back: " + err.Error()
+			return check
+		}
+		if err := n.checkReturned(ctx); err != nil {
+			check.Text = "the rendezvous had lost statements, and " + err.Error()
 			return check
 		}
 		check.Result, check.Fix = api.CheckRepaired, ""

@@ -269,7 +269,8 @@ func (l *lookups) alarm(ctx context.Context, a protocol.AccountID, err error) er
 func (l *lookups) tell(ctx context.Context, a protocol.AccountID, err error) error {
 	l.n.log.Error("the rendezvous's answer is wrong", "account", a, "err", err)
 	return l.n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
-		return engine.Hint{Events: true}, l.n.eng.LookupFailed(tx, l.n.now(), a, err)
+		// What its log says may tell more.
+		return engine.Hint{Events: true, Log: true}, l.n.eng.LookupFailed(tx, l.n.now(), a, err)
 	})
 }
 

@@ -74,6 +74,7 @@ type Node struct {
 	sync    *syncer
 	lookups *lookups
 	senders senders
+	logs    *logReader
 	drain   nudge // there may be mail
 	dialer  *dialer
 	outbox  *outbox
@@ -202,6 +203,7 @@ func (n *Node) makeHost(cfg Config) error {
 	n.home = newHome(n, info)
 	n.sync = newSyncer(n)
 	n.lookups = newLookups(n)
+	n.logs = newLogReader(n)
 	n.dialer = newDialer(n)
 	n.outbox = newOutbox(n)
 	if cfg.LAN {
@@ -225,6 +227,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	g.Go(func() error { return n.home.run(ctx) })    // connection to the rendezvous; and while it stands: reader, writer, reservation
 	g.Go(func() error { return n.sync.run(ctx) })    // prekeys and the contact list, to the rendezvous
 	g.Go(func() error { return n.lookups.run(ctx) }) // accounts, from the rendezvous; at most maxLookups at a time
+	g.Go(func() error { return n.logs.run(ctx) })    // the directory's log, from the rendezvous
 	g.Go(func() error { return n.runDrain(ctx) })    // mailbox
 	g.Go(func() error { return n.outbox.run(ctx) })  // one more per device with queued mail, at most maxWorkers
 	g.Go(func() error { return n.dialer.run(ctx) })  // connections to contacts: upgrades, clearing up, addresses
@@ -312,6 +315,9 @@ func (n *Node) dispatch(ctx context.Context, h engine.Hint) {
 	}
 	n.lookups.want(h.Lookup, true)
 	n.lookups.want(h.Refresh, false)
+	if h.Log {
+		n.logs.more.push()
+	}
 	if h.Contacts {
 		if err := n.refreshPeers(ctx); err != nil {
 			n.log.Error("contacts not read", "err", err)

@@ -49,9 +49,9 @@ func (n *Node) Status(ctx context.Context) (s api.Status, err error) {
 	var stale []protocol.AccountID
 	var keys engine.PrekeyStatus
 	var recovery api.Recovery
-	var alarmAt time.Time
-	var alarm string
+	var alarm engine.LogAlarm
 	var alarmed bool
+	var log engine.LogStatus
 	err = n.kv.View(ctx, func(tx store.Tx) (err error) {
 		if s.Queued, s.Waiting, err = n.eng.Counts(tx); err != nil {
 			return err
@@ -65,7 +65,10 @@ func (n *Node) Status(ctx context.Context) (s api.Status, err error) {
 		if recovery, err = n.recovery(tx); err != nil {
 			return err
 		}
-		if alarmAt, alarm, alarmed, err = n.eng.LogAlarm(tx); err != nil {
+		if alarm, alarmed, err = n.eng.LogAlarm(tx); err != nil {
+			return err
+		}
+		if log, err = n.eng.LogStatus(tx); err != nil {
 			return err
 		}
 		contacts, err = n.eng.Contacts(tx)
@@ -85,8 +88,14 @@ func (n *Node) Status(ctx context.Context) (s api.Status, err error) {
 	s.Rendezvous, s.Relay, reason = n.home.links()
 	if alarmed {
 		s.Problems = append(s.Problems, api.Problem{Fix: compareKeys, Text: fmt.Sprintf(
-			"On %s the rendezvous showed another log of names and keys than before: it may show you or others false keys. It is not believed while it does so. %s",
-			alarmAt.Format(time.DateOnly), alarm)})
+			"On %s the rendezvous showed different logs of names and keys: it was restored from an old backup, or it shows you or others false keys. Nothing new is sent to contacts that you have not verified. %s",
+			alarm.At.Format(time.DateOnly), alarm.Problem)})
+	} else if s.Waiting > 0 {
+		s.Problems = append(s.Problems, api.Problem{Fix: "parley contacts", Text: fmt.Sprintf(
+			"%d messages wait for keys of their recipients. They go out as soon as the rendezvous has them.", s.Waiting)})
+	}
+	if text := logProblem(log); text != "" {
+		s.Problems = append(s.Problems, api.Problem{Fix: askHost, Text: text})
 	}
 	n.addProblems(&s, reason, stale, keys.Held)
 	if fix, text := n.backupProblem(recovery); text != "" {
@@ -100,7 +109,7 @@ const (
 	askHost = "parley host status (whoever runs the rendezvous types that there)"
 	again   = "parley down; parley up"
 
-	compareKeys = "parley verify NAME (with each contact, by another way than this)"
+	compareKeys = "parley verify NAME (with each contact, by another way than this); if whoever runs the rendezvous can explain it: parley evidence accept"
 )
 
 // addProblems lists what is wrong, the cause before what follows from it.
@@ -146,9 +155,17 @@ func (n *Node) addProblems(s *api.Status, reason error, stale []protocol.Account
 			add("parley verify "+k.Name, "Nothing is sent to %s: their account was recovered, and it may not be them any more. Verify them again, or go on without: parley verify %s --accept", k.Name, k.Name)
 		}
 	}
-	if s.Waiting > 0 {
-		add("parley contacts", "%d messages wait for keys of their recipients. They go out as soon as the rendezvous has them.", s.Waiting)
+}
+
+// logProblem says why the rendezvous's log is not watched as a whole.
+func logProblem(log engine.LogStatus) string {
+	switch {
+	case log.Problem != "":
+		return "The rendezvous's log of names was not read on: " + log.Problem
+	case log.Whole && log.Mirrored < log.Size:
+		return fmt.Sprintf("The rendezvous's log of names is too long to be watched as a whole: %d of %d entries are. Each answer is still proven.", log.Mirrored, log.Size)
 	}
+	return ""
 }
 
 // linkProblem explains why there is no link, where somebody can do something about

@@ -353,7 +353,7 @@ func (w *work) look(a protocol.AccountID, p *peerRow, verified bool) error {
 	p.verified, p.looked = verified, p.recoveries
 	w.change(a, p)
 	w.wake(p)
-	return w.event(eventRow{kind: KindContact, account: a})
+	return errors.Join(w.unblockPeer(p), w.event(eventRow{kind: KindContact, account: a}))
 }
 
 // distrust takes the mark of a verified contact away, unless it holds back what

@@ -216,6 +216,11 @@ func (w *work) roomFor(p *peerRow, r Relation) bool {
 // adopt makes a contact what it is on a sibling.
 func (w *work) adopt(a protocol.AccountID, p *peerRow, c *wire.ContactState, r Relation) error {
 	was := p.relation
+	if c.GetVerified() && !p.verified {
+		if err := w.unblockPeer(p); err != nil {
+			return err
+		}
+	}
 	p.display, p.verified, p.note, p.elsewhere = cleanFrom(c.GetDisplay()), c.GetVerified(), c.GetNote(), true
 	if len(p.note) > protocol.MaxNote || !utf8.ValidString(p.note) {
 		p.note = ""

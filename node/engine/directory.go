@@ -65,7 +65,7 @@ func (w *work) ownAnswer(a answer, asked time.Time) (Hint, error) {
 // ends the work.
 func (w *work) useAnswer(p *peerRow, a answer) (Hint, error) {
 	if !a.head.IsZero() {
-		if err := w.keepHead(a.head); err != nil {
+		if err := errors.Join(w.keepHead(a.head), w.readOn(a.head)); err != nil {
 			return Hint{}, err
 		}
 	}

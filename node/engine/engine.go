@@ -43,6 +43,7 @@ var (
 	ErrNotAccepted    = errors.New("the contact has not accepted yet")
 	ErrBlocked        = errors.New("the contact is blocked")
 	ErrRecovered      = errors.New("the contact's account was recovered: verify them again, or accept the change")
+	ErrNoAlarm        = errors.New("there is no alarm of the directory's log")
 	ErrNoComparison   = errors.New("there are no emoji to compare with this contact now")
 	ErrSelf           = errors.New("that is this account")
 	ErrTooMany        = errors.New("too many contacts")
@@ -61,7 +62,8 @@ var (
 	ErrBadAnswer   = errors.New("the directory's answer does not verify")
 	ErrUnproven    = errors.New("the directory does not prove that its log says what it answers")
 	ErrLogChanged  = errors.New("the directory shows another log than before")
-	ErrLogStale    = errors.New("the directory's log is not of this hour: it holds back what is new, or the clock of this device is wrong")
+	ErrWithheld    = errors.New("the directory holds back what its log says is newer")
+	ErrLogStale    = errors.New("the directory's log is not of this hour")
 
 	// ErrLogMoved: the answer is from before the last one that was taken in. Ask
 	// again.

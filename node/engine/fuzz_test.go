@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/directory"
 	"github.com/parley-chat/parley/protocol/key/keytest"
 	"github.com/parley-chat/parley/protocol/session"
 	"github.com/parley-chat/parley/protocol/wire"
@@ -139,6 +140,9 @@ var decoders = map[string]func() row{
 	"ledger":   func() row { return new(ledgerRow) },
 	"given":    func() row { return new(givenRow) },
 	"log":      func() row { return new(logAlarmRow) },
+	"mirror":   func() row { return new(mirrorRow) },
+	"packed":   func() row { return new(packedRow) },
+	"newest":   func() row { return new(newestRow) },
 
 	"account key": func() row { return new(accountKeyRow) },
 	"RSA":         func() row { return new(rsaRow) },
@@ -225,7 +229,11 @@ func TestRowsRoundTrip(t *testing.T) {
 			"pair":   &pairRow{keepUntil: at, pair: []byte(text)},
 			"ledger": &ledgerRow{hash: id, entry: []byte(text)},
 			"given":  &givenRow{nonce: msg, prekey: protocol.PrekeyID(msg), at: at},
-			"log":    &logAlarmRow{at: at, problem: text, held: id[:], shown: msg[:], evidence: []byte(text)},
+			"log": &logAlarmRow{At: at, Ended: at, Problem: text, Held: id[:], Shown: msg[:], Evidence: []byte(text),
+				Entry: directory.Inclusion{Index: n, Leaf: directory.Leaf{Label: id, Account: id, Seq: n, Head: id}, Proof: directory.Proof{id, id}}},
+			"mirror": &mirrorRow{gen: n, size: n, head: id[:], reads: n, accepted: at, problem: text, told: text},
+			"packed": &packedRow{items: id[:]},
+			"newest": &newestRow{index: n},
 			"prekeys": &prekeysRow{signed: protocol.PrekeyID(msg), signedPending: yes, signedAt: at, rotateAt: at, fallback: yes,
 				published: 1, cap: 2, lastUpload: at, problem: text, uploads: n, kept: 3, resetting: yes, resetAt: at, conflicts: 4,
 				notBefore: at, liveAt: at, signedUsed: yes, fallbacks: 5, rsaWanted: yes, rsaRotateAt: at, rsaLive: id, conflictAt: at},

@@ -223,6 +223,13 @@ func (e *Engine) whyWaiting(tx store.Tx, now time.Time, a protocol.AccountID) ([
 	if why, ok := p.paused(); ok {
 		steps = append(steps, Step{p.hintedAt, "waiting", why})
 	}
+	alarm, stands, err := e.LogAlarm(tx)
+	if err != nil {
+		return nil, err
+	}
+	if stands && !p.verified {
+		steps = append(steps, Step{alarm.At, "waiting", BlockedByAlarm})
+	}
 	if p.problem != "" {
 		steps = append(steps, Step{p.problemAt, "lookup", p.problem})
 	}

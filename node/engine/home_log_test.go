@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"crypto/rand"
 	"slices"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -95,12 +96,13 @@ func (r *rendezvous) proveFrom(size uint64, f *wire.Found) {
 		leaf = directory.Leaf{
 			Label: directory.Label(r.log.signer.Log().Origin(), f.GetName()), Account: chain.Account(), Seq: chain.Seq(), Head: chain.Head(),
 		}
-		f.LogIndex = r.log.enter(leaf)
+		if i := slices.Index(r.log.leaves, leaf); r.noEntry && i >= 0 {
+			f.LogIndex = uint64(i)
+		} else {
+			f.LogIndex = r.log.enter(leaf)
+		}
 	}
-	root, err := tlog.TreeHash(int64(r.log.size()), r.log)
-	r.w.check(err)
-	head, err := r.log.signer.Head(r.log.size(), root, r.w.now)
-	r.w.check(err)
+	head := r.log.head(r.w)
 	c, err := directory.ProveConsistency(size, head.Size, r.log)
 	r.w.check(err)
 	f.Log = &wire.LogHead{Head: head.Bytes(), From: size, Consistency: c.Proof.Bytes()}
@@ -112,4 +114,97 @@ func (r *rendezvous) proveFrom(size uint64, f *wire.Found) {
 	if r.forge != nil {
 		r.forge(f)
 	}
+}
+
+// page is what the rendezvous answers to who reads the log, at most max entries.
+func (r *rendezvous) page(from, size uint64, max int) *wire.LogPage {
+	r.w.t.Helper()
+	head := r.log.head(r.w)
+	c, err := directory.ProveConsistency(size, head.Size, r.log)
+	r.w.check(err)
+	p := &wire.LogPage{Log: &wire.LogHead{Head: head.Bytes(), From: size, Consistency: c.Proof.Bytes()}}
+	end := min(head.Size, from+uint64(max))
+	for i := from; i < end; i++ {
+		p.Leaves = append(p.Leaves, r.log.leaves[i].Marshal()...)
+	}
+	c, err = directory.ProveConsistency(end, head.Size, r.log)
+	r.w.check(err)
+	p.Proof = c.Proof.Bytes()
+	return p
+}
+
+// head signs the log as it is.
+func (l *logbook) head(w *world) directory.Head {
+	w.t.Helper()
+	root, err := tlog.TreeHash(int64(l.size()), l)
+	w.check(err)
+	head, err := l.signer.Head(l.size(), root, w.now)
+	w.check(err)
+	return head
+}
+
+// headOf is head, of the first entries.
+func (l *logbook) headOf(w *world, size uint64) directory.Head {
+	return (&logbook{l.host, l.signer, l.leaves[:size], l.hashes}).head(w)
+}
+
+// grow enters something about other accounts.
+func (l *logbook) grow(n int) {
+	for range n {
+		leaf := directory.Leaf{Seq: 1}
+		rand.Read(leaf.Label[:])
+		l.enter(leaf)
+	}
+}
+
+// readLog reads the log to its end, with so many entries a page.
+func (n *node) readLog(max int) error {
+	n.w.t.Helper()
+	for more := true; more; {
+		var from, size uint64
+		n.view(func(tx store.Tx) (err error) {
+			from, size, err = n.e.LogQuestion(tx)
+			return err
+		})
+		p := n.w.home.page(from, size, max)
+		err := n.update(func(tx store.Tx) (h Hint, err error) {
+			more, h, err = n.e.FoldPage(tx, n.w.now, from, p)
+			return h, err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// followLog is what a node does when the log is to be read.
+func (n *node) followLog() {
+	n.w.t.Helper()
+	if n.w.home.noPages {
+		return
+	}
+	if err := n.readLog(16); err != nil {
+		n.do(func(tx store.Tx) (Hint, error) { return n.e.LogFailed(tx, n.w.now, err) })
+	}
+}
+
+// judge has a node judge a head that somebody else was shown.
+func (n *node) judge(h directory.Head) (v verdict) {
+	n.w.t.Helper()
+	n.do(func(tx store.Tx) (Hint, error) {
+		w, err := n.e.begin(tx, n.w.now)
+		if err != nil {
+			return Hint{}, err
+		}
+		reads, err := w.logReads()
+		if err != nil {
+			return Hint{}, err
+		}
+		if v, err = w.judgeHead(h, reads); err != nil {
+			return Hint{}, err
+		}
+		return w.end()
+	})
+	return v
 }

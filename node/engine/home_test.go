@@ -24,6 +24,8 @@ type rendezvous struct {
 	forge    func(*wire.Found)            // changes answers and what is to prove them
 	conflict func(protocol.PrekeyID) bool // pretends that ids are bound to other keys
 	deaf     bool                         // stores uploads and does not answer
+	noEntry  bool                         // answers with entries that are in its log already
+	noPages  bool                         // does not let its log be read
 	terse    bool                         // tells counts without digests
 }
 

@@ -52,6 +52,11 @@ const (
 
 	tableLog      byte = 'L' // peer id of the rendezvous -> the last head of its log
 	tableLogAlarm byte = 'K' // peer id of the rendezvous -> logAlarmRow
+	tableLogPast  byte = 'W' // number -> logAlarmRow that was accepted or replaced
+	tableMirror   byte = 'M' // mirrorRow
+	tableLogHash  byte = 'H' // generation of the mirror, number -> hashes of the log's tree
+	tableLogLeaf  byte = 'Q' // the same -> entries
+	tableLogLabel byte = 'V' // generation of the mirror, label -> newestRow
 
 	tableTimer   byte = 't' // time in milliseconds, kind of timer, id -> nothing
 	tableEvent   byte = 'v' // number -> eventRow

@@ -43,49 +43,119 @@ func (e *Engine) logView(tx store.Tx) (directory.View, error) {
 
 // proven checks that the log of the directory holds what it answered, and
 // returns the head of the log. It changes nothing. Errors wrap ErrUnproven,
-// ErrLogStale, ErrLogChanged or ErrLogMoved.
+// ErrLogStale, ErrLogChanged ErrWithheld or ErrLogMoved.
 func (w *work) proven(f *wire.Found, chain *account.Chain) (directory.Head, error) {
 	v, err := w.e.logView(w.tx)
 	if err != nil {
 		return directory.Head{}, err
 	}
-	next, err := w.advanced(v, f.GetLog())
+	next, in, err := provenIn(v, w.now, f, chain)
 	if err != nil {
 		return directory.Head{}, err
 	}
-	proof, err := directory.ParseProof(f.GetInclusion())
+	return next.Head, w.newest(next, f, in)
+}
+
+// Proven checks what proven checks, of an answer that is not to be learnt.
+func (e *Engine) Proven(tx store.Tx, now time.Time, f *wire.Found) error {
+	w, err := e.begin(tx, now)
 	if err != nil {
-		return directory.Head{}, fmt.Errorf("%w: %v", ErrUnproven, err)
+		return err
 	}
-	leaf := directory.Leaf{
+	chain, err := account.ParseChain(f.GetChain())
+	if err != nil {
+		return fmt.Errorf("%w: %v", ErrBadAnswer, err)
+	}
+	_, err = w.proven(f, chain)
+	return err
+}
+
+// ProvenBy is Proven for who knows nothing of the rendezvous but where it is.
+func ProvenBy(h Home, now time.Time, f *wire.Found) error {
+	log, err := directory.NewLog(h.Peer)
+	if err != nil {
+		return fmt.Errorf("log of the rendezvous: %w", err)
+	}
+	chain, err := account.ParseChain(f.GetChain())
+	if err != nil {
+		return fmt.Errorf("%w: %v", ErrBadAnswer, err)
+	}
+	_, _, err = provenIn(directory.View{Log: log}, now, f, chain)
+	return err
+}
+
+// provenIn checks that the log of an answer continues a view, and holds what is
+// answered.
+func provenIn(v directory.View, now time.Time, f *wire.Found, chain *account.Chain) (next directory.View, in directory.Inclusion, err error) {
+	if next, err = advanced(v, now, f.GetLog()); err != nil {
+		return v, in, err
+	}
+	in.Index = f.GetLogIndex()
+	in.Leaf = directory.Leaf{
 		Label: directory.Label(v.Log.Origin(), f.GetName()), Account: chain.Account(), Seq: chain.Seq(), Head: chain.Head(),
 	}
-	in := directory.Inclusion{Index: f.GetLogIndex(), Leaf: leaf, Proof: proof}
-	if err := in.Check(next.Head.Size, next.Head.Root); err != nil {
-		return directory.Head{}, fmt.Errorf("%w: %q: %v", ErrUnproven, f.GetName(), err)
+	if in.Proof, err = directory.ParseProof(f.GetInclusion()); err != nil {
+		return v, in, fmt.Errorf("%w: %v", ErrUnproven, err)
 	}
-	return next.Head, nil
+	if err := in.Check(next.Head.Size, next.Head.Root); err != nil {
+		return v, in, fmt.Errorf("%w: %q: %v", ErrUnproven, f.GetName(), err)
+	}
+	return next, in, nil
+}
+
+// newest holds the entry of an answer against the mirror.
+func (w *work) newest(v directory.View, f *wire.Found, in directory.Inclusion) error {
+	m, err := w.e.mirrored(w.tx, v.Log)
+	if err != nil {
+		return err
+	}
+	leaf, index, ok, err := m.Newest(in.Leaf.Label)
+	switch {
+	case err != nil || !ok || index == in.Index:
+		return err
+	case index < in.Index && leaf.Contradicts(in.Leaf): // what convicts it is found when the log is read
+		cause := fmt.Errorf("%w: entries %d and %d", directory.ErrContradiction, index, in.Index)
+		return &logChanged{cause: cause, held: m.head, shown: v.Head.Bytes()}
+	case index < in.Index:
+		return nil
+	case index >= f.GetLog().GetFrom(): // the log was read on since the question
+		return fmt.Errorf("%w: entry %d of %q came meanwhile", ErrLogMoved, index, f.GetName())
+	}
+	return fmt.Errorf("%w: entry %d of %q, it answers with %d", ErrWithheld, index, f.GetName(), in.Index)
 }
 
 // advanced returns the view that holds the head of an answer.
-func (w *work) advanced(v directory.View, l *wire.LogHead) (directory.View, error) {
+func advanced(v directory.View, now time.Time, l *wire.LogHead) (directory.View, error) {
 	proof, err := directory.ParseProof(l.GetConsistency())
 	if err != nil {
 		return v, fmt.Errorf("%w: %v", ErrUnproven, err)
 	}
-	next, err := v.Advance(l.GetHead(), directory.Consistency{From: l.GetFrom(), Proof: proof}, w.now)
+	next, err := v.Advance(l.GetHead(), directory.Consistency{From: l.GetFrom(), Proof: proof}, now)
 	continues := !errors.Is(err, directory.ErrShrunk) && !errors.Is(err, directory.ErrUnproven)
 	switch {
 	case err == nil:
 		return next, nil
 	case errors.Is(err, directory.ErrStale):
-		return v, fmt.Errorf("%w: %v", ErrLogStale, err)
+		return v, stale(v.Log, now, l.GetHead())
 	case errors.Is(err, directory.ErrFork), !continues && l.GetFrom() == v.Head.Size:
+		if !continues {
+			err = fmt.Errorf("it was restored from an old backup, or it lies: %w", err)
+		}
 		return v, &logChanged{cause: err, held: v.Head.Bytes(), shown: l.GetHead()}
 	case !continues && l.GetFrom() < v.Head.Size:
 		return v, fmt.Errorf("%w: %v", ErrLogMoved, err)
 	}
 	return v, fmt.Errorf("%w: %v", ErrUnproven, err)
+}
+
+// stale is the error for a head that is too old, or from the future.
+func stale(log directory.Log, now time.Time, head []byte) error {
+	h, err := log.Open(head)
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("%w: the rendezvous signed it when its clock showed %s, and this device's shows %s; if this device's is wrong, set it, else the rendezvous holds back what is new",
+		ErrLogStale, h.Time.Format(time.RFC3339), now.UTC().Format(time.RFC3339))
 }
 
 // keepHead stores the head of an answer that was taken in.
@@ -95,70 +165,4 @@ func (w *work) keepHead(h directory.Head) error {
 		return err
 	}
 	return w.save(w.e.keyLog(), h.Bytes(), read)
-}
-
-// logChanged is the error for a log that does not continue the one seen before.
-type logChanged struct {
-	cause       error
-	held, shown []byte // heads, as they were signed
-}
-
-func (l *logChanged) Error() string { return fmt.Sprintf("%v: %v", ErrLogChanged, l.cause) }
-
-func (l *logChanged) Unwrap() []error { return []error{ErrLogChanged, l.cause} }
-
-// LogAlarm returns when and how the directory's log was seen not to continue, and
-// whether it ever was.
-func (e *Engine) LogAlarm(tx store.Tx) (at time.Time, problem string, alarmed bool, err error) {
-	r, alarmed, err := load[logAlarmRow](tx, e.keyLogAlarm())
-	return r.at, r.problem, alarmed, err
-}
-
-// logAlarmRow keeps what the directory signed when its log was first seen not
-// to continue.
-type logAlarmRow struct {
-	at          time.Time
-	problem     string
-	held, shown []byte
-	evidence    []byte // a file for directory.CheckEvidence; empty: the two heads prove nothing to others
-}
-
-func (r *logAlarmRow) encode() []byte {
-	e := newRow(64 + len(r.problem) + len(r.held) + len(r.shown) + len(r.evidence))
-	e.time(r.at)
-	e.string(r.problem)
-	e.bytes(r.held)
-	e.bytes(r.shown)
-	e.bytes(r.evidence)
-	return e.b
-}
-
-func (r *logAlarmRow) decode(b []byte) error {
-	d := readRow(b)
-	r.at, r.problem = d.time(), d.string()
-	r.held, r.shown, r.evidence = d.bytes(), d.bytes(), d.bytes()
-	return d.end("alarm of the log")
-}
-
-// keepLogAlarm stores what there is to show against the directory, if cause is
-// that its log does not continue. The first time counts, unless only a later one
-// convicts it.
-func (w *work) keepLogAlarm(cause error) error {
-	changed, ok := errors.AsType[*logChanged](cause)
-	if !ok {
-		return nil
-	}
-	before, known, err := load[logAlarmRow](w.tx, w.e.keyLogAlarm())
-	if err != nil {
-		return err
-	}
-	r := logAlarmRow{at: w.now, problem: changed.cause.Error(), held: changed.held, shown: changed.shown}
-	convicted, proof := errors.AsType[*directory.Convicted](changed.cause)
-	if proof {
-		r.evidence = convicted.Evidence.Marshal()
-	}
-	if known && (!proof || len(before.evidence) > 0) {
-		return nil
-	}
-	return w.put(w.e.keyLogAlarm(), &r)
 }

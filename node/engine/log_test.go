@@ -14,13 +14,18 @@ import (
 )
 
 // alarmOfLog reads what a node keeps to show against the directory.
-func (n *node) alarmOfLog() (r logAlarmRow, ok bool) {
+func (n *node) alarmOfLog() (a LogAlarm, stands bool) {
 	n.w.t.Helper()
 	n.view(func(tx store.Tx) (err error) {
-		r, ok, err = load[logAlarmRow](tx, n.e.keyLogAlarm())
+		a, stands, err = n.e.LogAlarm(tx)
 		return err
 	})
-	return r, ok
+	return a, stands
+}
+
+func (n *node) acceptLog() {
+	n.w.t.Helper()
+	n.do(func(tx store.Tx) (Hint, error) { return n.e.AcceptLog(tx, n.w.now) })
 }
 
 func (n *node) logSize() (size uint64) {
@@ -99,6 +104,7 @@ func TestMaliciousLog(t *testing.T) {
 			}
 			a.loseSessions(b)
 			b.away, b.offline = true, true
+			w.home.noPages = true
 			sent := len(a.sent)
 			var lie func(f *wire.Found)
 			lie = func(f *wire.Found) {
@@ -116,16 +122,23 @@ func TestMaliciousLog(t *testing.T) {
 				t.Fatalf("notices %+v, want one %s", notices, c.notice)
 			}
 			r, kept := a.alarmOfLog()
-			if kept != c.kept || kept && (len(r.held) == 0 || len(r.shown) == 0 || r.problem == "") {
+			if kept != c.kept || kept && (len(r.Held) == 0 || len(r.Shown) == 0 || r.Problem == "") {
 				t.Fatalf("kept %v: %+v", kept, r)
 			}
-			e, err := directory.CheckEvidence(r.evidence)
+			e, err := directory.CheckEvidence(r.Evidence)
 			if convicts := err == nil && bytes.Equal(e.Log.Host().PeerID(), w.home.log.peer()); convicts != c.proof {
 				t.Fatalf("it convicts: %v (%v)", convicts, err)
 			}
-			w.home.forge = nil
+			w.home.forge, w.home.noPages = nil, false
 			b.away, b.offline = false, false
 			w.pass(30 * time.Minute)
+			if kept { // who lied is not trusted again by itself
+				if s := a.message(id).State; s != StateQueued {
+					t.Fatalf("state %s while the alarm stands", s)
+				}
+				a.acceptLog()
+				w.pass(time.Minute)
+			}
 			if s := a.message(id).State; s != StateDelivered || !slices.Equal(texts(b.history(a)), []string{"secret"}) {
 				t.Fatalf("state %s after the truth was told", s)
 			}

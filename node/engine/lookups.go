@@ -93,8 +93,13 @@ func (e *Engine) LookupFailed(tx store.Tx, now time.Time, id protocol.AccountID,
 	if err != nil {
 		return err
 	}
-	if err := w.keepLogAlarm(cause); err != nil {
+	if _, err := w.keepLogAlarm(cause); err != nil {
 		return err
+	}
+	if id == e.id.Account && (errors.Is(cause, ErrWithheld) || errors.Is(cause, ErrChainFork)) {
+		if err := w.ownStatementHidden(); err != nil {
+			return err
+		}
 	}
 	p, err := w.peer(id)
 	switch {
@@ -134,6 +139,7 @@ func (w *work) lookupFailed(id protocol.AccountID, p *peerRow, cause error) erro
 var alarms = map[error]string{
 	ErrNameSwapped: NoticeNameSwapped, ErrChainFork: NoticeChainFork, ErrBadAnswer: NoticeBadAnswer, errBadBundle: NoticeBadBundle,
 	ErrUnproven: NoticeUnproven, ErrLogChanged: NoticeLogChanged, ErrLogStale: NoticeLogStale,
+	ErrWithheld: NoticeWithheld,
 }
 
 // IsAlarm tells whether err proves that the directory does not tell the truth:

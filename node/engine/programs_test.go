@@ -83,6 +83,10 @@ func (n *node) step() bool {
 		n.hint.Lookup, n.hint.Refresh, n.hint.Prekeys = h.Lookup, h.Refresh, h.Prekeys
 	} else {
 		busy = n.look(h) || busy
+		if h.Log {
+			n.followLog()
+			busy = true
+		}
 		if h.Prekeys {
 			n.syncPrekeys()
 		}
@@ -134,7 +138,9 @@ func (n *node) lookUp(a protocol.AccountID, prekeys bool) {
 
 func (n *node) lookupFailed(a protocol.AccountID, cause error) {
 	n.w.t.Helper()
-	n.do(func(tx store.Tx) (Hint, error) { return Hint{Tick: true}, n.e.LookupFailed(tx, n.w.now, a, cause) })
+	n.do(func(tx store.Tx) (Hint, error) {
+		return Hint{Tick: true, Log: IsAlarm(cause)}, n.e.LookupFailed(tx, n.w.now, a, cause)
+	})
 }
 
 // flush sends what is queued for a device, directly or to its mailbox. False:

@@ -18,9 +18,15 @@ import (
 // go back to waiting, to be sealed anew on a session that replaces a broken one.
 
 // post queues a content for a device. Sealed is false when it waits; then a
-// look-up is asked for. Order is kept: it waits behind what waits.
+// look-up is asked for. Order is kept: it waits behind what waits, unless that is
+// blocked by an alarm and this is not.
 func (w *work) post(device protocol.DeviceID, d *deviceRow, r itemRow, content *wire.Content) (sealed bool, err error) {
-	if d.waiting == 0 && d.reseal == 0 {
+	blocked, err := w.blocked(d.account)
+	if err != nil {
+		return false, err
+	}
+	free := blocked && (r.receipt || r.compare)
+	if (d.waiting == 0 && !blocked || free) && d.reseal == 0 {
 		s, ok, err := w.sendingSession(d)
 		if err != nil {
 			return false, err
@@ -31,7 +37,7 @@ func (w *work) post(device protocol.DeviceID, d *deviceRow, r itemRow, content *
 	}
 	d.waiting++
 	w.count().waiting++
-	if err := w.put(keyItem(tableWaiting, device, r.number), &r); err != nil {
+	if err := w.put(keyItem(tableWaiting, device, r.number), &r); err != nil || blocked {
 		return false, err
 	}
 	return false, w.wantLookup(d.account)
@@ -128,6 +134,9 @@ func (w *work) envelope(id protocol.EnvelopeID) (out, kept uint64, ok bool, err 
 func (w *work) drain(device protocol.DeviceID, d *deviceRow) error {
 	if d.waiting == 0 || d.reseal != 0 {
 		return nil
+	}
+	if blocked, err := w.blocked(d.account); err != nil || blocked {
+		return err
 	}
 	rows := 0
 	return all(w.tx, store.Key(tableWaiting, device[:]), func(pair store.Pair) (bool, error) {

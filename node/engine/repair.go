@@ -56,6 +56,9 @@ func (w *work) wantsSession(d *deviceRow) (bool, error) {
 	if d.revoked || w.e.stopped.Load() || d.waiting == 0 && !d.repairing && !d.renewing {
 		return false, nil
 	}
+	if blocked, err := w.blocked(d.account); err != nil || blocked {
+		return d.repairing, err
+	}
 	_, ok, err := w.sendingSession(d)
 	return d.repairing || d.renewing || !ok, err
 }

@@ -35,6 +35,8 @@ const (
 	timerSkipped  timer = 21 // destroy old keys of missing messages; id: session to go on with
 	timerPrivates timer = 22 // destroy old prekeys; id: table to go on with
 	timerSeen     timer = 23 // forget envelopes of which no copy can come any more
+	timerUnblock  timer = 31 // seal what waited while an alarm stood; id: device to go on with
+	timerMirror   timer = 32 // delete mirrors of the log that were dropped
 	timerAccount  timer = 30 // destroy replaced account keys, see that certificates are renewed
 )
 
@@ -145,6 +147,10 @@ func (w *work) fire(key []byte) error {
 		return w.sweepPrivates(id)
 	case timerSeen:
 		return w.sweepSeen()
+	case timerUnblock:
+		return w.unblock(id)
+	case timerMirror:
+		return w.sweepMirror()
 	case timerAccount:
 		return w.sweepAccount()
 	}

@@ -91,6 +91,8 @@ const (
 	NoticeBadAnswer      = "bad_answer"      // the directory's answer does not verify
 	NoticeUnproven       = "unproven"        // the directory does not prove that its log says what it answers
 	NoticeLogChanged     = "log_changed"     // the directory shows another log than before: it may show others other keys
+	NoticeWithheld       = "withheld"        // the directory answers with less than its log says
+	NoticeFalseEntry     = "false_entry"     // the directory's log says of this account, or of a contact, what is not so
 	NoticeLogStale       = "log_stale"       // the directory's log is not of this hour
 	NoticeBadBundle      = "bad_bundle"      // the keys served for a device do not verify; nothing was sealed to them
 	NoticeKeysRefused    = "keys_refused"    // a contact's device refuses one new session after the other
@@ -194,6 +196,7 @@ type Hint struct {
 	Events   bool                 // see Events
 	Tick     bool                 // Tick may be due earlier than it last said
 	Chain    bool                 // certificates are to be renewed: see Renew
+	Log      bool                 // the directory's log is to be read: see LogQuestion
 	Revoked  bool                 // this device is none any more: see Retire
 }
 
@@ -210,6 +213,7 @@ func (h *Hint) Merge(o Hint) {
 	h.Events = h.Events || o.Events
 	h.Tick = h.Tick || o.Tick
 	h.Chain = h.Chain || o.Chain
+	h.Log = h.Log || o.Log
 	h.Revoked = h.Revoked || o.Revoked
 }
 

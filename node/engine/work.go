@@ -25,6 +25,7 @@ type work struct {
 	devices  map[protocol.DeviceID]*loaded[deviceRow]
 	sessions map[protocol.SessionID]*loadedSession
 	receipts map[receiptKey]*loaded[receiptRow]
+	alarmed  *bool                // whether an alarm of the log stands; nil: not read yet
 	changed  []protocol.AccountID // contacts that changed: our other devices are told at the end
 
 	spent int // bytes written

@@ -1,6 +1,8 @@
 package nodetest
 
 import (
+	"context"
+	"crypto/rand"
 	"errors"
 	"os"
 	"path/filepath"
@@ -8,8 +10,13 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/parley-chat/parley/protocol/invite"
 	"github.com/parley-chat/parley/rendezvous"
+	"github.com/parley-chat/parley/store"
+	"github.com/parley-chat/parley/store/badger"
+	"github.com/parley-chat/parley/store/embedded"
 )
 
 // Home is the rendezvous. It can be stopped and started again, at the same
@@ -71,6 +78,35 @@ func (h *Home) SetBack(fn func()) {
 	err := errors.Join(os.RemoveAll(h.config.Dir), os.CopyFS(h.config.Dir, os.DirFS(old)))
 	if err != nil {
 		h.t.Fatalf("set the rendezvous back: %v", err)
+	}
+	h.Start()
+}
+
+// Fill registers so many accounts that do nothing, which are as many entries of
+// the log.
+func (h *Home) Fill(n int) {
+	h.t.Helper()
+	h.Stop()
+	kv, err := badger.Open(badger.Options{Dir: filepath.Join(h.config.Dir, "store"), Log: h.config.Log})
+	if err != nil {
+		h.t.Fatalf("open the rendezvous's store: %v", err)
+	}
+	s, err := embedded.New(h.t.Context(), kv)
+	if err != nil {
+		h.t.Fatalf("read the rendezvous's store: %v", errors.Join(err, kv.Close()))
+	}
+	g := errgroup.Group{}
+	g.SetLimit(128) // they share commits
+	for range n {
+		g.Go(func() error {
+			p := store.RegisterParams{Name: rand.Text(), ChainSeq: 1, Now: time.Now()}
+			rand.Read(p.Label[:])
+			rand.Read(p.Account[:])
+			return s.Register(context.Background(), p)
+		})
+	}
+	if err := errors.Join(g.Wait(), kv.Close()); err != nil {
+		h.t.Fatalf("fill the rendezvous's store: %v", err)
 	}
 	h.Start()
 }

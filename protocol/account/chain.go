@@ -91,6 +91,21 @@ func (c *Chain) Seq() uint64 { return c.seq }
 // Head is the hash of the newest statement.
 func (c *Chain) Head() [32]byte { return c.head }
 
+// HeadAt returns the hash of a statement of the chain; ok is false for a number
+// that the chain has not reached.
+func (c *Chain) HeadAt(seq uint64) (head [32]byte, ok bool) {
+	for r := key.NewReader(c.raw); r.Len() > 0; {
+		s, err := parseStatement(r.LP())
+		if err != nil {
+			return head, false
+		}
+		if s.seq == seq {
+			return s.hash(), true
+		}
+	}
+	return head, false
+}
+
 // Signer is the account key that may sign the next statement.
 func (c *Chain) Signer() key.AccountPublic { return c.aik }
 

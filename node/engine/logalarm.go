@@ -1,0 +1,215 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/parley-chat/parley/protocol/directory"
+	"github.com/parley-chat/parley/store"
+)
+
+// logChanged is the error for a log that does not continue the one seen before,
+// or contradicts itself.
+type logChanged struct {
+	cause       error
+	held, shown []byte // heads, as they were signed
+}
+
+func (l *logChanged) Error() string { return fmt.Sprintf("%v: %v", ErrLogChanged, l.cause) }
+
+func (l *logChanged) Unwrap() []error { return []error{ErrLogChanged, l.cause} }
+
+// LogAlarm is what there is to show against the directory.
+type LogAlarm struct {
+	At      time.Time
+	Ended   time.Time // when the user accepted the log, or a graver alarm came; zero: it stands
+	Problem string
+
+	// Heads as they were signed: the one known here, and the one that does not
+	// fit it.
+	Held, Shown []byte
+
+	// Entry is an entry of the log Shown that says what is false, as is known
+	// here; of no proof and the zero Leaf: it is not about one.
+	Entry directory.Inclusion
+
+	// Evidence is a file for directory.CheckEvidence; empty: what was signed
+	// proves nothing to others.
+	Evidence []byte
+}
+
+// LogAlarm returns the alarm that stands, if one does: it was seen that the
+// directory shows different logs.
+func (e *Engine) LogAlarm(tx store.Tx) (a LogAlarm, stands bool, err error) {
+	r, stands, err := load[logAlarmRow](tx, e.keyLogAlarm())
+	return LogAlarm(r), stands, err
+}
+
+// LogAlarms returns all alarms there ever were, the newest first.
+func (e *Engine) LogAlarms(tx store.Tx) (list []LogAlarm, err error) {
+	now, stands, err := e.LogAlarm(tx)
+	if err != nil {
+		return nil, err
+	}
+	if stands {
+		list = append(list, now)
+	}
+	for pair, err := range tx.ScanDown([]byte{tableLogPast}, store.PrefixEnd([]byte{tableLogPast})) {
+		if err != nil {
+			return nil, err
+		}
+		r, err := decodeRow[logAlarmRow](pair.Value)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, LogAlarm(r))
+	}
+	return list, nil
+}
+
+// logAlarmRow is a LogAlarm in the store.
+type logAlarmRow LogAlarm
+
+func (r *logAlarmRow) encode() []byte {
+	e := newRow(200 + 32*len(r.Entry.Proof) + len(r.Problem) + len(r.Held) + len(r.Shown) + len(r.Evidence))
+	e.time(r.At)
+	e.time(r.Ended)
+	e.string(r.Problem)
+	e.bytes(r.Held)
+	e.bytes(r.Shown)
+	e.bytes(r.Evidence)
+	e.u64(r.Entry.Index)
+	e.raw(r.Entry.Leaf.Marshal())
+	e.bytes(r.Entry.Proof.Bytes())
+	return e.b
+}
+
+func (r *logAlarmRow) decode(b []byte) error {
+	d := readRow(b)
+	r.At, r.Ended, r.Problem = d.time(), d.time(), d.string()
+	r.Held, r.Shown, r.Evidence = d.bytes(), d.bytes(), d.bytes()
+	r.Entry.Index = d.u64()
+	leaf, err := directory.ParseLeaf(d.raw(directory.LeafSize))
+	d.bad = d.bad || err != nil
+	r.Entry.Leaf = leaf
+	proof, err := directory.ParseProof(d.bytes())
+	d.bad = d.bad || err != nil
+	r.Entry.Proof = proof
+	return d.end("alarm of the log")
+}
+
+// keepLogAlarm stores what there is to show against the directory, if cause is
+// that its log does not continue. The first time counts, unless only a later one
+// convicts it. It tells whether that is news.
+func (w *work) keepLogAlarm(cause error) (news bool, err error) {
+	changed, ok := errors.AsType[*logChanged](cause)
+	if !ok {
+		return false, nil
+	}
+	r := logAlarmRow{At: w.now, Problem: changed.cause.Error(), Held: changed.held, Shown: changed.shown}
+	if convicted, ok := errors.AsType[*directory.Convicted](changed.cause); ok {
+		r.Evidence = convicted.Evidence.Marshal()
+	}
+	return w.raise(r)
+}
+
+// raise stores an alarm, unless one stands that says as much or the user has
+// accepted the very same. It tells whether that is news.
+func (w *work) raise(r logAlarmRow) (news bool, err error) {
+	stands, ok, err := load[logAlarmRow](w.tx, w.e.keyLogAlarm())
+	if err != nil || ok && (len(r.Evidence) == 0 || len(stands.Evidence) > 0) {
+		return false, err
+	}
+	accepted, err := w.accepted(r)
+	if err != nil || accepted {
+		return false, err
+	}
+	if ok {
+		if err := w.archive(stands); err != nil {
+			return false, err
+		}
+	}
+	w.alarmed = nil
+	return true, w.put(w.e.keyLogAlarm(), &r)
+}
+
+// accepted tells whether an alarm is about entries that the user has seen: what is
+// in a log stays there.
+func (w *work) accepted(r logAlarmRow) (bool, error) {
+	list, err := w.e.LogAlarms(w.tx)
+	if err != nil {
+		return false, err
+	}
+	same := func(a directory.Inclusion, b directory.Inclusion) bool { return a.Index == b.Index && a.Leaf == b.Leaf }
+	about := r.entries()
+	return len(about) > 0 && slices.ContainsFunc(list, func(a LogAlarm) bool {
+		return !a.Ended.IsZero() && slices.EqualFunc(about, logAlarmRow(a).entries(), same)
+	}), nil
+}
+
+// entries are the entries that an alarm is about.
+func (r logAlarmRow) entries() []directory.Inclusion {
+	if len(r.Entry.Proof) > 0 || r.Entry.Leaf != (directory.Leaf{}) {
+		return []directory.Inclusion{r.Entry}
+	}
+	e, err := directory.CheckEvidence(r.Evidence)
+	if err != nil {
+		return nil
+	}
+	return e.Leaves
+}
+
+// archive keeps an alarm that does not stand any more.
+func (w *work) archive(r logAlarmRow) error {
+	number := uint64(0)
+	for pair, err := range w.tx.ScanDown([]byte{tableLogPast}, store.PrefixEnd([]byte{tableLogPast})) {
+		if err != nil {
+			return err
+		}
+		number = keyNumber(pair.Key)
+		break
+	}
+	r.Ended = w.now
+	return w.put(store.Key(tableLogPast, number+1), &r)
+}
+
+// AcceptLog ends the alarm: the user goes on with the log that the directory
+// shows from now on. The alarm is kept, what was mirrored is dropped, and heads from
+// before are not compared any more. What was held back goes out. ErrNoAlarm if
+// there is none.
+func (e *Engine) AcceptLog(tx store.Tx, now time.Time) (Hint, error) {
+	w, err := e.begin(tx, now)
+	if err != nil {
+		return Hint{}, err
+	}
+	r, ok, err := load[logAlarmRow](tx, e.keyLogAlarm())
+	if err != nil {
+		return Hint{}, err
+	}
+	if !ok {
+		return Hint{}, ErrNoAlarm
+	}
+	m, _, err := load[mirrorRow](tx, keyMirror())
+	if err != nil {
+		return Hint{}, err
+	}
+	err = errors.Join(w.archive(r), w.delete(e.keyLogAlarm()), w.delete(e.keyLog()),
+		w.put(keyMirror(), &mirrorRow{gen: m.gen + 1, accepted: w.now}),
+		w.at(w.now, timerMirror, nil), w.at(w.now, timerUnblock, nil))
+	if err != nil {
+		return Hint{}, err
+	}
+	w.hint.Log = true
+	return w.end()
+}
+
+// tellLogAlarm is keepLogAlarm, with a notice if that is news.
+func (w *work) tellLogAlarm(cause *logChanged) error {
+	news, err := w.keepLogAlarm(cause)
+	if err != nil || !news {
+		return err
+	}
+	return w.notice(NoticeLogChanged, w.e.id.Account, cause.Error())
+}
