@@ -125,6 +125,21 @@ func TestJWK12_MissedChangeIsRead(t *testing.T) {
 	net.Wait("it has the message", has(phone, alice, "to both"))
 }
 
+// JWK-02: a device is in the directory before it speaks. Who was not told of it
+// finds it there.
+func TestJWK12_NewDeviceIsPublishedBeforeItSpeaks(t *testing.T) {
+	net := nodetest.New(t, 2)
+	alice, bob := net.People[0], net.People[1]
+	net.Befriend(alice, bob)
+	net.Home.Lie(nodetest.Lie{Hint: func(_ peer.ID, h *wire.Hint) { h.Changed = nil }})
+	phone := bob.Link("phone", false)
+	phone.Say(alice, "from the new one")
+	net.Wait("alice has it", has(alice, bob, "from the new one"))
+	if n := notices(t, alice, engine.CauseUnknownSender); n != 0 {
+		t.Errorf("it was refused %d times", n)
+	}
+}
+
 // JWK-06: what did not change is not read again, also after a restart of the
 // rendezvous.
 func TestJWK12_UnchangedKeysAreNotReadAgain(t *testing.T) {
