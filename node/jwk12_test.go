@@ -22,9 +22,9 @@ import (
 // keys in the directory too. Here is the node's half, over real libp2p; more is in
 // rendezvous and engine.
 
-// strangersMail makes openings for a device, each of another account that there
-// is not.
-func strangersMail(t *testing.T, to protocol.DeviceID) func() []byte {
+// strangersMail makes openings for a device: half of them each of another account
+// that there is not, half of devices that an account has not.
+func strangersMail(t *testing.T, to protocol.DeviceID, known protocol.AccountID) func() []byte {
 	t.Helper()
 	cert, err := account.NewCert(key.NewAccount(), account.Cert{
 		Signing: key.NewDevice().Public(), Identity: key.NewIdentity().Public(), PeerID: key.NewHost().Public().PeerID(),
@@ -36,8 +36,11 @@ func strangersMail(t *testing.T, to protocol.DeviceID) func() []byte {
 	o := envelope.Opening{Recipient: to, EK: [32]byte(key.NewIdentity().Public().Bytes())}
 	message := make([]byte, 400)
 	return func() []byte {
-		rand.Read(cert.Account[:])
 		rand.Read(o.Session[:])
+		cert.Signing = key.NewDevice().Public()
+		if cert.Account = known; o.Session[0]&1 == 0 {
+			rand.Read(cert.Account[:])
+		}
 		o.Cert, o.Sender = cert, cert.DeviceID()
 		return append(o.Marshal(), message...)
 	}
@@ -52,7 +55,11 @@ func TestJWK12_UnknownSendersCauseFewLookups(t *testing.T) {
 	alice, bob, carol := net.People[0], net.People[1], net.People[2]
 	net.Befriend(alice, bob)
 	self := where(t, alice).ID
-	next := strangersMail(t, deviceOf(t, alice))
+	var bobs protocol.AccountID
+	if err := bobs.UnmarshalText([]byte(bob.Whoami().Account)); err != nil {
+		t.Fatal(err)
+	}
+	next := strangersMail(t, deviceOf(t, alice), bobs)
 
 	var lookups, served atomic.Int64
 	net.Home.Lie(nodetest.Lie{Answer: func(to peer.ID, q *wire.Request, a *wire.Response) {
@@ -179,11 +186,12 @@ func TestIM14_RevokedDeviceGetsNothing(t *testing.T) {
 			alice.Say(bob, "to both")
 			net.Wait("the phone has it", has(phone, alice, "to both"))
 			lost := deviceOf(t, phone)
-			var put, stored atomic.Int64 // envelopes for the phone
+			self := where(t, alice).ID
+			var put, stored atomic.Int64 // envelopes of alice for the phone
 			net.Home.Lie(nodetest.Lie{
-				Answer: func(_ peer.ID, q *wire.Request, a *wire.Response) {
+				Answer: func(to peer.ID, q *wire.Request, a *wire.Response) {
 					for i, item := range q.GetPut().GetItems() {
-						if string(item.GetDevice()) != string(lost[:]) {
+						if to != self || string(item.GetDevice()) != string(lost[:]) {
 							continue
 						}
 						put.Add(1)

@@ -30,7 +30,7 @@ type lied struct {
 	net                      *nodetest.Net
 	alice, bob, phone, carol *nodetest.Person
 	forger                   *forger
-	toPhone                  atomic.Int64 // envelopes for it that were brought
+	toPhone                  atomic.Int64 // envelopes of alice for it that were brought
 
 	mu     sync.Mutex
 	lie    func(q *wire.Lookup, f *wire.Found) // changes what alice is answered; nil: the truth
@@ -53,7 +53,7 @@ func newLied(t *testing.T) *lied {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		for _, item := range q.GetPut().GetItems() {
-			if bytes.Equal(item.GetDevice(), phone[:]) {
+			if to == self && bytes.Equal(item.GetDevice(), phone[:]) {
 				l.toPhone.Add(1)
 			}
 		}

@@ -25,7 +25,7 @@ type senders struct {
 
 type unknown struct {
 	until   time.Time
-	refusal *protocol.Error // nil: the account is known, or the look-up is under way
+	refusal *protocol.Error // of what would need another; nil: the look-up is under way
 }
 
 // lookUpSender looks up the sender of an envelope. The error is a *protocol.Error,
