@@ -197,3 +197,22 @@ func TestJWK05_EventDuringRead(t *testing.T) {
 		}
 	})
 }
+
+// TestJWK08_SilentSource: a source that never answers is given up, and asked again
+// later; nobody waits for it longer than that.
+func TestJWK08_SilentSource(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSource(t, testKey(1))
+		s.slow(24 * time.Hour)
+		f, _ := follow(t, s, nil)
+		began := time.Now()
+		check(t, verifierOf(f), relayed(t, testKey(1)), ErrNoSet)
+		if waited := time.Since(began); waited > 2*fetchTimeout+retryEvery {
+			t.Errorf("waited %v", waited)
+		}
+		time.Sleep(time.Minute)
+		if n := s.count(); n < 3 {
+			t.Errorf("asked %d times in a minute", n)
+		}
+	})
+}
