@@ -129,25 +129,38 @@ func TestJWK10_ReadersAndRotations(t *testing.T) {
 	}
 }
 
+// witness is a token, and what becomes of the key that signed it.
+type witness struct {
+	text, id          string
+	ends              time.Time
+	revoking, revoked atomic.Bool // begun; done, and the event pushed
+}
+
+// handOver rotates, lets the new key sign, and returns a token by it.
+func (f *followed) handOver(ctx context.Context, t testing.TB) *witness {
+	t.Helper()
+	mustDo(t, f.rotate(ctx))
+	f.announce(ctx, t)
+	f.clock.add(publishFor)
+	mustDo(t, f.tend(ctx))
+	f.announce(ctx, t)
+	k := signer(t, f.issuer)
+	text, ends := tokenBy(t, f, k)
+	return &witness{text: text, id: k.ID, ends: ends}
+}
+
 // BenchmarkChecksDuringRotations is what a check of a token costs while keys
-// rotate ten times a second; a false answer fails it.
+// rotate and are revoked ten times a second: of one by the key that signs, one by
+// the key that retires, and one by a key that is or will soon be revoked, in turn.
+// A false answer fails it.
 func BenchmarkChecksDuringRotations(b *testing.B) {
 	ctx, stop := context.WithCancel(b.Context())
 	f := follow(ctx, b)
-	f.announce(ctx, b)
-	type held struct {
-		text string
-		ends time.Time
-	}
-	var current atomic.Pointer[held]
-	renew := func() {
-		text, ends := tokenBy(b, f, signer(b, f.issuer))
-		current.Store(&held{text, ends})
-	}
-	renew()
-	var rotated atomic.Int64
+	var tokens atomic.Pointer[[3]*witness]
+	first, second := f.handOver(ctx, b), f.handOver(ctx, b)
+	tokens.Store(&[3]*witness{f.handOver(ctx, b), second, first})
 	var rotator sync.WaitGroup
-	enough := make(chan struct{})
+	rotations, enough := 0, make(chan struct{})
 	rotator.Go(func() {
 		for tick := time.Tick(100 * time.Millisecond); ; <-tick {
 			select {
@@ -155,30 +168,47 @@ func BenchmarkChecksDuringRotations(b *testing.B) {
 				return
 			default:
 			}
-			mustDo(b, f.rotate(ctx))
+			last := tokens.Load()
+			withdrawn := last[1]
+			tokens.Store(&[3]*witness{f.handOver(ctx, b), last[0], withdrawn})
+			withdrawn.revoking.Store(true)
+			mustDo(b, f.revoke(ctx, withdrawn.id))
 			f.announce(ctx, b)
-			f.clock.add(publishFor)
-			mustDo(b, f.tend(ctx))
-			f.announce(ctx, b)
-			renew()
-			rotated.Add(1)
+			withdrawn.revoked.Store(true)
+			rotations++
 		}
 	})
+	var accepts, rejects, refused atomic.Int64
 	b.ResetTimer()
 	b.RunParallel(func(pb *testing.PB) {
-		for pb.Next() {
-			h := current.Load()
-			if _, err := f.verifier.Verify(ctx, h.text); err != nil && f.clock.Now().Before(h.ends) {
-				b.Errorf("false reject: %v", err)
+		for n := 0; pb.Next(); n++ {
+			w := tokens.Load()[n%3]
+			revoked := w.revoked.Load()
+			_, err := f.verifier.Verify(ctx, w.text)
+			if err == nil && revoked {
+				accepts.Add(1)
+			}
+			if err != nil && !w.revoking.Load() && f.clock.Now().Before(w.ends) {
+				rejects.Add(1)
+			}
+			if err != nil {
+				refused.Add(1)
 			}
 		}
 	})
-	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "checks/s")
-	b.ReportMetric(float64(rotated.Load()), "rotations")
+	b.StopTimer()
 	close(enough)
 	rotator.Wait()
 	stop()
 	<-f.ended
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "checks/s")
+	b.ReportMetric(float64(rotations), "rotations")
+	b.ReportMetric(float64(refused.Load()), "refused")
+	b.ReportMetric(float64(accepts.Load()), "false_accepts")
+	b.ReportMetric(float64(rejects.Load()), "false_rejects")
+	if accepts.Load()+rejects.Load() > 0 {
+		b.Error("false answers")
+	}
 }
 
 func signWith(k token.Key) func([]byte) ([]byte, error) {
