@@ -53,8 +53,9 @@ soak: build ## SIGKILL during 10,000 messages; 1,000 starts, kills and suspensio
 	PARLEY_KEY_ROTATIONS=10000 $(GO) test -race -count=1 -timeout 2h -run JWK10 ./rendezvous
 	PARLEY_SOAK=10000 PARLEY_CYCLES=1000 $(GO) test -count=1 -v -timeout 3h -run Kill ./cmd/e2e
 
-bench: ## a table of what things cost here
-	$(GO) test -run '^$$' -bench . -benchtime 2s ./protocol/... ./store/... ./rendezvous/... ./node/... | grep -v '^ok\|^PASS\|no test files'
+ENTRIES ?= 1000000
+bench: ## a table of what things cost here; look-ups also in a directory of 10^6 accounts
+	PARLEY_BENCH_ENTRIES=$(ENTRIES) $(GO) test -run '^$$' -bench . -benchtime 2s -timeout 1h ./protocol/... ./store/... ./rendezvous/... ./node/... | grep -v '^ok\|^PASS\|no test files'
 
 proto: ## regenerate protocol/wire (needs protoc and protoc-gen-go)
 	$(GO) generate ./protocol/wire
