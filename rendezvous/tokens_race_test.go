@@ -50,14 +50,21 @@ func follow(ctx context.Context, t rapid.TB) *followed {
 	return f
 }
 
-// announce pushes the newest event and waits until the verifier has read the
-// set. It returns the ids of the keys.
-func (f *followed) announce(ctx context.Context, t rapid.TB) []string {
+// push gives the verifier the newest event.
+func (f *followed) push(t rapid.TB) *token.Set {
 	t.Helper()
 	set := mustSet(t, f.issuer)
 	event, err := token.EventOf(set).Sign(signWith(f.identity))
 	mustDo(t, err)
 	mustDo(t, f.follower.Push(event))
+	return set
+}
+
+// announce pushes the newest event and waits until the verifier has read the
+// set. It returns the ids of the keys.
+func (f *followed) announce(ctx context.Context, t rapid.TB) []string {
+	t.Helper()
+	set := f.push(t)
 	for _, id := range set.IDs() {
 		if _, err := f.follower.Key(ctx, id); err != nil {
 			t.Fatal(err)
@@ -131,9 +138,10 @@ func TestJWK10_ReadersAndRotations(t *testing.T) {
 			more()
 			revoking.Store(k.ID, true)
 			mustDo(t, f.revoke(ctx, k.ID))
-			announce()
+			f.push(t)
 			withdrawn.Store(&text)
 			refuseWithdrawn()
+			announce()
 		}
 	}
 }
@@ -182,7 +190,7 @@ func BenchmarkChecksDuringRotations(b *testing.B) {
 			tokens.Store(&[3]*witness{f.handOver(ctx, b), last[0], withdrawn})
 			withdrawn.revoking.Store(true)
 			mustDo(b, f.revoke(ctx, withdrawn.id))
-			f.announce(ctx, b)
+			f.push(b)
 			withdrawn.revoked.Store(true)
 			rotations++
 		}
