@@ -213,6 +213,11 @@ func TestJWK03_RevokedIsGoneAtOnce(t *testing.T) {
 	if mustSet(t, s.issuer).Has(id) {
 		t.Error("the key is in the set")
 	}
+	s.tellingKeys.Lock()
+	if s.keysTold != st.Change {
+		t.Error("it is revoked, and no link was told yet")
+	}
+	s.tellingKeys.Unlock()
 	hint := l.await("key event", func(h *wire.Hint) bool {
 		e, err := token.ParseEvent(h.GetKeyEvent(), s.issuer.name, s.identity(t))
 		return err == nil && e.Number == st.Change
