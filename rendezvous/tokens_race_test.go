@@ -13,7 +13,6 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/parley-chat/parley/rendezvous/token"
-	"github.com/parley-chat/parley/store"
 )
 
 // rotations is how often TestJWK10 rotates; `make soak` does 10,000.
@@ -104,11 +103,10 @@ func TestJWK10_ReadersAndRotations(t *testing.T) {
 	for range 8 {
 		readers.Go(func() {
 			for range turns {
-				k := signer(t, f.issuer)
-				text, ends := tokenBy(t, f, k)
-				_, known := announced.Load(k.ID)
+				text, id, ends := f.issueOne(t)
+				_, known := announced.Load(id)
 				_, err := f.verifier.Verify(ctx, text)
-				_, going := revoking.Load(k.ID)
+				_, going := revoking.Load(id)
 				if err != nil && ctx.Err() == nil && known && !going && f.clock.Now().Before(ends) {
 					t.Errorf("false reject: %v", err)
 				}
@@ -133,11 +131,10 @@ func TestJWK10_ReadersAndRotations(t *testing.T) {
 		mustDo(t, f.tend(ctx))
 		announce()
 		if n%5 == 4 {
-			k := signer(t, f.issuer)
-			text, _ := tokenBy(t, f, k)
+			text, id, _ := f.issueOne(t)
 			more()
-			revoking.Store(k.ID, true)
-			mustDo(t, f.revoke(ctx, k.ID))
+			revoking.Store(id, true)
+			mustDo(t, f.revoke(ctx, id))
 			f.push(t)
 			withdrawn.Store(&text)
 			refuseWithdrawn()
@@ -161,9 +158,8 @@ func (f *followed) handOver(ctx context.Context, t testing.TB) *witness {
 	f.clock.add(publishFor)
 	mustDo(t, f.tend(ctx))
 	f.announce(ctx, t)
-	k := signer(t, f.issuer)
-	text, ends := tokenBy(t, f, k)
-	return &witness{text: text, id: k.ID, ends: ends}
+	text, id, ends := f.issueOne(t)
+	return &witness{text: text, id: id, ends: ends}
 }
 
 // BenchmarkChecksDuringRotations is what a check of a token costs while keys
@@ -233,14 +229,18 @@ func signWith(k token.Key) func([]byte) ([]byte, error) {
 	return func(b []byte) ([]byte, error) { return ed25519.Sign(ed25519.NewKeyFromSeed(seed[:]), b), nil }
 }
 
-// tokenBy is a token by the key, which a moment later may have been revoked.
-func tokenBy(t testing.TB, f *followed, k store.SigningKey) (text string, ends time.Time) {
+// issueOne returns a token by the key that signs, which a moment later may retire or
+// be revoked, and the key's id. The clock is read first: however long a goroutine
+// then has to wait, the key has not retired before the token was issued.
+func (f *followed) issueOne(t testing.TB) (text, id string, ends time.Time) {
+	t.Helper()
 	claims := selfTestClaims()
 	claims.Issuer, claims.Audience, claims.Issued = f.name, "relay", f.clock.Now()
 	claims.Expires = claims.Issued.Add(token.MaxLife)
+	k := signer(t, f.issuer)
 	text, err := claims.Sign(signingKey(k))
 	if err != nil {
 		t.Error(err)
 	}
-	return text, claims.Expires
+	return text, k.ID, claims.Expires
 }
