@@ -98,7 +98,7 @@ func (v *verifiers) want(text string, ours error, refusal string) {
 // next key has signed one. None of them, polling or not, may refuse any.
 func (v *verifiers) followRotation(issue func(string) string, first string) string {
 	v.g.t.Helper()
-	for tick := time.NewTicker(5 * time.Second); ; {
+	for tick := time.NewTicker(10 * time.Second); ; {
 		text := issue("relay")
 		v.want(text, nil, "")
 		if keyID(v.g.t, text) != first {
