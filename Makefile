@@ -54,6 +54,8 @@ soak: build ## SIGKILL during 10,000 messages; 1,000 starts, kills and suspensio
 	PARLEY_SOAK=10000 PARLEY_CYCLES=1000 $(GO) test -count=1 -v -timeout 3h -run Kill ./cmd/e2e
 
 ENTRIES ?= 1000000
+bench: SHELL := bash
+bench: .SHELLFLAGS := -o pipefail -c
 bench: ## a table of what things cost here; look-ups also in a directory of 10^6 accounts
 	PARLEY_BENCH_ENTRIES=$(ENTRIES) $(GO) test -run '^$$' -bench . -benchtime 2s -timeout 1h ./protocol/... ./store/... ./rendezvous/... ./node/... | grep -v '^ok\|^PASS\|no test files'
 

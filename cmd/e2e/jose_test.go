@@ -118,8 +118,7 @@ func (v *verifiers) followRotation(issue func(string) string, first string) stri
 func (v *verifiers) untilReadAgain(text, id string) {
 	v.g.t.Helper()
 	oursKnows, josesKnows := true, true
-	limit := token.MaxAge + 30*time.Second
-	v.g.must(drive.Until(v.g.ctx, limit, "who polls refuses a revoked key", func() bool {
+	v.g.must(drive.Until(v.g.ctx, 3*token.MaxAge, "who polls refuses a revoked key", func() bool {
 		if oursKnows {
 			_, err := v.ours.Verify(v.g.ctx, text)
 			oursKnows = slices.Contains(v.follower.State().IDs, id)
