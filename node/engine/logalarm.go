@@ -146,9 +146,18 @@ func (w *work) raise(r logAlarmRow) (news bool, err error) {
 	return true, w.put(w.e.keyLogAlarm(), &r)
 }
 
-// accepted tells whether an alarm is about entries that the user has seen: what is
-// in a log stays there.
+// accepted tells whether an alarm is about what the user has seen: heads from
+// before, or entries, as what is in a log stays there.
 func (w *work) accepted(r logAlarmRow) (bool, error) {
+	m, _, err := load[mirrorRow](w.tx, keyMirror())
+	if err != nil {
+		return false, err
+	}
+	for _, signed := range w.signedAt(r) {
+		if signed.Before(m.accepted) {
+			return true, nil
+		}
+	}
 	list, err := w.e.LogAlarms(w.tx)
 	about := r.entries()
 	if err != nil || len(about) == 0 || len(list) > 0 && list[0].Ended.IsZero() { // one that stands was not accepted
@@ -165,6 +174,20 @@ func (w *work) accepted(r logAlarmRow) (bool, error) {
 		}
 	}
 	return false, nil
+}
+
+// signedAt are the times of an alarm's heads, by the clock of who signed them.
+func (w *work) signedAt(r logAlarmRow) (times []time.Time) {
+	log, err := directory.NewLog(w.e.id.Home.Peer)
+	if err != nil {
+		return nil
+	}
+	for _, b := range [][]byte{r.Held, r.Shown} {
+		if h, err := log.Open(b); err == nil {
+			times = append(times, h.Time)
+		}
+	}
+	return times
 }
 
 // entries are the entries that an alarm is about.
@@ -213,8 +236,9 @@ func (e *Engine) AcceptLog(tx store.Tx, now time.Time) (Hint, error) {
 	if err != nil {
 		return Hint{}, err
 	}
+	accepted := slices.MaxFunc(append(w.signedAt(r), w.now.Truncate(time.Second)), time.Time.Compare) // heads have whole seconds, and their clock may be ahead
 	err = errors.Join(w.archive(r), w.delete(e.keyLogAlarm()), w.delete(e.keyLog()),
-		w.put(keyMirror(), &mirrorRow{gen: m.gen + 1, accepted: w.now}),
+		w.put(keyMirror(), &mirrorRow{gen: m.gen + 1, accepted: accepted}),
 		w.at(w.now, timerMirror, nil), w.at(w.now, timerUnblock, nil))
 	if err != nil {
 		return Hint{}, err
