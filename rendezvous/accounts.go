@@ -91,7 +91,7 @@ func (s *Server) lookup(ctx context.Context, from store.Device, l *wire.Lookup, 
 	if err != nil {
 		return err
 	}
-	found, err := s.found(ctx, a, l.GetLogSize())
+	found, err := s.found(ctx, from, a, l.GetLogSize())
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 
 	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/audit"
 	"github.com/parley-chat/parley/protocol/wire"
 	"github.com/parley-chat/parley/rendezvous/p2p"
 	"github.com/parley-chat/parley/store"
@@ -136,6 +137,7 @@ func (s *Server) device(ctx context.Context, c network.Conn) (d store.Device, me
 		return store.Device{}, false, fmt.Errorf("find device of peer: %w", err)
 	}
 	if d.Revoked {
+		s.noteRefusal(ctx, d, audit.Refused)
 		return d, false, revokedRefusal()
 	}
 	return d, true, nil

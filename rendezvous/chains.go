@@ -95,6 +95,7 @@ func (s *Server) setChain(ctx context.Context, chain *account.Chain) error {
 	p := store.ChainParams{
 		Account: id, Chain: chain.Bytes(), ChainSeq: chain.Seq(), ChainHead: chain.Head(),
 		Revoked: chain.Ended(), Now: s.now(),
+		LastRecovery: chain.LastRecovery(), LastKey: chain.LastKey(), Closed: chain.Closed(),
 	}
 	for _, cert := range chain.Standing() {
 		p.Devices = append(p.Devices, store.NewDevice{ID: cert.DeviceID(), PeerID: cert.PeerID, Cert: cert.Marshal()})
@@ -163,7 +164,7 @@ func (s *Server) fetchChain(ctx context.Context, c network.Conn, f *wire.FetchCh
 	if asked.Verify(chain, f.GetSigner(), f.GetSig()) != nil {
 		return notOwner
 	}
-	found, err := s.found(ctx, a, 0)
+	found, err := s.found(ctx, store.Device{}, a, 0)
 	if err != nil {
 		return err
 	}

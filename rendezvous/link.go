@@ -12,6 +12,7 @@ import (
 
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/account"
+	"github.com/parley-chat/parley/protocol/audit"
 	"github.com/parley-chat/parley/protocol/proof"
 	"github.com/parley-chat/parley/protocol/wire"
 	"github.com/parley-chat/parley/rendezvous/p2p"
@@ -133,10 +134,16 @@ func (s *Server) readHello(d store.Device, h *wire.Hello) (at store.StoreStart, 
 // checkStore takes note of the start of the device's store, unless it shows that
 // the store is a copy.
 func (s *Server) checkStore(ctx context.Context, d store.Device, at store.StoreStart) error {
-	if err := s.store.CheckStore(ctx, d.ID, at); err != nil {
-		return fmt.Errorf("check store of device: %w", err)
+	err := s.store.CheckStore(ctx, d.ID, at)
+	switch protocol.CodeOf(err) {
+	case protocol.OK:
+		return nil
+	case protocol.DeviceCloned:
+		s.noteRefusal(ctx, d, audit.Cloned)
+	case protocol.StoreRolledBack:
+		s.noteRefusal(ctx, d, audit.RolledBack)
 	}
-	return nil
+	return fmt.Errorf("check store of device: %w", err)
 }
 
 // helloAgain takes note of a start of the store that is told later in a link.

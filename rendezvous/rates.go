@@ -91,6 +91,8 @@ type rates struct {
 	fetches *limiters[netip.Prefix] // of chains by proof: each may be a guess
 
 	logPages *limiters[protocol.DeviceID] // each is large
+	tokens   *limiters[protocol.DeviceID] // each is noted for ever
+	warnings *limiters[warning]           // the same
 
 	follows *limiters[peer.ID] // streams and announcements of relays
 
@@ -141,6 +143,8 @@ func newRates(l Limits) *rates {
 		chains:       newLimiters[chainBucket](60, time.Hour, 20),
 		fetches:      newLimiters[netip.Prefix](60, time.Hour, 20),
 		logPages:     newLimiters[protocol.DeviceID](120, time.Minute, 60),
+		tokens:       newLimiters[protocol.DeviceID](60, time.Hour, 30), // one lives 15 minutes
+		warnings:     newLimiters[warning](1, 24*time.Hour, 1),
 		follows:      newLimiters[peer.ID](12, time.Minute, 6),
 		pairOpens:    newLimiters[protocol.DeviceID](12, time.Hour, 6),
 		pairJoins:    newLimiters[netip.Prefix](30, time.Hour, 10),

@@ -161,7 +161,7 @@ func (s *Server) AddRelay(ctx context.Context, id peer.ID) error {
 // RemoveRelay takes the approval back: the relay is told so, ceases to serve, and
 // members hear of it no more.
 func (s *Server) RemoveRelay(ctx context.Context, id peer.ID) error {
-	err := s.approveRelay(id, false, func() error { return s.store.RemoveRelay(ctx, []byte(id)) })
+	err := s.approveRelay(id, false, func() error { return s.store.RemoveRelay(ctx, []byte(id), s.now()) })
 	if errors.Is(err, store.ErrNotFound) {
 		return fmt.Errorf("%w: %s", errNoSuchRelay, id)
 	}

@@ -72,6 +72,7 @@ type Server struct {
 	started  time.Time
 	failed   chan error // capacity 1: why the store writes no more, for Run
 
+	noted  bool // the start, in the audit journal
 	issuer *issuer
 	web    *web // nil: no HTTP
 
@@ -129,7 +130,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if err := p2p.PrepareDir(s.cfg.Dir); err != nil {
 		return err
 	}
-	if s.store, s.closer, err = openStore(ctx, filepath.Join(s.cfg.Dir, "store"), s.log); err != nil {
+	if s.store, s.closer, err = openStore(ctx, filepath.Join(s.cfg.Dir, storeDir), s.log); err != nil {
 		return fmt.Errorf("open store: %w", err)
 	}
 	if s.cfg.wrap != nil {
@@ -157,6 +158,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	s.host.SetStreamHandler(protocol.LinkProtocol, s.handleLink)
 	s.host.SetStreamHandler(protocol.PairProtocol, s.handlePair)
 	s.host.SetStreamHandler(protocol.FollowProtocol, s.handleFollow)
+	s.noteStart(ctx)
 	return nil
 }
 
@@ -284,6 +286,7 @@ func (s *Server) Close() error {
 			s.closeErr = errors.Join(s.closeErr, s.web.close())
 		}
 		s.inside.Wait()
+		s.noteStop()
 		if s.closer != nil {
 			s.closeErr = errors.Join(s.closeErr, s.closer())
 		}

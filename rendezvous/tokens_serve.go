@@ -11,6 +11,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/audit"
 	"github.com/parley-chat/parley/protocol/wire"
 	"github.com/parley-chat/parley/rendezvous/token"
 	"github.com/parley-chat/parley/store"
@@ -124,14 +125,25 @@ func (s *Server) getToken(ctx context.Context, from store.Device, g *wire.GetTok
 	if !slices.Contains(audiences, g.GetAudience()) {
 		return protocol.Refuse(protocol.BadRequest, "there are no tokens for this service")
 	}
-	text, expires, err := s.issuer.issue(ctx, token.Claims{
-		Account: from.Account, Device: from.ID, Peer: peer.ID(from.PeerID).String(), Audience: g.GetAudience(), Scope: token.ScopeMember,
-	})
+	if err := take(s.now(), 1, "tokens", s.rates.tokens.get(from.ID)); err != nil {
+		return err
+	}
+	k, err := s.issuer.signer(ctx)
 	if errors.Is(err, errNoKeys) {
 		return noKeysRefusal()
 	}
 	if err != nil {
 		return fmt.Errorf("issue token: %w", err)
+	}
+	text, expires, err := s.issuer.issueBy(k, token.Claims{
+		Account: from.Account, Device: from.ID, Peer: peer.ID(from.PeerID).String(), Audience: g.GetAudience(), Scope: token.ScopeMember,
+	})
+	if err != nil {
+		return fmt.Errorf("issue token: %w", err)
+	}
+	err = s.note(ctx, audit.Event{Kind: audit.Token, What: audit.Issued, Account: from.Account, Device: from.ID, Name: k.ID, Note: g.GetAudience()})
+	if err != nil {
+		return err
 	}
 	resp.Result = &wire.Response_Token{Token: &wire.Token{Token: text, ExpiresMs: uint64(expires.UnixMilli())}}
 	return nil

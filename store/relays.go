@@ -15,7 +15,7 @@ type Relays interface {
 	AddRelay(ctx context.Context, r Relay) error
 
 	// RemoveRelay takes the approval back; ErrNotFound if there is none.
-	RemoveRelay(ctx context.Context, peerID []byte) error
+	RemoveRelay(ctx context.Context, peerID []byte, now time.Time) error
 
 	// Relays lists the approved ones, by peer id.
 	Relays(ctx context.Context) ([]Relay, error)

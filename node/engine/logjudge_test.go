@@ -347,3 +347,34 @@ func TestFoldContradiction(t *testing.T) {
 		})
 	}
 }
+
+// TestLongLog: of a log that is longer than what is mirrored, heads are followed and
+// look-ups proven; a head of others that would need the rest is not judged.
+func TestLongLog(t *testing.T) {
+	w, a, b := pair(t)
+	a.do(func(tx store.Tx) (Hint, error) {
+		return Hint{}, tx.Set(keyMirror(), (&mirrorRow{gen: 1, size: maxMirror}).encode())
+	})
+	w.home.log.grow(5)
+	w.check(a.readLog(10))
+	if a.logSize() != w.home.log.size() || len(a.rows(tableLogLeaf)) > 1 {
+		t.Errorf("head of %d entries; rows %d", a.logSize(), len(a.rows(tableLogLeaf)))
+	}
+	smaller := w.home.log.headOf(w, 3)
+	w.home.log.grow(1)
+	for name, c := range map[string]struct {
+		head directory.Head
+		want verdict
+	}{
+		"smaller": {smaller, headUnknown},
+		"larger":  {w.home.log.head(w), headAhead},
+	} {
+		if v := a.judge(c.head); v != c.want {
+			t.Errorf("%s: verdict %d, want %d", name, v, c.want)
+		}
+	}
+	a.lookUp(b.account(), false)
+	if p := a.contact(b); !p.Checked.Equal(w.now) {
+		t.Errorf("the look-up was not believed: %v", p.Checked)
+	}
+}

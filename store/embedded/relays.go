@@ -2,9 +2,12 @@ package embedded
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/audit"
 	"github.com/parley-chat/parley/store"
 )
 
@@ -28,17 +31,17 @@ func (s *Store) AddRelay(ctx context.Context, r store.Relay) error {
 		if len(all) >= protocol.MaxRelays {
 			return protocol.Refuse(protocol.TooLarge, "there are %d relays already", len(all))
 		}
-		return put(tx, relayKey(r.Peer), relayRow(r))
+		return errors.Join(put(tx, relayKey(r.Peer), relayRow(r)), noteRelay(tx, r.Added, audit.Approved, r.Peer))
 	})
 }
 
 // RemoveRelay implements store.Relays.
-func (s *Store) RemoveRelay(ctx context.Context, peerID []byte) error {
+func (s *Store) RemoveRelay(ctx context.Context, peerID []byte, now time.Time) error {
 	return s.kv.Update(ctx, func(tx store.Tx) error {
 		if _, err := tx.Get(relayKey(peerID)); err != nil {
 			return fmt.Errorf("find relay: %w", err)
 		}
-		return tx.Delete(relayKey(peerID))
+		return errors.Join(tx.Delete(relayKey(peerID)), noteRelay(tx, now, audit.Removed, peerID))
 	})
 }
 
@@ -58,6 +61,10 @@ func relays(tx store.Tx) (all []store.Relay, err error) {
 		return true, err
 	})
 	return all, err
+}
+
+func noteRelay(tx store.Tx, now time.Time, what audit.Act, peerID []byte) error {
+	return note(tx, now, audit.Event{Kind: audit.Relay, What: what, Name: protocol.PeerText(peerID)})
 }
 
 // relayRow is an approved relay.

@@ -38,6 +38,8 @@ import (
 //	z key id                   (empty): a signing key that is gone
 //	r peer id                  relayRow: a relay that the operator has approved
 //	Y n                        changeRow: the n-th change of the signing keys
+//	J n                        hash and entry n of the operator's journal, from 1
+//	j                          auditHeadRow: where the journal ends
 
 var (
 	schemaKey  = store.Key('V')

@@ -27,15 +27,16 @@ func testRelays(t *testing.T, r store.Rendezvous) {
 	relaysAre(t, r, a, b)
 	ok(t, r.AddRelay(ctx, store.Relay{Peer: a.Peer, Added: start.Add(time.Minute)})) // again
 	relaysAre(t, r, a, b)
-	ok(t, r.RemoveRelay(ctx, a.Peer))
+	ok(t, r.RemoveRelay(ctx, a.Peer, start))
 	relaysAre(t, r, b)
-	if err := r.RemoveRelay(ctx, a.Peer); !errors.Is(err, store.ErrNotFound) {
+	if err := r.RemoveRelay(ctx, a.Peer, start); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("removed again: %v", err)
 	}
 	for _, peer := range [][]byte{nil, bytes.Repeat([]byte("x"), 65)} {
 		refused(t, r.AddRelay(ctx, store.Relay{Peer: peer, Added: start}), protocol.BadRequest)
 	}
 	relaysAre(t, r, b)
+	journalAdded(t, r, 0, "relay approved "+protocol.PeerText(b.Peer), "relay approved "+protocol.PeerText(a.Peer), "relay removed "+protocol.PeerText(a.Peer))
 }
 
 func testRelaysAreCapped(t *testing.T, r store.Rendezvous) {
@@ -45,6 +46,6 @@ func testRelaysAreCapped(t *testing.T, r store.Rendezvous) {
 	}
 	refused(t, r.AddRelay(ctx, relay(protocol.MaxRelays)), protocol.TooLarge)
 	ok(t, r.AddRelay(ctx, relay(1)))
-	ok(t, r.RemoveRelay(ctx, relay(1).Peer))
+	ok(t, r.RemoveRelay(ctx, relay(1).Peer, start))
 	ok(t, r.AddRelay(ctx, relay(protocol.MaxRelays)))
 }
