@@ -69,7 +69,7 @@ func example(f cli.Flag) (args []string, value string) {
 	switch f := f.(type) {
 	case *cli.BoolFlag:
 		return []string{name}, "true"
-	case *cli.IntFlag, *cli.Uint64Flag:
+	case *cli.IntFlag, *cli.Int64Flag, *cli.Uint64Flag:
 		return []string{name, "7"}, "7"
 	case *cli.StringSliceFlag:
 		return []string{name, "/ip4/1.2.3.4/tcp/1"}, "[/ip4/1.2.3.4/tcp/1]"

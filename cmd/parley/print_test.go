@@ -94,13 +94,13 @@ func TestOnlyOneWayToPrint(t *testing.T) {
 
 func TestJSONHasItsVersion(t *testing.T) {
 	out := printed(t, func(p *program) {
-		for _, v := range []any{struct{}{}, api.Safety{With: "bob"}} {
+		for _, v := range []any{struct{}{}, api.Link{PeerID: "bob"}} {
 			if err := p.json(v); err != nil {
 				t.Error(err)
 			}
 		}
 	})
-	want := "{\"v\":1}\n{\"v\":1,\"with\":\"bob\",\"number\":\"\",\"code\":\"\",\"verified\":false,\"key_changed\":false}\n"
+	want := "{\"v\":1}\n{\"v\":1,\"up\":false,\"peer_id\":\"bob\"}\n"
 	if out != want {
 		t.Errorf("%s", out)
 	}
