@@ -142,7 +142,6 @@ func (n *Node) checkPublished(ctx context.Context, before api.Keys) api.Check {
 func (n *Node) checkChain(ctx context.Context) api.Check {
 	check := api.Check{Name: "account at the rendezvous", Result: api.CheckNeedsYou, Fix: askHost}
 	own := n.self.Account
-	asked := n.now()
 	found, err := n.lookups.ask(ctx, &wire.Lookup{Account: own[:]})
 	if err != nil {
 		check.Text = "not compared: " + err.Error()
@@ -158,13 +157,13 @@ func (n *Node) checkChain(ctx context.Context) api.Check {
 	case err != nil:
 		check.Text = err.Error()
 	case bytes.Equal(ours.Bytes(), theirs.Bytes()):
-		if err := n.lookups.learn(ctx, own, asked, found); err != nil {
+		if err := n.fetchOwnChain(ctx); err != nil {
 			check.Text = "what the rendezvous shows is not proven: " + err.Error()
 			return check
 		}
 		check.Result, check.Fix, check.Text = api.CheckOK, "", fmt.Sprintf("statement %d here and there", ours.Seq())
 	case theirs.Extends(ours):
-		err = n.lookups.learn(ctx, own, asked, found)
+		err = n.fetchOwnChain(ctx)
 		if check.Text = "it had newer statements of your other devices"; err != nil {
 			check.Text = "its newer statements were refused: " + err.Error()
 			return check

@@ -47,6 +47,17 @@ func TestForkedLogIsRefused(t *testing.T) {
 	if r := alice.Contact("bob").Relation; r != "" {
 		t.Errorf("bob is %q to alice", r)
 	}
+	if err := alice.AcceptLog(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := alice.Add(t.Context(), api.AddRequest{Name: "bob"}); err != nil {
+		t.Errorf("after the log was accepted: %v", err)
+	}
+	net.Wait("the log is read anew", func() bool { s := logStatus(t, alice); return s.Whole && s.Mirrored > 0 })
+	status, err = alice.Status(t.Context())
+	if err != nil || len(status.Problems) != 0 {
+		t.Errorf("alice's status after that: %+v, %v", status.Problems, err)
+	}
 	bob.Start()
 	net.Wait("bob is up again", bob.Up)
 	if _, err := bob.Add(t.Context(), api.AddRequest{Name: "dave"}); err != nil {

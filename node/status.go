@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -86,6 +87,7 @@ func (n *Node) Status(ctx context.Context) (s api.Status, err error) {
 	}
 	var reason error
 	s.Rendezvous, s.Relay, reason = n.home.links()
+	s.Relays = n.relays.status()
 	if alarmed {
 		s.Problems = append(s.Problems, api.Problem{Fix: compareKeys, Text: fmt.Sprintf(
 			"On %s the rendezvous showed different logs of names and keys: it was restored from an old backup, or it shows you or others false keys. Nothing new is sent to contacts that you have not verified. %s",
@@ -125,7 +127,7 @@ func (n *Node) addProblems(s *api.Status, reason error, stale []protocol.Account
 	} else if !s.Rendezvous.Up && n.now().Sub(n.started) > graceAtStart {
 		add(askHost, "The rendezvous cannot be reached; it is tried again all the time. Until then messages go only to contacts who can be reached without it. %s", s.Rendezvous.Problem)
 	}
-	if s.Rendezvous.Up && s.Relay.Problem != "" {
+	if s.Rendezvous.Up && s.Relay.Problem != "" && !slices.ContainsFunc(s.Relays, func(l api.Link) bool { return l.Up }) {
 		add(askHost, "No relay: contacts behind other routers may be reached through the mailbox only. %s", s.Relay.Problem)
 	}
 	if skew := n.home.skew(); s.Rendezvous.Up && max(skew, -skew) > maxSkew {

@@ -106,7 +106,7 @@ func (s *Server) lookup(ctx context.Context, from store.Device, l *wire.Lookup, 
 	default:
 		return protocol.Refuse(protocol.BadRequest, "a nonce has 16 bytes")
 	}
-	found, err := s.found(ctx, a, l.GetLogSize())
+	found, err := s.found(ctx, from, a, l.GetLogSize())
 	if err != nil {
 		return err
 	}
@@ -213,7 +213,8 @@ func (s *Server) where(ctx context.Context, from store.Device, w *wire.Where, re
 	for _, d := range devices {
 		place := &wire.Place{Device: d.ID[:]}
 		if l := s.presence.link(d.ID); l != nil {
-			place.Online, place.Addrs = true, l.places()
+			addrs, relays := l.places()
+			place.Online, place.Addrs, place.Relays = true, addrs, s.relays.only(relays)
 		}
 		places.Places = append(places.Places, place)
 	}

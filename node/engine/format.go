@@ -9,7 +9,7 @@ import (
 // storeFormat is the number of the form of all rows together. A release that
 // reads the rows of an older format raises it; rows of a newer one may mean
 // anything, so nothing is read or written there.
-const storeFormat = 2
+const storeFormat = 3
 
 func keyFormat() []byte { return store.Key(tableFormat) }
 

@@ -43,7 +43,7 @@ func (e *Engine) logView(tx store.Tx) (directory.View, error) {
 
 // proven checks that the log of the directory holds what it answered, and
 // returns the head of the log. It changes nothing. Errors wrap ErrUnproven,
-// ErrLogStale, ErrLogChanged ErrWithheld or ErrLogMoved.
+// ErrLogStale, ErrLogChanged, ErrWithheld or ErrLogMoved.
 func (w *work) proven(f *wire.Found, chain *account.Chain) (directory.Head, error) {
 	v, err := w.e.logView(w.tx)
 	if err != nil {
@@ -56,21 +56,8 @@ func (w *work) proven(f *wire.Found, chain *account.Chain) (directory.Head, erro
 	return next.Head, w.newest(next, f, in)
 }
 
-// Proven checks what proven checks, of an answer that is not to be learnt.
-func (e *Engine) Proven(tx store.Tx, now time.Time, f *wire.Found) error {
-	w, err := e.begin(tx, now)
-	if err != nil {
-		return err
-	}
-	chain, err := account.ParseChain(f.GetChain())
-	if err != nil {
-		return fmt.Errorf("%w: %v", ErrBadAnswer, err)
-	}
-	_, err = w.proven(f, chain)
-	return err
-}
-
-// ProvenBy is Proven for who knows nothing of the rendezvous but where it is.
+// ProvenBy checks that the log of a rendezvous, of which nothing is known but where
+// it is, holds what it answers. Errors wrap ErrBadAnswer, ErrUnproven or ErrLogStale.
 func ProvenBy(h Home, now time.Time, f *wire.Found) error {
 	log, err := directory.NewLog(h.Peer)
 	if err != nil {
@@ -115,7 +102,11 @@ func (w *work) newest(v directory.View, f *wire.Found, in directory.Inclusion) e
 		return err
 	case index < in.Index && leaf.Contradicts(in.Leaf): // what convicts it is found when the log is read
 		cause := fmt.Errorf("%w: entries %d and %d", directory.ErrContradiction, index, in.Index)
-		return &logChanged{cause: cause, held: m.head, shown: v.Head.Bytes()}
+		changed := &logChanged{cause: cause, held: m.head, shown: v.Head.Bytes(), entry: in}
+		if accepted, err := w.accepted(changed.alarm(w.now)); err != nil || accepted {
+			return err
+		}
+		return changed
 	case index < in.Index:
 		return nil
 	case index >= f.GetLog().GetFrom(): // the log was read on since the question

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/directory"
 	"github.com/parley-chat/parley/protocol/wire"
@@ -165,5 +167,35 @@ func TestLogThatMoved(t *testing.T) {
 	}
 	if _, kept := a.alarmOfLog(); kept {
 		t.Error("an alarm is kept")
+	}
+}
+
+// TestProvenBy: who knows only where a rendezvous is, believes what its log says now.
+func TestProvenBy(t *testing.T) {
+	w := newWorld(t)
+	w.add("alice")
+	home := Home{Peer: w.home.log.peer()}
+	good := w.home.look("alice", false)
+	w.home.proveFrom(0, good)
+	w.check(ProvenBy(home, w.now, good))
+	for name, c := range map[string]struct {
+		home  Home
+		after time.Duration
+		lie   func(f *wire.Found)
+		want  error
+	}{
+		"another rendezvous": {Home{Peer: newLogbook().peer()}, 0, func(*wire.Found) {}, ErrUnproven},
+		"another name":       {home, 0, func(f *wire.Found) { f.Name = "bob" }, ErrUnproven},
+		"no proof":           {home, 0, func(f *wire.Found) { f.Log = nil }, ErrUnproven},
+		"no chain":           {home, 0, func(f *wire.Found) { f.Chain = nil }, ErrBadAnswer},
+		"another chain":      {home, 0, func(f *wire.Found) { f.Chain = w.add("carol").chain().Bytes() }, ErrUnproven},
+		"old":                {home, 2 * time.Hour, func(*wire.Found) {}, ErrLogStale},
+		"of the future":      {home, -2 * time.Hour, func(*wire.Found) {}, ErrLogStale},
+	} {
+		f := proto.CloneOf(good)
+		c.lie(f)
+		if err := ProvenBy(c.home, w.now.Add(c.after), f); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 type logChanged struct {
 	cause       error
 	held, shown []byte // heads, as they were signed
+	entry       directory.Inclusion
 }
 
 func (l *logChanged) Error() string { return fmt.Sprintf("%v: %v", ErrLogChanged, l.cause) }
@@ -108,15 +109,20 @@ func (w *work) keepLogAlarm(cause error) (news bool, err error) {
 	if !ok {
 		return false, nil
 	}
-	r := logAlarmRow{At: w.now, Problem: changed.cause.Error(), Held: changed.held, Shown: changed.shown}
-	if convicted, ok := errors.AsType[*directory.Convicted](changed.cause); ok {
-		r.Evidence = convicted.Evidence.Marshal()
-	}
-	return w.raise(r)
+	return w.raise(changed.alarm(w.now))
 }
 
-// raise stores an alarm, unless one stands that says as much or the user has
-// accepted the very same. It tells whether that is news.
+// alarm is what is kept of it.
+func (l *logChanged) alarm(now time.Time) logAlarmRow {
+	r := logAlarmRow{At: now, Problem: l.cause.Error(), Held: l.held, Shown: l.shown, Entry: l.entry}
+	if convicted, ok := errors.AsType[*directory.Convicted](l.cause); ok {
+		r.Evidence = convicted.Evidence.Marshal()
+	}
+	return r
+}
+
+// raise stores an alarm, unless one stands that says as much, or the user has
+// accepted what it is about. It tells whether that is news.
 func (w *work) raise(r logAlarmRow) (news bool, err error) {
 	stands, ok, err := load[logAlarmRow](w.tx, w.e.keyLogAlarm())
 	if err != nil || ok && (len(r.Evidence) == 0 || len(stands.Evidence) > 0) {
@@ -139,14 +145,21 @@ func (w *work) raise(r logAlarmRow) (news bool, err error) {
 // in a log stays there.
 func (w *work) accepted(r logAlarmRow) (bool, error) {
 	list, err := w.e.LogAlarms(w.tx)
-	if err != nil {
+	about := r.entries()
+	if err != nil || len(about) == 0 || len(list) > 0 && list[0].Ended.IsZero() { // one that stands was not accepted
 		return false, err
 	}
-	same := func(a directory.Inclusion, b directory.Inclusion) bool { return a.Index == b.Index && a.Leaf == b.Leaf }
-	about := r.entries()
-	return len(about) > 0 && slices.ContainsFunc(list, func(a LogAlarm) bool {
-		return !a.Ended.IsZero() && slices.EqualFunc(about, logAlarmRow(a).entries(), same)
-	}), nil
+	for _, past := range list {
+		about = slices.DeleteFunc(about, func(a directory.Inclusion) bool {
+			return slices.ContainsFunc(logAlarmRow(past).entries(), func(b directory.Inclusion) bool {
+				return a.Index == b.Index && a.Leaf == b.Leaf
+			})
+		})
+		if len(about) == 0 {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // entries are the entries that an alarm is about.

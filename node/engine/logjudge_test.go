@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"errors"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
 	"github.com/parley-chat/parley/protocol/directory"
 	"github.com/parley-chat/parley/protocol/key/keytest"
+	"github.com/parley-chat/parley/protocol/wire"
 	"github.com/parley-chat/parley/store"
 )
 
@@ -168,6 +170,141 @@ func TestJudgeLargerHead(t *testing.T) {
 	}
 }
 
+// TestHonestLog: whatever is looked up, read, cut off and judged while an honest log
+// grows, nothing of it is an alarm.
+func TestHonestLog(t *testing.T) {
+	rsa := keytest.RSA(t, 0)
+	rapid.Check(t, func(rt *rapid.T) {
+		w := newWorldWith(t, rsa)
+		a, b := w.add("alice"), w.add("bob")
+		w.befriend(a, b)
+		dies := false
+		a.crash = func() bool { return dies }
+		safely := func(fn func()) {
+			defer func() {
+				if r := recover(); r != nil && r != any(crashed{}) {
+					panic(r)
+				} else if r != nil {
+					dies = false
+					a.load()
+				}
+			}()
+			fn()
+		}
+		log := w.home.log
+		for range rapid.IntRange(1, 12).Draw(rt, "steps") {
+			dies = rapid.IntRange(0, 3).Draw(rt, "dies") == 0
+			switch rapid.IntRange(0, 5).Draw(rt, "what") {
+			case 0:
+				log.grow(rapid.IntRange(1, 100).Draw(rt, "entries"))
+			case 1: // bob's chain grows
+				chain := b.addDeviceChain(w)
+				w.home.names["bob"].chain = chain.Bytes()
+				log.enter(w.entryOf("bob", chain))
+				safely(func() { b.do(func(tx store.Tx) (Hint, error) { return b.e.SetOwnChain(tx, w.now, chain.Bytes()) }) })
+			case 2:
+				safely(func() { a.lookUp(rapid.SampledFrom([]*node{a, b}).Draw(rt, "whom").account(), false) })
+			case 3:
+				safely(func() { w.check(a.readLog(rapid.IntRange(1, 64).Draw(rt, "page"))) })
+			case 4:
+				h := log.headOf(w, rapid.Uint64Range(0, log.size()).Draw(rt, "size"))
+				safely(func() {
+					if v := a.judge(h); v != headSame && v != headAhead {
+						t.Fatalf("verdict %d", v)
+					}
+				})
+			default:
+				w.now = w.now.Add(time.Duration(rapid.IntRange(1, 5000).Draw(rt, "seconds")) * time.Second)
+			}
+		}
+		dies = false
+		w.settle()
+		w.check(a.readLog(64))
+		if _, stands := a.alarmOfLog(); stands || len(a.events(KindNotice)) != a.notices(NoticeDeviceAdded) {
+			t.Fatalf("alarm %v, notices %+v", stands, a.events(KindNotice))
+		}
+		if m := a.mirror(); m.size != log.size() || m.full.Size != log.size() {
+			t.Fatalf("%d of %d entries are mirrored", m.size, log.size())
+		}
+	})
+}
+
+// TestFoldMalicious: a page that does not continue what is mirrored changes nothing,
+// and is told once.
+func TestFoldMalicious(t *testing.T) {
+	w := newWorldWith(t, keytest.RSA(t, 0))
+	a := w.add("alice")
+	log := w.home.log
+	log.grow(20)
+	w.check(a.readLog(8))
+	log.grow(10)
+	honest := func() *wire.LogPage { return w.home.page(20, 20, 100) }
+	of := func(l *logbook, from, size uint64) *wire.LogPage {
+		w.home.log = l
+		defer func() { w.home.log = log }()
+		return w.home.page(from, size, 100)
+	}
+	fork := rebuilt(&logbook{host: log.host, signer: log.signer, leaves: log.leaves[:19]})
+	fork.grow(1)
+	longer := fork.clone()
+	longer.grow(10)
+	for name, c := range map[string]struct {
+		page   *wire.LogPage
+		want   error
+		proven bool // the alarm convicts
+		alarm  bool
+	}{
+		"nothing":             {&wire.LogPage{}, ErrUnproven, false, false},
+		"no entries":          {func() *wire.LogPage { p := honest(); p.Leaves = nil; return p }(), ErrUnproven, false, false},
+		"half an entry":       {func() *wire.LogPage { p := honest(); p.Leaves = p.Leaves[1:]; return p }(), ErrUnproven, false, false},
+		"an entry too few":    {func() *wire.LogPage { p := honest(); p.Leaves = p.Leaves[directory.LeafSize:]; return p }(), ErrUnproven, false, false},
+		"an entry changed":    {func() *wire.LogPage { p := honest(); p.Leaves[500] ^= 1; return p }(), ErrUnproven, false, false},
+		"a proof too much":    {func() *wire.LogPage { p := honest(); p.Proof = make([]byte, 32); return p }(), ErrUnproven, false, false},
+		"half a hash":         {func() *wire.LogPage { p := honest(); p.Proof = make([]byte, 16); return p }(), ErrUnproven, false, false},
+		"truncated":           {func() *wire.LogPage { p := w.home.page(20, 20, 5); p.Proof = nil; return p }(), ErrUnproven, false, false},
+		"entries from before": {func() *wire.LogPage { p := w.home.page(19, 20, 100); return p }(), ErrUnproven, false, false},
+		"too many entries":    {func() *wire.LogPage { p := honest(); p.Leaves = make([]byte, 3000*directory.LeafSize); return p }(), ErrUnproven, false, false},
+		"shrunk":              {of(rebuilt(&logbook{host: log.host, signer: log.signer, leaves: log.leaves[:5]}), 20, 20), ErrLogChanged, false, true},
+		"forked":              {of(fork, 20, 20), ErrLogChanged, true, true},
+		"forked and grown":    {of(longer, 20, 20), ErrLogChanged, false, true},
+		"another log":         {of(newLogbook(), 20, 20), ErrUnproven, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w.t = t
+			rows := len(a.rows(tableLogHash)) + len(a.rows(tableLogLeaf)) + len(a.rows(tableLogLabel))
+			told := len(a.events(KindNotice))
+			for range 2 {
+				err := a.update(func(tx store.Tx) (Hint, error) {
+					_, h, err := a.e.FoldPage(tx, w.now, 20, c.page)
+					return h, err
+				})
+				if !errors.Is(err, c.want) || !IsAlarm(err) {
+					t.Fatalf("%v, want %v", err, c.want)
+				}
+				a.do(func(tx store.Tx) (Hint, error) { return a.e.LogFailed(tx, w.now, err) })
+			}
+			if n := len(a.rows(tableLogHash)) + len(a.rows(tableLogLeaf)) + len(a.rows(tableLogLabel)); n != rows || a.mirror().size != 20 {
+				t.Error("something was mirrored")
+			}
+			if n := len(a.events(KindNotice)) - told; n != 1 {
+				t.Errorf("told %d times", n)
+			}
+			alarm, stands := a.alarmOfLog()
+			_, err := directory.CheckEvidence(alarm.Evidence)
+			if stands != c.alarm || (err == nil) != c.proven {
+				t.Errorf("alarm %v: %+v", stands, alarm)
+			}
+			m := a.mirror().mirrorRow
+			m.problem, m.told = "", ""
+			a.do(func(tx store.Tx) (Hint, error) { // as if it had not been
+				return Hint{}, errors.Join(tx.Delete(a.e.keyLogAlarm()), tx.Set(keyMirror(), m.encode()))
+			})
+		})
+	}
+	w.t = t
+	w.check(a.readLog(100))
+}
+
 // TestFoldContradiction: a log that contradicts itself is convicted, and not
 // mirrored any further.
 func TestFoldContradiction(t *testing.T) {
@@ -208,5 +345,36 @@ func TestFoldContradiction(t *testing.T) {
 			}
 			a.do(func(tx store.Tx) (Hint, error) { return Hint{}, tx.Delete(a.e.keyLogAlarm()) })
 		})
+	}
+}
+
+// TestLongLog: of a log that is longer than what is mirrored, heads are followed and
+// look-ups proven; a head of others that would need the rest is not judged.
+func TestLongLog(t *testing.T) {
+	w, a, b := pair(t)
+	a.do(func(tx store.Tx) (Hint, error) {
+		return Hint{}, tx.Set(keyMirror(), (&mirrorRow{gen: 1, size: maxMirror}).encode())
+	})
+	w.home.log.grow(5)
+	w.check(a.readLog(10))
+	if a.logSize() != w.home.log.size() || len(a.rows(tableLogLeaf)) > 1 {
+		t.Errorf("head of %d entries; rows %d", a.logSize(), len(a.rows(tableLogLeaf)))
+	}
+	smaller := w.home.log.headOf(w, 3)
+	w.home.log.grow(1)
+	for name, c := range map[string]struct {
+		head directory.Head
+		want verdict
+	}{
+		"smaller": {smaller, headUnknown},
+		"larger":  {w.home.log.head(w), headAhead},
+	} {
+		if v := a.judge(c.head); v != c.want {
+			t.Errorf("%s: verdict %d, want %d", name, v, c.want)
+		}
+	}
+	a.lookUp(b.account(), false)
+	if p := a.contact(b); !p.Checked.Equal(w.now) {
+		t.Errorf("the look-up was not believed: %v", p.Checked)
 	}
 }

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"time"
 
-	"golang.org/x/mod/sumdb/tlog"
-
 	"github.com/parley-chat/parley/protocol/directory"
 	"github.com/parley-chat/parley/store"
 )
@@ -112,9 +110,9 @@ func (e *Engine) mirrored(tx store.Tx, log directory.Log) (*mirror, error) {
 	return m, nil
 }
 
-// ReadHashes implements tlog.HashReader.
-func (m *mirror) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
-	hashes := make([]tlog.Hash, len(indexes))
+// ReadHashes implements directory.Rows.
+func (m *mirror) ReadHashes(indexes []int64) ([]directory.Hash, error) {
+	hashes := make([]directory.Hash, len(indexes))
 	for i, index := range indexes {
 		key := store.Key(tableLogHash, m.gen, uint64(index)/hashesPerRow)
 		items, ok := m.read[string(key)]
@@ -125,11 +123,11 @@ func (m *mirror) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
 			}
 			m.read[string(key)] = items
 		}
-		item, err := itemAt(items, uint64(index)%hashesPerRow, tlog.HashSize)
+		item, err := itemAt(items, uint64(index)%hashesPerRow, directory.HashSize)
 		if err != nil {
 			return nil, err
 		}
-		hashes[i] = tlog.Hash(item)
+		hashes[i] = directory.Hash(item)
 	}
 	return hashes, nil
 }
@@ -156,8 +154,8 @@ func (m *mirror) keyNewest(label [32]byte) []byte { return store.Key(tableLogLab
 
 // mirror stores what a page adds, and changes m.
 func (w *work) mirror(m *mirror, page directory.Page, f directory.Folded) error {
-	hashes := uint64(tlog.StoredHashCount(int64(m.size)))
-	if err := w.pack(tableLogHash, m.gen, hashes, hashesPerRow, directory.Proof(f.Hashes).Bytes(), tlog.HashSize); err != nil {
+	hashes := directory.HashCount(m.size)
+	if err := w.pack(tableLogHash, m.gen, hashes, hashesPerRow, directory.Proof(f.Hashes).Bytes(), directory.HashSize); err != nil {
 		return err
 	}
 	leaves := make([]byte, 0, len(page.Leaves)*directory.LeafSize)

@@ -274,3 +274,34 @@ func TestAcceptLog(t *testing.T) {
 		t.Errorf("verdict %d of the other log after that", v)
 	}
 }
+
+// TestAcceptContradiction: a log that gave a name to two accounts is used again after
+// it was accepted, without another alarm of the same entries.
+func TestAcceptContradiction(t *testing.T) {
+	w, a, b := pair(t)
+	twin := w.entryOf("bob", b.chain())
+	twin.Account[0]++
+	w.home.log.grow(20)
+	w.check(a.readLog(5))
+	w.home.log.enter(twin)
+	err := a.readLog(5)
+	a.do(func(tx store.Tx) (Hint, error) { return a.e.LogFailed(tx, w.now, err) })
+	if alarm, stands := a.alarmOfLog(); !stands || len(alarm.Evidence) == 0 {
+		t.Fatalf("alarm %v: %+v", stands, alarm)
+	}
+	w.home.noEntry = true // it goes on with the true one
+	id := a.send(b, "text")
+	a.acceptLog()
+	w.settle()
+	for range 2 {
+		a.followLog()
+	}
+	a.lookUp(b.account(), false)
+	w.pass(time.Minute)
+	if _, stands := a.alarmOfLog(); stands || a.message(id).State != StateDelivered {
+		t.Errorf("alarm %v, the message is %s", stands, a.message(id).State)
+	}
+	if n := a.notices(NoticeLogChanged); n != 1 {
+		t.Errorf("told %d times", n)
+	}
+}

@@ -6,6 +6,16 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
+// Hash is a hash of the tree of a log.
+type Hash = tlog.Hash
+
+// HashSize is the length of a Hash, in bytes.
+const HashSize = tlog.HashSize
+
+// HashCount returns how many hashes are stored of the tree of size entries: those
+// that Folded.Hashes of all its pages add up to.
+func HashCount(size uint64) uint64 { return uint64(tlog.StoredHashCount(int64(size))) }
+
 // Rows is what one who reads the whole log has stored: the hashes of its tree,
 // by the indexes of tlog.StoredHashIndex, and the newest entry of each label.
 type Rows interface {
