@@ -1,0 +1,185 @@
+package room
+
+import (
+	"fmt"
+	"slices"
+	"sort"
+
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/key"
+)
+
+// record is what a device could do in the room, and since when. It stays when the
+// device leaves: messages that it wrote before are still to be checked.
+type record struct {
+	account protocol.AccountID
+	signing key.DevicePublic
+	spans   []span // oldest first
+}
+
+// span is what a device may do from an epoch on. All of Access is in question.
+type span struct {
+	epoch  uint64
+	rights Rights
+}
+
+func (r *record) at(epoch uint64) Rights {
+	i := sort.Search(len(r.spans), func(i int) bool { return r.spans[i].epoch > epoch })
+	if i == 0 {
+		return 0
+	}
+	return r.spans[i-1].rights
+}
+
+// Epoch is the number of the newest entry that changed who may read or write: by
+// coming, leaving, a device more or less, or other rights. Messages are encrypted
+// with keys of one epoch.
+func (s *State) Epoch() uint64 { return s.epochs[len(s.epochs)-1].seq }
+
+// LostSince tells that somebody may not read any more what he could in that epoch. If
+// not, a message in that epoch betrays nothing that one in the present would not.
+func (s *State) LostSince(epoch uint64) bool { return s.lost > epoch }
+
+// Author names the account of a device that could ever write or read here, and its
+// signing key.
+func (s *State) Author(id protocol.DeviceID) (protocol.AccountID, key.DevicePublic, bool) {
+	r, ok := s.devices[id]
+	if !ok {
+		return protocol.AccountID{}, key.DevicePublic{}, false
+	}
+	return r.account, r.signing, true
+}
+
+// May checks that a device had all the rights, of Access, in an epoch. The error
+// wraps ErrUnknownEpoch if the log has no such epoch, or not yet; ErrNotMember if
+// the device never was in the room; or ErrForbidden.
+func (s *State) May(device protocol.DeviceID, epoch uint64, want Rights) error {
+	if _, ok := s.epochIndex(epoch); !ok {
+		return fmt.Errorf("epoch %d: %w", epoch, ErrUnknownEpoch)
+	}
+	r, ok := s.devices[device]
+	if !ok {
+		return fmt.Errorf("device %v: %w", device, ErrNotMember)
+	}
+	if missing := want &^ (r.at(epoch) & Access); missing != 0 {
+		return fmt.Errorf("%v in epoch %d: %w", missing, epoch, ErrForbidden)
+	}
+	return nil
+}
+
+// Readers returns the devices that get the keys of the present epoch, in the order
+// of Members.
+func (s *State) Readers() []Device {
+	var all []Device
+	for _, m := range s.Members() {
+		if s.rightsOf(&m).Has(Read) {
+			all = append(all, m.devices...)
+		}
+	}
+	return all
+}
+
+func (s *State) epochIndex(epoch uint64) (int, bool) {
+	i := sort.Search(len(s.epochs), func(i int) bool { return s.epochs[i].seq >= epoch })
+	return i, i < len(s.epochs) && s.epochs[i].seq == epoch
+}
+
+// Verdict is what a log head that a message names is to one's own log.
+type Verdict uint8
+
+const (
+	Same   Verdict = iota + 1 // the newest entry
+	Behind                    // an entry of the log, in that epoch
+	Ahead                     // of entries that are not here: fetch them, then judge again
+	Forked                    // of a log that cannot become this one
+)
+
+func (v Verdict) String() string {
+	switch v {
+	case Same:
+		return "same"
+	case Behind:
+		return "behind"
+	case Ahead:
+		return "ahead"
+	case Forked:
+		return "forked"
+	}
+	return "no verdict"
+}
+
+// Judge tells what a device's log is to this one, by the epoch and the log head of a
+// message that it signed. One that stays Ahead although all entries were fetched is
+// of a fork, too, or made up: ask that device for its entries, and see FindFork.
+func (s *State) Judge(epoch uint64, head [32]byte) Verdict {
+	if epoch > s.head.seq {
+		return Ahead
+	}
+	i, ok := s.epochIndex(epoch)
+	if !ok {
+		return Forked
+	}
+	newest, present := s.head, i == len(s.epochs)-1
+	if !present {
+		newest = s.epochs[i+1].before
+	}
+	for p := newest; p != nil && p.seq >= epoch; p = p.before {
+		switch {
+		case p.hash != head:
+		case p == s.head:
+			return Same
+		default:
+			return Behind
+		}
+	}
+	if present {
+		return Ahead
+	}
+	return Forked // the epoch ended here, and that entry was not in it
+}
+
+// settle gives the devices of all accounts that an entry touched what they may now,
+// and begins an epoch if anything differs.
+func (f *fold) settle() {
+	for id, old := range f.touched {
+		now := f.members[id]
+		if old != nil {
+			for _, d := range old.devices {
+				if now == nil || !now.has(d.ID) {
+					f.grant(id, d, 0)
+				}
+			}
+		}
+		if now != nil {
+			for _, d := range now.devices {
+				f.grant(id, d, f.rightsOf(now)&Access)
+			}
+		}
+	}
+	if f.newEpoch {
+		f.epochs = append(f.epochs, f.head)
+	}
+}
+
+func (f *fold) grant(account protocol.AccountID, d Device, rights Rights) {
+	old := f.devices[d.ID]
+	if old == nil {
+		old = &record{account: account, signing: d.Cert.Signing}
+	}
+	before := old.at(f.e.Seq)
+	if before == rights {
+		return
+	}
+	next := *old
+	next.spans = append(slices.Clip(old.spans), span{f.e.Seq, rights})
+	f.devices[d.ID] = &next
+	f.newEpoch = true
+	if before.Has(Read) && !rights.Has(Read) {
+		f.lost = f.e.Seq
+	}
+}
+
+func (m *Member) has(id protocol.DeviceID) bool {
+	_, ok := m.device(id)
+	return ok
+}
