@@ -30,8 +30,29 @@ func (s *State) apply(e Entry) error {
 		return err
 	}
 	s.head = &place{e.Seq, e.Hash(), s.head}
-	f.settle()
+	if len(f.touched) > 0 {
+		f.settle()
+		f.endPromises()
+	}
+	if f.newEpoch {
+		s.epochs = append(s.epochs, s.head)
+	}
 	return nil
+}
+
+// endPromises ends the invitations and links of whoever left, or may not admit any
+// more. They stay ended when the author may again.
+func (f *fold) endPromises() {
+	for who, by := range f.invites {
+		if !f.Rights(by).Has(Admit) {
+			delete(f.invites, who)
+		}
+	}
+	for k, l := range f.links {
+		if !f.Rights(l.By).Has(Admit) {
+			delete(f.links, k)
+		}
+	}
 }
 
 func (s *State) checkPlace(e Entry) error {
@@ -122,20 +143,10 @@ func (f *fold) put(m Member) {
 	f.members[m.Account] = &m
 }
 
-// drop takes a member out, and with it what it promised to others.
+// drop takes a member out.
 func (f *fold) drop(id protocol.AccountID) {
 	f.touch(id)
 	delete(f.members, id)
-	for who, by := range f.invites {
-		if by == id {
-			delete(f.invites, who)
-		}
-	}
-	for k, l := range f.links {
-		if l.By == id {
-			delete(f.links, k)
-		}
-	}
 }
 
 func (f *fold) touch(id protocol.AccountID) {

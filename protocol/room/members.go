@@ -19,7 +19,7 @@ type Create struct {
 }
 
 // Invite lets an account join, also one that was removed before. It ends when the
-// author leaves or may not admit any more.
+// author leaves or loses the right to admit.
 type Invite struct{ Account protocol.AccountID }
 
 // Uninvite takes an invitation back.
@@ -27,7 +27,7 @@ type Uninvite struct{ Account protocol.AccountID }
 
 // Link lets in whoever has the private half of Key. Who orders the log refuses it
 // after Expires, see State.CheckTime; for members it ends with Unlink, after Uses,
-// or when the author leaves or may not admit any more.
+// or when the author leaves or loses the right to admit.
 type Link struct {
 	Key     key.LinkPublic
 	Expires time.Time
@@ -247,7 +247,7 @@ func (o Join) useInvitation(f *fold) error {
 		return nil
 	}
 	l, ok := f.links[o.Link]
-	if !ok || !f.Rights(l.By).Has(Admit) {
+	if !ok {
 		return ErrNotInvited
 	}
 	if _, barred := f.barred[f.e.Account]; barred {

@@ -243,3 +243,6 @@ func TestRoom(t *testing.T) {
 		t.Errorf("name and topic: %+v, %v", got, err)
 	}
 }
+
+// newAccountID names an account that does not exist.
+func newAccountID(i int) protocol.AccountID { return sha256.Sum256(fmt.Append(nil, i)) }

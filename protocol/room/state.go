@@ -244,8 +244,8 @@ func (s *State) Barred(id protocol.AccountID) (removed, banned bool) {
 
 // Invited tells that an account may join because a member invited it by name.
 func (s *State) Invited(id protocol.AccountID) bool {
-	by, ok := s.invites[id]
-	return ok && s.Rights(by).Has(Admit)
+	_, ok := s.invites[id]
+	return ok
 }
 
 // Invites returns who is invited by name, and by whom.
