@@ -124,7 +124,7 @@ func accessChanged(before, after *State) bool {
 }
 
 // drawOp is any operation, sensible or not.
-func drawOp(t *rapid.T, c *cast, s *State, people []*person) Op {
+func drawOp(t *rapid.T, c *cast, s *State, by *person, people []*person) Op {
 	who := rapid.SampledFrom(people).Draw(t, "target")
 	id := who.Account
 	rights := Rights(rapid.Uint16Range(0, uint16(AllRights)).Draw(t, "rights"))
@@ -137,12 +137,12 @@ func drawOp(t *rapid.T, c *cast, s *State, people []*person) Op {
 	}
 	return rapid.SampledFrom([]Op{
 		Invite{id}, Uninvite{id}, Link{c.link.Public(), start, 3}, Unlink{c.link.Public()},
-		Join{Chain: who.chain.Bytes()}, c.signedInAs(t, who), Leave{}, Remove{id}, Remove{id}, Ban{id}, Unban{id},
+		Join{Chain: by.chain.Bytes()}, c.signedInAs(t, by), Leave{}, Remove{id}, Remove{id}, Ban{id}, Unban{id},
 		SetRole{id, role}, own, own, SetRoleRights{RoleMember, rights}, SetRoleRights{RoleGuest, rights & Access},
 		SetRoleRights{RoleModerator, rights}, Lock{flag}, Describe{c.sealed(t)}, Rotate{},
 		SetPassword{Number: number + 1, Open: true, AskAgain: flag, Secret: c.secret(t)}, SetPassword{Number: number + 1, AskAgain: flag},
-		GuestJoin{Chain: who.chain.Bytes(), Password: number, Expires: start.Add(time.Minute)},
-		GuestRenew{id, start.Add(2 * time.Minute)}, GuestExpire{id},
+		GuestJoin{Chain: who.chain.Bytes(), Password: number, Expires: start.Add(2 * time.Hour)},
+		GuestRenew{id, start.Add(3 * time.Hour)}, GuestExpire{id},
 		Merge{Common: 1, Seq: 2, Removed: []protocol.AccountID{id}},
 	}).Draw(t, "op")
 }
@@ -172,11 +172,13 @@ type writer struct {
 // every entry is lawful; and what an author does not get through, he lost for a
 // reason that he is told.
 func TestRacingAuthorsConverge(t *testing.T) {
-	people := newCast(t).everybody()
+	from := newCast(t)
+	people := append(from.everybody(), newPerson(t, "fresh"), newPerson(t, "fresh2"))
 	rapid.Check(t, func(t *rapid.T) {
-		c := newCast(t)
+		c := from.branch()
+		c.party.t = t
 		var writers []*writer
-		for _, p := range people {
+		for _, p := range []*person{c.owner, c.owner2, c.mod, c.mod2, c.member, c.guest, c.invited, c.stranger, c.removed} {
 			writers = append(writers, &writer{person: p, s: c.s})
 		}
 		read := func(w *writer) {
@@ -206,7 +208,7 @@ func TestRacingAuthorsConverge(t *testing.T) {
 			}
 			w.waiting, w.base = &again, w.s
 		}
-		for range rapid.IntRange(1, 60).Draw(t, "steps") {
+		for range rapid.IntRange(20, 80).Draw(t, "steps") {
 			w := rapid.SampledFrom(writers).Draw(t, "who")
 			switch rapid.IntRange(0, 3).Draw(t, "step") {
 			case 0:
@@ -217,7 +219,7 @@ func TestRacingAuthorsConverge(t *testing.T) {
 				if w.waiting != nil {
 					continue
 				}
-				if _, e, err := w.s.Write(start.Add(time.Hour), w.Author, drawOp(t, c, w.s, people)); err == nil {
+				if _, e, err := w.s.Write(start.Add(time.Hour), w.Author, drawOp(t, c, w.s, w.person, people)); err == nil {
 					w.waiting, w.base = &e, w.s
 				}
 			}
@@ -227,7 +229,6 @@ func TestRacingAuthorsConverge(t *testing.T) {
 				submit(w)
 			}
 		}
-		c.party.t = t
 		c.reread()
 		for _, w := range writers {
 			if w.waiting != nil {
@@ -272,13 +273,15 @@ func (c *cast) everybody() []*person {
 // Whatever is thrown at a log, by anybody: what is refused changes nothing, and what
 // is taken is lawful and can be read back.
 func TestAnyEntryIsLawful(t *testing.T) {
-	people := newCast(t).everybody()
+	from := newCast(t)
+	people := append(from.everybody(), newPerson(t, "fresh"), newPerson(t, "fresh2"))
 	rapid.Check(t, func(t *rapid.T) {
-		c := newCast(t)
-		for range rapid.IntRange(1, 60).Draw(t, "entries") {
-			by := rapid.SampledFrom(people).Draw(t, "who")
+		c := from.branch()
+		c.party.t = t
+		for range rapid.IntRange(20, 60).Draw(t, "entries") {
+			by := rapid.SampledFrom(slices.Concat(people, []*person{c.owner, c.mod, c.mod, c.mod2})).Draw(t, "who")
 			before, was := c.s, dump(c.s)
-			next, e, err := c.s.Write(start.Add(time.Hour), by.Author, drawOp(t, c, c.s, people))
+			next, e, err := c.s.Write(start.Add(time.Hour), by.Author, drawOp(t, c, c.s, by, people))
 			if dump(before) != was {
 				t.Fatal("Write changed the old state")
 			}
@@ -288,7 +291,6 @@ func TestAnyEntryIsLawful(t *testing.T) {
 			lawful(t, before, next, e)
 			c.s, c.log = next, append(c.log, e)
 		}
-		c.party.t = t
 		c.reread()
 	})
 }
