@@ -2,7 +2,6 @@ package room
 
 import (
 	"fmt"
-	"slices"
 	"sort"
 
 	"github.com/parley-chat/parley/protocol"
@@ -14,21 +13,24 @@ import (
 type record struct {
 	account protocol.AccountID
 	signing key.DevicePublic
-	spans   []span // oldest first
+	newest  *span
 }
 
-// span is what a device may do from an epoch on. All of Access is in question.
+// span is what a device may do from an epoch on, until the next one begins. It holds
+// rights of Access only. Spans are shared by the states before and after them.
 type span struct {
 	epoch  uint64
 	rights Rights
+	before *span
 }
 
 func (r *record) at(epoch uint64) Rights {
-	i := sort.Search(len(r.spans), func(i int) bool { return r.spans[i].epoch > epoch })
-	if i == 0 {
-		return 0
+	for p := r.newest; p != nil; p = p.before {
+		if p.epoch <= epoch {
+			return p.rights
+		}
 	}
-	return r.spans[i-1].rights
+	return 0
 }
 
 // Epoch is the number of the newest entry that changed who may read or write: by
@@ -61,7 +63,7 @@ func (s *State) May(device protocol.DeviceID, epoch uint64, want Rights) error {
 	if !ok {
 		return fmt.Errorf("device %v: %w", device, ErrNotMember)
 	}
-	if missing := want &^ (r.at(epoch) & Access); missing != 0 {
+	if missing := want &^ r.at(epoch); missing != 0 {
 		return fmt.Errorf("%v in epoch %d: %w", missing, epoch, ErrForbidden)
 	}
 	return nil
@@ -167,9 +169,7 @@ func (f *fold) grant(account protocol.AccountID, d Device, rights Rights) {
 	if before == rights {
 		return
 	}
-	next := *old
-	next.spans = append(slices.Clip(old.spans), span{f.e.Seq, rights})
-	f.devices[d.ID] = &next
+	f.devices[d.ID] = &record{old.account, old.signing, &span{f.e.Seq, rights, old.newest}}
 	f.newEpoch = true
 	if before.Has(Read) && !rights.Has(Read) {
 		f.lost = f.e.Seq

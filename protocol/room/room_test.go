@@ -179,13 +179,20 @@ func dump(s *State) string {
 	for _, m := range s.Members() {
 		fmt.Fprintf(&b, "\nmember %v %v %d %x own %v %v muted %v password %d until %v chain %x", m.Account, m.Role, m.Joined, m.Name, m.HasOwn, m.Own, m.Muted, m.Password, m.Expires, m.Chain.Head())
 	}
-	each(&b, s.devices, func(r *record) any { return fmt.Sprint(r.account, r.signing, r.spans) })
+	each(&b, s.devices, func(r *record) any { return fmt.Sprint(r.account, r.signing, r.spans()) })
 	each(&b, s.invites, func(by protocol.AccountID) any { return by })
 	each(&b, s.barred, func(bar bar) any { return bar })
 	for _, l := range s.Links() {
 		fmt.Fprintf(&b, "\nlink %+v", l)
 	}
 	return b.String()
+}
+
+func (r *record) spans() (text string) {
+	for p := r.newest; p != nil; p = p.before {
+		text += fmt.Sprint(" ", p.epoch, p.rights)
+	}
+	return text
 }
 
 func each[K ~[32]byte, V any](b *strings.Builder, m map[K]V, text func(V) any) {
