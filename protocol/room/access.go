@@ -52,6 +52,16 @@ func (s *State) Author(id protocol.DeviceID) (protocol.AccountID, key.DevicePubl
 	return r.account, r.signing, true
 }
 
+// Sender returns the signing key of a device that may write anything at all in an
+// epoch; not ok also for an epoch that the log does not have.
+func (s *State) Sender(id protocol.DeviceID, epoch uint64) (signing key.DevicePublic, ok bool) {
+	r := s.devices[id]
+	if _, known := s.epochIndex(epoch); !known || r == nil || r.at(epoch)&Voice == 0 {
+		return key.DevicePublic{}, false
+	}
+	return r.signing, true
+}
+
 // May checks that a device had all the rights, of Access, in an epoch. The error
 // wraps ErrUnknownEpoch if the log has no such epoch, or not yet; ErrNotMember if
 // the device never was in the room; or ErrForbidden.
@@ -86,14 +96,14 @@ func (s *State) epochIndex(epoch uint64) (int, bool) {
 	return i, i < len(s.epochs) && s.epochs[i].seq == epoch
 }
 
-// Verdict is what a log head that a message names is to one's own log.
+// Verdict is what the log of somebody who signed a message is to one's own.
 type Verdict uint8
 
 const (
-	Same   Verdict = iota + 1 // the newest entry
-	Behind                    // an entry of the log, in that epoch
-	Ahead                     // of entries that are not here: fetch them, then judge again
-	Forked                    // of a log that cannot become this one
+	Same   Verdict = iota + 1 // it ends where the own one does
+	Behind                    // it ends earlier
+	Ahead                     // it ends later: fetch what is missing, then judge again
+	Forked                    // it cannot be a part of the own one, nor the other way round
 )
 
 func (v Verdict) String() string {
@@ -110,34 +120,32 @@ func (v Verdict) String() string {
 	return "no verdict"
 }
 
-// Judge tells what a device's log is to this one, by the epoch and the log head of a
-// message that it signed. One that stays Ahead although all entries were fetched is
-// of a fork, too, or made up: ask that device for its entries, and see FindFork.
-func (s *State) Judge(epoch uint64, head [32]byte) Verdict {
-	if epoch > s.head.seq {
-		return Ahead
-	}
-	i, ok := s.epochIndex(epoch)
-	if !ok {
+// Judge compares the own log with that of somebody who signed a message: its epoch,
+// and the number and the hash of its newest entry. Who is Forked is asked for his
+// entries, see FindFork.
+func (s *State) Judge(epoch, seq uint64, head [32]byte) Verdict {
+	i, known := s.epochIndex(epoch)
+	over := i+1 < len(s.epochs) && seq >= s.epochs[i+1].seq
+	switch {
+	case !known && epoch <= s.head.seq, seq < epoch, known && over:
 		return Forked
-	}
-	newest, present := s.head, i == len(s.epochs)-1
-	if !present {
-		newest = s.epochs[i+1].before
-	}
-	for p := newest; p != nil && p.seq >= epoch; p = p.before {
-		switch {
-		case p.hash != head:
-		case p == s.head:
-			return Same
-		default:
-			return Behind
-		}
-	}
-	if present {
+	case seq > s.head.seq:
 		return Ahead
 	}
-	return Forked // the epoch ended here, and that entry was not in it
+	end := s.head // the epoch's newest entry, and from there back
+	if i+1 < len(s.epochs) {
+		end = s.epochs[i+1].before
+	}
+	for end.seq > seq {
+		end = end.before
+	}
+	switch {
+	case end.hash != head:
+		return Forked
+	case end == s.head:
+		return Same
+	}
+	return Behind
 }
 
 // settle gives the devices of all accounts that an entry touched what they may now.

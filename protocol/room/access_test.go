@@ -192,51 +192,98 @@ func TestMay(t *testing.T) {
 	}
 }
 
-// What a message says of its author's log is judged by number and hash.
+// What a message says of its author's log is judged by epoch, number and hash.
 func TestJudge(t *testing.T) {
 	c := newCast(t)
 	old := c.s.Epoch()
 	c.do(c.mod, Lock{true})
-	atLock := c.s.Head()
+	lock := c.s
 	c.do(c.mod, Remove{c.member.Account})
 	removal := c.s
 	c.do(c.mod, Lock{false})
-
 	here, epoch := c.s, c.s.Epoch()
 	c.do(c.mod, Lock{true})
+	sameEpoch := c.s
 	c.do(c.mod, Remove{c.member2.Account})
 	later := c.s
-	other, _, err := removal.Write(start, c.owner.Author, Remove{c.mod.Account})
-	check(t, err)
+	fork := func(s *State, op Op) *State { return must(s.Extend(must2(s.Write(start, c.owner.Author, op)))) }
+	other := fork(removal, Rotate{})   // an epoch where we have none
+	longer := fork(other, Lock{false}) // and longer than ours
+	quiet := fork(removal, Unban{c.banned.Account})
 
 	for _, try := range []struct {
 		name  string
 		epoch uint64
-		head  [32]byte
+		of    *State
 		want  Verdict
 	}{
-		{"the newest", epoch, here.Head(), Same},
-		{"older, in this epoch", epoch, removal.Head(), Behind},
-		{"the end of the epoch before", old, atLock, Behind},
-		{"its beginning", old, must(c.log[old].Hash()), Behind},
-		{"this epoch, an older head", epoch, atLock, Ahead}, // no log has that; fetching shows it
-		{"an older epoch, a newer head", old, here.Head(), Forked},
-		{"no epoch", epoch - 1, atLock, Forked},
-		{"newer, in a new epoch", later.Epoch(), later.Head(), Ahead},
-		{"newer, in this epoch", epoch, later.Head(), Ahead},
-		{"a branch, longer epoch", other.Epoch(), other.Head(), Forked},
-		{"made up", old, [32]byte{1}, Forked},
+		{"the newest", epoch, here, Same},
+		{"older, in this epoch", epoch, removal, Behind},
+		{"the end of the epoch before", old, lock, Behind},
+		{"an old log", old, must(Fold(c.log[:old+1])), Behind},
+		{"newer, in this epoch", epoch, sameEpoch, Ahead},
+		{"newer, in a new epoch", later.Epoch(), later, Ahead},
+		{"newer, in a past epoch", old, later, Forked},
+		{"this epoch, an entry before it", epoch, lock, Forked},
+		{"a past epoch, the newest entry", old, here, Forked},
+		{"no epoch of ours", here.Seq(), here, Forked},
+		{"a branch with another epoch", other.Epoch(), other, Forked},
+		{"a longer branch with another epoch", longer.Epoch(), longer, Forked},
+		{"a branch in this epoch", epoch, quiet, Forked},
 	} {
-		if got := here.Judge(try.epoch, try.head); got != try.want {
+		if got := here.Judge(try.epoch, try.of.Seq(), try.of.Head()); got != try.want {
 			t.Errorf("%s: %v, want %v", try.name, got, try.want)
 		}
 	}
-	if got := later.Judge(other.Epoch(), other.Head()); got != Forked {
-		t.Errorf("a branch, seen from the later log: %v", got)
+	for name, v := range map[string]Verdict{
+		"another hash":           here.Judge(epoch, here.Seq(), [32]byte{1}),
+		"another, in the past":   here.Judge(old, lock.Seq(), [32]byte{1}),
+		"another first entry":    here.Judge(0, 0, [32]byte{1}),
+		"an epoch after its end": here.Judge(here.Seq()+1, here.Seq(), here.Head()),
+	} {
+		if v != Forked {
+			t.Errorf("%s: %v", name, v)
+		}
+	}
+	if got := later.Judge(quiet.Epoch(), quiet.Seq(), quiet.Head()); got != Forked {
+		t.Errorf("a branch, seen from a later log: %v", got)
 	}
 }
 
-func must[T any](v T) T { return v }
+func must2(_ *State, e Entry, err error) Entry { return must(e, err) }
+
+// Senders are the devices that may write anything, in epochs that there are.
+func TestSender(t *testing.T) {
+	c := newCast(t)
+	epoch := c.s.Epoch()
+	c.do(c.mod, SetMemberRights{Account: c.guest.Account, HasOwn: true, Own: Read | React})
+	c.do(c.mod, SetMemberRights{Account: c.member.Account, Muted: true})
+	now := c.s.Epoch()
+	for name, try := range map[string]struct {
+		by    Author
+		epoch uint64
+		want  bool
+	}{
+		"reacts":        {c.guest.Author, now, true},
+		"muted":         {c.member.Author, now, false},
+		"not yet muted": {c.member.Author, epoch, true},
+		"removed":       {c.removed.Author, epoch, false},
+		"stranger":      {c.stranger.Author, now, false},
+		"no epoch":      {c.owner.Author, now + 1, false},
+	} {
+		signing, ok := c.s.Sender(try.by.Device, try.epoch)
+		if ok != try.want || (ok && signing != try.by.Key.Public()) {
+			t.Errorf("%s: %v, %v", name, signing, ok)
+		}
+	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
 
 // What is sealed is not sealed with a key that a former reader has.
 func TestSealingKey(t *testing.T) {

@@ -63,9 +63,9 @@ func BenchmarkExtend(b *testing.B) {
 // BenchmarkMay is what a validator asks of each message, besides its signature.
 func BenchmarkMay(b *testing.B) {
 	p, owner := benchRoom(b, 1000)
-	epoch, head := p.s.Epoch(), p.s.Head()
+	epoch, seq, head := p.s.Epoch(), p.s.Seq(), p.s.Head()
 	for b.Loop() {
-		if p.s.Judge(epoch, head) != Same {
+		if p.s.Judge(epoch, seq, head) != Same {
 			b.Fatal("another head")
 		}
 		check(b, p.s.May(owner.Device, epoch, Send))

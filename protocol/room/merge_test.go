@@ -202,10 +202,10 @@ func TestFork(t *testing.T) {
 	if _, err := one.s.Extend(two.log[len(c.log):]...); !errors.Is(err, ErrPlace) {
 		t.Errorf("the other branch on top of the own: %v", err)
 	}
-	if got := one.s.Judge(two.s.Epoch(), two.s.Head()); got != Ahead {
-		t.Errorf("their message: %v", got) // their epoch is newer than our log: fetching shows the fork
+	if got := one.s.Judge(two.s.Epoch(), two.s.Seq(), two.s.Head()); got != Ahead {
+		t.Errorf("their message: %v", got) // its epoch is newer than our log: fetching shows the fork
 	}
-	if got := two.s.Judge(one.s.Epoch(), one.s.Head()); got != Forked {
+	if got := two.s.Judge(one.s.Epoch(), one.s.Seq(), one.s.Head()); got != Forked {
 		t.Errorf("our message, for them: %v", got)
 	}
 

@@ -229,12 +229,13 @@ func TestModelOfForks(t *testing.T) {
 	for _, mine := range mines {
 		merge := Merge{Common: base.Seq(), Seq: mine.s.Seq(), Head: mine.s.Head()}
 		for mergers := range 1 << len(people) {
-			theirs, ok := grow(root, people[0], Lock{true})
+			theirs, _ := grow(root, people[0], Lock{true})
 			owners, moderators := 0, 0
 			for i, by := range people {
 				if mergers&(1<<i) == 0 {
 					continue
 				}
+				var ok bool
 				if theirs, ok = grow(theirs, by, merge); !ok {
 					t.Fatal("could not merge")
 				}
