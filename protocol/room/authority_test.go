@@ -196,6 +196,8 @@ func TestNobodyPassesOnWhatHeHasNot(t *testing.T) {
 	c.refuse(c.mod2, SetRole{c.mod2.Account, RoleModerator}, ErrForbidden)
 	c.refuse(c.guest, SetRole{c.guest.Account, RoleMember}, ErrForbidden)
 	c.refuse(c.member, SetRole{c.member.Account, RoleMember}, ErrNoEffect)
+	c.do(c.owner, SetMemberRights{Account: c.member.Account, HasOwn: true, Own: AllRights})
+	c.refuse(c.member, SetRole{c.member.Account, RoleModerator}, ErrForbidden) // though he would gain no right
 }
 
 // The room always has an owner, as long as it has members.
@@ -248,6 +250,8 @@ func TestWhoComesIn(t *testing.T) {
 	c.refuse(c.mod, Invite{c.banned.Account}, ErrBarred)
 	c.do(c.mod, Invite{c.removed.Account}) // by name it is
 	c.do(c.removed, join(c.removed))
+	c.do(c.removed, Leave{})
+	c.do(c.removed, c.signedIn(t, c.removed)) // his removal is forgiven
 	c.do(c.mod, Unban{c.banned.Account})
 	c.do(c.mod, Invite{c.banned.Account})
 	c.do(c.banned, join(c.banned))
@@ -271,8 +275,6 @@ func TestWhoComesIn(t *testing.T) {
 	c.refuse(c.owner, c.guestJoin(newPerson(t, "fresh")), ErrLocked)
 	c.do(c.mod, Lock{false})
 
-	c.do(c.stranger, c.signedIn(t, c.stranger))
-	c.do(c.stranger, Leave{})
 	c.do(c.stranger, c.signedIn(t, c.stranger))
 	late := newPerson(t, "late")
 	c.refuse(late, c.signedIn(t, late), ErrNotInvited) // used up

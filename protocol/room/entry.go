@@ -1,7 +1,6 @@
 package room
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
 	"time"
@@ -30,7 +29,7 @@ type Entry struct {
 	Time    time.Time // whole seconds; what the author says, nothing is decided by it
 
 	room protocol.RoomID // zero in the first
-	raw  []byte
+	sig  [key.SignatureSize]byte
 }
 
 // Room is the room the entry belongs to.
@@ -41,11 +40,11 @@ func (e Entry) Room() protocol.RoomID {
 	return e.room
 }
 
-// Bytes returns the entry as it came, at most MaxEntry bytes. The caller owns it.
-func (e Entry) Bytes() []byte { return bytes.Clone(e.raw) }
+// Bytes returns the encoded entry, at most MaxEntry bytes. The caller owns it.
+func (e Entry) Bytes() []byte { return append(e.unsigned(), e.sig[:]...) }
 
 // Hash names the entry.
-func (e Entry) Hash() [32]byte { return key.Hash(labelEntry, e.raw) }
+func (e Entry) Hash() [32]byte { return key.Hash(labelEntry, e.Bytes()) }
 
 // unsigned is the entry without its signature.
 func (e Entry) unsigned() []byte {
@@ -65,18 +64,18 @@ func (e Entry) unsigned() []byte {
 // sign returns the entry with its signature. What is built is read back, so it can
 // always be read.
 func (e Entry) sign(k key.DevicePrivate) (Entry, error) {
-	b := e.unsigned()
-	sig, err := k.Sign(labelEntry, b)
+	sig, err := k.Sign(labelEntry, e.unsigned())
 	if err != nil {
 		return Entry{}, err
 	}
-	return ParseEntry(append(b, sig...))
+	e.sig = [key.SignatureSize]byte(sig)
+	return ParseEntry(e.Bytes())
 }
 
-// verify checks the signature by the key of the author's device.
+// verify checks the signature by the key of the author's device. It covers the
+// fields, so that what is checked is what is done.
 func (e Entry) verify(k key.DevicePublic) error {
-	body := len(e.raw) - key.SignatureSize
-	return k.Verify(labelEntry, e.raw[body:], e.raw[:body])
+	return k.Verify(labelEntry, e.sig[:], e.unsigned())
 }
 
 // ParseEntry reads an encoded entry. It checks the form only: see State.Extend for
@@ -85,8 +84,8 @@ func ParseEntry(b []byte) (Entry, error) {
 	if len(b) < entryFixed || len(b) > MaxEntry {
 		return Entry{}, fmt.Errorf("%w: entry of %d bytes", ErrMalformed, len(b))
 	}
-	e := Entry{raw: bytes.Clone(b)}
-	r := key.NewReader(e.raw)
+	var e Entry
+	r := key.NewReader(b)
 	version := r.Uint16()
 	copy(e.room[:], r.Take(32))
 	e.Seq = r.Uint64()
@@ -95,7 +94,7 @@ func ParseEntry(b []byte) (Entry, error) {
 	copy(e.Account[:], r.Take(32))
 	copy(e.Device[:], r.Take(32))
 	e.Time = r.Time()
-	r.Take(key.SignatureSize)
+	copy(e.sig[:], r.Take(key.SignatureSize))
 	if err := r.End(); err != nil {
 		return Entry{}, fmt.Errorf("%w: entry %v", ErrMalformed, err)
 	}

@@ -30,6 +30,8 @@ func TestForgedEntries(t *testing.T) {
 	check(t, err)
 	phone := c.owner.addDevice(t, "phone")
 	lock := Lock{true}
+	bent := c.forge(t, c.mod.Author, lock, func(*Entry) {})
+	bent.Op = Rotate{}
 	for name, try := range map[string]struct {
 		entry Entry
 		want  error
@@ -46,6 +48,7 @@ func TestForgedEntries(t *testing.T) {
 		"another's device":    {c.forge(t, c.mod.Author, lock, func(e *Entry) { e.Device = c.owner.Device }), ErrNotMember},
 		"another's both":      {c.forge(t, c.mod.Author, lock, func(e *Entry) { e.Account, e.Device = c.owner.Account, c.owner.Device }), key.ErrSignature},
 		"not in the log yet":  {c.forge(t, phone, lock, func(*Entry) {}), ErrNotMember},
+		"changed once read":   {bent, key.ErrSignature},
 		"nobody":              {c.forge(t, c.owner.Author, lock, func(e *Entry) { e.Account = protocol.AccountID{} }), ErrNotMember},
 		"member, owner's key": {c.forge(t, Author{c.member.Account, c.member.Device, c.owner.Key}, lock, func(*Entry) {}), key.ErrSignature},
 	} {
@@ -238,7 +241,7 @@ func TestMalformedBodies(t *testing.T) {
 	for name, change := range map[string]func(b []byte){
 		"version 2":          func(b []byte) { b[1] = 2 },
 		"year 10000":         func(b []byte) { b[len(b)-key.SignatureSize-8] = 1 },
-		"first, but a leave": func(b []byte) { clear(b[34:42]) },
+		"first, but a leave": func(b []byte) { clear(b[2:42]) },
 	} {
 		b := slices.Clone(head)
 		change(b)

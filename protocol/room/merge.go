@@ -134,7 +134,7 @@ func (f *Fork) Marshal() []byte {
 	for _, part := range [][]Entry{f.Common, f.Ours, f.Theirs} {
 		b = binary.BigEndian.AppendUint32(b, uint32(len(part)))
 		for _, e := range part {
-			b = key.AppendLP(b, e.raw)
+			b = key.AppendLP(b, e.Bytes())
 		}
 	}
 	return b

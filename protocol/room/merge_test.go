@@ -80,6 +80,16 @@ func TestAdopt(t *testing.T) {
 		}, func(mine, theirs *cast, common uint64) {
 			theirs.do(theirs.owner2, theirs.merge(common, mine))
 		}, ErrForbidden},
+		{"an owner made here", func(mine, theirs *cast, common uint64) {
+			mine.do(mine.owner, SetRole{mine.mod.Account, RoleOwner})
+		}, func(mine, theirs *cast, common uint64) {
+			theirs.do(theirs.mod, theirs.merge(common, mine))
+		}, ErrForbidden},
+		{"another number", nil, func(mine, theirs *cast, common uint64) {
+			o := theirs.merge(common, mine)
+			o.Seq++
+			theirs.do(theirs.owner, o)
+		}, ErrForbidden},
 		{"an older head of ours", nil, func(mine, theirs *cast, common uint64) {
 			o := theirs.merge(common, mine)
 			o.Seq, o.Head = common+1, mine.log[common+1].Hash()

@@ -106,7 +106,7 @@ func (o SetRole) apply(f *fold) error {
 }
 
 func (o SetRole) stepDown(f *fold) error {
-	if o.Role > f.actor.Role || f.actor.Role == RoleGuest {
+	if o.Role > f.actor.Role {
 		return fmt.Errorf("%w: nobody promotes himself", ErrForbidden)
 	}
 	if owners, _ := f.owners(); o.Role != RoleOwner && f.actor.Role == RoleOwner && owners == 1 {

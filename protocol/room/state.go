@@ -222,7 +222,7 @@ func (s *State) rightsOf(m *Member) Rights {
 	if m.Muted {
 		r &^= Voice
 	}
-	return r & m.Role.most()
+	return r
 }
 
 // RoleRights returns what members of a role may who were given nothing else.
