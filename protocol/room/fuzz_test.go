@@ -55,11 +55,13 @@ func FuzzEntryMeaning(f *testing.F) {
 }
 
 func FuzzParseFork(f *testing.F) {
-	c := newCast(f)
-	one, two := c.branch(), c.branch()
-	one.do(one.owner, Lock{true})
-	two.do(two.owner, Rotate{})
-	f.Add(FindFork(one.log, two.log).Marshal())
+	owner := newPerson(f, "owner")
+	p := newParty(f, owner)
+	_, one, err := p.s.Write(start, owner.Author, Lock{true})
+	check(f, err)
+	_, two, err := p.s.Write(start, owner.Author, Rotate{})
+	check(f, err)
+	f.Add((&Fork{p.log, []Entry{one}, []Entry{two}}).Marshal())
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if fork, err := ParseFork(b); err == nil && !bytes.Equal(fork.Marshal(), b) {
 			t.Fatal("not canonical")
