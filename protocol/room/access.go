@@ -42,9 +42,9 @@ func (s *State) Epoch() uint64 { return s.epochs[len(s.epochs)-1].seq }
 // not, a message in that epoch betrays nothing that one in the present would not.
 func (s *State) LostSince(epoch uint64) bool { return s.lost > epoch }
 
-// Author names the account of a device that could ever write or read here, and its
-// signing key.
-func (s *State) Author(id protocol.DeviceID) (protocol.AccountID, key.DevicePublic, bool) {
+// AccountOf returns the account and the signing key of a device that may, or once
+// might, read or write here.
+func (s *State) AccountOf(id protocol.DeviceID) (protocol.AccountID, key.DevicePublic, bool) {
 	r, ok := s.devices[id]
 	if !ok {
 		return protocol.AccountID{}, key.DevicePublic{}, false

@@ -81,7 +81,7 @@ func TestDevices(t *testing.T) {
 	if c.s.May(c.member.Device, added, Send) != nil || c.s.May(c.member.Device, gone, Send) == nil || c.s.May(phone.Device, gone, Send) != nil {
 		t.Error("the revoked device is not out from its epoch on")
 	}
-	if acc, signing, ok := c.s.Author(c.member.Device); !ok || acc != c.member.Account || signing != c.member.Key.Public() {
+	if acc, signing, ok := c.s.AccountOf(c.member.Device); !ok || acc != c.member.Account || signing != c.member.Key.Public() {
 		t.Error("who wrote before is not known any more")
 	}
 	c.refuse(c.member, Leave{}, ErrNotMember)

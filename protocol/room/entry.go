@@ -79,14 +79,16 @@ func (e Entry) verify(k key.DevicePublic) error {
 }
 
 // ParseEntry reads an encoded entry. It checks the form only: see State.Extend for
-// whether to believe it. The error wraps ErrMalformed.
+// whether to believe it. The error wraps ErrMalformed or ErrUnsupported.
 func ParseEntry(b []byte) (Entry, error) {
 	if len(b) < entryFixed || len(b) > MaxEntry {
 		return Entry{}, fmt.Errorf("%w: entry of %d bytes", ErrMalformed, len(b))
 	}
 	var e Entry
 	r := key.NewReader(b)
-	version := r.Uint16()
+	if version := r.Uint16(); version != entryVersion {
+		return Entry{}, fmt.Errorf("entry of version %d: %w", version, ErrUnsupported)
+	}
 	copy(e.room[:], r.Take(32))
 	e.Seq = r.Uint64()
 	copy(e.Prev[:], r.Take(32))
@@ -98,8 +100,8 @@ func ParseEntry(b []byte) (Entry, error) {
 	if err := r.End(); err != nil {
 		return Entry{}, fmt.Errorf("%w: entry %v", ErrMalformed, err)
 	}
-	if version != entryVersion || !key.ValidTime(e.Time) {
-		return Entry{}, fmt.Errorf("%w: entry of version %d", ErrMalformed, version)
+	if !key.ValidTime(e.Time) {
+		return Entry{}, fmt.Errorf("%w: time of an entry", ErrMalformed)
 	}
 	op, err := parseOp(kind, body)
 	if err != nil {

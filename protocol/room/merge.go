@@ -169,7 +169,8 @@ func ParseFork(b []byte) (*Fork, error) {
 // names the newest entry of ours. It takes an owner's, or those of two moderators:
 // of accounts and devices that had that role where the logs part and have it in
 // ours to the end, so that nobody undoes his own removal. And nobody whom ours
-// removed may have outlived the merge.
+// removed may have outlived the merge. Who adopts a log adds, by Devices, the statements
+// that ours had and theirs has not: a revoked device is back until then.
 func Adopt(ours, theirs []Entry) (*State, error) {
 	fork := FindFork(ours, theirs)
 	if fork == nil {

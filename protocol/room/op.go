@@ -77,7 +77,7 @@ var parsers = map[Kind]func(*key.Reader) (Op, error){
 func parseOp(kind Kind, body []byte) (Op, error) {
 	parse, ok := parsers[kind]
 	if !ok {
-		return nil, fmt.Errorf("%w: operation %d", ErrMalformed, kind)
+		return nil, fmt.Errorf("operation %d: %w", kind, ErrUnsupported)
 	}
 	r := key.NewReader(body)
 	op, err := parse(r)

@@ -38,6 +38,10 @@ var (
 	// ErrMalformed is returned for bytes that are not the one encoding of an entry
 	// or of what it holds.
 	ErrMalformed = errors.New("malformed")
+	// ErrUnsupported is returned for an entry of a later version of the protocol, or
+	// for an operation that this one does not know. The log cannot be followed past it
+	// before the program is updated.
+	ErrUnsupported = errors.New("the room uses what a later version of Parley brought")
 	// ErrPlace is returned for an entry that does not follow: it lost a race, or
 	// belongs to another room or another branch. See State.Rebase.
 	ErrPlace = errors.New("the entry does not follow the log")

@@ -13,8 +13,8 @@ import (
 	"github.com/parley-chat/parley/protocol/key"
 )
 
-// State is what a room's log says up to one entry. It is immutable: what adds
-// entries returns another State.
+// State is what a room's log says up to one entry. It is immutable, and so safe for
+// concurrent use: what adds entries returns another State.
 type State struct {
 	room    protocol.RoomID
 	head    *place
