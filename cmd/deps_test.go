@@ -50,11 +50,16 @@ var rules = []struct {
 	{
 		name:  "the rendezvous is blind",
 		pkgs:  []string{"rendezvous", "rendezvous/..."},
-		never: []string{"protocol/envelope", "protocol/session", "node/...", "cmd/..."},
+		never: []string{"protocol/envelope", "protocol/session", "protocol/room/chain", "protocol/internal/kdfchain", "node/...", "cmd/..."},
+	},
+	{
+		name:  "who passes room messages on has nothing to open them with",
+		pkgs:  []string{"protocol/room/message"},
+		never: []string{"protocol/envelope", "protocol/session", "protocol/room/chain", "protocol/internal/kdfchain"},
 	},
 	{
 		name:  "the relay runs alone",
-		pkgs:  []string{"rendezvous/relay"},
+		pkgs:  []string{"rendezvous/relay", "rendezvous/p2p"},
 		never: []string{"store/...", "rendezvous"},
 	},
 	{
@@ -102,9 +107,9 @@ var direct = []struct {
 		may:  []string{"protocol/...", "store", "golang.org/x/text/...", "golang.org/x/time/rate", "google.golang.org/protobuf/..."},
 	},
 	{
-		name: "the store's contract uses the protocol's names",
+		name: "the store's contract uses the protocol's names, and the entries of the journal",
 		pkgs: []string{"store"},
-		may:  []string{"protocol"},
+		may:  []string{"protocol", "protocol/audit", "protocol/ledger"},
 	},
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,8 +20,9 @@ import (
 )
 
 const (
-	whereTimeout = 2 * time.Second
-	seenFresh    = 2 * time.Minute // how long an address found on the local network is used
+	whereTimeout   = 2 * time.Second
+	relayHeadStart = 500 * time.Millisecond // of a nearer relay
+	seenFresh      = 2 * time.Minute        // how long an address found on the local network is used
 )
 
 // dialer makes connections to contacts' devices and looks after them.
@@ -114,16 +116,68 @@ func (d *dialer) dial(ctx context.Context, to device) error {
 }
 
 func (d *dialer) dialNow(ctx context.Context, to device) error {
-	addrs := d.candidates(ctx, to)
+	addrs, relays := d.candidates(ctx, to)
 	if d.n.home.isUp() {
-		addrs = append(addrs, d.circuit())
+		relays = append(relays, d.n.home.info.ID)
 	}
-	if len(addrs) == 0 {
+	if len(addrs) == 0 && len(relays) == 0 {
 		return errors.New("no address is known")
 	}
-	d.prepare(to.peer, addrs)
 	ctx = network.WithAllowLimitedConn(ctx, "parley")
-	if err := d.n.host.Connect(ctx, peer.AddrInfo{ID: to.peer}); err != nil {
+	if !slices.ContainsFunc(relays, d.n.gate.isRelay) { // libp2p knows best how long to wait with the rendezvous
+		for _, home := range relays {
+			addrs = append(addrs, circuit(home))
+		}
+		d.prepare(to.peer, addrs)
+		return d.connect(ctx, to.peer)
+	}
+	d.prepare(to.peer, addrs)
+	return d.race(ctx, to.peer, len(addrs) > 0, d.n.relays.byDistance(relays))
+}
+
+// race connects directly and through relays, the nearest first, and returns when
+// one of the ways led there, or none did.
+func (d *dialer) race(ctx context.Context, p peer.ID, directly bool, relays []peer.ID) error {
+	ctx, cancel := context.WithCancel(ctx)
+	ways := make(chan error, 1+len(relays))
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	if directly {
+		wg.Go(func() { ways <- d.connect(ctx, p) })
+	}
+	for i, relay := range relays {
+		wg.Go(func() { ways <- d.through(ctx, p, relay, time.Duration(i)*relayHeadStart) })
+	}
+	var all error
+	for range len(relays) + map[bool]int{true: 1}[directly] {
+		err := <-ways
+		if err == nil {
+			return nil
+		}
+		all = errors.Join(all, err)
+	}
+	return all
+}
+
+// through connects to p by a relay, after waiting: nearer ones go first.
+func (d *dialer) through(ctx context.Context, p, relay peer.ID, wait time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(wait):
+	}
+	if relay != d.n.home.info.ID {
+		if err := d.n.relays.admit(ctx, relay); err != nil {
+			return err
+		}
+	}
+	d.n.host.Peerstore().AddAddrs(p, []ma.Multiaddr{circuit(relay)}, peerstore.TempAddrTTL)
+	return d.connect(ctx, p)
+}
+
+func (d *dialer) connect(ctx context.Context, p peer.ID) error {
+	if err := d.n.host.Connect(ctx, peer.AddrInfo{ID: p}); err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
 	return nil
@@ -137,37 +191,39 @@ func (d *dialer) prepare(p peer.ID, addrs []ma.Multiaddr) {
 	clearBackoff(d.n.host, p)
 }
 
-// circuit is the way through the relay. It names the relay only: the
-// connection to it exists.
-func (d *dialer) circuit() ma.Multiaddr {
-	return ma.StringCast("/p2p/" + d.n.home.info.ID.String() + "/p2p-circuit")
+// circuit is the way through a relay. It names the relay only: the connection to
+// it exists.
+func circuit(relay peer.ID) ma.Multiaddr {
+	return ma.StringCast("/p2p/" + relay.String() + "/p2p-circuit")
 }
 
 // candidates collects where a device may be reached directly, at most
-// protocol.MaxAddrs: seen on the local network, told by the rendezvous, good
-// the last time.
-func (d *dialer) candidates(ctx context.Context, to device) []ma.Multiaddr {
-	all := d.sighted(to.peer)
-	all = append(all, d.where(ctx, to)...)
+// protocol.MaxAddrs: seen on the local network, told by the rendezvous, good the
+// last time. And the relays, besides the rendezvous, that it may be reached
+// through.
+func (d *dialer) candidates(ctx context.Context, to device) (addrs []ma.Multiaddr, relays []peer.ID) {
+	told, relays := d.where(ctx, to)
+	all := append(d.sighted(to.peer), told...)
 	all = append(all, d.n.lastAddrs(ctx, to.id)...)
 	all = ma.Unique(ma.FilterAddrs(all, d.n.gate.mayDial, func(a ma.Multiaddr) bool { return !isRelayed(a) }))
-	return all[:min(len(all), protocol.MaxAddrs)]
+	return all[:min(len(all), protocol.MaxAddrs)], relays
 }
 
-// where asks the rendezvous for a device's addresses.
-func (d *dialer) where(ctx context.Context, to device) (addrs []ma.Multiaddr) {
+// where asks the rendezvous for a device's addresses and relays. When it cannot
+// say, the device may be at any of the relays near us.
+func (d *dialer) where(ctx context.Context, to device) (addrs []ma.Multiaddr, relays []peer.ID) {
 	ctx, cancel := context.WithTimeout(ctx, whereTimeout)
 	defer cancel()
 	resp, err := d.n.home.call(ctx, &wire.Request{Call: &wire.Request_Where{Where: &wire.Where{Account: to.account[:]}}})
 	if err != nil {
-		return nil // there are other ways
+		return nil, d.n.relays.nearest()
 	}
 	for _, p := range resp.GetPlaces().GetPlaces() {
 		if string(p.GetDevice()) == string(to.id[:]) {
-			return parseAddrs(p.GetAddrs())
+			return parseAddrs(p.GetAddrs()), d.n.relays.of(p.GetRelays())
 		}
 	}
-	return nil
+	return nil, nil
 }
 
 // parseAddrs reads binary multiaddrs and leaves out what is none.

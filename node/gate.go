@@ -27,8 +27,8 @@ const (
 	maxHomeAddrs   = 64
 )
 
-// gate is the connection gater. Connections come from contacts' devices and
-// the rendezvous only, and go to them only. It also answers, from memory, whose
+// gate is the connection gater. Connections come from contacts' devices, the
+// rendezvous and its relays only, and go to them only. It also answers, from memory, whose
 // device a peer is.
 //
 // Contacts tell us where they are, so an address may be a lie that makes us
@@ -40,9 +40,11 @@ type gate struct {
 	mu        sync.RWMutex
 	byPeer    map[peer.ID]device
 	byDevice  map[protocol.DeviceID]device
-	dialed    map[peer.ID]*dialed // keys are keys of byPeer
+	dialed    map[peer.ID]*dialed // keys are keys of byPeer or relays
 	homeReach reach               // how far the rendezvous's own addresses reach
 	homeAddrs map[netip.Addr]bool // those of the invite, and what its names resolved to
+	relays    map[peer.ID]bool    // besides the rendezvous
+	names     map[string]bool     // hosts in the relays' addresses
 }
 
 // dialed counts the addresses tried for one peer lately.
@@ -171,19 +173,56 @@ func (g *gate) devicesOf(a protocol.AccountID) (all []device) {
 
 func (g *gate) known(p peer.ID) bool {
 	_, ok := g.deviceOf(p)
-	return ok || p == g.home
+	return ok || p == g.home || g.isRelay(p)
 }
 
-// mayDial tells whether a contact's address is one that we would try.
+// setRelays replaces the relays besides the rendezvous, and where they are.
+func (g *gate) setRelays(addrs map[peer.ID][]ma.Multiaddr) {
+	relays, names := map[peer.ID]bool{}, map[string]bool{}
+	for p, list := range addrs {
+		relays[p] = true
+		for _, a := range list {
+			if first, _ := ma.SplitFirst(a); first != nil && isName(first) {
+				names[first.Value()] = true
+			}
+		}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.relays, g.names = relays, names
+}
+
+func (g *gate) isRelay(p peer.ID) bool {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return g.relays[p]
+}
+
+func (g *gate) isRelayName(name string) bool {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return g.names[name]
+}
+
+func isName(c *ma.Component) bool {
+	switch c.Protocol().Code {
+	case ma.P_DNS, ma.P_DNS4, ma.P_DNS6:
+		return true
+	}
+	return false
+}
+
+// mayDial tells whether an address of a contact's device, or of a relay, is one
+// that we would try.
 //
 // Not dialed are names (a resolver would be asked about them), link-local,
 // multicast, unspecified and reserved addresses (cloud metadata is link-local),
-// other relays than our rendezvous, and loopback, unless the rendezvous is on
+// relays that the rendezvous does not list, and loopback, unless the rendezvous is on
 // this machine too. Private addresses are dialed on a network we are on, or where the
 // rendezvous itself has a private address, as in a company's network.
 func (g *gate) mayDial(a ma.Multiaddr) bool {
 	if relay, ok := relayOf(a); ok {
-		return relay == g.home
+		return relay == g.home || g.isRelay(relay)
 	}
 	addr, ok := ipOf(a)
 	if !ok || addr.IsUnspecified() || addr.IsMulticast() || addr.IsLinkLocalUnicast() || nat64.Contains(addr) {
@@ -212,7 +251,7 @@ func (g *gate) count(p peer.ID, a ma.Multiaddr) bool {
 	now := time.Now()
 	d := g.dialed[p]
 	if d == nil || now.Sub(d.since) > addrsPerPeerIn {
-		if _, ok := g.byPeer[p]; !ok {
+		if _, ok := g.byPeer[p]; !ok && !g.relays[p] {
 			return false
 		}
 		d = &dialed{since: now, addrs: map[string]bool{}}

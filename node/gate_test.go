@@ -85,6 +85,38 @@ func TestGateDialsOneRelay(t *testing.T) {
 	}
 }
 
+// The rendezvous says which other relays there are: circuits go through these and
+// no others, and their addresses are under the same rules as contacts'.
+func TestGateKnowsRelays(t *testing.T) {
+	g, contact := testGate(t, "/ip4/1.2.3.4/tcp/4001")
+	relay, gone := testPeer(t), testPeer(t)
+	g.setRelays(map[peer.ID][]ma.Multiaddr{gone: nil})
+	g.setRelays(map[peer.ID][]ma.Multiaddr{relay: {ma.StringCast("/dns4/relay.example.org/tcp/4001"), ma.StringCast("/ip4/9.9.9.9/tcp/4001")}})
+	for _, tt := range []struct {
+		to   peer.ID
+		addr string
+		want bool
+	}{
+		{contact.peer, "/p2p/" + relay.String() + "/p2p-circuit", true},
+		{contact.peer, "/p2p/" + gone.String() + "/p2p-circuit", false},
+		{relay, "/ip4/9.9.9.9/tcp/4001", true},
+		{relay, "/ip4/169.254.169.254/tcp/80", false},
+		{relay, "/ip4/10.1.2.3/tcp/22", false},
+		{relay, "/ip4/127.0.0.1/tcp/22", false},
+		{gone, "/ip4/9.9.9.9/tcp/4001", false},
+	} {
+		if got := g.InterceptPeerDial(tt.to) && g.InterceptAddrDial(tt.to, ma.StringCast(tt.addr)); got != tt.want {
+			t.Errorf("dial %s at %s: %v, want %v", tt.to, tt.addr, got, tt.want)
+		}
+	}
+	if !g.isRelayName("relay.example.org") || g.isRelayName("9.9.9.9") || g.isRelayName("example.org") {
+		t.Error("the names that may be resolved are not those in the relays' addresses")
+	}
+	if _, ok := g.deviceOf(relay); ok {
+		t.Error("a relay is taken for a contact's device")
+	}
+}
+
 func TestGateLimitsAddresses(t *testing.T) {
 	g, contact := testGate(t, "/ip4/1.2.3.4/tcp/4001")
 	dialed := 0

@@ -238,6 +238,7 @@ func (h *home) setUp(l *link, w *wire.Welcome) {
 	h.hear(w.GetPresence())
 	h.n.drain.push() // what waits; also mail of which an earlier hint was lost
 	h.n.lookups.retryAll()
+	h.n.relays.changed()
 	h.n.outbox.wakeAll()
 }
 

@@ -123,8 +123,9 @@ func announced(own []ma.Multiaddr, reachability network.Reachability, ifs *inter
 	})
 }
 
-// resolver resolves the names in the invite's addresses of the rendezvous, and
-// no others: a contact's address must not make us ask a name server.
+// resolver resolves the names in the invite's addresses of the rendezvous and in
+// those of its relays, and no others: a contact's address must not make us ask a
+// name server.
 type resolver struct {
 	swarm.ResolverFromMaDNS
 	gate  *gate
@@ -147,10 +148,12 @@ func (r resolver) ResolveDNSAddr(context.Context, peer.ID, ma.Multiaddr, int, in
 
 func (r resolver) ResolveDNSComponent(ctx context.Context, a ma.Multiaddr, limit int) ([]ma.Multiaddr, error) {
 	first, _ := ma.SplitFirst(a)
-	if first == nil || !r.names[first.Value()] {
+	if first == nil || !r.names[first.Value()] && !r.gate.isRelayName(first.Value()) {
 		return nil, nil
 	}
 	addrs, err := r.ResolverFromMaDNS.ResolveDNSComponent(ctx, a, limit)
-	r.gate.learnHome(addrs)
+	if r.names[first.Value()] {
+		r.gate.learnHome(addrs)
+	}
 	return addrs, err
 }

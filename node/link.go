@@ -36,7 +36,7 @@ type link struct {
 	s        network.Stream
 	answered atomic.Uint64 // seq of the last beat that was answered
 	answer   nudge         // pushed when answered changes
-	told     [][]byte      // addresses as announced last; owned by beat
+	told     places        // as announced last; owned by beat
 	hello    time.Time     // when the last was said; owned by beat
 	rtt      time.Duration
 	skew     time.Duration // our clock minus theirs
@@ -58,7 +58,7 @@ func (h *home) openLink(ctx context.Context) (*link, *wire.Welcome, error) {
 	l := &link{h: h, s: s, answer: newNudge(), told: h.n.places(), hello: sent}
 	defer context.AfterFunc(ctx, func() { s.Reset() })()
 	s.SetDeadline(sent.Add(beatTimeout))
-	if err := wire.WriteMsg(s, &wire.Beat{Hello: hello, Addrs: l.told, AddrsChanged: true, Seq: 1}); err != nil {
+	if err := wire.WriteMsg(s, &wire.Beat{Hello: hello, Addrs: l.told.addrs, Relays: l.told.relays, AddrsChanged: true, Seq: 1}); err != nil {
 		return nil, nil, fmt.Errorf("say hello: %w", err)
 	}
 	w := &wire.Welcome{}
@@ -141,6 +141,12 @@ func (h *home) hint(ctx context.Context, hint *wire.Hint) error {
 			return fmt.Errorf("note changed accounts: %w", err)
 		}
 	}
+	if hint.GetRelaysChanged() {
+		h.n.relays.changed()
+	}
+	if len(hint.GetKeyEvent()) > 0 {
+		h.n.relays.keysChanged()
+	}
 	if hint.GetMail() { // after what changed: it may be of a new device
 		h.n.drain.push()
 	}
@@ -157,8 +163,8 @@ func (l *link) beat(ctx context.Context) error {
 		case <-time.After(l.h.interval()):
 		}
 		b := &wire.Beat{Seq: seq}
-		if now := l.h.n.places(); !slices.EqualFunc(now, l.told, slices.Equal) {
-			b.Addrs, b.AddrsChanged, l.told = now, true, now
+		if now := l.h.n.places(); !now.equal(l.told) {
+			b.Addrs, b.Relays, b.AddrsChanged, l.told = now.addrs, now.relays, true, now
 		}
 		start, err := l.helloAgain(ctx, b)
 		if err != nil {
@@ -220,9 +226,15 @@ func (h *home) interval() time.Duration {
 	return beatIdle
 }
 
-// places are the addresses that the rendezvous tells our contacts, public ones
-// first.
-func (n *Node) places() [][]byte {
+// places are what the rendezvous tells our contacts: addresses, public ones first,
+// and the relays that we can be reached through.
+type places struct{ addrs, relays [][]byte }
+
+func (p places) equal(o places) bool {
+	return slices.EqualFunc(p.addrs, o.addrs, slices.Equal) && slices.EqualFunc(p.relays, o.relays, slices.Equal)
+}
+
+func (n *Node) places() places {
 	addrs := n.host.Addrs()
 	slices.SortStableFunc(addrs, func(a, b ma.Multiaddr) int { return rank(a) - rank(b) })
 	var all [][]byte
@@ -231,7 +243,7 @@ func (n *Node) places() [][]byte {
 			all = append(all, b)
 		}
 	}
-	return all
+	return places{addrs: all, relays: n.relays.told()}
 }
 
 func rank(a ma.Multiaddr) int {

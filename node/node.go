@@ -75,6 +75,7 @@ type Node struct {
 	lookups *lookups
 	drain   nudge // there may be mail
 	dialer  *dialer
+	relays  *relays
 	outbox  *outbox
 	ticks   nudge // Tick may be due
 	ended   nudge // this device was revoked
@@ -202,6 +203,7 @@ func (n *Node) makeHost(cfg Config) error {
 	n.sync = newSyncer(n)
 	n.lookups = newLookups(n)
 	n.dialer = newDialer(n)
+	n.relays = newRelays(n)
 	n.outbox = newOutbox(n)
 	if cfg.LAN {
 		n.lan = newLAN(n)
@@ -227,6 +229,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	g.Go(func() error { return n.runDrain(ctx) })    // mailbox
 	g.Go(func() error { return n.outbox.run(ctx) })  // one more per device with queued mail, at most maxWorkers
 	g.Go(func() error { return n.dialer.run(ctx) })  // connections to contacts: upgrades, clearing up, addresses
+	g.Go(func() error { return n.relays.run(ctx) })  // a place at a relay besides the rendezvous; while it measures, one more per relay
 	g.Go(func() error { return n.runTick(ctx) })     // what the engine does by time
 	g.Go(func() error { return n.watch(ctx) })       // network changes and sleep
 	g.Go(func() error { return n.retire(ctx) })      // the end of this device, should it be revoked
@@ -237,8 +240,9 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	// And, waited for by Close: one per incoming stream (handleMsg, handlePrekey,
 	// started by libp2p), one while an RSA key is made (makeRSA), per account that
 	// is looked up (lookups.look), per device that is dialed (dialer.dial), per
-	// attempt to replace a relayed connection (dialer.upgrade), and per connection
-	// of somebody who went offline (dialer.doubt).
+	// attempt to replace a relayed connection (dialer.upgrade), per connection of
+	// somebody who went offline (dialer.doubt), and per relay that is shown a token
+	// (relays.admit).
 	err = g.Wait()
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		return nil

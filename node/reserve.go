@@ -32,7 +32,7 @@ func (h *home) keepReservation(ctx context.Context, limits *wire.Limits) error {
 		return nil
 	}
 	for failures := 0; ; failures++ {
-		wait, err := h.reserve(ctx)
+		wait, err := h.reserve(ctx, h.info.ID)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -51,11 +51,12 @@ func (h *home) keepReservation(ctx context.Context, limits *wire.Limits) error {
 	}
 }
 
-// reserve asks once and tells when to ask again.
-func (h *home) reserve(ctx context.Context) (wait time.Duration, err error) {
+// reserve asks a relay once, over the connection there is, and tells when to ask
+// again.
+func (h *home) reserve(ctx context.Context, relay peer.ID) (wait time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(network.WithNoDial(ctx, "reserve"), reserveTimeout)
 	defer cancel()
-	r, err := client.Reserve(ctx, h.n.host, peer.AddrInfo{ID: h.info.ID})
+	r, err := client.Reserve(ctx, h.n.host, peer.AddrInfo{ID: relay})
 	if err == nil {
 		left := time.Until(r.Expiration) + h.skew()
 		return max(reserveMin, min(left/2, reserveMax)), nil

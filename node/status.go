@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -83,6 +84,7 @@ func (n *Node) Status(ctx context.Context) (s api.Status, err error) {
 	}
 	var reason error
 	s.Rendezvous, s.Relay, reason = n.home.links()
+	s.Relays = n.relays.status()
 	if alarmed {
 		s.Problems = append(s.Problems, api.Problem{Fix: compareKeys, Text: fmt.Sprintf(
 			"On %s the rendezvous showed another log of names and keys than before: it may show you or others false keys. It is not believed while it does so. %s",
@@ -116,7 +118,7 @@ func (n *Node) addProblems(s *api.Status, reason error, stale []protocol.Account
 	} else if !s.Rendezvous.Up && n.now().Sub(n.started) > graceAtStart {
 		add(askHost, "The rendezvous cannot be reached; it is tried again all the time. Until then messages go only to contacts who can be reached without it. %s", s.Rendezvous.Problem)
 	}
-	if s.Rendezvous.Up && s.Relay.Problem != "" {
+	if s.Rendezvous.Up && s.Relay.Problem != "" && !slices.ContainsFunc(s.Relays, func(l api.Link) bool { return l.Up }) {
 		add(askHost, "No relay: contacts behind other routers may be reached through the mailbox only. %s", s.Relay.Problem)
 	}
 	if skew := n.home.skew(); s.Rendezvous.Up && max(skew, -skew) > maxSkew {

@@ -152,7 +152,7 @@ func (d *dialer) planUpgrade(to device, now time.Time) (next time.Time) {
 func (d *dialer) upgrade(ctx context.Context, to device) {
 	ctx, cancel := context.WithTimeout(ctx, 2*upgradeBudget)
 	defer cancel()
-	if addrs := d.candidates(ctx, to); len(addrs) > 0 {
+	if addrs, _ := d.candidates(ctx, to); len(addrs) > 0 {
 		d.prepare(to.peer, addrs)
 		dialCtx, cancel := context.WithTimeout(network.WithForceDirectDial(ctx, "upgrade"), upgradeBudget)
 		err := d.n.host.Connect(dialCtx, peer.AddrInfo{ID: to.peer})

@@ -34,5 +34,6 @@ func (n *Node) watch(ctx context.Context) error {
 		nets = changed
 		n.home.moved.push()
 		n.dialer.moved.push()
+		n.relays.moved()
 	}
 }

@@ -47,6 +47,8 @@ const (
 	HelloFirst         Code = 38 // no hello of this device was welcomed on this connection
 	Undecryptable      Code = 40 // the receiving device could not open an envelope; it repairs
 	PairingOver        Code = 50 // no such slot: never was, used, or too old
+	TokenInvalid       Code = 51 // not a token that this service takes
+	TokenExpired       Code = 52
 )
 
 var codeNames = map[Code]string{
@@ -60,7 +62,7 @@ var codeNames = map[Code]string{
 	KeyConflict: "key_conflict", StockFull: "stock_full", BadSignature: "bad_signature",
 	DeviceCloned: "device_cloned", StoreRolledBack: "store_rolled_back", StaleKey: "stale_key", Revoked: "revoked",
 	Replaced: "replaced", HelloFirst: "hello_first", Undecryptable: "undecryptable",
-	PairingOver: "pairing_over",
+	PairingOver: "pairing_over", TokenInvalid: "token_invalid", TokenExpired: "token_expired",
 }
 
 func (c Code) String() string {

@@ -27,6 +27,9 @@ const (
 
 	PairProtocol   = "/parley/pair/1"   // two machines of one person, joined by the rendezvous, to add a device
 	PrekeyProtocol = "/parley/prekey/1" // a prekey, from the contact's device itself
+
+	FollowProtocol = "/parley/follow/1" // a relay that runs alone, to its rendezvous
+	TokenProtocol  = "/parley/token/1"  // an access token, to a relay that runs alone
 )
 
 // Version is the one protocol version this build speaks. It is signed into
@@ -46,6 +49,8 @@ const (
 	MaxContacts  = 5000      // accounts on one allow list
 	MaxAddrs     = 16        // addresses announced by one device
 	MaxAddr      = 256       // one encoded multiaddr
+	MaxRelays    = 64        // relays besides the rendezvous that serve its members
+	MaxAtRelays  = 4         // of them, those that hold a reservation of one node
 	MaxChain     = 64 << 10  // an encoded statement chain
 	MaxReceipts  = 256       // message ids in one receipt
 	MaxSkip      = 2000      // message keys skipped at once and stored per session

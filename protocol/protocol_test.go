@@ -89,3 +89,11 @@ func TestEveryCodeIsSpecified(t *testing.T) {
 		}
 	}
 }
+
+func TestPeerText(t *testing.T) {
+	for want, b := range map[string][]byte{"": nil, "112": {0, 0, 1}, "2g": {'a'}, "a3gV": []byte("bbb")} {
+		if got := PeerText(b); got != want {
+			t.Errorf("%x: %s, want %s", b, got, want)
+		}
+	}
+}

@@ -91,7 +91,7 @@ func (s *Server) lookup(ctx context.Context, from store.Device, l *wire.Lookup, 
 	if err != nil {
 		return err
 	}
-	found, err := s.found(ctx, a, l.GetLogSize())
+	found, err := s.found(ctx, from, a, l.GetLogSize())
 	if err != nil {
 		return err
 	}
@@ -202,7 +202,8 @@ func (s *Server) where(ctx context.Context, from store.Device, w *wire.Where, re
 	for _, d := range devices {
 		place := &wire.Place{Device: d.ID[:]}
 		if l := s.presence.link(d.ID); l != nil {
-			place.Online, place.Addrs = true, l.places()
+			addrs, relays := l.places()
+			place.Online, place.Addrs, place.Relays = true, addrs, s.relays.only(relays)
 		}
 		places.Places = append(places.Places, place)
 	}

@@ -12,6 +12,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/parley-chat/parley/store"
 )
 
 const (
@@ -37,6 +39,9 @@ type Status struct {
 	MailBytes    int      `json:"mail_bytes"`
 	HTTP         string   `json:"http,omitempty"`      // host:port
 	KeyAlarm     string   `json:"key_alarm,omitempty"` // what is wrong with the signing keys
+
+	Audit  store.AuditHead `json:"audit"`
+	Relays int             `json:"relays"` // that run alone and that members may use now
 }
 
 // Status tells how the server is doing.
@@ -44,6 +49,10 @@ func (s *Server) Status(ctx context.Context) (Status, error) {
 	totals, err := s.store.Totals(ctx)
 	if err != nil {
 		return Status{}, fmt.Errorf("count what is stored: %w", err)
+	}
+	journal, err := s.store.AuditHead(ctx)
+	if err != nil {
+		return Status{}, fmt.Errorf("read the head of the audit journal: %w", err)
 	}
 	st := Status{
 		Peer:         s.PeerID().String(),
@@ -57,6 +66,8 @@ func (s *Server) Status(ctx context.Context) (Status, error) {
 		Mail:         totals.Mail.Count,
 		MailBytes:    totals.Mail.Bytes,
 		KeyAlarm:     s.issuer.trouble(),
+		Audit:        journal,
+		Relays:       len(s.relays.list()),
 	}
 	if s.web != nil {
 		st.HTTP = s.web.addr.String()
@@ -106,6 +117,10 @@ func (s *Server) serveAdmin(ctx context.Context) error {
 	mux.HandleFunc("GET /v1/keys", s.adminKeys)
 	mux.HandleFunc("POST /v1/keys/rotate", s.adminRotate)
 	mux.HandleFunc("POST /v1/keys/revoke", s.adminRevoke)
+	mux.HandleFunc("GET /v1/audit", s.adminAudit)
+	mux.HandleFunc("GET /v1/relays", s.adminRelays)
+	mux.HandleFunc("POST /v1/relays/add", s.adminAddRelay)
+	mux.HandleFunc("POST /v1/relays/remove", s.adminRemoveRelay)
 	server := &http.Server{Handler: mux, ReadTimeout: adminTimeout, WriteTimeout: adminTimeout, MaxHeaderBytes: 8 << 10}
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan struct{})

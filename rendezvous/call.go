@@ -3,7 +3,6 @@ package rendezvous
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -11,10 +10,11 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/audit"
 	"github.com/parley-chat/parley/protocol/wire"
+	"github.com/parley-chat/parley/rendezvous/p2p"
 	"github.com/parley-chat/parley/store"
 )
 
@@ -39,7 +39,7 @@ func (s *Server) handleCall(stream network.Stream) {
 
 	resp := &wire.Response{}
 	err := s.call(ctx, stream, resp)
-	if errors.Is(err, errUnreadable) {
+	if errors.Is(err, p2p.ErrUnreadable) {
 		stream.Reset() // gone, or too slow
 		return
 	}
@@ -59,7 +59,7 @@ func (s *Server) call(ctx context.Context, stream network.Stream, resp *wire.Res
 		limit = protocol.MaxFrame
 	}
 	req := &wire.Request{}
-	size, err := readFrame(stream, limit, req)
+	size, err := p2p.ReadFrame(stream, limit, req)
 	if err != nil {
 		return err
 	}
@@ -123,7 +123,7 @@ func (s *Server) countCall(c network.Conn, from store.Device, welcome bool, size
 	if welcome {
 		return take(s.now(), 1+size/callUnit, "calls", s.rates.calls.get(from.ID))
 	}
-	return take(s.now(), 1+size/strangerUnit, "calls", s.rates.strangers.get(site(c)))
+	return take(s.now(), 1+size/strangerUnit, "calls", s.rates.strangers.get(p2p.Site(c)))
 }
 
 // device finds out who is at the other end: the connection's key is the login.
@@ -137,6 +137,7 @@ func (s *Server) device(ctx context.Context, c network.Conn) (d store.Device, me
 		return store.Device{}, false, fmt.Errorf("find device of peer: %w", err)
 	}
 	if d.Revoked {
+		s.noteRefusal(ctx, d, audit.Refused)
 		return d, false, revokedRefusal()
 	}
 	return d, true, nil
@@ -188,6 +189,9 @@ func (s *Server) memberCall(ctx context.Context, from store.Device, req *wire.Re
 		return s.createInvite(ctx, from, c.CreateInvite, resp)
 	case *wire.Request_GetToken:
 		return s.getToken(ctx, from, c.GetToken, resp)
+	case *wire.Request_GetRelays:
+		resp.Result = &wire.Response_RelayList{RelayList: &wire.RelayList{Relays: s.relays.list()}}
+		return nil
 	default:
 		return protocol.Refuse(protocol.BadRequest, "no call that is known here")
 	}
@@ -197,7 +201,7 @@ func (s *Server) memberCall(ctx context.Context, from store.Device, req *wire.Re
 func (s *Server) answer(stream network.Stream, resp *wire.Response, err error) {
 	if err != nil {
 		e := s.refusal(err)
-		resp = &wire.Response{Code: uint32(e.Code), Detail: e.Detail, RetryAfterMs: millis(e.RetryAfter)}
+		resp = &wire.Response{Code: uint32(e.Code), Detail: e.Detail, RetryAfterMs: p2p.Millis(e.RetryAfter)}
 	}
 	if err := wire.WriteMsg(stream, resp); err != nil {
 		stream.Reset() // the peer is gone or does not read
@@ -219,11 +223,6 @@ const linger = time.Second
 func hangUp(stream network.Stream) {
 	stream.CloseWrite()
 	stream.SetReadDeadline(time.Now().Add(linger))
-}
-
-// millis rounds up, so that advice to wait is never advice not to.
-func millis(d time.Duration) uint64 {
-	return uint64((max(d, 0) + time.Millisecond - 1) / time.Millisecond)
 }
 
 // refusal is the one place where an error becomes a code: refusals pass, the
@@ -251,35 +250,4 @@ func (s *Server) refusal(err error) *protocol.Error {
 		s.log.LogAttrs(context.Background(), slog.LevelError, "cannot serve", slog.String("code", e.Code.String()), slog.Any("err", err))
 	})
 	return e
-}
-
-// errUnreadable is a stream that did not bring a whole frame.
-var errUnreadable = errors.New("no whole frame")
-
-// readFrame reads one frame of at most limit bytes into m and returns its
-// size. A longer one is refused before anything is allocated for it, and while
-// a frame is read its bytes are booked with libp2p's resource manager.
-func readFrame(stream network.Stream, limit int, m proto.Message) (int, error) {
-	var head [4]byte
-	if _, err := io.ReadFull(stream, head[:]); err != nil {
-		return 0, fmt.Errorf("%w: %w", errUnreadable, err)
-	}
-	size := binary.BigEndian.Uint32(head[:])
-	if size > uint32(limit) {
-		return 0, protocol.Refuse(protocol.TooLarge, "frame of %d bytes, at most %d", size, limit)
-	}
-	if err := stream.Scope().ReserveMemory(int(size), network.ReservationPriorityMedium); err != nil {
-		e := protocol.Refuse(protocol.Unavailable, "out of memory for calls")
-		e.RetryAfter = 5 * time.Second
-		return 0, e
-	}
-	defer stream.Scope().ReleaseMemory(int(size))
-	err := wire.ReadMsg(io.MultiReader(bytes.NewReader(head[:]), stream), m)
-	if errors.Is(err, wire.ErrMalformed) {
-		return 0, protocol.Refuse(protocol.BadRequest, "malformed frame")
-	}
-	if err != nil {
-		return 0, fmt.Errorf("%w: %w", errUnreadable, err)
-	}
-	return int(size), nil
 }

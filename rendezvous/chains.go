@@ -15,6 +15,7 @@ import (
 	"github.com/parley-chat/parley/protocol/key"
 	"github.com/parley-chat/parley/protocol/proof"
 	"github.com/parley-chat/parley/protocol/wire"
+	"github.com/parley-chat/parley/rendezvous/p2p"
 	"github.com/parley-chat/parley/store"
 )
 
@@ -94,6 +95,7 @@ func (s *Server) setChain(ctx context.Context, chain *account.Chain) error {
 	p := store.ChainParams{
 		Account: id, Chain: chain.Bytes(), ChainSeq: chain.Seq(), ChainHead: chain.Head(),
 		Revoked: chain.Ended(), Now: s.now(),
+		LastRecovery: chain.LastRecovery(), LastKey: chain.LastKey(), Closed: chain.Closed(),
 	}
 	for _, cert := range chain.Standing() {
 		p.Devices = append(p.Devices, store.NewDevice{ID: cert.DeviceID(), PeerID: cert.PeerID, Cert: cert.Marshal()})
@@ -140,7 +142,7 @@ func (s *Server) expel(d store.Device) {
 // it, a machine that is no member included. To everybody else no account
 // exists.
 func (s *Server) fetchChain(ctx context.Context, c network.Conn, f *wire.FetchChain, resp *wire.Response) error {
-	if err := take(s.now(), 1, "fetches of chains", s.rates.fetches.get(site(c))); err != nil {
+	if err := take(s.now(), 1, "fetches of chains", s.rates.fetches.get(p2p.Site(c))); err != nil {
 		return err
 	}
 	if len(f.GetSigner()) != 32 || len(f.GetSig()) != key.SignatureSize {
@@ -162,7 +164,7 @@ func (s *Server) fetchChain(ctx context.Context, c network.Conn, f *wire.FetchCh
 	if asked.Verify(chain, f.GetSigner(), f.GetSig()) != nil {
 		return notOwner
 	}
-	found, err := s.found(ctx, a, 0)
+	found, err := s.found(ctx, store.Device{}, a, 0)
 	if err != nil {
 		return err
 	}

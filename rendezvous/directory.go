@@ -109,12 +109,13 @@ func (b *logbook) since(ctx context.Context, h directory.Head, from uint64) (*wi
 }
 
 // found tells who an account is, with the proof that the log says so. LogSize is
-// how much of the log the caller holds.
-func (s *Server) found(ctx context.Context, a store.Account, logSize uint64) (*wire.Found, error) {
+// how much of the log the caller, from, holds.
+func (s *Server) found(ctx context.Context, from store.Device, a store.Account, logSize uint64) (*wire.Found, error) {
 	h, err := s.book.head(ctx) // after a was read: its entry is in
 	if err != nil {
 		return nil, err
 	}
+	s.noteSeen(ctx, from, logSize, h.Size)
 	log, err := s.book.since(ctx, h, logSize)
 	if err != nil {
 		return nil, err
@@ -140,6 +141,7 @@ func (s *Server) readLog(ctx context.Context, from store.Device, r *wire.ReadLog
 	if err != nil {
 		return err
 	}
+	s.noteSeen(ctx, from, r.GetLogSize(), h.Size)
 	page := &wire.LogPage{}
 	if page.Log, err = s.book.since(ctx, h, r.GetLogSize()); err != nil {
 		return err

@@ -50,6 +50,7 @@ func (d *device) memberCalls(other *device) []*wire.Request {
 		{Call: &wire.Request_Heads{Heads: &wire.Heads{}}},
 		{Call: &wire.Request_ReadLog{ReadLog: &wire.ReadLog{}}},
 		tokenRequest("relay"),
+		relaysRequest(),
 	}
 }
 

@@ -2,14 +2,15 @@ package rendezvous
 
 import (
 	"bytes"
-	"sync"
-	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/wire"
+	"github.com/parley-chat/parley/rendezvous/p2p"
 	"github.com/parley-chat/parley/store"
 )
 
@@ -17,20 +18,15 @@ import (
 // protocol.MaxContacts accounts it still has less fields than a frame may.
 const maxChanged = 1000
 
-// link is a device's standing stream. One goroutine reads beats, another one
-// writes hints. What is to be written is not queued but merged, so a slow
-// reader costs no memory and misses nothing but intermediate states.
+// link is a device's standing stream.
 type link struct {
+	standing
 	device  protocol.DeviceID
 	account protocol.AccountID
-	stream  network.Stream
-	wake    chan struct{} // capacity 1: the writer has something to do
 
-	mu      sync.Mutex      // guards what follows
-	news    news            // not yet written
-	goodbye *protocol.Error // written last
-	ended   bool            // the reader is gone
-	addrs   [][]byte        // where the device says it can be reached
+	news   news     // not yet written; this and what follows is guarded by standing.mu
+	addrs  [][]byte // where the device says it can be reached
+	relays [][]byte // that hold its reservations
 }
 
 // news is what a hint can tell.
@@ -42,10 +38,11 @@ type news struct {
 	presence map[protocol.AccountID]bool     // at most one entry per contact
 	changed  map[protocol.AccountID]struct{} // the same, and the own account
 	keyEvent []byte                          // the newest
+	relays   bool
 }
 
 func newLink(stream network.Stream, d store.Device) *link {
-	return &link{device: d.ID, account: d.Account, stream: stream, wake: make(chan struct{}, 1)}
+	return &link{standing: newStanding(stream), device: d.ID, account: d.Account}
 }
 
 func (l *link) answerBeat(seq uint64) {
@@ -78,6 +75,10 @@ func (l *link) tellChanged(account protocol.AccountID) {
 	})
 }
 
+func (l *link) tellRelays() {
+	l.tell(func(n *news) { n.relays = true })
+}
+
 func (l *link) tell(change func(*news)) {
 	l.mu.Lock()
 	change(&l.news)
@@ -85,65 +86,13 @@ func (l *link) tell(change func(*news)) {
 	l.rouse()
 }
 
-// bye tells the device why the link ends, and ends it. The first reason stays.
-func (l *link) bye(e *protocol.Error) {
-	l.mu.Lock()
-	if l.goodbye == nil {
-		l.goodbye = e
+// next is take for standing.write.
+func (l *link) next() (m proto.Message, last bool) {
+	hint, last := l.take()
+	if hint == nil {
+		return nil, last
 	}
-	l.mu.Unlock()
-	l.rouse()
-}
-
-// end tells the writer that the reader is gone.
-func (l *link) end() {
-	l.mu.Lock()
-	l.ended = true
-	l.mu.Unlock()
-	l.rouse()
-}
-
-func (l *link) rouse() {
-	select {
-	case l.wake <- struct{}{}:
-	default: // it is awake already
-	}
-}
-
-// write sends the welcome and then hints, until goodbye or the reader's end.
-// Each frame gets timeout; a device that does not read is cut off.
-func (l *link) write(welcome *wire.Welcome, timeout time.Duration) {
-	l.stream.SetWriteDeadline(time.Now().Add(timeout))
-	if wire.WriteMsg(l.stream, welcome) != nil {
-		l.stream.Reset() // ends the reader
-		return
-	}
-	for range l.wake {
-		hint, last := l.take()
-		if hint != nil {
-			l.stream.SetWriteDeadline(time.Now().Add(timeout))
-			if wire.WriteMsg(l.stream, hint) != nil {
-				l.stream.Reset()
-				return
-			}
-		}
-		if last {
-			hangUp(l.stream)
-			return
-		}
-	}
-}
-
-// awaitBeat gives the device until deadline for its next beat. It returns false
-// once goodbye is said: from then on the deadline is hangUp's.
-func (l *link) awaitBeat(deadline time.Duration) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.goodbye != nil {
-		return false
-	}
-	l.stream.SetReadDeadline(time.Now().Add(deadline))
-	return true
+	return hint, last
 }
 
 // take returns what is to be written now, nil for nothing, and whether it is
@@ -152,7 +101,7 @@ func (l *link) take() (hint *wire.Hint, last bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.goodbye != nil {
-		bye := &wire.Hint{Bye: uint32(l.goodbye.Code), RetryAfterMs: millis(l.goodbye.RetryAfter)}
+		bye := &wire.Hint{Bye: uint32(l.goodbye.Code), RetryAfterMs: p2p.Millis(l.goodbye.RetryAfter)}
 		return bye, true
 	}
 	if l.ended {
@@ -160,10 +109,10 @@ func (l *link) take() (hint *wire.Hint, last bool) {
 	}
 	n := l.news
 	l.news = news{}
-	if !n.beaten && !n.mail && n.prekeys == nil && len(n.presence) == 0 && len(n.changed) == 0 && n.keyEvent == nil {
+	if !n.beaten && !n.mail && n.prekeys == nil && len(n.presence) == 0 && len(n.changed) == 0 && n.keyEvent == nil && !n.relays {
 		return nil, false
 	}
-	hint = &wire.Hint{Beat: n.beat, Mail: n.mail, Prekeys: n.prekeys, KeyEvent: n.keyEvent}
+	hint = &wire.Hint{Beat: n.beat, Mail: n.mail, Prekeys: n.prekeys, KeyEvent: n.keyEvent, RelaysChanged: n.relays}
 	for id, online := range n.presence {
 		hint.Presence = append(hint.Presence, &wire.Presence{Account: id[:], Online: online})
 	}
@@ -179,8 +128,8 @@ func (l *link) take() (hint *wire.Hint, last bool) {
 	return hint, false
 }
 
-// setAddrs takes over the addresses of a beat. LAN addresses are kept: they go
-// to accepted contacts only, and two nodes in one house need them.
+// setAddrs takes over the addresses and the relays of a beat. LAN addresses are
+// kept: they go to accepted contacts only, and two nodes in one house need them.
 func (l *link) setAddrs(beat *wire.Beat) error {
 	if !beat.GetAddrsChanged() {
 		return nil
@@ -198,9 +147,19 @@ func (l *link) setAddrs(beat *wire.Beat) error {
 			addrs = append(addrs, bytes.Clone(b))
 		}
 	}
+	if len(beat.GetRelays()) > protocol.MaxAtRelays {
+		return protocol.Refuse(protocol.TooLarge, "more than %d relays", protocol.MaxAtRelays)
+	}
+	var relays [][]byte
+	for _, b := range beat.GetRelays() {
+		if _, err := peer.IDFromBytes(b); err != nil {
+			return protocol.Refuse(protocol.BadRequest, "malformed peer id of a relay")
+		}
+		relays = append(relays, bytes.Clone(b))
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.addrs = addrs
+	l.addrs, l.relays = addrs, relays
 	return nil
 }
 
@@ -215,9 +174,10 @@ func direct(m ma.Multiaddr) bool {
 	return err != nil
 }
 
-// places returns the addresses last announced; they are not to be changed.
-func (l *link) places() [][]byte {
+// places returns the addresses and relays last announced; they are not to be
+// changed.
+func (l *link) places() (addrs, relays [][]byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.addrs
+	return l.addrs, l.relays
 }

@@ -5,14 +5,12 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
-
-	manet "github.com/multiformats/go-multiaddr/net"
 
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/invite"
 	"github.com/parley-chat/parley/protocol/wire"
+	"github.com/parley-chat/parley/rendezvous/p2p"
 	"github.com/parley-chat/parley/store"
 )
 
@@ -99,11 +97,7 @@ func (s *Server) storeInvite(ctx context.Context, by protocol.AccountID, uses ui
 // inviteAddrs are the addresses that reach farthest. This machine's own are
 // used only when there is nothing else, to try things out.
 func (s *Server) inviteAddrs() (texts []string) {
-	addrs := s.Addrs()
-	if far := slices.DeleteFunc(slices.Clone(addrs), manet.IsIPLoopback); len(far) > 0 {
-		addrs = far
-	}
-	for _, a := range addrs {
+	for _, a := range p2p.Far(s.Addrs()) {
 		if text := a.String(); len(text) <= invite.MaxAddr && len(texts) < invite.MaxAddrs {
 			texts = append(texts, text)
 		}

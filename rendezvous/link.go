@@ -12,8 +12,10 @@ import (
 
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/account"
+	"github.com/parley-chat/parley/protocol/audit"
 	"github.com/parley-chat/parley/protocol/proof"
 	"github.com/parley-chat/parley/protocol/wire"
+	"github.com/parley-chat/parley/rendezvous/p2p"
 	"github.com/parley-chat/parley/store"
 )
 
@@ -41,7 +43,7 @@ func (s *Server) handleLink(stream network.Stream) {
 
 	beat := &wire.Beat{}
 	d, err := s.firstBeat(ctx, stream, beat)
-	if errors.Is(err, errUnreadable) {
+	if errors.Is(err, p2p.ErrUnreadable) {
 		stream.Reset()
 		return
 	}
@@ -64,7 +66,7 @@ func (s *Server) handleLink(stream network.Stream) {
 	written := make(chan struct{})
 	go func() {
 		defer close(written)
-		l.write(welcome, s.cfg.Limits.WriteTimeout)
+		l.write(welcome, s.cfg.Limits.WriteTimeout, l.next)
 	}()
 	l.readBeats(s)
 	s.leaveLink(l) // contacts learn it now, even if the writer is stuck
@@ -75,7 +77,7 @@ func (s *Server) handleLink(stream network.Stream) {
 // refuseLink answers the first beat with a refusal.
 func (s *Server) refuseLink(stream network.Stream, err error) {
 	e := s.refusal(err)
-	w := &wire.Welcome{Code: uint32(e.Code), Detail: e.Detail, RetryAfterMs: millis(e.RetryAfter)}
+	w := &wire.Welcome{Code: uint32(e.Code), Detail: e.Detail, RetryAfterMs: p2p.Millis(e.RetryAfter)}
 	stream.SetWriteDeadline(time.Now().Add(s.cfg.Limits.WriteTimeout))
 	if wire.WriteMsg(stream, w) != nil {
 		stream.Reset()
@@ -88,14 +90,14 @@ func (s *Server) firstBeat(ctx context.Context, stream network.Stream, beat *wir
 	if err != nil {
 		return store.Device{}, err
 	}
-	if _, err := readFrame(stream, maxBeatFrame, beat); err != nil {
+	if _, err := p2p.ReadFrame(stream, maxBeatFrame, beat); err != nil {
 		return store.Device{}, err
 	}
 	if !member {
 		return store.Device{}, protocol.Refuse(protocol.NotMember, "register first")
 	}
 	// A thief of the host key alone uses up nothing that the device needs.
-	if err := take(s.now(), 1, "hellos", s.rates.hellos.get(site(stream.Conn()))); err != nil {
+	if err := take(s.now(), 1, "hellos", s.rates.hellos.get(p2p.Site(stream.Conn()))); err != nil {
 		return store.Device{}, err
 	}
 	at, err := s.readHello(d, beat.GetHello())
@@ -132,10 +134,16 @@ func (s *Server) readHello(d store.Device, h *wire.Hello) (at store.StoreStart, 
 // checkStore takes note of the start of the device's store, unless it shows that
 // the store is a copy.
 func (s *Server) checkStore(ctx context.Context, d store.Device, at store.StoreStart) error {
-	if err := s.store.CheckStore(ctx, d.ID, at); err != nil {
-		return fmt.Errorf("check store of device: %w", err)
+	err := s.store.CheckStore(ctx, d.ID, at)
+	switch protocol.CodeOf(err) {
+	case protocol.OK:
+		return nil
+	case protocol.DeviceCloned:
+		s.noteRefusal(ctx, d, audit.Cloned)
+	case protocol.StoreRolledBack:
+		s.noteRefusal(ctx, d, audit.RolledBack)
 	}
-	return nil
+	return fmt.Errorf("check store of device: %w", err)
 }
 
 // helloAgain takes note of a start of the store that is told later in a link.
@@ -232,8 +240,8 @@ func (l *link) readBeats(s *Server) {
 	pace := rate.NewLimiter(rate.Every(beatsInterval), beatsBurst)
 	for l.awaitBeat(s.cfg.Limits.BeatDeadline) {
 		beat := &wire.Beat{}
-		_, err := readFrame(l.stream, maxBeatFrame, beat)
-		if errors.Is(err, errUnreadable) {
+		_, err := p2p.ReadFrame(l.stream, maxBeatFrame, beat)
+		if errors.Is(err, p2p.ErrUnreadable) {
 			l.stream.Reset() // ends the writer, should it be stuck
 			return
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/key"
 	"github.com/parley-chat/parley/protocol/wire"
+	"github.com/parley-chat/parley/store"
 )
 
 func whereRequest(of *device) *wire.Request {
@@ -311,7 +312,7 @@ func TestTooManyAddresses(t *testing.T) {
 
 // A hint merges what a slow reader has not fetched; nothing is queued.
 func TestHintsAreMerged(t *testing.T) {
-	l := &link{wake: make(chan struct{}, 1)}
+	l := newLink(nil, store.Device{})
 	a, b := protocol.AccountID{1}, protocol.AccountID{2}
 	for i := range 1000 {
 		l.tellMail()
@@ -340,7 +341,7 @@ func TestHintsAreMerged(t *testing.T) {
 
 // However much there is to tell at once, each hint fits a frame, and all is told.
 func TestHintsFitAFrame(t *testing.T) {
-	l := &link{wake: make(chan struct{}, 1)}
+	l := newLink(nil, store.Device{})
 	account := func(i int) protocol.AccountID { return protocol.AccountID{byte(i), byte(i >> 8), 1} }
 	for i := range protocol.MaxContacts {
 		l.tellPresence(account(i), true)
@@ -398,16 +399,16 @@ func FuzzSetAddrs(f *testing.F) {
 		before := [][]byte{{4, 127, 0, 0, 1}}
 		l.addrs = before
 		err := l.setAddrs(&wire.Beat{AddrsChanged: true, Addrs: slices.Repeat([][]byte{b}, int(n))})
-		if err != nil && !slices.EqualFunc(l.places(), before, bytes.Equal) {
+		if err != nil && !slices.EqualFunc(l.addrs, before, bytes.Equal) {
 			t.Error("a refused beat changed the addresses")
 		}
 		if err != nil {
 			return
 		}
-		if len(l.places()) > protocol.MaxAddrs {
-			t.Errorf("%d addresses kept", len(l.places()))
+		if len(l.addrs) > protocol.MaxAddrs {
+			t.Errorf("%d addresses kept", len(l.addrs))
 		}
-		for _, a := range l.places() {
+		for _, a := range l.addrs {
 			m, err := ma.NewMultiaddrBytes(a)
 			if err != nil || len(a) > protocol.MaxAddr || !strings.HasPrefix(m.String(), "/ip") {
 				t.Errorf("kept %x", a)

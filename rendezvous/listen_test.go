@@ -48,15 +48,3 @@ func TestPortInUse(t *testing.T) {
 		}
 	}
 }
-
-func TestCheckListening(t *testing.T) {
-	listening := []ma.Multiaddr{ma.StringCast("/ip4/127.0.0.1/tcp/4001"), ma.StringCast("/ip4/127.0.0.1/udp/4002/quic-v1")}
-	for text, ok := range map[string]bool{
-		"/ip4/127.0.0.1/tcp/4001": true, "/ip4/127.0.0.1/tcp/0": true, "/ip4/127.0.0.1/udp/0/quic-v1": true,
-		"/ip4/127.0.0.1/tcp/4002": false, "/ip4/127.0.0.1/tcp/4001/ws": false, "/ip4/0.0.0.0/tcp/4001": false,
-	} {
-		if err := checkListening([]ma.Multiaddr{ma.StringCast(text)}, listening); (err == nil) != ok {
-			t.Errorf("%s: %v", text, err)
-		}
-	}
-}

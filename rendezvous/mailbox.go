@@ -6,6 +6,7 @@ import (
 
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/wire"
+	"github.com/parley-chat/parley/rendezvous/p2p"
 	"github.com/parley-chat/parley/store"
 )
 
@@ -36,7 +37,7 @@ func (s *Server) put(ctx context.Context, from store.Device, p *wire.Put, resp *
 			continue
 		}
 		e := s.refusal(err)
-		results[i] = &wire.PutResult{Code: uint32(e.Code), RetryAfterMs: millis(e.RetryAfter)}
+		results[i] = &wire.PutResult{Code: uint32(e.Code), RetryAfterMs: p2p.Millis(e.RetryAfter)}
 	}
 	codes, err := s.storeMail(ctx, mail)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/wire"
+	"github.com/parley-chat/parley/rendezvous/p2p"
 	"github.com/parley-chat/parley/store"
 )
 
@@ -57,7 +58,7 @@ func (s *Server) handlePair(stream network.Stream) {
 		err = s.joinPair(stream, number)
 	}
 	switch {
-	case errors.Is(err, errUnreadable):
+	case errors.Is(err, p2p.ErrUnreadable):
 		stream.Reset()
 	case err != nil:
 		s.refusePair(stream, err)
@@ -71,7 +72,7 @@ func (s *Server) firstPairFrame(ctx context.Context, stream network.Stream) (num
 		return "", from, err
 	}
 	join := &wire.PairJoin{}
-	size, err := readFrame(stream, maxPairJoin, join)
+	size, err := p2p.ReadFrame(stream, maxPairJoin, join)
 	if err != nil {
 		return "", from, err
 	}
@@ -80,7 +81,7 @@ func (s *Server) firstPairFrame(ctx context.Context, stream network.Stream) (num
 		return "", from, err
 	}
 	if join.GetSlot() != "" {
-		return join.GetSlot(), from, take(s.now(), 1, "attempts to pair", s.rates.pairJoins.get(site(stream.Conn())))
+		return join.GetSlot(), from, take(s.now(), 1, "attempts to pair", s.rates.pairJoins.get(p2p.Site(stream.Conn())))
 	}
 	if !member {
 		return "", from, protocol.Refuse(protocol.NotMember, "a device that is registered begins a pairing")
@@ -94,7 +95,7 @@ func (s *Server) firstPairFrame(ctx context.Context, stream network.Stream) (num
 // refusePair says why a pairing does not come about.
 func (s *Server) refusePair(stream network.Stream, err error) {
 	e := s.refusal(err)
-	s.tellPair(stream, &wire.PairJoined{Code: uint32(e.Code), Detail: e.Detail, RetryAfterMs: millis(e.RetryAfter)})
+	s.tellPair(stream, &wire.PairJoined{Code: uint32(e.Code), Detail: e.Detail, RetryAfterMs: p2p.Millis(e.RetryAfter)})
 }
 
 func (s *Server) tellPair(stream network.Stream, m *wire.PairJoined) error {
@@ -115,14 +116,14 @@ func (s *Server) openPair(stream network.Stream, from store.Device) error {
 	}
 	defer s.pairs.forget(p)
 	wait, _ := s.pairs.times()
-	err = s.tellPair(stream, &wire.PairJoined{Slot: p.number, TtlMs: millis(wait)})
+	err = s.tellPair(stream, &wire.PairJoined{Slot: p.number, TtlMs: p2p.Millis(wait)})
 	s.pairs.await(p) // also after an error: somebody may have guessed the number
 	if err != nil {
-		return errUnreadable
+		return p2p.ErrUnreadable
 	}
 
 	frame := &wire.PairFrame{}
-	size, err := readFrame(stream, maxPairFrame, frame) // the first comes after the join
+	size, err := p2p.ReadFrame(stream, maxPairFrame, frame) // the first comes after the join
 	select {
 	case <-p.joined:
 		p.pass(stream, p.joiner, frame, size, err)
@@ -172,7 +173,7 @@ func (s *Server) joinPair(stream network.Stream, number string) error {
 	p.opener.SetWriteDeadline(end)
 
 	frame := &wire.PairFrame{}
-	size, err := readFrame(stream, maxPairFrame, frame)
+	size, err := p2p.ReadFrame(stream, maxPairFrame, frame)
 	p.pass(stream, p.opener, frame, size, err)
 	return nil
 }
@@ -189,7 +190,7 @@ func (p *pairing) pass(from, to network.Stream, frame *wire.PairFrame, size int,
 			break
 		}
 		frame.Reset()
-		size, err = readFrame(from, maxPairFrame, frame)
+		size, err = p2p.ReadFrame(from, maxPairFrame, frame)
 	}
 	switch {
 	case errors.Is(err, io.EOF):

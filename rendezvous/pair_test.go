@@ -15,6 +15,7 @@ import (
 
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/wire"
+	"github.com/parley-chat/parley/rendezvous/p2p"
 )
 
 // pairEnd is a machine's end of a pairing.
@@ -339,7 +340,7 @@ func FuzzPass(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in []byte) {
 		from, to := &memStream{in: bytes.NewReader(in)}, &memStream{}
 		first := &wire.PairFrame{}
-		size, err := readFrame(from, maxPairFrame, first)
+		size, err := p2p.ReadFrame(from, maxPairFrame, first)
 		(&pairing{}).pass(from, to, first, size, err)
 		if to.out.Len() > min(len(in), maxPairTotal) {
 			t.Errorf("%d bytes became %d", len(in), to.out.Len())

@@ -49,7 +49,7 @@ func (s *Server) uploadPrekeys(ctx context.Context, from store.Device, u *wire.U
 	}
 	var conflicts []protocol.PrekeyID
 	if signed != nil {
-		err := s.store.PutSigned(ctx, from.ID, *signed)
+		err := s.store.PutSigned(ctx, from.ID, *signed, s.now())
 		if protocol.CodeOf(err) == protocol.KeyConflict {
 			conflicts = append(conflicts, signed.ID) // the one-time prekeys are stored all the same
 		} else if err != nil {

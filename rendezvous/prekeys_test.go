@@ -46,7 +46,7 @@ func TestOTK02_ConflictsAreNamedAndTheRestIsStored(t *testing.T) {
 	if _, err := s.store.PutOneTime(t.Context(), alice.id, other, 100, now); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.store.PutSigned(t.Context(), alice.id, store.SignedPrekey{ID: recordID(t, signed), Key: [32]byte{2}, Record: []byte("other"), Created: now, Expires: now.Add(time.Hour)}); err != nil {
+	if err := s.store.PutSigned(t.Context(), alice.id, store.SignedPrekey{ID: recordID(t, signed), Key: [32]byte{2}, Record: []byte("other"), Created: now, Expires: now.Add(time.Hour)}, now); err != nil {
 		t.Fatal(err)
 	}
 	counts := alice.must(uploadRequest(&wire.UploadPrekeys{SignedRecord: signed, Rsa: rsa, OneTimeRecords: records})).GetPrekeyCounts()

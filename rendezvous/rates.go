@@ -1,13 +1,11 @@
 package rendezvous
 
 import (
-	"net"
 	"net/netip"
 	"sync"
 	"time"
 
-	"github.com/libp2p/go-libp2p/core/network"
-	manet "github.com/multiformats/go-multiaddr/net"
+	"github.com/libp2p/go-libp2p/core/peer"
 	"golang.org/x/time/rate"
 
 	"github.com/parley-chat/parley/protocol"
@@ -93,6 +91,10 @@ type rates struct {
 	fetches *limiters[netip.Prefix] // of chains by proof: each may be a guess
 
 	logPages *limiters[protocol.DeviceID] // each is large
+	tokens   *limiters[protocol.DeviceID] // each is noted for ever
+	warnings *limiters[warning]           // the same
+
+	follows *limiters[peer.ID] // streams and announcements of relays
 
 	pairOpens *limiters[protocol.DeviceID]
 	pairJoins *limiters[netip.Prefix] // each may be a guess
@@ -141,6 +143,9 @@ func newRates(l Limits) *rates {
 		chains:       newLimiters[chainBucket](60, time.Hour, 20),
 		fetches:      newLimiters[netip.Prefix](60, time.Hour, 20),
 		logPages:     newLimiters[protocol.DeviceID](120, time.Minute, 60),
+		tokens:       newLimiters[protocol.DeviceID](60, time.Hour, 30), // one lives 15 minutes
+		warnings:     newLimiters[warning](1, 24*time.Hour, 1),
+		follows:      newLimiters[peer.ID](12, time.Minute, 6),
 		pairOpens:    newLimiters[protocol.DeviceID](12, time.Hour, 6),
 		pairJoins:    newLimiters[netip.Prefix](30, time.Hour, 10),
 		requestsHour: newLimiters[protocol.AccountID](10, time.Hour, 10),
@@ -149,31 +154,4 @@ func newRates(l Limits) *rates {
 		claims:       newBuckets[claimPair](16384, newClaimBucket),
 		claimsTarget: newLimiters[protocol.DeviceID](60, time.Hour, 60),
 	}
-}
-
-// site is what counts as one address: an IPv4 address or an IPv6 /56, which is
-// what one household or office gets.
-func site(c network.Conn) netip.Prefix {
-	ip, err := manet.ToIP(c.RemoteMultiaddr())
-	if err != nil {
-		return netip.Prefix{} // a relayed connection; all of them together
-	}
-	return siteOf(ip)
-}
-
-func siteOf(ip net.IP) netip.Prefix {
-	addr, ok := netip.AddrFromSlice(ip)
-	if !ok {
-		return netip.Prefix{}
-	}
-	addr = addr.Unmap()
-	bits := 32
-	if addr.Is6() {
-		bits = 56
-	}
-	p, err := addr.WithZone("").Prefix(bits)
-	if err != nil {
-		return netip.Prefix{}
-	}
-	return p
 }

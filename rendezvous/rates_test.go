@@ -2,7 +2,6 @@ package rendezvous
 
 import (
 	"errors"
-	"net"
 	"testing"
 	"time"
 
@@ -50,18 +49,5 @@ func TestBucketsAreBounded(t *testing.T) {
 	}
 	if b.get(0) == 2 {
 		t.Error("a key long idle was kept")
-	}
-}
-
-func TestSite(t *testing.T) {
-	for text, want := range map[string]string{
-		"198.51.100.7":         "198.51.100.7/32",
-		"::ffff:198.51.100.7":  "198.51.100.7/32",
-		"2001:db8:1:2ff::1":    "2001:db8:1:200::/56",
-		"2001:db8:1:200:9::99": "2001:db8:1:200::/56",
-	} {
-		if got := siteOf(net.ParseIP(text)).String(); got != want {
-			t.Errorf("%s: %s, want %s", text, got, want)
-		}
 	}
 }

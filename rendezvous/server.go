@@ -5,10 +5,11 @@
 // It is blind: it moves envelopes without being able to open them, and must
 // not import the packages that could. It dials nobody.
 //
-// Goroutines: Run lists the long-lived ones, and listenHTTP has one. Each link has its libp2p handler
-// as reader and one writer, which handleLink waits for. Calls run in libp2p's
-// handlers, and each side of a pairing reads in its own. A device that was
-// revoked is cut off by expel, soon after.
+// Goroutines: Run lists the long-lived ones, and listenHTTP has one. Each link,
+// and each stream of a relay that follows, has its libp2p handler as reader and
+// one writer, which that handler waits for. Calls run in libp2p's handlers, and
+// each side of a pairing reads in its own. A device that was revoked is cut off by
+// expel, soon after.
 package rendezvous
 
 import (
@@ -18,7 +19,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"path/filepath"
-	"slices"
 	"sync"
 	"time"
 
@@ -29,6 +29,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/rendezvous/p2p"
 	"github.com/parley-chat/parley/rendezvous/relay"
 	"github.com/parley-chat/parley/store"
 )
@@ -36,6 +37,9 @@ import (
 const (
 	sweepEvery   = 5 * time.Minute
 	drainTimeout = 10 * time.Second // calls in progress get so long to end
+
+	// IdentityFile is where a rendezvous keeps its name, below its directory.
+	IdentityFile = "identity.key"
 )
 
 // Config says how to run a rendezvous. Only Dir is required.
@@ -63,10 +67,12 @@ type Server struct {
 	host     host.Host
 	announce []ma.Multiaddr
 	relay    *relay.Relay
+	relays   *relays // that run alone
 	book     *logbook
 	started  time.Time
 	failed   chan error // capacity 1: why the store writes no more, for Run
 
+	noted  bool // the start, in the audit journal
 	issuer *issuer
 	web    *web // nil: no HTTP
 
@@ -96,9 +102,6 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	if cfg.Dir == "" {
 		return nil, errors.New("no data directory given")
 	}
-	if len(cfg.Listen) == 0 {
-		cfg.Listen = defaultListen
-	}
 	cfg.Limits = cfg.Limits.withDefaults()
 	s := &Server{cfg: cfg, now: cfg.Now, log: cfg.Log, failed: make(chan error, 1), troubles: rate.Sometimes{Interval: time.Second}}
 	if s.now == nil {
@@ -110,6 +113,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	s.started = s.now()
 	s.rates = newRates(cfg.Limits)
 	s.presence = newPresence()
+	s.relays = newRelays()
 	s.hellos = newHellos()
 	s.pairs = newBroker()
 	s.ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
@@ -120,33 +124,30 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 }
 
 func (s *Server) open(ctx context.Context) (err error) {
-	if s.announce, err = parseAnnounce(s.cfg.Announce); err != nil {
+	if s.announce, err = p2p.ParseAnnounce(s.cfg.Announce); err != nil {
 		return err
 	}
-	if err := prepareDir(s.cfg.Dir); err != nil {
+	if err := p2p.PrepareDir(s.cfg.Dir); err != nil {
 		return err
 	}
-	if s.store, s.closer, err = openStore(ctx, filepath.Join(s.cfg.Dir, "store"), s.log); err != nil {
+	if s.store, s.closer, err = openStore(ctx, filepath.Join(s.cfg.Dir, storeDir), s.log); err != nil {
 		return fmt.Errorf("open store: %w", err)
 	}
 	if s.cfg.wrap != nil {
 		s.store = s.cfg.wrap(s.store)
 	}
-	if s.host, err = newHost(s.cfg, s.announce); err != nil {
+	l := s.cfg.Limits
+	s.host, err = p2p.New(p2p.Config{
+		Identity: filepath.Join(s.cfg.Dir, IdentityFile), Listen: s.cfg.Listen, Announce: s.announce, Agent: "parley-rendezvous",
+		Limits: p2p.Limits{Conns: l.Conns, PerAddress: l.ConnsPerAddress, Circuits: l.Circuits},
+	})
+	if err != nil {
 		return err
 	}
 	if s.book, err = newLogbook(s.host, s.store, s.now); err != nil {
 		return err
 	}
-	l := s.cfg.Limits
-	s.relay, err = relay.New(s.host, gate{s}, relay.Limits{
-		Bytes:        l.RelayBytes,
-		Duration:     l.RelayDuration,
-		Reservations: l.Reservations,
-		PerAddress:   l.ConnsPerAddress,
-		Circuits:     l.Circuits,
-	})
-	if err != nil {
+	if s.relay, err = relay.New(s.host, gate{s}, l.relay()); err != nil {
 		return err
 	}
 	if err := s.openIssuer(ctx); err != nil {
@@ -156,6 +157,8 @@ func (s *Server) open(ctx context.Context) (err error) {
 	s.host.SetStreamHandler(protocol.CallProtocol, s.handleCall)
 	s.host.SetStreamHandler(protocol.LinkProtocol, s.handleLink)
 	s.host.SetStreamHandler(protocol.PairProtocol, s.handlePair)
+	s.host.SetStreamHandler(protocol.FollowProtocol, s.handleFollow)
+	s.noteStart(ctx)
 	return nil
 }
 
@@ -247,6 +250,9 @@ func (s *Server) drain() {
 	for _, l := range s.presence.links() {
 		l.bye(s.drainingRefusal())
 	}
+	for _, f := range s.relays.all() {
+		f.bye(s.drainingRefusal())
+	}
 	s.pairs.endAll()
 	ended := make(chan struct{})
 	go func() { s.inside.Wait(); close(ended) }()
@@ -280,6 +286,7 @@ func (s *Server) Close() error {
 			s.closeErr = errors.Join(s.closeErr, s.web.close())
 		}
 		s.inside.Wait()
+		s.noteStop()
 		if s.closer != nil {
 			s.closeErr = errors.Join(s.closeErr, s.closer())
 		}
@@ -303,10 +310,4 @@ func (s *Server) PeerID() peer.ID { return s.host.ID() }
 
 // Addrs are the addresses to reach it at: announced ones first, as given, then
 // public, private and loopback ones.
-func (s *Server) Addrs() []ma.Multiaddr {
-	found := slices.DeleteFunc(slices.Clone(s.host.Addrs()), func(a ma.Multiaddr) bool {
-		return slices.ContainsFunc(s.announce, a.Equal)
-	})
-	slices.SortStableFunc(found, func(a, b ma.Multiaddr) int { return reach(a) - reach(b) })
-	return slices.Concat(s.announce, found)
-}
+func (s *Server) Addrs() []ma.Multiaddr { return p2p.Addrs(s.host, s.announce) }

@@ -196,7 +196,7 @@ func TestNewFails(t *testing.T) {
 	if err := os.Mkdir(bad, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(bad, identityFile), []byte("no key"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(bad, IdentityFile), []byte("no key"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	used := startServer(t, nil)
@@ -221,7 +221,7 @@ func TestDirectoryIsPrivate(t *testing.T) {
 	}
 	s := startServer(t, func(c *Config) { c.Dir = dir })
 	eventually(t, "admin socket", func() bool { _, err := NewAdmin(dir).Status(t.Context()); return err == nil })
-	for path, want := range map[string]os.FileMode{dir: 0o700, filepath.Join(dir, identityFile): 0o600, filepath.Join(dir, adminSocket): 0o600} {
+	for path, want := range map[string]os.FileMode{dir: 0o700, filepath.Join(dir, IdentityFile): 0o600, filepath.Join(dir, adminSocket): 0o600} {
 		info, err := os.Stat(path)
 		if err != nil || info.Mode().Perm() != want {
 			t.Errorf("%s: %v, %v; want %v", path, info.Mode().Perm(), err, want)

@@ -10,6 +10,8 @@ import (
 	"github.com/parley-chat/parley/store/embedded"
 )
 
+const storeDir = "store" // in the data directory
+
 // openStore opens the durable store below dir. close releases it.
 func openStore(ctx context.Context, dir string, log *slog.Logger) (s store.Rendezvous, close func() error, err error) {
 	kv, err := badger.Open(badger.Options{Dir: dir, Log: log})

@@ -120,8 +120,16 @@ func (i *issuer) rotate(ctx context.Context) error {
 		if _, waits := inState(keys, store.KeyPublished); waits {
 			return nil, nil
 		}
-		return []store.SigningKey{newSigningKey(store.KeyPublished, now)}, nil
+		return because(store.KeyAsked, newSigningKey(store.KeyPublished, now)), nil
 	})
+}
+
+// because says why the keys change, for the journal.
+func because(why store.KeyCause, keys ...store.SigningKey) []store.SigningKey {
+	for n := range keys {
+		keys[n].Cause = why
+	}
+	return keys
 }
 
 var errNoSuchKey = errors.New("no such signing key")
@@ -142,14 +150,14 @@ func (i *issuer) revoke(ctx context.Context, id string) error {
 		signed := gone.State == store.KeySigning
 		gone.State = store.KeyGone
 		if !signed {
-			return []store.SigningKey{gone}, nil
+			return because(store.KeyRevoked, gone), nil
 		}
 		next, waits := inState(keys, store.KeyPublished)
 		if !waits {
-			return []store.SigningKey{gone, newSigningKey(store.KeySigning, now)}, nil
+			return because(store.KeyRevoked, gone, newSigningKey(store.KeySigning, now)), nil
 		}
 		next.State, next.Signing = store.KeySigning, now
-		return []store.SigningKey{gone, next}, nil
+		return because(store.KeyRevoked, gone, next), nil
 	})
 }
 
@@ -209,7 +217,7 @@ func (i *issuer) takeBack(ctx context.Context, before, changed []store.SigningKe
 	if len(back) == 0 {
 		return nil
 	}
-	if err := i.store.ChangeSigningKeys(ctx, number, back, i.now()); err != nil {
+	if err := i.store.ChangeSigningKeys(ctx, number, because(store.KeyTakenBack, back...), i.now()); err != nil {
 		return fmt.Errorf("take back a rotation of signing keys: %w", err)
 	}
 	return nil
@@ -236,14 +244,27 @@ var errNoKeys = errors.New("there are no signing keys yet")
 
 // issue signs what the claims say, for the longest life there is from now on.
 func (i *issuer) issue(ctx context.Context, c token.Claims) (text string, expires time.Time, err error) {
+	k, err := i.signer(ctx)
+	if err != nil {
+		return "", time.Time{}, err
+	}
+	return i.issueBy(k, c)
+}
+
+// signer is the key that signs now.
+func (i *issuer) signer(ctx context.Context) (store.SigningKey, error) {
 	keys, _, err := i.store.SigningKeys(ctx)
 	if err != nil {
-		return "", time.Time{}, fmt.Errorf("read signing keys: %w", err)
+		return store.SigningKey{}, fmt.Errorf("read signing keys: %w", err)
 	}
 	k, ok := inState(keys, store.KeySigning)
 	if !ok {
-		return "", time.Time{}, errNoKeys
+		return store.SigningKey{}, errNoKeys
 	}
+	return k, nil
+}
+
+func (i *issuer) issueBy(k store.SigningKey, c token.Claims) (text string, expires time.Time, err error) {
 	c.Issuer, c.Issued, c.Expires = i.name, i.now(), i.now().Add(token.MaxLife)
 	text, err = c.Sign(signingKey(k))
 	return text, c.Expires, err

@@ -11,16 +11,14 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/audit"
 	"github.com/parley-chat/parley/protocol/wire"
 	"github.com/parley-chat/parley/rendezvous/token"
 	"github.com/parley-chat/parley/store"
 )
 
 // audiences are the services that tokens are made for.
-var audiences = []string{"relay", "http"}
-
-// scopeMember is what every member may do at each of them.
-const scopeMember = "member"
+var audiences = []string{token.AudienceRelay, token.AudienceHTTP}
 
 // openIssuer makes the issuer, begins to serve HTTP, and at the first start makes
 // the first key. A store that cannot take it now gets it later: all else works
@@ -68,7 +66,7 @@ func (s *Server) tendKeys(ctx context.Context) error {
 	}
 }
 
-// tellKeys tells all links of the newest change of the keys, once.
+// tellKeys tells all links and relays of the newest change of the keys, once.
 func (s *Server) tellKeys(ctx context.Context) error {
 	s.tellingKeys.Lock()
 	defer s.tellingKeys.Unlock()
@@ -86,7 +84,30 @@ func (s *Server) tellKeys(ctx context.Context) error {
 	for _, l := range s.presence.links() {
 		l.tell(func(n *news) { n.keyEvent = event })
 	}
+	for _, f := range s.relays.all() {
+		f.tellKeys(event)
+	}
 	s.keysTold = set.Number
+	return nil
+}
+
+// tellKeysTo tells a relay of the keys as they are, in order with what tellKeys
+// tells all.
+func (s *Server) tellKeysTo(ctx context.Context, f *relayLink) error {
+	s.tellingKeys.Lock()
+	defer s.tellingKeys.Unlock()
+	set, err := s.issuer.set(ctx)
+	if errors.Is(err, errNoKeys) {
+		return nil // told when there are some
+	}
+	if err != nil {
+		return fmt.Errorf("tell of signing keys: %w", err)
+	}
+	event, err := s.keyEvent(set)
+	if err != nil {
+		return err
+	}
+	f.tellKeys(event)
 	return nil
 }
 
@@ -104,14 +125,25 @@ func (s *Server) getToken(ctx context.Context, from store.Device, g *wire.GetTok
 	if !slices.Contains(audiences, g.GetAudience()) {
 		return protocol.Refuse(protocol.BadRequest, "there are no tokens for this service")
 	}
-	text, expires, err := s.issuer.issue(ctx, token.Claims{
-		Account: from.Account, Device: from.ID, Peer: peer.ID(from.PeerID).String(), Audience: g.GetAudience(), Scope: scopeMember,
-	})
+	if err := take(s.now(), 1, "tokens", s.rates.tokens.get(from.ID)); err != nil {
+		return err
+	}
+	k, err := s.issuer.signer(ctx)
 	if errors.Is(err, errNoKeys) {
 		return noKeysRefusal()
 	}
 	if err != nil {
 		return fmt.Errorf("issue token: %w", err)
+	}
+	text, expires, err := s.issuer.issueBy(k, token.Claims{
+		Account: from.Account, Device: from.ID, Peer: peer.ID(from.PeerID).String(), Audience: g.GetAudience(), Scope: token.ScopeMember,
+	})
+	if err != nil {
+		return fmt.Errorf("issue token: %w", err)
+	}
+	err = s.note(ctx, audit.Event{Kind: audit.Token, What: audit.Issued, Account: from.Account, Device: from.ID, Name: k.ID, Note: g.GetAudience()})
+	if err != nil {
+		return err
 	}
 	resp.Result = &wire.Response_Token{Token: &wire.Token{Token: text, ExpiresMs: uint64(expires.UnixMilli())}}
 	return nil

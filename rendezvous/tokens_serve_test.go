@@ -59,6 +59,7 @@ func TestTokens(t *testing.T) {
 		want := token.Claims{
 			Issuer: "parley/" + s.PeerID().String(), Account: alice.owner, Device: alice.id, Peer: alice.host.ID().String(),
 			Audience: audience, Scope: "member", Issued: s.clock.Now(), Expires: s.clock.Now().Add(token.MaxLife),
+			KeyID: set.IDs()[0],
 		}
 		if err != nil || claims != want || answer.GetExpiresMs() != uint64(want.Expires.UnixMilli()) {
 			t.Errorf("claims %+v, %v", claims, err)

@@ -69,7 +69,7 @@ func signer(t rapid.TB, i *issuer) store.SigningKey {
 
 func mustIssue(t rapid.TB, i *issuer) string {
 	t.Helper()
-	text, _, err := i.issue(context.Background(), token.Claims{Account: protocol.AccountID{1}, Peer: "peer", Audience: "relay", Scope: scopeMember})
+	text, _, err := i.issue(context.Background(), token.Claims{Account: protocol.AccountID{1}, Peer: "peer", Audience: "relay", Scope: token.ScopeMember})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,6 +27,8 @@ type Rendezvous interface {
 	Mailbox
 	Contacts
 	SigningKeys
+	Audit
+	Relays
 
 	// Sweep drops what has expired at now: mail, prekeys, answers kept for
 	// retried claims, invites, and everything stored for revoked devices. Call
@@ -137,6 +139,12 @@ type ChainParams struct {
 	Devices   []NewDevice         // all valid devices of the chain; known ones are renewed
 	Revoked   []protocol.DeviceID // all revoked devices of the chain; unknown ones are blocked for ever
 	Now       time.Time
+
+	// For the journal, as account.Chain has them: the numbers of the newest
+	// statement by the recovery key, and of the one that replaced the account key
+	// (0: none), and whether the account ended.
+	LastRecovery, LastKey uint64
+	Closed                bool
 }
 
 // NewDevice is a device as a chain certifies it.
@@ -159,7 +167,7 @@ type Invites interface {
 	Invites(ctx context.Context, by *protocol.AccountID) ([]Invite, error)
 
 	// RevokeInvite removes an invite; InviteInvalid if there is none.
-	RevokeInvite(ctx context.Context, hash [32]byte) error
+	RevokeInvite(ctx context.Context, hash [32]byte, now time.Time) error
 }
 
 // Invite admits Uses accounts until Expires.
@@ -206,7 +214,7 @@ type Prekeys interface {
 	// PutSigned publishes a signed prekey. The two newest by Created are kept;
 	// an older one is success without effect. Refusals: UnknownDevice, Revoked,
 	// KeyConflict (same id, other key).
-	PutSigned(ctx context.Context, device protocol.DeviceID, key SignedPrekey) error
+	PutSigned(ctx context.Context, device protocol.DeviceID, key SignedPrekey, now time.Time) error
 
 	// PutOneTime adds one-time prekeys in the order given, until the device has
 	// limit of them waiting. Each key is judged by itself: see UploadResult.

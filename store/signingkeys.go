@@ -44,7 +44,21 @@ type SigningKey struct {
 	Published time.Time // when the key was made
 	Signing   time.Time // when it last began to sign; zero: never
 	Retiring  time.Time // when it last ceased to; zero: never
+
+	// Cause is why a change puts the key into its state. The journal tells it;
+	// nothing else remembers it.
+	Cause KeyCause
 }
+
+// KeyCause is why the state of a signing key changes.
+type KeyCause uint8
+
+const (
+	KeyDue       KeyCause = iota // its time has come
+	KeyAsked                     // the operator asked for a rotation
+	KeyRevoked                   // the operator revoked a key
+	KeyTakenBack                 // a rotation failed its self-test
+)
 
 // Seed is the private half of a signing key. It shows itself to nobody.
 type Seed [32]byte

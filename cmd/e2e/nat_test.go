@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"fmt"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -22,7 +23,7 @@ type natGroup struct {
 
 func newNATGroup(t *testing.T, sites natlab.Sites, aliceAt, bobAt string) *natGroup {
 	natlab.Require(t)
-	g := &natGroup{group: newGroup(t), lab: natlab.New(t, sites, natlab.Public(1))}
+	g := &natGroup{group: newGroup(t), lab: natlab.New(t, sites, natlab.Public(2))}
 	for site := range sites {
 		g.lab.Delay(site, 10*time.Millisecond, 2*time.Millisecond, 0) // a hole punch is timed by it
 	}
@@ -122,6 +123,56 @@ func TestNATRelayed(t *testing.T) {
 	g.start()
 	g.say("after the relay came back")
 	g.relayedOnly()
+}
+
+// TestNATStandAloneRelay: a second relay, on another public host, follows the
+// rendezvous. When the rendezvous dies, people behind NATs that cannot be punched
+// through go on talking over the relay.
+func TestNATStandAloneRelay(t *testing.T) {
+	g := newNATGroup(t, natlab.Sites{"A": {Kind: natlab.Cone}, "B": {Kind: natlab.Symmetric}}, "A1", "B1")
+	id := g.startRelay("R2")
+	for _, p := range []drive.Person{g.alice, g.bob} {
+		g.must(drive.Until(g.ctx, time.Minute, p.Name+" has a place at the relay", func() bool {
+			s, err := p.Status(g.ctx)
+			return err == nil && slices.ContainsFunc(s.Relays, func(l api.Link) bool { return l.Up && l.PeerID == id })
+		}))
+	}
+	g.host.Kill()
+	g.say("the rendezvous died")
+	g.relayedOnly()
+	g.start()
+	g.say("and is back")
+}
+
+// startRelay runs a relay besides the rendezvous, lets it in, and returns its
+// name.
+func (g *natGroup) startRelay(host string) (id string) {
+	g.t.Helper()
+	operator := drive.Person{Bin: bin, Dir: filepath.Join(g.dir, "host"), In: g.in}
+	var home struct {
+		Peer  string   `json:"peer"`
+		Addrs []string `json:"addrs"`
+	}
+	g.must(operator.JSON(g.ctx, &home, "host", "status"))
+	args := []string{"relay", "--dir", filepath.Join(g.dir, "relay")}
+	for _, addr := range home.Addrs {
+		args = append(args, "--follow", addr+"/p2p/"+home.Peer)
+	}
+	g.lab.Start(g.lab.Command(g.ctx, host, bin, args...))
+	var list struct {
+		Relays []struct {
+			Peer string `json:"peer"`
+		} `json:"relays"`
+	}
+	g.must(drive.Until(g.ctx, time.Minute, "the relay asks to be added", func() bool {
+		g.must(operator.JSON(g.ctx, &list, "host", "relays", "list"))
+		return len(list.Relays) == 1
+	}))
+	id = list.Relays[0].Peer
+	if _, err := operator.Run(g.ctx, "host", "relays", "add", id); err != nil {
+		g.t.Fatal(err)
+	}
+	return id
 }
 
 // TestNATKinds: the other pairs of networks people sit in.

@@ -65,7 +65,7 @@ func (p *program) app() *cli.App {
 		ExitErrHandler:       func(*cli.Context, error) {}, // run does it
 		OnUsageError:         onUsageError,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "dir", Usage: "data `DIRECTORY`", EnvVars: []string{"PARLEY_DIR"}, DefaultText: "~/.local/share/parley, or parley-host for host"},
+			&cli.StringFlag{Name: "dir", Usage: "data `DIRECTORY`", EnvVars: []string{"PARLEY_DIR"}, DefaultText: "~/.local/share/parley, or parley-host for host, parley-relay for relay"},
 			&cli.BoolFlag{Name: "json", DisableDefaultText: true, Usage: "print answers as JSON; fields are only ever added"},
 		},
 		Commands: p.commands(),
@@ -78,7 +78,7 @@ func (p *program) app() *cli.App {
 
 func (p *program) commands() (all []*cli.Command) {
 	for _, group := range [][]*cli.Command{
-		p.hostCommands(), p.nodeCommands(), p.contactCommands(), p.deviceCommands(), p.messageCommands(),
+		p.hostCommands(), p.relayCommands(), p.nodeCommands(), p.contactCommands(), p.deviceCommands(), p.messageCommands(),
 		p.keysCommands(), p.backupCommands(), p.otherCommands(),
 	} {
 		all = append(all, group...)
@@ -136,20 +136,21 @@ func dataDir(c *cli.Context) (string, error) {
 		}
 		base = filepath.Join(home, ".local", "share")
 	}
-	if isHost(c) {
-		return filepath.Join(base, "parley-host"), nil
+	if server := serverOf(c); server != "" {
+		return filepath.Join(base, "parley-"+server), nil
 	}
 	return filepath.Join(base, "parley"), nil
 }
 
-// isHost tells whether the command is host or one of its subcommands.
-func isHost(c *cli.Context) bool {
+// serverOf tells which server the command or its parent is about, host or relay;
+// empty: none.
+func serverOf(c *cli.Context) string {
 	for _, at := range c.Lineage() {
-		if at.Command != nil && at.Command.Name == "host" {
-			return true
+		if at.Command != nil && (at.Command.Name == "host" || at.Command.Name == "relay") {
+			return at.Command.Name
 		}
 	}
-	return false
+	return ""
 }
 
 // dial reaches the node that runs in the data directory.

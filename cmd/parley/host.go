@@ -43,6 +43,8 @@ func (p *program) hostCommands() []*cli.Command {
 			},
 			{Name: "status", Usage: "how the rendezvous that runs here is doing", Action: with(0, 0, p.hostStatus)},
 			p.hostKeysCommand(),
+			p.hostAuditCommand(),
+			p.hostRelaysCommand(),
 		},
 	}}
 }
@@ -162,8 +164,12 @@ func (p *program) hostStatus(c *cli.Context) error {
 	p.say("up          %s", span(time.Duration(s.UptimeS)*time.Second))
 	p.say("online      %s, %s", count(s.Online, "device", "devices"), count(s.Connections, "connection", "connections"))
 	p.say("relay       %s, %s", count(s.Reservations, "reservation", "reservations"), count(s.Circuits, "circuit", "circuits"))
+	if s.Relays > 0 {
+		p.say("relays      %s besides", count(s.Relays, "other", "others"))
+	}
 	p.say("joining     %s", map[bool]string{true: "open to everybody", false: "by invite"}[s.Open])
 	p.say("accounts    %d", s.Accounts)
+	p.say("audit       %s, %d bytes", count(int(s.Audit.N), "entry", "entries"), s.Audit.Bytes)
 	p.say("mail        %s, %d bytes", count(s.Mail, "envelope waits", "envelopes wait"), s.MailBytes)
 	for _, addr := range s.Addrs {
 		p.say("listening   %s", addr)
@@ -178,9 +184,13 @@ func (p *program) hostStatus(c *cli.Context) error {
 	return nil
 }
 
+func isHostDown(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)
+}
+
 // hostNotRunning tells a rendezvous that is not there from other errors.
 func hostNotRunning(err error) error {
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+	if isHostDown(err) {
 		return fail(exitNotRunning, "no rendezvous runs here").hint("start one: parley host").hint("or say where its data is: --dir")
 	}
 	return err

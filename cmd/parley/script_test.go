@@ -47,6 +47,7 @@ const loopback = "/ip4/127.0.0.1/tcp/0,/ip4/127.0.0.1/udp/0/quic-v1"
 func setup(env *testscript.Env) error {
 	env.Setenv("HOME", filepath.Join(env.WorkDir, "home"))
 	env.Setenv("PARLEY_HOST_LISTEN", loopback)
+	env.Setenv("PARLEY_RELAY_LISTEN", loopback)
 	env.Setenv("PARLEY_LISTEN", loopback)
 	env.Defer(func() { stopNodes(env.WorkDir) })
 	return os.Mkdir(filepath.Join(env.WorkDir, "home"), 0o700)

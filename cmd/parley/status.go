@@ -24,6 +24,9 @@ func (p *program) status(c *cli.Context, client *api.Client) error {
 	p.say("%-12s up for %s, process %d, version %s", s.Name, age(s.Since), s.PID, s.Version)
 	p.say("%-12s %s", "rendezvous", describeLink(s.Rendezvous))
 	p.say("%-12s %s", "relay", describeLink(s.Relay))
+	for _, l := range s.Relays {
+		p.say("%-12s %s %s", "", l.PeerID, describeOther(l))
+	}
 	p.say("%-12s %s%s", "reachable", s.Reachability, map[bool]string{true: "; looking in the local network"}[s.LAN])
 	p.say("%-12s %s", "listening", strings.Join(s.Listen, "  "))
 	p.say("%-12s %s on their way, %d waiting for keys", "messages", count(s.Queued, "envelope", "envelopes"), s.Waiting)
@@ -36,6 +39,17 @@ func (p *program) status(c *cli.Context, client *api.Client) error {
 		}
 	}
 	return nil
+}
+
+// describeOther says of a relay besides the rendezvous what it is to this node.
+func describeOther(l api.Link) string {
+	if l.Up || l.Problem != "" {
+		return describeLink(l)
+	}
+	if l.RTTms > 0 {
+		return fmt.Sprintf("not used, %.1f ms away", l.RTTms)
+	}
+	return "not used"
 }
 
 func describeLink(l api.Link) string {

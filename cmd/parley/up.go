@@ -180,7 +180,7 @@ func serveNode(ctx context.Context, n *node.Node, dir string) error {
 
 func (p *program) logger(c *cli.Context) *slog.Logger {
 	level := slog.LevelInfo
-	if !c.Bool("foreground") && !isHost(c) {
+	if !c.Bool("foreground") && serverOf(c) == "" {
 		level = slog.LevelWarn
 	}
 	if c.Bool("verbose") {

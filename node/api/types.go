@@ -108,10 +108,11 @@ type Status struct {
 	Listen       []string  `json:"listen"`
 	Rendezvous   Link      `json:"rendezvous"`
 	Relay        Link      `json:"relay"`
-	Reachability string    `json:"reachability"` // public, private, unknown
-	LAN          bool      `json:"lan"`          // mDNS on
-	Queued       int       `json:"queued"`       // envelopes not yet durable elsewhere
-	Waiting      int       `json:"waiting"`      // messages waiting for a key look-up
+	Relays       []Link    `json:"relays,omitempty"` // besides the rendezvous; up: a contact can come through it
+	Reachability string    `json:"reachability"`     // public, private, unknown
+	LAN          bool      `json:"lan"`              // mDNS on
+	Queued       int       `json:"queued"`           // envelopes not yet durable elsewhere
+	Waiting      int       `json:"waiting"`          // messages waiting for a key look-up
 	Prekeys      Prekeys   `json:"prekeys"`
 	Contacts     []Contact `json:"contacts"`
 	Problems     []Problem `json:"problems"`

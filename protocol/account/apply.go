@@ -198,7 +198,7 @@ func (c *Chain) rotateAIK(s statement) error {
 	if err := aik.Verify(labelRotate, sig, s.introduction(newKey)...); err != nil {
 		return err
 	}
-	c.aik, c.exposed = aik, false
+	c.aik, c.exposed, c.rekeyed = aik, false, s.seq
 	if recovered {
 		c.recoveries++
 		c.recovered = s.seq

@@ -26,6 +26,7 @@ type Chain struct {
 
 	secured    uint64 // number of the newest statement that ended a device or a key
 	recovered  uint64 // number of the newest statement that the recovery key signed
+	rekeyed    uint64 // number of the newest statement that replaced the account key
 	recoveries int    // account keys that the recovery key put in place
 	room       int    // bytes that the chain may have by statements of the account key
 }
@@ -113,6 +114,12 @@ func (c *Chain) Secured(seq uint64) bool { return c.secured > seq }
 
 // Recovered tells that the recovery key signed a statement after number seq.
 func (c *Chain) Recovered(seq uint64) bool { return c.recovered > seq }
+
+// LastRecovery and LastKey are the numbers of the newest statement that the
+// recovery key signed, and of the one that replaced the account key; 0: there is
+// none.
+func (c *Chain) LastRecovery() uint64 { return c.recovered }
+func (c *Chain) LastKey() uint64      { return c.rekeyed }
 
 // Closed tells that the account ended: it has no devices and never will.
 func (c *Chain) Closed() bool { return c.isClosed }

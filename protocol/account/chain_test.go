@@ -118,24 +118,25 @@ func TestSecuredAndRecovered(t *testing.T) {
 		what               string
 		change             func() (*Chain, error)
 		secured, recovered bool
+		rekeyed            bool
 	}{
-		{"a device", func() (*Chain, error) { return o.chain.AddDevice(start, o.aik, o.cert(t, "phone")) }, false, false},
-		{"a renewal", func() (*Chain, error) { return o.chain.AddDevice(start, o.aik, laptop) }, false, false},
+		{"a device", func() (*Chain, error) { return o.chain.AddDevice(start, o.aik, o.cert(t, "phone")) }, false, false, false},
+		{"a renewal", func() (*Chain, error) { return o.chain.AddDevice(start, o.aik, laptop) }, false, false, false},
 		{"a revocation", func() (*Chain, error) {
 			return o.chain.RevokeDevice(start, o.aik, laptop.DeviceID(), Lost, start)
-		}, true, false},
+		}, true, false, false},
 		{"a rotation", func() (*Chain, error) {
 			old := o.aik
 			o.aik = key.NewAccount()
 			return o.chain.RotateAIK(start, old, o.aik)
-		}, true, false},
+		}, true, false, true},
 		{"a recovery", func() (*Chain, error) {
 			o.aik = key.NewAccount()
 			return o.chain.RecoverAIK(start, o.rk, o.aik)
-		}, true, true},
-		{"other words", func() (*Chain, error) { return o.chain.RotateRK(start, o.rk, key.NewRecovery()) }, true, true},
-		{"a device after that", func() (*Chain, error) { return o.chain.AddDevice(start, o.aik, o.cert(t, "tablet")) }, false, false},
-		{"the end", func() (*Chain, error) { return o.chain.Close(start, o.aik) }, true, false},
+		}, true, true, true},
+		{"other words", func() (*Chain, error) { return o.chain.RotateRK(start, o.rk, key.NewRecovery()) }, true, true, false},
+		{"a device after that", func() (*Chain, error) { return o.chain.AddDevice(start, o.aik, o.cert(t, "tablet")) }, false, false, false},
+		{"the end", func() (*Chain, error) { return o.chain.Close(start, o.aik) }, true, false, false},
 	} {
 		before := o.chain.Seq()
 		next, err := f.change()
@@ -143,6 +144,9 @@ func TestSecuredAndRecovered(t *testing.T) {
 		o.chain = reparse(t, next)
 		if s, r := o.chain.Secured(before), o.chain.Recovered(before); s != f.secured || r != f.recovered {
 			t.Errorf("%s: secured %v, recovered %v", f.what, s, r)
+		}
+		if r, k := o.chain.LastRecovery() > before, o.chain.LastKey() > before; r != f.recovered || k != f.rekeyed {
+			t.Errorf("%s: recovered %v, another key %v", f.what, r, k)
 		}
 		if o.chain.Secured(o.chain.Seq()) || o.chain.Recovered(o.chain.Seq()) {
 			t.Errorf("%s: something came after the newest statement", f.what)

@@ -15,13 +15,13 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"math/big"
 	"slices"
 	"strings"
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
+	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/key"
 )
 
@@ -69,7 +69,7 @@ func NewLog(peerID []byte) (Log, error) {
 }
 
 func logOf(host key.HostPublic) (Log, error) {
-	l := Log{origin: "parley/" + base58(host.PeerID()), host: host}
+	l := Log{origin: "parley/" + protocol.PeerText(host.PeerID()), host: host}
 	v, err := note.NewVerifier(l.Key())
 	if err != nil {
 		return Log{}, fmt.Errorf("log of a rendezvous: %w", err)
@@ -107,23 +107,6 @@ func parseKey(text string) (Log, error) {
 		return Log{}, fmt.Errorf("%w key of a log", ErrMalformed)
 	}
 	return l, nil
-}
-
-const base58Digits = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
-
-// base58 is how libp2p writes a peer id.
-func base58(b []byte) string {
-	var text []byte
-	n, base, digit := new(big.Int).SetBytes(b), big.NewInt(58), new(big.Int)
-	for n.Sign() > 0 {
-		n.DivMod(n, base, digit)
-		text = append(text, base58Digits[digit.Int64()])
-	}
-	for i := 0; i < len(b) && b[i] == 0; i++ {
-		text = append(text, base58Digits[0])
-	}
-	slices.Reverse(text)
-	return string(text)
 }
 
 // Proof is the hashes of a proof, in the order of RFC 6962.

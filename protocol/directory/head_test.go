@@ -179,9 +179,6 @@ func TestOrigin(t *testing.T) {
 			t.Errorf("the key %s is of %s", log.Key(), again.Origin())
 		}
 	}
-	if got := base58([]byte{0, 0, 1}); got != "112" {
-		t.Errorf("base58: %s", got)
-	}
 }
 
 func TestParseKey(t *testing.T) {

@@ -35,7 +35,8 @@ type (
 	// RecoveryPublic is the public half of RecoveryPrivate; 32 bytes.
 	RecoveryPublic struct{ verifier[recoveryKind] }
 
-	// DevicePrivate (DSK) signs a device's prekeys and its entries in room logs.
+	// DevicePrivate (DSK) signs a device's prekeys, its entries in room logs and its
+	// room messages.
 	DevicePrivate struct{ signer[deviceKind] }
 	// DevicePublic is the public half of DevicePrivate; 32 bytes.
 	DevicePublic struct{ verifier[deviceKind] }

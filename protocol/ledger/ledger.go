@@ -3,17 +3,14 @@
 // it, so that an entry cannot be changed or cut out without notice. It holds
 // no key bytes, only the first bytes of public names.
 //
-// The package is the format and its check; it stores nothing.
+// Chain and Link are the construction, for every journal of this kind: see also
+// package audit. The package is the format and its check; it stores nothing.
 package ledger
 
 import (
-	"bytes"
 	"encoding/binary"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
 	"time"
 
 	"github.com/parley-chat/parley/protocol/key"
@@ -50,9 +47,6 @@ const (
 
 // MaxReason bounds Entry.Reason, in bytes.
 const MaxReason = 120
-
-// Hash chains the entries. The one before the first is all zero.
-type Hash [32]byte
 
 // ID is the beginning of a key's public name.
 type ID [8]byte
@@ -96,91 +90,13 @@ func Parse(b []byte) (e Entry, err error) {
 }
 
 // After returns the hash of e as the entry after the one with the hash prev.
-func (e Entry) After(prev Hash) Hash { return key.Hash("ledger", prev[:], e.Encode()) }
+func (e Entry) After(prev Hash) Hash { return Link("ledger", prev, e.Encode()) }
 
-// Broken is the error of a ledger that is not what was written.
-type Broken struct {
-	N       uint64 // the first entry that is wrong
-	Problem string
-}
-
-func (b *Broken) Error() string { return fmt.Sprintf("ledger entry %d: %s", b.N, b.Problem) }
-
-// Chain checks entries one after the other. The zero value is before the first.
-type Chain struct {
-	N    uint64
-	Head Hash
-}
-
-// Next checks that e follows; a *Broken if not.
-func (c *Chain) Next(e Entry) error {
-	switch {
-	case e.N > c.N+1:
-		return &Broken{c.N + 1, "missing"}
-	case e.N != c.N+1:
-		return &Broken{c.N + 1, fmt.Sprintf("entry %d is in its place", e.N)}
-	case e.After(c.Head) != e.Hash:
-		return &Broken{e.N, "changed, or something before it was"}
-	}
-	c.N, c.Head = e.N, e.Hash
-	return nil
-}
-
-// maxExport bounds what Check reads, in bytes.
-const maxExport = 1 << 30
-
-// Check reads an export, one entry a line, and checks it from the first entry.
-// It returns the last entry's number and hash. That the end was cut cannot be
-// seen from the export alone: compare the hash. The error is a *Broken, or of
-// the reader.
-func Check(r io.Reader) (Chain, error) {
-	var c Chain
-	lines := json.NewDecoder(io.LimitReader(r, maxExport))
-	for {
-		var e Entry
-		err := lines.Decode(&e)
-		if err == io.EOF {
-			return c, nil
-		}
-		if isJSON(err) {
-			return c, &Broken{c.N + 1, "not readable: " + err.Error()}
-		}
-		if err != nil {
-			return c, fmt.Errorf("read ledger: %w", err)
-		}
-		if err := c.Next(e); err != nil {
-			return c, err
-		}
-	}
-}
-
-func isJSON(err error) bool {
-	_, syntax := errors.AsType[*json.SyntaxError](err)
-	_, kind := errors.AsType[*json.UnmarshalTypeError](err)
-	return syntax || kind || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errHex)
-}
-
-var errHex = errors.New("not the hexadecimal digits of a name")
-
-func (h Hash) String() string               { return hex.EncodeToString(h[:]) }
-func (h Hash) MarshalText() ([]byte, error) { return []byte(h.String()), nil }
-func (h *Hash) UnmarshalText(b []byte) error {
-	return unhex(h[:], b)
-}
+// Claims implements Line.
+func (e Entry) Claims() (n uint64, hash Hash) { return e.N, e.Hash }
 
 func (id ID) String() string               { return hex.EncodeToString(id[:]) }
 func (id ID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
 func (id *ID) UnmarshalText(b []byte) error {
 	return unhex(id[:], b)
-}
-
-// unhex takes lower case only: one name has one text.
-func unhex(dst, text []byte) error {
-	if len(text) != hex.EncodedLen(len(dst)) || !bytes.Equal(bytes.ToLower(text), text) {
-		return errHex
-	}
-	if _, err := hex.Decode(dst, text); err != nil {
-		return errHex
-	}
-	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/envelope"
 	"github.com/parley-chat/parley/protocol/envelope/envelopetest"
+	"github.com/parley-chat/parley/protocol/internal/kdfchain"
 	"github.com/parley-chat/parley/protocol/prekey"
 )
 
@@ -70,7 +71,7 @@ func BenchmarkForgedSkip(b *testing.B) {
 	s, _ := pair(b)
 	s, _ = encrypt(b, start, s, []byte("so that a new chain may come"))
 	h := header{role: 1 - s.s().role(), session: s.ID(), pub: [32]byte{9}, pn: s.s().recvN, n: protocol.MaxSkip}
-	forged := append(h.append(nil), make([]byte, nonceSize+tagSize)...)
+	forged := append(h.append(nil), make([]byte, kdfchain.NonceSize+kdfchain.TagSize)...)
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, _, err := s.Decrypt(start, forged); err != ErrDecrypt {

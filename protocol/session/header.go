@@ -6,6 +6,7 @@ import (
 
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/envelope"
+	"github.com/parley-chat/parley/protocol/internal/kdfchain"
 	"github.com/parley-chat/parley/protocol/key"
 )
 
@@ -25,10 +26,8 @@ const (
 	offN       = 56
 	headerSize = 60
 
-	ekSize    = mlkem.EncapsulationKeySize768
-	ctSize    = mlkem.CiphertextSize768
-	nonceSize = 12
-	tagSize   = 16
+	ekSize = mlkem.EncapsulationKeySize768
+	ctSize = mlkem.CiphertextSize768
 
 	maxN = 1 << 31 // message numbers stay below
 )
@@ -98,7 +97,7 @@ func parseMessage(b []byte) (h header, raw, sealed []byte, err error) {
 		return header{}, nil, nil, ErrMalformed
 	}
 	end := headerSize + blocksSize(h.flags)
-	if len(b) < end+nonceSize+tagSize {
+	if len(b) < end+kdfchain.NonceSize+kdfchain.TagSize {
 		return header{}, nil, nil, ErrMalformed
 	}
 	h.blocks = b[headerSize:end]

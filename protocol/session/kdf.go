@@ -1,11 +1,8 @@
 package session
 
 import (
-	"crypto/aes"
-	"crypto/cipher"
 	"crypto/ecdh"
 	"crypto/hkdf"
-	"crypto/hmac"
 	"crypto/sha256"
 	"slices"
 
@@ -34,33 +31,6 @@ func rootStep(root [32]byte, dh, shared []byte, h header) (newRoot, chain [32]by
 	}
 	defer clear(out)
 	return [32]byte(out), [32]byte(out[32:]), nil
-}
-
-// chainStep returns the key of a chain's next message and the chain key after
-// it (Double Ratchet KDF_CK).
-func chainStep(chain [32]byte) (message, next [32]byte) {
-	mac := hmac.New(sha256.New, chain[:])
-	mac.Write([]byte{0x01})
-	mac.Sum(message[:0])
-	mac.Reset()
-	mac.Write([]byte{0x02})
-	mac.Sum(next[:0])
-	return message, next
-}
-
-// newAEAD returns AES-256-GCM that puts a random nonce before the ciphertext.
-// The nonce is random although every key seals one message: a device restored
-// from a snapshot repeats its keys.
-func newAEAD(messageKey [32]byte) cipher.AEAD {
-	block, err := aes.NewCipher(messageKey[:])
-	if err != nil {
-		panic(err) // 32 bytes are always an AES key
-	}
-	aead, err := cipher.NewGCMWithRandomNonce(block)
-	if err != nil {
-		panic(err) // block is always AES
-	}
-	return aead
 }
 
 // dh agrees on a secret; it fails for a point of low order.

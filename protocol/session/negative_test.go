@@ -11,6 +11,7 @@ import (
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/envelope"
 	"github.com/parley-chat/parley/protocol/envelope/envelopetest"
+	"github.com/parley-chat/parley/protocol/internal/kdfchain"
 	"github.com/parley-chat/parley/protocol/prekey"
 )
 
@@ -37,8 +38,8 @@ func TestDecryptRefuses(t *testing.T) {
 	}{
 		"empty":                     {func([]byte) []byte { return nil }, ErrMalformed},
 		"header only":               {func(m []byte) []byte { return m[:headerSize] }, ErrMalformed},
-		"no tag":                    {func(m []byte) []byte { return m[:headerSize+nonceSize+tagSize-1] }, ErrMalformed},
-		"empty ciphertext":          {func(m []byte) []byte { return m[:headerSize+nonceSize+tagSize] }, ErrDecrypt},
+		"no tag":                    {func(m []byte) []byte { return m[:headerSize+kdfchain.NonceSize+kdfchain.TagSize-1] }, ErrMalformed},
+		"empty ciphertext":          {func(m []byte) []byte { return m[:headerSize+kdfchain.NonceSize+kdfchain.TagSize] }, ErrDecrypt},
 		"cut by one":                {func(m []byte) []byte { return m[:len(m)-1] }, ErrDecrypt},
 		"longer by one":             {func(m []byte) []byte { return append(m, 0) }, ErrDecrypt},
 		"version 0":                 {set(0, 0), ErrMalformed},
@@ -150,15 +151,15 @@ func sealedChain(t tester, s State, priv [32]byte, pn uint32) []byte {
 	check(t, err)
 	_, chain, err := rootStep(s.s().root, secret, nil, h)
 	check(t, err)
-	messageKey, _ := chainStep(chain)
+	messageKey, _ := kdfchain.Step(chain)
 	raw := h.append(nil)
-	return newAEAD(messageKey).Seal(raw, nil, envelope.Pad([]byte("hello")), s.s().aad(raw))
+	return kdfchain.AEAD(messageKey).Seal(raw, nil, envelope.Pad([]byte("hello")), s.s().aad(raw))
 }
 
 // chainFor is a message in a chain that s does not know.
 func chainFor(t tester, s State) []byte {
 	h := header{role: 1 - s.s().role(), session: s.ID(), pub: [32]byte{42}}
-	return append(h.append(nil), make([]byte, nonceSize+tagSize)...)
+	return append(h.append(nil), make([]byte, kdfchain.NonceSize+kdfchain.TagSize)...)
 }
 
 // The responder's first message has no chain before it.

@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/parley-chat/parley/protocol/envelope"
+	"github.com/parley-chat/parley/protocol/internal/kdfchain"
 )
 
 // letter is a message of the property tests on its way.
@@ -209,7 +210,7 @@ func findKey(t tester, states []State, now time.Time, env []byte) ([32]byte, boo
 		if err != nil {
 			continue
 		}
-		if _, err := newAEAD(messageKey).Open(nil, nil, sealed, n.aad(rawHeader)); err == nil {
+		if _, err := kdfchain.AEAD(messageKey).Open(nil, nil, sealed, n.aad(rawHeader)); err == nil {
 			return messageKey, true
 		}
 	}
@@ -219,7 +220,7 @@ func findKey(t tester, states []State, now time.Time, env []byte) ([32]byte, boo
 func nonceOf(t tester, env []byte) []byte {
 	_, _, sealed, err := parseMessage(message(t, env))
 	check(t, err)
-	return sealed[:nonceSize]
+	return sealed[:kdfchain.NonceSize]
 }
 
 // The lengths of messages show only their padded lengths.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/envelope"
+	"github.com/parley-chat/parley/protocol/internal/kdfchain"
 	"github.com/parley-chat/parley/protocol/key"
 )
 
@@ -32,7 +33,7 @@ func (s State) Encrypt(now time.Time, msg []byte) (next State, env []byte, err e
 	}
 	h := header{flags: n.sendFlags, role: n.role(), session: n.id, pub: n.pub, pn: n.sendPN, n: n.sendN, blocks: n.sendBlock}
 	var messageKey [32]byte
-	messageKey, n.sendChain = chainStep(n.sendChain)
+	messageKey, n.sendChain = kdfchain.Step(n.sendChain)
 	n.sendN++
 	n.sinceMix++
 	if env = n.seal(messageKey, h, envelope.Pad(msg)); len(env) > protocol.MaxEnvelope {
@@ -43,10 +44,10 @@ func (s State) Encrypt(now time.Time, msg []byte) (next State, env []byte, err e
 
 // seal returns [opening] ‖ header ‖ nonce ‖ ciphertext ‖ tag.
 func (s *state) seal(messageKey [32]byte, h header, padded []byte) []byte {
-	size := len(s.opening) + headerSize + len(h.blocks) + nonceSize + len(padded) + tagSize
+	size := len(s.opening) + headerSize + len(h.blocks) + kdfchain.NonceSize + len(padded) + kdfchain.TagSize
 	env := append(make([]byte, 0, size), s.opening...)
 	env = h.append(env)
-	return newAEAD(messageKey).Seal(env, nil, padded, s.aad(env[len(s.opening):]))
+	return kdfchain.AEAD(messageKey).Seal(env, nil, padded, s.aad(env[len(s.opening):]))
 }
 
 // aad is what a message authenticates besides its text: the whole session
@@ -115,7 +116,7 @@ func (s State) Decrypt(now time.Time, ratchetMsg []byte) (next State, msg []byte
 	if err != nil {
 		return s, nil, err
 	}
-	padded, err := newAEAD(messageKey).Open(nil, nil, sealed, n.aad(rawHeader))
+	padded, err := kdfchain.AEAD(messageKey).Open(nil, nil, sealed, n.aad(rawHeader))
 	if err != nil {
 		return s, nil, ErrDecrypt
 	}
@@ -146,7 +147,7 @@ func (s *state) messageKey(now time.Time, h header) ([32]byte, error) {
 		return [32]byte{}, ErrSkip
 	}
 	s.skipTo(now, h.n)
-	mk, chain := chainStep(s.recvChain)
+	mk, chain := kdfchain.Step(s.recvChain)
 	s.recvChain = chain
 	s.recvN++
 	return mk, nil

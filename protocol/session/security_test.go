@@ -8,6 +8,7 @@ import (
 
 	"github.com/parley-chat/parley/protocol/envelope"
 	"github.com/parley-chat/parley/protocol/envelope/envelopetest"
+	"github.com/parley-chat/parley/protocol/internal/kdfchain"
 	"github.com/parley-chat/parley/protocol/key"
 )
 
@@ -24,10 +25,10 @@ func opensWith(t tester, stored, env []byte) bool {
 		chain := [32]byte(stored[i:])
 		mk := chain
 		for range 64 {
-			if _, err := newAEAD(mk).Open(nil, nil, sealed, ad); err == nil {
+			if _, err := kdfchain.AEAD(mk).Open(nil, nil, sealed, ad); err == nil {
 				return true
 			}
-			mk, chain = chainStep(chain)
+			mk, chain = kdfchain.Step(chain)
 		}
 	}
 	return false
@@ -142,8 +143,8 @@ func (q *quantumThief) opens(t tester, private, public [32]byte, ad State, env [
 	var chain [32]byte
 	q.root, chain, err = rootStep(q.root, secret, nil, h)
 	check(t, err)
-	messageKey, _ := chainStep(chain)
-	_, err = newAEAD(messageKey).Open(nil, nil, sealed, ad.s().aad(rawHeader))
+	messageKey, _ := kdfchain.Step(chain)
+	_, err = kdfchain.AEAD(messageKey).Open(nil, nil, sealed, ad.s().aad(rawHeader))
 	return err == nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/internal/kdfchain"
 )
 
 const (
@@ -65,7 +66,7 @@ func (s *state) skipTo(now time.Time, n uint32) {
 	kept := slices.Clone(s.skipped)
 	for ; s.recvN < n; s.recvN++ {
 		k := skippedKey{chain: s.recvSerial, n: s.recvN, at: now.Unix()}
-		k.key, s.recvChain = chainStep(s.recvChain)
+		k.key, s.recvChain = kdfchain.Step(s.recvChain)
 		kept = append(kept, k)
 	}
 	s.skipped = kept[max(0, len(kept)-protocol.MaxSkip):]

@@ -6,6 +6,7 @@ import (
 	"testing/cryptotest"
 	"time"
 
+	"github.com/parley-chat/parley/protocol/internal/kdfchain"
 	"github.com/parley-chat/parley/protocol/key/keytest"
 )
 
@@ -31,7 +32,7 @@ func TestKDFVectors(t *testing.T) {
 		}
 		root, chain, err := rootStep([32]byte(v.Root), v.DH, v.Shared, header{pub: [32]byte(v.Pub), flags: flags, blocks: v.Blocks})
 		check(t, err)
-		message, next := chainStep(chain)
+		message, next := kdfchain.Step(chain)
 		v.NewRoot, v.Chain, v.Message, v.NewChain = root[:], chain[:], message[:], next[:]
 		return v
 	}

@@ -1090,6 +1090,7 @@ type Request struct {
 	//	*Request_ReadLog
 	//	*Request_GetToken
 	//	*Request_GetKeySet
+	//	*Request_GetRelays
 	Call          isRequest_Call `protobuf_oneof:"call"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1267,6 +1268,15 @@ func (x *Request) GetGetKeySet() *GetKeySet {
 	return nil
 }
 
+func (x *Request) GetGetRelays() *GetRelays {
+	if x != nil {
+		if x, ok := x.Call.(*Request_GetRelays); ok {
+			return x.GetRelays
+		}
+	}
+	return nil
+}
+
 type isRequest_Call interface {
 	isRequest_Call()
 }
@@ -1331,6 +1341,10 @@ type Request_GetKeySet struct {
 	GetKeySet *GetKeySet `protobuf:"bytes,15,opt,name=get_key_set,json=getKeySet,proto3,oneof"`
 }
 
+type Request_GetRelays struct {
+	GetRelays *GetRelays `protobuf:"bytes,16,opt,name=get_relays,json=getRelays,proto3,oneof"`
+}
+
 func (*Request_Register) isRequest_Call() {}
 
 func (*Request_Lookup) isRequest_Call() {}
@@ -1361,6 +1375,8 @@ func (*Request_GetToken) isRequest_Call() {}
 
 func (*Request_GetKeySet) isRequest_Call() {}
 
+func (*Request_GetRelays) isRequest_Call() {}
+
 type Response struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
 	Code         uint32                 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"` // protocol.Code; when not OK nothing else is set but detail and retry_after_ms
@@ -1382,6 +1398,7 @@ type Response struct {
 	//	*Response_LogPage
 	//	*Response_Token
 	//	*Response_KeySet
+	//	*Response_RelayList
 	Result        isResponse_Result `protobuf_oneof:"result"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1571,6 +1588,15 @@ func (x *Response) GetKeySet() *KeySet {
 	return nil
 }
 
+func (x *Response) GetRelayList() *RelayList {
+	if x != nil {
+		if x, ok := x.Result.(*Response_RelayList); ok {
+			return x.RelayList
+		}
+	}
+	return nil
+}
+
 type isResponse_Result interface {
 	isResponse_Result()
 }
@@ -1631,6 +1657,10 @@ type Response_KeySet struct {
 	KeySet *KeySet `protobuf:"bytes,24,opt,name=key_set,json=keySet,proto3,oneof"`
 }
 
+type Response_RelayList struct {
+	RelayList *RelayList `protobuf:"bytes,25,opt,name=relay_list,json=relayList,proto3,oneof"`
+}
+
 func (*Response_Registered) isResponse_Result() {}
 
 func (*Response_Found) isResponse_Result() {}
@@ -1658,6 +1688,8 @@ func (*Response_LogPage) isResponse_Result() {}
 func (*Response_Token) isResponse_Result() {}
 
 func (*Response_KeySet) isResponse_Result() {}
+
+func (*Response_RelayList) isResponse_Result() {}
 
 // The connection's key must be the peer id in the one device certificate of the chain.
 // Safe to repeat: the same name and account are answered OK again.
@@ -3220,7 +3252,8 @@ type Place struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Device        []byte                 `protobuf:"bytes,1,opt,name=device,proto3" json:"device,omitempty"`
 	Online        bool                   `protobuf:"varint,2,opt,name=online,proto3" json:"online,omitempty"`
-	Addrs         [][]byte               `protobuf:"bytes,3,rep,name=addrs,proto3" json:"addrs,omitempty"` // binary multiaddrs, without the relay's
+	Addrs         [][]byte               `protobuf:"bytes,3,rep,name=addrs,proto3" json:"addrs,omitempty"`   // binary multiaddrs, without the relay's
+	Relays        [][]byte               `protobuf:"bytes,4,rep,name=relays,proto3" json:"relays,omitempty"` // as in Beat; only those of RelayList
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3272,6 +3305,13 @@ func (x *Place) GetOnline() bool {
 func (x *Place) GetAddrs() [][]byte {
 	if x != nil {
 		return x.Addrs
+	}
+	return nil
+}
+
+func (x *Place) GetRelays() [][]byte {
+	if x != nil {
+		return x.Relays
 	}
 	return nil
 }
@@ -3575,19 +3615,222 @@ func (x *KeySet) GetEvent() []byte {
 	return nil
 }
 
+// The relays besides the rendezvous that may be used now (SPEC "Relays that run
+// alone").
+type GetRelays struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetRelays) Reset() {
+	*x = GetRelays{}
+	mi := &file_wire_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetRelays) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetRelays) ProtoMessage() {}
+
+func (x *GetRelays) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetRelays.ProtoReflect.Descriptor instead.
+func (*GetRelays) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{50}
+}
+
+type RelayList struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Relays        []*Relay               `protobuf:"bytes,1,rep,name=relays,proto3" json:"relays,omitempty"` // sorted by peer
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RelayList) Reset() {
+	*x = RelayList{}
+	mi := &file_wire_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RelayList) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RelayList) ProtoMessage() {}
+
+func (x *RelayList) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RelayList.ProtoReflect.Descriptor instead.
+func (*RelayList) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *RelayList) GetRelays() []*Relay {
+	if x != nil {
+		return x.Relays
+	}
+	return nil
+}
+
+type Relay struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Peer          []byte                 `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`   // peer id
+	Addrs         [][]byte               `protobuf:"bytes,2,rep,name=addrs,proto3" json:"addrs,omitempty"` // binary multiaddrs
+	Limits        *RelayLimits           `protobuf:"bytes,3,opt,name=limits,proto3" json:"limits,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Relay) Reset() {
+	*x = Relay{}
+	mi := &file_wire_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Relay) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Relay) ProtoMessage() {}
+
+func (x *Relay) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Relay.ProtoReflect.Descriptor instead.
+func (*Relay) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *Relay) GetPeer() []byte {
+	if x != nil {
+		return x.Peer
+	}
+	return nil
+}
+
+func (x *Relay) GetAddrs() [][]byte {
+	if x != nil {
+		return x.Addrs
+	}
+	return nil
+}
+
+func (x *Relay) GetLimits() *RelayLimits {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
+}
+
+type RelayLimits struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Reservations  uint32                 `protobuf:"varint,1,opt,name=reservations,proto3" json:"reservations,omitempty"` // in all
+	Bytes         uint64                 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`               // per circuit and direction
+	Ms            uint64                 `protobuf:"varint,3,opt,name=ms,proto3" json:"ms,omitempty"`                     // per circuit
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RelayLimits) Reset() {
+	*x = RelayLimits{}
+	mi := &file_wire_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RelayLimits) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RelayLimits) ProtoMessage() {}
+
+func (x *RelayLimits) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RelayLimits.ProtoReflect.Descriptor instead.
+func (*RelayLimits) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *RelayLimits) GetReservations() uint32 {
+	if x != nil {
+		return x.Reservations
+	}
+	return 0
+}
+
+func (x *RelayLimits) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *RelayLimits) GetMs() uint64 {
+	if x != nil {
+		return x.Ms
+	}
+	return 0
+}
+
 type Beat struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Hello         *Hello                 `protobuf:"bytes,1,opt,name=hello,proto3" json:"hello,omitempty"` // in the first beat, and when the store moved on
-	Addrs         [][]byte               `protobuf:"bytes,2,rep,name=addrs,proto3" json:"addrs,omitempty"` // when changed: binary multiaddrs of this node
-	AddrsChanged  bool                   `protobuf:"varint,3,opt,name=addrs_changed,json=addrsChanged,proto3" json:"addrs_changed,omitempty"`
+	Hello         *Hello                 `protobuf:"bytes,1,opt,name=hello,proto3" json:"hello,omitempty"`                                    // in the first beat, and when the store moved on
+	Addrs         [][]byte               `protobuf:"bytes,2,rep,name=addrs,proto3" json:"addrs,omitempty"`                                    // when changed: binary multiaddrs of this node
+	AddrsChanged  bool                   `protobuf:"varint,3,opt,name=addrs_changed,json=addrsChanged,proto3" json:"addrs_changed,omitempty"` // addrs and relays are what holds from now on
 	Seq           uint64                 `protobuf:"varint,4,opt,name=seq,proto3" json:"seq,omitempty"`
+	Relays        [][]byte               `protobuf:"bytes,5,rep,name=relays,proto3" json:"relays,omitempty"` // with addrs: peer ids of the relays, besides the rendezvous, that hold a reservation of this node
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Beat) Reset() {
 	*x = Beat{}
-	mi := &file_wire_proto_msgTypes[50]
+	mi := &file_wire_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3599,7 +3842,7 @@ func (x *Beat) String() string {
 func (*Beat) ProtoMessage() {}
 
 func (x *Beat) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[50]
+	mi := &file_wire_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3612,7 +3855,7 @@ func (x *Beat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Beat.ProtoReflect.Descriptor instead.
 func (*Beat) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{50}
+	return file_wire_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Beat) GetHello() *Hello {
@@ -3643,6 +3886,13 @@ func (x *Beat) GetSeq() uint64 {
 	return 0
 }
 
+func (x *Beat) GetRelays() [][]byte {
+	if x != nil {
+		return x.Relays
+	}
+	return nil
+}
+
 type Hello struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	MinVersion    uint32                 `protobuf:"varint,1,opt,name=min_version,json=minVersion,proto3" json:"min_version,omitempty"`
@@ -3658,7 +3908,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_wire_proto_msgTypes[51]
+	mi := &file_wire_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3670,7 +3920,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[51]
+	mi := &file_wire_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3683,7 +3933,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{51}
+	return file_wire_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Hello) GetMinVersion() uint32 {
@@ -3754,7 +4004,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_wire_proto_msgTypes[52]
+	mi := &file_wire_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3766,7 +4016,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[52]
+	mi := &file_wire_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3779,7 +4029,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{52}
+	return file_wire_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Welcome) GetCode() uint32 {
@@ -3874,7 +4124,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_wire_proto_msgTypes[53]
+	mi := &file_wire_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3886,7 +4136,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[53]
+	mi := &file_wire_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3899,7 +4149,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{53}
+	return file_wire_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Limits) GetMailboxBytes() uint64 {
@@ -3960,14 +4210,15 @@ type Hint struct {
 	Changed       [][]byte               `protobuf:"bytes,5,rep,name=changed,proto3" json:"changed,omitempty"` // accounts whose chain changed: look up again
 	Bye           uint32                 `protobuf:"varint,6,opt,name=bye,proto3" json:"bye,omitempty"`        // protocol.Code: the rendezvous closes the link (draining, replaced)
 	RetryAfterMs  uint64                 `protobuf:"varint,7,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"`
-	KeyEvent      []byte                 `protobuf:"bytes,8,opt,name=key_event,json=keyEvent,proto3" json:"key_event,omitempty"` // the newest change of the keys that tokens are signed with (SPEC "Tokens")
+	KeyEvent      []byte                 `protobuf:"bytes,8,opt,name=key_event,json=keyEvent,proto3" json:"key_event,omitempty"`                 // the newest change of the keys that tokens are signed with (SPEC "Tokens")
+	RelaysChanged bool                   `protobuf:"varint,9,opt,name=relays_changed,json=relaysChanged,proto3" json:"relays_changed,omitempty"` // ask GetRelays again
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Hint) Reset() {
 	*x = Hint{}
-	mi := &file_wire_proto_msgTypes[54]
+	mi := &file_wire_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3979,7 +4230,7 @@ func (x *Hint) String() string {
 func (*Hint) ProtoMessage() {}
 
 func (x *Hint) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[54]
+	mi := &file_wire_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3992,7 +4243,7 @@ func (x *Hint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hint.ProtoReflect.Descriptor instead.
 func (*Hint) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{54}
+	return file_wire_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Hint) GetBeat() uint64 {
@@ -4051,6 +4302,13 @@ func (x *Hint) GetKeyEvent() []byte {
 	return nil
 }
 
+func (x *Hint) GetRelaysChanged() bool {
+	if x != nil {
+		return x.RelaysChanged
+	}
+	return false
+}
+
 type Presence struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Account       []byte                 `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
@@ -4061,7 +4319,7 @@ type Presence struct {
 
 func (x *Presence) Reset() {
 	*x = Presence{}
-	mi := &file_wire_proto_msgTypes[55]
+	mi := &file_wire_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4073,7 +4331,7 @@ func (x *Presence) String() string {
 func (*Presence) ProtoMessage() {}
 
 func (x *Presence) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[55]
+	mi := &file_wire_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4086,7 +4344,7 @@ func (x *Presence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Presence.ProtoReflect.Descriptor instead.
 func (*Presence) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{55}
+	return file_wire_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Presence) GetAccount() []byte {
@@ -4112,7 +4370,7 @@ type Deliver struct {
 
 func (x *Deliver) Reset() {
 	*x = Deliver{}
-	mi := &file_wire_proto_msgTypes[56]
+	mi := &file_wire_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4124,7 +4382,7 @@ func (x *Deliver) String() string {
 func (*Deliver) ProtoMessage() {}
 
 func (x *Deliver) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[56]
+	mi := &file_wire_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4137,7 +4395,7 @@ func (x *Deliver) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Deliver.ProtoReflect.Descriptor instead.
 func (*Deliver) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{56}
+	return file_wire_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Deliver) GetEnvelopes() [][]byte {
@@ -4156,7 +4414,7 @@ type Delivered struct {
 
 func (x *Delivered) Reset() {
 	*x = Delivered{}
-	mi := &file_wire_proto_msgTypes[57]
+	mi := &file_wire_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4168,7 +4426,7 @@ func (x *Delivered) String() string {
 func (*Delivered) ProtoMessage() {}
 
 func (x *Delivered) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[57]
+	mi := &file_wire_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4181,7 +4439,7 @@ func (x *Delivered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delivered.ProtoReflect.Descriptor instead.
 func (*Delivered) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{57}
+	return file_wire_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *Delivered) GetCodes() []uint32 {
@@ -4200,7 +4458,7 @@ type PairJoin struct {
 
 func (x *PairJoin) Reset() {
 	*x = PairJoin{}
-	mi := &file_wire_proto_msgTypes[58]
+	mi := &file_wire_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4212,7 +4470,7 @@ func (x *PairJoin) String() string {
 func (*PairJoin) ProtoMessage() {}
 
 func (x *PairJoin) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[58]
+	mi := &file_wire_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4225,7 +4483,7 @@ func (x *PairJoin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairJoin.ProtoReflect.Descriptor instead.
 func (*PairJoin) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{58}
+	return file_wire_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *PairJoin) GetSlot() string {
@@ -4249,7 +4507,7 @@ type PairJoined struct {
 
 func (x *PairJoined) Reset() {
 	*x = PairJoined{}
-	mi := &file_wire_proto_msgTypes[59]
+	mi := &file_wire_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4261,7 +4519,7 @@ func (x *PairJoined) String() string {
 func (*PairJoined) ProtoMessage() {}
 
 func (x *PairJoined) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[59]
+	mi := &file_wire_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4274,7 +4532,7 @@ func (x *PairJoined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairJoined.ProtoReflect.Descriptor instead.
 func (*PairJoined) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{59}
+	return file_wire_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *PairJoined) GetCode() uint32 {
@@ -4328,7 +4586,7 @@ type PairFrame struct {
 
 func (x *PairFrame) Reset() {
 	*x = PairFrame{}
-	mi := &file_wire_proto_msgTypes[60]
+	mi := &file_wire_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4340,7 +4598,7 @@ func (x *PairFrame) String() string {
 func (*PairFrame) ProtoMessage() {}
 
 func (x *PairFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[60]
+	mi := &file_wire_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4353,7 +4611,7 @@ func (x *PairFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairFrame.ProtoReflect.Descriptor instead.
 func (*PairFrame) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{60}
+	return file_wire_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *PairFrame) GetData() []byte {
@@ -4379,7 +4637,7 @@ type Membership struct {
 
 func (x *Membership) Reset() {
 	*x = Membership{}
-	mi := &file_wire_proto_msgTypes[61]
+	mi := &file_wire_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4391,7 +4649,7 @@ func (x *Membership) String() string {
 func (*Membership) ProtoMessage() {}
 
 func (x *Membership) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[61]
+	mi := &file_wire_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4404,7 +4662,7 @@ func (x *Membership) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Membership.ProtoReflect.Descriptor instead.
 func (*Membership) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{61}
+	return file_wire_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *Membership) GetName() string {
@@ -4465,7 +4723,7 @@ type GetPrekey struct {
 
 func (x *GetPrekey) Reset() {
 	*x = GetPrekey{}
-	mi := &file_wire_proto_msgTypes[62]
+	mi := &file_wire_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4477,7 +4735,7 @@ func (x *GetPrekey) String() string {
 func (*GetPrekey) ProtoMessage() {}
 
 func (x *GetPrekey) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[62]
+	mi := &file_wire_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4490,7 +4748,7 @@ func (x *GetPrekey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPrekey.ProtoReflect.Descriptor instead.
 func (*GetPrekey) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{62}
+	return file_wire_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *GetPrekey) GetNonce() []byte {
@@ -4511,7 +4769,7 @@ type OwnPrekey struct {
 
 func (x *OwnPrekey) Reset() {
 	*x = OwnPrekey{}
-	mi := &file_wire_proto_msgTypes[63]
+	mi := &file_wire_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4523,7 +4781,7 @@ func (x *OwnPrekey) String() string {
 func (*OwnPrekey) ProtoMessage() {}
 
 func (x *OwnPrekey) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[63]
+	mi := &file_wire_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4536,7 +4794,7 @@ func (x *OwnPrekey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OwnPrekey.ProtoReflect.Descriptor instead.
 func (*OwnPrekey) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{63}
+	return file_wire_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *OwnPrekey) GetCode() uint32 {
@@ -4558,6 +4816,306 @@ func (x *OwnPrekey) GetBundle() *Bundle {
 		return x.Bundle
 	}
 	return nil
+}
+
+type Follow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Seq           uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
+	Announcement  *Announcement          `protobuf:"bytes,2,opt,name=announcement,proto3" json:"announcement,omitempty"` // in the first, and when it changed
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Follow) Reset() {
+	*x = Follow{}
+	mi := &file_wire_proto_msgTypes[68]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Follow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Follow) ProtoMessage() {}
+
+func (x *Follow) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[68]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Follow.ProtoReflect.Descriptor instead.
+func (*Follow) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{68}
+}
+
+func (x *Follow) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *Follow) GetAnnouncement() *Announcement {
+	if x != nil {
+		return x.Announcement
+	}
+	return nil
+}
+
+type Announcement struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Addrs         [][]byte               `protobuf:"bytes,1,rep,name=addrs,proto3" json:"addrs,omitempty"` // binary multiaddrs of the relay
+	Limits        *RelayLimits           `protobuf:"bytes,2,opt,name=limits,proto3" json:"limits,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Announcement) Reset() {
+	*x = Announcement{}
+	mi := &file_wire_proto_msgTypes[69]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Announcement) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Announcement) ProtoMessage() {}
+
+func (x *Announcement) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[69]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Announcement.ProtoReflect.Descriptor instead.
+func (*Announcement) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{69}
+}
+
+func (x *Announcement) GetAddrs() [][]byte {
+	if x != nil {
+		return x.Addrs
+	}
+	return nil
+}
+
+func (x *Announcement) GetLimits() *RelayLimits {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
+}
+
+type Followed struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Code          uint32                 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"` // protocol.Code; when not OK the stream ends
+	Detail        string                 `protobuf:"bytes,2,opt,name=detail,proto3" json:"detail,omitempty"`
+	RetryAfterMs  uint64                 `protobuf:"varint,3,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"`
+	Beat          uint64                 `protobuf:"varint,4,opt,name=beat,proto3" json:"beat,omitempty"`                        // seq of the Follow answered
+	Approved      bool                   `protobuf:"varint,5,opt,name=approved,proto3" json:"approved,omitempty"`                // by the operator; in every Followed
+	KeyEvent      []byte                 `protobuf:"bytes,6,opt,name=key_event,json=keyEvent,proto3" json:"key_event,omitempty"` // in the first, and at each change of the keys
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Followed) Reset() {
+	*x = Followed{}
+	mi := &file_wire_proto_msgTypes[70]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Followed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Followed) ProtoMessage() {}
+
+func (x *Followed) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[70]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Followed.ProtoReflect.Descriptor instead.
+func (*Followed) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{70}
+}
+
+func (x *Followed) GetCode() uint32 {
+	if x != nil {
+		return x.Code
+	}
+	return 0
+}
+
+func (x *Followed) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+func (x *Followed) GetRetryAfterMs() uint64 {
+	if x != nil {
+		return x.RetryAfterMs
+	}
+	return 0
+}
+
+func (x *Followed) GetBeat() uint64 {
+	if x != nil {
+		return x.Beat
+	}
+	return 0
+}
+
+func (x *Followed) GetApproved() bool {
+	if x != nil {
+		return x.Approved
+	}
+	return false
+}
+
+func (x *Followed) GetKeyEvent() []byte {
+	if x != nil {
+		return x.KeyEvent
+	}
+	return nil
+}
+
+type Present struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"` // for the audience "relay"
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Present) Reset() {
+	*x = Present{}
+	mi := &file_wire_proto_msgTypes[71]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Present) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Present) ProtoMessage() {}
+
+func (x *Present) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[71]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Present.ProtoReflect.Descriptor instead.
+func (*Present) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{71}
+}
+
+func (x *Present) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+type Admission struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Code          uint32                 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"` // protocol.Code
+	Detail        string                 `protobuf:"bytes,2,opt,name=detail,proto3" json:"detail,omitempty"`
+	RetryAfterMs  uint64                 `protobuf:"varint,3,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"`
+	LastsMs       uint64                 `protobuf:"varint,4,opt,name=lasts_ms,json=lastsMs,proto3" json:"lasts_ms,omitempty"` // from now on, for this connection
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Admission) Reset() {
+	*x = Admission{}
+	mi := &file_wire_proto_msgTypes[72]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Admission) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Admission) ProtoMessage() {}
+
+func (x *Admission) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[72]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Admission.ProtoReflect.Descriptor instead.
+func (*Admission) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{72}
+}
+
+func (x *Admission) GetCode() uint32 {
+	if x != nil {
+		return x.Code
+	}
+	return 0
+}
+
+func (x *Admission) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+func (x *Admission) GetRetryAfterMs() uint64 {
+	if x != nil {
+		return x.RetryAfterMs
+	}
+	return 0
+}
+
+func (x *Admission) GetLastsMs() uint64 {
+	if x != nil {
+		return x.LastsMs
+	}
+	return 0
 }
 
 var File_wire_proto protoreflect.FileDescriptor
@@ -4640,7 +5198,7 @@ const file_wire_proto_rawDesc = "" +
 	"\x04read\x18\x02 \x03(\fR\x04read\"'\n" +
 	"\x06Repair\x12\x1d\n" +
 	"\n" +
-	"session_id\x18\x01 \x01(\fR\tsessionId\"\xd6\x06\n" +
+	"session_id\x18\x01 \x01(\fR\tsessionId\"\x92\a\n" +
 	"\aRequest\x126\n" +
 	"\bregister\x18\x01 \x01(\v2\x18.parley.wire.v1.RegisterH\x00R\bregister\x120\n" +
 	"\x06lookup\x18\x02 \x01(\v2\x16.parley.wire.v1.LookupH\x00R\x06lookup\x12F\n" +
@@ -4658,8 +5216,10 @@ const file_wire_proto_rawDesc = "" +
 	"\x05heads\x18\f \x01(\v2\x15.parley.wire.v1.HeadsH\x00R\x05heads\x124\n" +
 	"\bread_log\x18\r \x01(\v2\x17.parley.wire.v1.ReadLogH\x00R\areadLog\x127\n" +
 	"\tget_token\x18\x0e \x01(\v2\x18.parley.wire.v1.GetTokenH\x00R\bgetToken\x12;\n" +
-	"\vget_key_set\x18\x0f \x01(\v2\x19.parley.wire.v1.GetKeySetH\x00R\tgetKeySetB\x06\n" +
-	"\x04call\"\xee\x06\n" +
+	"\vget_key_set\x18\x0f \x01(\v2\x19.parley.wire.v1.GetKeySetH\x00R\tgetKeySet\x12:\n" +
+	"\n" +
+	"get_relays\x18\x10 \x01(\v2\x19.parley.wire.v1.GetRelaysH\x00R\tgetRelaysB\x06\n" +
+	"\x04call\"\xaa\a\n" +
 	"\bResponse\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x16\n" +
 	"\x06detail\x18\x02 \x01(\tR\x06detail\x12$\n" +
@@ -4680,7 +5240,9 @@ const file_wire_proto_rawDesc = "" +
 	"\thead_list\x18\x15 \x01(\v2\x18.parley.wire.v1.HeadListH\x00R\bheadList\x124\n" +
 	"\blog_page\x18\x16 \x01(\v2\x17.parley.wire.v1.LogPageH\x00R\alogPage\x12-\n" +
 	"\x05token\x18\x17 \x01(\v2\x15.parley.wire.v1.TokenH\x00R\x05token\x121\n" +
-	"\akey_set\x18\x18 \x01(\v2\x16.parley.wire.v1.KeySetH\x00R\x06keySetB\b\n" +
+	"\akey_set\x18\x18 \x01(\v2\x16.parley.wire.v1.KeySetH\x00R\x06keySet\x12:\n" +
+	"\n" +
+	"relay_list\x18\x19 \x01(\v2\x19.parley.wire.v1.RelayListH\x00R\trelayListB\b\n" +
 	"\x06result\"L\n" +
 	"\bRegister\x12\x16\n" +
 	"\x06invite\x18\x01 \x01(\fR\x06invite\x12\x12\n" +
@@ -4775,11 +5337,12 @@ const file_wire_proto_rawDesc = "" +
 	"\x05Where\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\fR\aaccount\"7\n" +
 	"\x06Places\x12-\n" +
-	"\x06places\x18\x01 \x03(\v2\x15.parley.wire.v1.PlaceR\x06places\"M\n" +
+	"\x06places\x18\x01 \x03(\v2\x15.parley.wire.v1.PlaceR\x06places\"e\n" +
 	"\x05Place\x12\x16\n" +
 	"\x06device\x18\x01 \x01(\fR\x06device\x12\x16\n" +
 	"\x06online\x18\x02 \x01(\bR\x06online\x12\x14\n" +
-	"\x05addrs\x18\x03 \x03(\fR\x05addrs\"9\n" +
+	"\x05addrs\x18\x03 \x03(\fR\x05addrs\x12\x16\n" +
+	"\x06relays\x18\x04 \x03(\fR\x06relays\"9\n" +
 	"\fCreateInvite\x12\x12\n" +
 	"\x04uses\x18\x01 \x01(\rR\x04uses\x12\x15\n" +
 	"\x06ttl_ms\x18\x02 \x01(\x04R\x05ttlMs\"=\n" +
@@ -4797,12 +5360,24 @@ const file_wire_proto_rawDesc = "" +
 	"\x04etag\x18\x01 \x01(\tR\x04etag\":\n" +
 	"\x06KeySet\x12\x1a\n" +
 	"\bdocument\x18\x01 \x01(\fR\bdocument\x12\x14\n" +
-	"\x05event\x18\x02 \x01(\fR\x05event\"\x80\x01\n" +
+	"\x05event\x18\x02 \x01(\fR\x05event\"\v\n" +
+	"\tGetRelays\":\n" +
+	"\tRelayList\x12-\n" +
+	"\x06relays\x18\x01 \x03(\v2\x15.parley.wire.v1.RelayR\x06relays\"f\n" +
+	"\x05Relay\x12\x12\n" +
+	"\x04peer\x18\x01 \x01(\fR\x04peer\x12\x14\n" +
+	"\x05addrs\x18\x02 \x03(\fR\x05addrs\x123\n" +
+	"\x06limits\x18\x03 \x01(\v2\x1b.parley.wire.v1.RelayLimitsR\x06limits\"W\n" +
+	"\vRelayLimits\x12\"\n" +
+	"\freservations\x18\x01 \x01(\rR\freservations\x12\x14\n" +
+	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\x12\x0e\n" +
+	"\x02ms\x18\x03 \x01(\x04R\x02ms\"\x98\x01\n" +
 	"\x04Beat\x12+\n" +
 	"\x05hello\x18\x01 \x01(\v2\x15.parley.wire.v1.HelloR\x05hello\x12\x14\n" +
 	"\x05addrs\x18\x02 \x03(\fR\x05addrs\x12#\n" +
 	"\raddrs_changed\x18\x03 \x01(\bR\faddrsChanged\x12\x10\n" +
-	"\x03seq\x18\x04 \x01(\x04R\x03seq\"\xc0\x01\n" +
+	"\x03seq\x18\x04 \x01(\x04R\x03seq\x12\x16\n" +
+	"\x06relays\x18\x05 \x03(\fR\x06relays\"\xc0\x01\n" +
 	"\x05Hello\x12\x1f\n" +
 	"\vmin_version\x18\x01 \x01(\rR\n" +
 	"minVersion\x12\x1f\n" +
@@ -4835,7 +5410,7 @@ const file_wire_proto_rawDesc = "" +
 	"relayBytes\x12\x19\n" +
 	"\brelay_ms\x18\x06 \x01(\x04R\arelayMs\x12\x1d\n" +
 	"\n" +
-	"prekey_cap\x18\a \x01(\rR\tprekeyCap\"\x8b\x02\n" +
+	"prekey_cap\x18\a \x01(\rR\tprekeyCap\"\xb2\x02\n" +
 	"\x04Hint\x12\x12\n" +
 	"\x04beat\x18\x01 \x01(\x04R\x04beat\x12\x12\n" +
 	"\x04mail\x18\x02 \x01(\bR\x04mail\x124\n" +
@@ -4844,7 +5419,8 @@ const file_wire_proto_rawDesc = "" +
 	"\achanged\x18\x05 \x03(\fR\achanged\x12\x10\n" +
 	"\x03bye\x18\x06 \x01(\rR\x03bye\x12$\n" +
 	"\x0eretry_after_ms\x18\a \x01(\x04R\fretryAfterMs\x12\x1b\n" +
-	"\tkey_event\x18\b \x01(\fR\bkeyEvent\"<\n" +
+	"\tkey_event\x18\b \x01(\fR\bkeyEvent\x12%\n" +
+	"\x0erelays_changed\x18\t \x01(\bR\rrelaysChanged\"<\n" +
 	"\bPresence\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\fR\aaccount\x12\x16\n" +
 	"\x06online\x18\x02 \x01(\bR\x06online\"'\n" +
@@ -4880,7 +5456,27 @@ const file_wire_proto_rawDesc = "" +
 	"\tOwnPrekey\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12$\n" +
 	"\x0eretry_after_ms\x18\x02 \x01(\x04R\fretryAfterMs\x12.\n" +
-	"\x06bundle\x18\x03 \x01(\v2\x16.parley.wire.v1.BundleR\x06bundle*P\n" +
+	"\x06bundle\x18\x03 \x01(\v2\x16.parley.wire.v1.BundleR\x06bundle\"\\\n" +
+	"\x06Follow\x12\x10\n" +
+	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12@\n" +
+	"\fannouncement\x18\x02 \x01(\v2\x1c.parley.wire.v1.AnnouncementR\fannouncement\"Y\n" +
+	"\fAnnouncement\x12\x14\n" +
+	"\x05addrs\x18\x01 \x03(\fR\x05addrs\x123\n" +
+	"\x06limits\x18\x02 \x01(\v2\x1b.parley.wire.v1.RelayLimitsR\x06limits\"\xa9\x01\n" +
+	"\bFollowed\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\rR\x04code\x12\x16\n" +
+	"\x06detail\x18\x02 \x01(\tR\x06detail\x12$\n" +
+	"\x0eretry_after_ms\x18\x03 \x01(\x04R\fretryAfterMs\x12\x12\n" +
+	"\x04beat\x18\x04 \x01(\x04R\x04beat\x12\x1a\n" +
+	"\bapproved\x18\x05 \x01(\bR\bapproved\x12\x1b\n" +
+	"\tkey_event\x18\x06 \x01(\fR\bkeyEvent\"\x1f\n" +
+	"\aPresent\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\"x\n" +
+	"\tAdmission\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\rR\x04code\x12\x16\n" +
+	"\x06detail\x18\x02 \x01(\tR\x06detail\x12$\n" +
+	"\x0eretry_after_ms\x18\x03 \x01(\x04R\fretryAfterMs\x12\x19\n" +
+	"\blasts_ms\x18\x04 \x01(\x04R\alastsMs*P\n" +
 	"\bRelation\x12\f\n" +
 	"\bSTRANGER\x10\x00\x12\r\n" +
 	"\tREQUESTED\x10\x01\x12\f\n" +
@@ -4904,7 +5500,7 @@ func file_wire_proto_rawDescGZIP() []byte {
 }
 
 var file_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 64)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 73)
 var file_wire_proto_goTypes = []any{
 	(Relation)(0),          // 0: parley.wire.v1.Relation
 	(MailKind)(0),          // 1: parley.wire.v1.MailKind
@@ -4958,20 +5554,29 @@ var file_wire_proto_goTypes = []any{
 	(*Token)(nil),          // 49: parley.wire.v1.Token
 	(*GetKeySet)(nil),      // 50: parley.wire.v1.GetKeySet
 	(*KeySet)(nil),         // 51: parley.wire.v1.KeySet
-	(*Beat)(nil),           // 52: parley.wire.v1.Beat
-	(*Hello)(nil),          // 53: parley.wire.v1.Hello
-	(*Welcome)(nil),        // 54: parley.wire.v1.Welcome
-	(*Limits)(nil),         // 55: parley.wire.v1.Limits
-	(*Hint)(nil),           // 56: parley.wire.v1.Hint
-	(*Presence)(nil),       // 57: parley.wire.v1.Presence
-	(*Deliver)(nil),        // 58: parley.wire.v1.Deliver
-	(*Delivered)(nil),      // 59: parley.wire.v1.Delivered
-	(*PairJoin)(nil),       // 60: parley.wire.v1.PairJoin
-	(*PairJoined)(nil),     // 61: parley.wire.v1.PairJoined
-	(*PairFrame)(nil),      // 62: parley.wire.v1.PairFrame
-	(*Membership)(nil),     // 63: parley.wire.v1.Membership
-	(*GetPrekey)(nil),      // 64: parley.wire.v1.GetPrekey
-	(*OwnPrekey)(nil),      // 65: parley.wire.v1.OwnPrekey
+	(*GetRelays)(nil),      // 52: parley.wire.v1.GetRelays
+	(*RelayList)(nil),      // 53: parley.wire.v1.RelayList
+	(*Relay)(nil),          // 54: parley.wire.v1.Relay
+	(*RelayLimits)(nil),    // 55: parley.wire.v1.RelayLimits
+	(*Beat)(nil),           // 56: parley.wire.v1.Beat
+	(*Hello)(nil),          // 57: parley.wire.v1.Hello
+	(*Welcome)(nil),        // 58: parley.wire.v1.Welcome
+	(*Limits)(nil),         // 59: parley.wire.v1.Limits
+	(*Hint)(nil),           // 60: parley.wire.v1.Hint
+	(*Presence)(nil),       // 61: parley.wire.v1.Presence
+	(*Deliver)(nil),        // 62: parley.wire.v1.Deliver
+	(*Delivered)(nil),      // 63: parley.wire.v1.Delivered
+	(*PairJoin)(nil),       // 64: parley.wire.v1.PairJoin
+	(*PairJoined)(nil),     // 65: parley.wire.v1.PairJoined
+	(*PairFrame)(nil),      // 66: parley.wire.v1.PairFrame
+	(*Membership)(nil),     // 67: parley.wire.v1.Membership
+	(*GetPrekey)(nil),      // 68: parley.wire.v1.GetPrekey
+	(*OwnPrekey)(nil),      // 69: parley.wire.v1.OwnPrekey
+	(*Follow)(nil),         // 70: parley.wire.v1.Follow
+	(*Announcement)(nil),   // 71: parley.wire.v1.Announcement
+	(*Followed)(nil),       // 72: parley.wire.v1.Followed
+	(*Present)(nil),        // 73: parley.wire.v1.Present
+	(*Admission)(nil),      // 74: parley.wire.v1.Admission
 }
 var file_wire_proto_depIdxs = []int32{
 	3,  // 0: parley.wire.v1.Content.text:type_name -> parley.wire.v1.Text
@@ -5001,42 +5606,48 @@ var file_wire_proto_depIdxs = []int32{
 	21, // 24: parley.wire.v1.Request.read_log:type_name -> parley.wire.v1.ReadLog
 	48, // 25: parley.wire.v1.Request.get_token:type_name -> parley.wire.v1.GetToken
 	50, // 26: parley.wire.v1.Request.get_key_set:type_name -> parley.wire.v1.GetKeySet
-	17, // 27: parley.wire.v1.Response.registered:type_name -> parley.wire.v1.Registered
-	19, // 28: parley.wire.v1.Response.found:type_name -> parley.wire.v1.Found
-	25, // 29: parley.wire.v1.Response.prekey_counts:type_name -> parley.wire.v1.PrekeyCounts
-	27, // 30: parley.wire.v1.Response.contacts_set:type_name -> parley.wire.v1.ContactsSet
-	36, // 31: parley.wire.v1.Response.put_results:type_name -> parley.wire.v1.PutResults
-	39, // 32: parley.wire.v1.Response.mail:type_name -> parley.wire.v1.Mail
-	42, // 33: parley.wire.v1.Response.acked:type_name -> parley.wire.v1.Acked
-	44, // 34: parley.wire.v1.Response.places:type_name -> parley.wire.v1.Places
-	47, // 35: parley.wire.v1.Response.invite:type_name -> parley.wire.v1.Invite
-	29, // 36: parley.wire.v1.Response.chain_updated:type_name -> parley.wire.v1.ChainUpdated
-	32, // 37: parley.wire.v1.Response.head_list:type_name -> parley.wire.v1.HeadList
-	22, // 38: parley.wire.v1.Response.log_page:type_name -> parley.wire.v1.LogPage
-	49, // 39: parley.wire.v1.Response.token:type_name -> parley.wire.v1.Token
-	51, // 40: parley.wire.v1.Response.key_set:type_name -> parley.wire.v1.KeySet
-	23, // 41: parley.wire.v1.Found.bundles:type_name -> parley.wire.v1.Bundle
-	20, // 42: parley.wire.v1.Found.log:type_name -> parley.wire.v1.LogHead
-	20, // 43: parley.wire.v1.LogPage.log:type_name -> parley.wire.v1.LogHead
-	33, // 44: parley.wire.v1.HeadList.heads:type_name -> parley.wire.v1.Head
-	35, // 45: parley.wire.v1.Put.items:type_name -> parley.wire.v1.PutItem
-	1,  // 46: parley.wire.v1.PutItem.kind:type_name -> parley.wire.v1.MailKind
-	37, // 47: parley.wire.v1.PutResults.results:type_name -> parley.wire.v1.PutResult
-	40, // 48: parley.wire.v1.Mail.items:type_name -> parley.wire.v1.MailItem
-	45, // 49: parley.wire.v1.Places.places:type_name -> parley.wire.v1.Place
-	53, // 50: parley.wire.v1.Beat.hello:type_name -> parley.wire.v1.Hello
-	55, // 51: parley.wire.v1.Welcome.limits:type_name -> parley.wire.v1.Limits
-	25, // 52: parley.wire.v1.Welcome.prekeys:type_name -> parley.wire.v1.PrekeyCounts
-	57, // 53: parley.wire.v1.Welcome.presence:type_name -> parley.wire.v1.Presence
-	57, // 54: parley.wire.v1.Hint.presence:type_name -> parley.wire.v1.Presence
-	25, // 55: parley.wire.v1.Hint.prekeys:type_name -> parley.wire.v1.PrekeyCounts
-	7,  // 56: parley.wire.v1.Membership.contacts:type_name -> parley.wire.v1.ContactState
-	23, // 57: parley.wire.v1.OwnPrekey.bundle:type_name -> parley.wire.v1.Bundle
-	58, // [58:58] is the sub-list for method output_type
-	58, // [58:58] is the sub-list for method input_type
-	58, // [58:58] is the sub-list for extension type_name
-	58, // [58:58] is the sub-list for extension extendee
-	0,  // [0:58] is the sub-list for field type_name
+	52, // 27: parley.wire.v1.Request.get_relays:type_name -> parley.wire.v1.GetRelays
+	17, // 28: parley.wire.v1.Response.registered:type_name -> parley.wire.v1.Registered
+	19, // 29: parley.wire.v1.Response.found:type_name -> parley.wire.v1.Found
+	25, // 30: parley.wire.v1.Response.prekey_counts:type_name -> parley.wire.v1.PrekeyCounts
+	27, // 31: parley.wire.v1.Response.contacts_set:type_name -> parley.wire.v1.ContactsSet
+	36, // 32: parley.wire.v1.Response.put_results:type_name -> parley.wire.v1.PutResults
+	39, // 33: parley.wire.v1.Response.mail:type_name -> parley.wire.v1.Mail
+	42, // 34: parley.wire.v1.Response.acked:type_name -> parley.wire.v1.Acked
+	44, // 35: parley.wire.v1.Response.places:type_name -> parley.wire.v1.Places
+	47, // 36: parley.wire.v1.Response.invite:type_name -> parley.wire.v1.Invite
+	29, // 37: parley.wire.v1.Response.chain_updated:type_name -> parley.wire.v1.ChainUpdated
+	32, // 38: parley.wire.v1.Response.head_list:type_name -> parley.wire.v1.HeadList
+	22, // 39: parley.wire.v1.Response.log_page:type_name -> parley.wire.v1.LogPage
+	49, // 40: parley.wire.v1.Response.token:type_name -> parley.wire.v1.Token
+	51, // 41: parley.wire.v1.Response.key_set:type_name -> parley.wire.v1.KeySet
+	53, // 42: parley.wire.v1.Response.relay_list:type_name -> parley.wire.v1.RelayList
+	23, // 43: parley.wire.v1.Found.bundles:type_name -> parley.wire.v1.Bundle
+	20, // 44: parley.wire.v1.Found.log:type_name -> parley.wire.v1.LogHead
+	20, // 45: parley.wire.v1.LogPage.log:type_name -> parley.wire.v1.LogHead
+	33, // 46: parley.wire.v1.HeadList.heads:type_name -> parley.wire.v1.Head
+	35, // 47: parley.wire.v1.Put.items:type_name -> parley.wire.v1.PutItem
+	1,  // 48: parley.wire.v1.PutItem.kind:type_name -> parley.wire.v1.MailKind
+	37, // 49: parley.wire.v1.PutResults.results:type_name -> parley.wire.v1.PutResult
+	40, // 50: parley.wire.v1.Mail.items:type_name -> parley.wire.v1.MailItem
+	45, // 51: parley.wire.v1.Places.places:type_name -> parley.wire.v1.Place
+	54, // 52: parley.wire.v1.RelayList.relays:type_name -> parley.wire.v1.Relay
+	55, // 53: parley.wire.v1.Relay.limits:type_name -> parley.wire.v1.RelayLimits
+	57, // 54: parley.wire.v1.Beat.hello:type_name -> parley.wire.v1.Hello
+	59, // 55: parley.wire.v1.Welcome.limits:type_name -> parley.wire.v1.Limits
+	25, // 56: parley.wire.v1.Welcome.prekeys:type_name -> parley.wire.v1.PrekeyCounts
+	61, // 57: parley.wire.v1.Welcome.presence:type_name -> parley.wire.v1.Presence
+	61, // 58: parley.wire.v1.Hint.presence:type_name -> parley.wire.v1.Presence
+	25, // 59: parley.wire.v1.Hint.prekeys:type_name -> parley.wire.v1.PrekeyCounts
+	7,  // 60: parley.wire.v1.Membership.contacts:type_name -> parley.wire.v1.ContactState
+	23, // 61: parley.wire.v1.OwnPrekey.bundle:type_name -> parley.wire.v1.Bundle
+	71, // 62: parley.wire.v1.Follow.announcement:type_name -> parley.wire.v1.Announcement
+	55, // 63: parley.wire.v1.Announcement.limits:type_name -> parley.wire.v1.RelayLimits
+	64, // [64:64] is the sub-list for method output_type
+	64, // [64:64] is the sub-list for method input_type
+	64, // [64:64] is the sub-list for extension type_name
+	64, // [64:64] is the sub-list for extension extendee
+	0,  // [0:64] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -5072,6 +5683,7 @@ func file_wire_proto_init() {
 		(*Request_ReadLog)(nil),
 		(*Request_GetToken)(nil),
 		(*Request_GetKeySet)(nil),
+		(*Request_GetRelays)(nil),
 	}
 	file_wire_proto_msgTypes[13].OneofWrappers = []any{
 		(*Response_Registered)(nil),
@@ -5088,6 +5700,7 @@ func file_wire_proto_init() {
 		(*Response_LogPage)(nil),
 		(*Response_Token)(nil),
 		(*Response_KeySet)(nil),
+		(*Response_RelayList)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -5095,7 +5708,7 @@ func file_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   64,
+			NumMessages:   73,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,10 +1,12 @@
 // Package relay lets two members of a rendezvous reach each other through it
 // when neither can be reached directly: circuit relay v2 with our limits and a
-// gate. It must not know how membership is stored, so that it can run alone.
+// gate. It must not know how membership is stored, so that it can run alone, as
+// Server does.
 // What passes through is sealed between the two ends; the relay sees bytes.
 package relay
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync/atomic"
@@ -40,13 +42,23 @@ type Gate interface {
 	MayConnect(src, dst peer.ID) bool
 }
 
-// Limits bound what the relay gives away. All must be set.
+// Limits bound what the relay gives away. Zero means the default.
 type Limits struct {
-	Bytes        int64         // per circuit and direction
-	Duration     time.Duration // per circuit
-	Reservations int           // in all
-	PerAddress   int           // reservations from one IP address; an office is one address
-	Circuits     int           // open circuits of one peer, at either end
+	Bytes        int64         // per circuit and direction; default 256 MiB
+	Duration     time.Duration // per circuit; default 12 h
+	Reservations int           // in all; default 4,096
+	PerAddress   int           // reservations from one IP address; an office is one address; default 512
+	Circuits     int           // open circuits of one peer, at either end; default 256
+}
+
+// WithDefaults puts the default where there is zero.
+func (l Limits) WithDefaults() Limits {
+	l.Bytes = cmp.Or(l.Bytes, 256<<20)
+	l.Duration = cmp.Or(l.Duration, 12*time.Hour)
+	l.Reservations = cmp.Or(l.Reservations, 4096)
+	l.PerAddress = cmp.Or(l.PerAddress, 512)
+	l.Circuits = cmp.Or(l.Circuits, 256)
+	return l
 }
 
 // Relay is a running relay service.
@@ -60,6 +72,7 @@ type Relay struct {
 // Circuits are limited, if generously, rather than unlimited: both ends then
 // know that the connection is relayed and look for a better one.
 func New(h host.Host, g Gate, l Limits) (*Relay, error) {
+	l = l.WithDefaults()
 	resources := relayv2.DefaultResources()
 	resources.Limit = &relayv2.RelayLimit{Duration: l.Duration, Data: l.Bytes}
 	resources.MaxReservations = l.Reservations

@@ -287,6 +287,15 @@ func (f *Follower) lookLocked(id string, now time.Time) (ed25519.PublicKey, erro
 	return nil, fmt.Errorf("%w: %s", ErrUnknownKey, id)
 }
 
+// holds tells whether the key is known and may be used, and asks for nothing.
+func (f *Follower) holds(id string) bool {
+	now := f.cfg.Now()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, err := f.lookLocked(id, now)
+	return err == nil
+}
+
 // searchLocked returns what to wait for before believing that there is no such
 // key; nil: it is to be believed now.
 func (f *Follower) searchLocked(id string, now time.Time) <-chan struct{} {

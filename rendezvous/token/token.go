@@ -65,7 +65,15 @@ type Claims struct {
 	Scope    string    // what it allows there
 	Issued   time.Time // to the second
 	Expires  time.Time // to the second; at most MaxLife after Issued
+	KeyID    string    // of the key that signed; set by Verify only
 }
+
+// What tokens are for, and what they allow there.
+const (
+	AudienceRelay = "relay"
+	AudienceHTTP  = "http"
+	ScopeMember   = "member" // what every member may do
+)
 
 // Issuer is the name of the rendezvous with this peer id, as issuer of tokens.
 func Issuer(peer string) string { return "parley/" + peer }

@@ -197,3 +197,44 @@ func TestJWK05_EventDuringRead(t *testing.T) {
 		}
 	})
 }
+
+// What was let in can be looked at again without asking the issuer: it holds
+// while its key is in the set, the set is fresh and the issuer is trusted.
+func TestHolds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := testKey(1), testKey(2)
+		s := newSource(t, a)
+		f, _ := follow(t, s, nil)
+		v := verifierOf(f)
+		passed, err := v.Verify(t.Context(), relayed(t, a))
+		if err != nil {
+			t.Fatal(err)
+		}
+		holds := func(want bool) {
+			t.Helper()
+			before := s.count()
+			if v.Holds(passed.Issuer, passed.KeyID) != want || v.Holds(passed.Issuer, "") || v.Holds("parley/other", passed.KeyID) {
+				t.Errorf("want %v", want)
+			}
+			if s.count() != before {
+				t.Error("the issuer was asked")
+			}
+		}
+		holds(true)
+		v.Distrust(issuerName)
+		holds(false)
+		v.Trust(f)
+		holds(true)
+		s.fail(errors.New("away"))
+		time.Sleep(time.Hour)
+		holds(false)
+		s.fail(nil)
+		time.Sleep(retryEvery)
+		synctest.Wait()
+		holds(true)
+		if err := f.Push(s.change(b)); err != nil {
+			t.Fatal(err)
+		}
+		holds(false)
+	})
+}

@@ -36,6 +36,15 @@ func (v *Verifier) Distrust(issuer string) {
 	delete(v.issuers, issuer)
 }
 
+// Holds tells whether tokens by this key of this issuer pass now, as far as is
+// known without asking: what Verify let in earlier is to end when it does not.
+func (v *Verifier) Holds(issuer, keyID string) bool {
+	v.mu.RLock()
+	f := v.issuers[issuer]
+	v.mu.RUnlock()
+	return f != nil && f.holds(keyID)
+}
+
 // Verify returns what a token says if its issuer is trusted and signed it, and
 // it is valid here and now. It asks the issuer at most once, when the token
 // names a key that is not known; ctx bounds that.

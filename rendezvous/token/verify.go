@@ -62,6 +62,7 @@ func (u unverified) verify(public ed25519.PublicKey, audience string, now time.T
 		return Claims{}, ErrSignature
 	}
 	c := u.claims
+	c.KeyID = u.keyID
 	switch {
 	case c.Audience != audience:
 		return Claims{}, fmt.Errorf("%w: %q", ErrAudience, c.Audience)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/audit"
 	"github.com/parley-chat/parley/store"
 )
 
@@ -38,6 +39,9 @@ func (s *Store) Register(ctx context.Context, p store.RegisterParams) error {
 			return protocol.Refuse(protocol.NameTaken, "%s", p.Name)
 		case exists:
 			return protocol.Refuse(protocol.AccountExists, "as %s", old.Name)
+		}
+		if err := noteRegistered(tx, p); err != nil {
+			return err
 		}
 		if err := putDevices(tx, p.Account, p.Devices, p.Now); err != nil {
 			return err
@@ -81,6 +85,9 @@ func (s *Store) SetChain(ctx context.Context, p store.ChainParams) error {
 		case !bytes.HasPrefix(p.Chain, account.Chain):
 			return protocol.Refuse(protocol.ChainConflict, "the stored chain, at %d, is no part of this one", account.ChainSeq)
 		}
+		if err := noteChain(tx, account.ChainSeq, p); err != nil {
+			return err
+		}
 		account.Chain, account.ChainSeq, account.ChainHead = p.Chain, p.ChainSeq, p.ChainHead
 		if err := logChain(tx, &account); err != nil {
 			return err
@@ -118,9 +125,11 @@ func putDevice(tx store.Tx, account protocol.AccountID, d store.NewDevice, now t
 		return protocol.Refuse(protocol.Revoked, "device %s", d.ID)
 	case known && !bytes.Equal(old.PeerID, d.PeerID):
 		return protocol.Refuse(protocol.DeviceExists, "device %s has another peer id", d.ID)
+	case known && bytes.Equal(old.Cert, d.Cert):
+		return nil
 	case known:
 		old.Cert = d.Cert
-		return put(tx, deviceKey(d.ID), old)
+		return errors.Join(put(tx, deviceKey(d.ID), old), noteDevice(tx, now, audit.Renewed, account, d.ID))
 	}
 	switch _, err := tx.Get(peerKey(d.PeerID)); {
 	case err == nil:
@@ -132,7 +141,8 @@ func putDevice(tx store.Tx, account protocol.AccountID, d store.NewDevice, now t
 	return errors.Join(
 		put(tx, deviceKey(d.ID), added),
 		tx.Set(ownedKey(account, d.ID), nil),
-		tx.Set(peerKey(d.PeerID), d.ID[:]))
+		tx.Set(peerKey(d.PeerID), d.ID[:]),
+		noteDevice(tx, now, audit.Added, account, d.ID))
 }
 
 // revokeDevice marks a device for ever, also one that was never seen.
@@ -149,7 +159,10 @@ func revokeDevice(tx store.Tx, account protocol.AccountID, id protocol.DeviceID,
 		d = deviceRow{ID: id, Account: account, Created: now}
 	}
 	d.Revoked = true
-	return errors.Join(put(tx, deviceKey(id), d), tx.Set(ownedKey(account, id), nil))
+	return errors.Join(
+		put(tx, deviceKey(id), d),
+		tx.Set(ownedKey(account, id), nil),
+		noteDevice(tx, now, audit.Revoked, account, id))
 }
 
 // Account implements store.Accounts.

@@ -163,7 +163,7 @@ func stock(b *testing.B, r store.Rendezvous, devices []protocol.DeviceID, n int)
 	expires := start.Add(30 * 24 * time.Hour)
 	for d, id := range devices {
 		signed := store.SignedPrekey{Record: make([]byte, 1350), RSA: make([]byte, 512), Created: start, Expires: expires}
-		if err := r.PutSigned(b.Context(), id, signed); err != nil {
+		if err := r.PutSigned(b.Context(), id, signed, start); err != nil {
 			b.Fatal(err)
 		}
 		for from := 0; from < n; from += 100 {

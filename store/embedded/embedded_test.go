@@ -33,9 +33,10 @@ var (
 	letters = storetest.Letters(over)
 	chains  = storetest.Chains(over)
 	entries = storetest.Entries(over)
+	deeds   = storetest.Deeds(over)
 )
 
-func TestMain(m *testing.M) { storetest.Main(m, openBadger, claims, letters, chains, entries) }
+func TestMain(m *testing.M) { storetest.Main(m, openBadger, claims, letters, chains, entries, deeds) }
 
 func TestMemory(t *testing.T) {
 	storetest.RunRendezvous(t, func(t *testing.T) store.Rendezvous { return mustOver(t, memory.New()) })
@@ -62,6 +63,10 @@ func TestKillDuringChains(t *testing.T) { chains.Run(t, openBadger, 10) }
 // TestKillDuringAppends: a chain and its entry of the log are there together, and
 // what was once the log stays its beginning.
 func TestKillDuringAppends(t *testing.T) { entries.Run(t, openBadger, 10) }
+
+// TestKLC12_KillDuringDeeds: what is done and its entry of the operator's journal are
+// there together, and what was once the journal stays its beginning.
+func TestKLC12_KillDuringDeeds(t *testing.T) { deeds.Run(t, openBadger, 10) }
 
 // TestNewerSchema: a store of a newer version is refused and not touched.
 func TestNewerSchema(t *testing.T) {

@@ -2,9 +2,12 @@ package embedded
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/audit"
 	"github.com/parley-chat/parley/store"
 )
 
@@ -25,7 +28,12 @@ func (s *Store) CreateInvite(ctx context.Context, inv store.Invite) error {
 			return protocol.Refuse(protocol.BadRequest, "the invite exists with other terms")
 		}
 		inv.Used = 0
-		return put(tx, inviteKey(inv.Hash), inviteRow(inv))
+		return errors.Join(
+			put(tx, inviteKey(inv.Hash), inviteRow(inv)),
+			note(tx, inv.Created, audit.Event{
+				Kind: audit.Invite, What: audit.Made, Account: inv.By, Name: inviteName(inv.Hash),
+				Note: fmt.Sprintf("for %d, until %s", inv.Uses, inv.Expires.UTC().Format(time.RFC3339)),
+			}))
 	})
 }
 
@@ -44,16 +52,18 @@ func (s *Store) Invites(ctx context.Context, by *protocol.AccountID) (invites []
 }
 
 // RevokeInvite implements store.Invites.
-func (s *Store) RevokeInvite(ctx context.Context, hash [32]byte) error {
+func (s *Store) RevokeInvite(ctx context.Context, hash [32]byte, now time.Time) error {
 	return s.kv.Update(ctx, func(tx store.Tx) error {
-		_, exists, err := get[inviteRow](tx, inviteKey(hash))
+		inv, exists, err := get[inviteRow](tx, inviteKey(hash))
 		if err != nil {
 			return err
 		}
 		if !exists {
 			return protocol.Refuse(protocol.InviteInvalid, "no such invite")
 		}
-		return tx.Delete(inviteKey(hash))
+		return errors.Join(
+			tx.Delete(inviteKey(hash)),
+			note(tx, now, audit.Event{Kind: audit.Invite, What: audit.Withdrawn, Account: inv.By, Name: inviteName(hash)}))
 	})
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/audit"
 	"github.com/parley-chat/parley/store"
 )
 
@@ -17,9 +18,10 @@ import (
 const maxBound = 5000
 
 // PutSigned implements store.Prekeys.
-func (s *Store) PutSigned(ctx context.Context, device protocol.DeviceID, key store.SignedPrekey) error {
+func (s *Store) PutSigned(ctx context.Context, device protocol.DeviceID, key store.SignedPrekey, now time.Time) error {
 	return s.kv.Update(ctx, func(tx store.Tx) error {
-		if _, err := liveDevice(tx, device); err != nil {
+		owner, err := liveDevice(tx, device)
+		if err != nil {
 			return err
 		}
 		kept, _, err := get[signedRow](tx, signedKey(device))
@@ -38,7 +40,14 @@ func (s *Store) PutSigned(ctx context.Context, device protocol.DeviceID, key sto
 		slices.SortStableFunc(kept, func(a, b store.SignedPrekey) int {
 			return cmp.Or(b.Created.Compare(a.Created), slices.Compare(a.ID[:], b.ID[:]))
 		})
-		return put(tx, signedKey(device), kept[:min(2, len(kept))])
+		if kept[0].ID == key.ID {
+			what := audit.Published
+			if len(kept) > 1 {
+				what = audit.Replaced
+			}
+			err = note(tx, now, audit.Event{Kind: audit.Prekey, What: what, Account: owner.Account, Device: device, Name: key.ID.String()})
+		}
+		return errors.Join(err, put(tx, signedKey(device), kept[:min(2, len(kept))]))
 	})
 }
 

@@ -36,7 +36,10 @@ import (
 //	H index                    hash of the log's tree, by tlog.StoredHashIndex
 //	y key id                   signingKeyRow: not yet gone
 //	z key id                   (empty): a signing key that is gone
+//	r peer id                  relayRow: a relay that the operator has approved
 //	Y n                        changeRow: the n-th change of the signing keys
+//	J n                        hash and entry n of the operator's journal, from 1
+//	j                          auditHeadRow: where the journal ends
 
 var (
 	schemaKey  = store.Key('V')

@@ -54,6 +54,7 @@ func TestRows(t *testing.T) {
 	roundTrip(t, leafRow{Label: key, Account: key, Seq: 1 << 60, Head: key})
 	roundTrip(t, signingKeyRow{ID: "id", Public: key[:], Seed: key, State: store.KeySigning, Published: now})
 	roundTrip(t, changeRow{At: now, Steps: []store.KeyStep{{ID: "a", State: store.KeyRetiring}, {ID: "b", State: store.KeyGone}}})
+	roundTrip(t, auditHeadRow{N: 1 << 60, Hash: key, Bytes: 300})
 }
 
 func FuzzRows(f *testing.F) {
@@ -68,5 +69,7 @@ func FuzzRows(f *testing.F) {
 		parse[storeRow](b)
 		parse[signingKeyRow](b)
 		parse[changeRow](b)
+		parse[auditHeadRow](b)
+		parseAudit(store.Pair{Key: b, Value: b})
 	})
 }

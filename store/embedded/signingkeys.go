@@ -68,7 +68,7 @@ func (s *Store) ChangeSigningKeys(ctx context.Context, after uint64, keys []stor
 		if err := checkSigners(tx, before); err != nil {
 			return err
 		}
-		return put(tx, changeKey(number+1), change)
+		return errors.Join(put(tx, changeKey(number+1), change), noteKeyChange(tx, now, keys))
 	})
 }
 

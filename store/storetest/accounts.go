@@ -147,8 +147,8 @@ func testInvites(t *testing.T, r store.Rendezvous) {
 	ok(t, err)
 	equal(t, "number of all invites", len(list), 2)
 
-	ok(t, r.RevokeInvite(ctx, byAlice.Hash))
-	refused(t, r.RevokeInvite(ctx, byAlice.Hash), protocol.InviteInvalid)
+	ok(t, r.RevokeInvite(ctx, byAlice.Hash, start))
+	refused(t, r.RevokeInvite(ctx, byAlice.Hash, start), protocol.InviteInvalid)
 	_, err = r.Sweep(ctx, start.Add(365*24*time.Hour))
 	ok(t, err)
 	list, err = r.Invites(ctx, nil)
@@ -264,7 +264,7 @@ func testDeviceExists(t *testing.T, r store.Rendezvous) {
 func testRevocation(t *testing.T, r store.Rendezvous) {
 	alice, device := person(t, r, "alice")
 	bob, _ := person(t, r, "bob")
-	ok(t, r.PutSigned(ctx, device, signed(1, 0)))
+	ok(t, r.PutSigned(ctx, device, signed(1, 0), start))
 	upload(t, r, device, 100, oneTimes(0, 3)...)
 	equal(t, "put", deliver(t, r, store.Quotas{}, letter(bob, device, "before")), []protocol.Code{protocol.OK})
 
@@ -284,7 +284,7 @@ func testRevocation(t *testing.T, r store.Rendezvous) {
 	refused(t, err, protocol.Revoked)
 	_, err = r.SignedPrekey(ctx, device, start)
 	refused(t, err, protocol.Revoked)
-	refused(t, r.PutSigned(ctx, device, signed(2, 0)), protocol.Revoked)
+	refused(t, r.PutSigned(ctx, device, signed(2, 0), start), protocol.Revoked)
 	_, err = r.PutOneTime(ctx, device, oneTimes(5, 6), 100, start)
 	refused(t, err, protocol.Revoked)
 	refused(t, r.DropOneTime(ctx, device), protocol.Revoked)
@@ -300,7 +300,7 @@ func testRevocation(t *testing.T, r store.Rendezvous) {
 func testSweepRevoked(t *testing.T, r store.Rendezvous) {
 	_, device := person(t, r, "alice")
 	bob, _ := person(t, r, "bob")
-	ok(t, r.PutSigned(ctx, device, signed(1, 0)))
+	ok(t, r.PutSigned(ctx, device, signed(1, 0), start))
 	upload(t, r, device, 1000, oneTimes(0, 300)...)
 	for i := range 300 {
 		deliver(t, r, store.Quotas{}, letter(bob, device, fmt.Sprint(i)))

@@ -26,7 +26,7 @@ func Claims(over func(store.KV) (store.Rendezvous, error)) Crash {
 			}
 			ready := errors.Join(
 				r.Register(ctx, registration("alice", 1)),
-				r.PutSigned(ctx, device, signed(1, 0)))
+				r.PutSigned(ctx, device, signed(1, 0), start))
 			if ready != nil {
 				return ready
 			}

@@ -77,7 +77,7 @@ func withStock(t testing.TB, r store.Rendezvous, n int) (device protocol.DeviceI
 	t.Helper()
 	_, device = person(t, r, "alice")
 	bob, _ = person(t, r, "bob")
-	ok(t, r.PutSigned(ctx, device, signed(1, 0)))
+	ok(t, r.PutSigned(ctx, device, signed(1, 0), start))
 	upload(t, r, device, 1000, oneTimes(0, n)...)
 	return device, bob
 }
@@ -95,7 +95,7 @@ func testSameKey(t *testing.T, r store.Rendezvous) {
 		equal(t, "result", res, store.UploadResult{Count: published(1, 0, 5)})
 		other := signed(1, 0)
 		other.Record = fmt.Appendf(nil, "signature %d", i)
-		ok(t, r.PutSigned(ctx, device, other))
+		ok(t, r.PutSigned(ctx, device, other, start))
 	}
 	c := mustClaim(t, r, claim(bob, device, 1))
 	equal(t, "first record", string(c.OneTime), "record 0")
@@ -120,7 +120,7 @@ func testConflict(t *testing.T, r store.Rendezvous) {
 
 	other := signed(1, 0)
 	other.Key = hash("another key")
-	refused(t, r.PutSigned(ctx, device, other), protocol.KeyConflict)
+	refused(t, r.PutSigned(ctx, device, other, start), protocol.KeyConflict)
 }
 
 // testCap is OTK-06 on this side.
@@ -252,7 +252,7 @@ func testClaimRetry(t *testing.T, r store.Rendezvous) {
 	carol, _ := person(t, r, "carol")
 	first := mustClaim(t, r, claim(bob, device, 1))
 	equal(t, "retry", first.Retry, false)
-	ok(t, r.PutSigned(ctx, device, signed(2, 0)))
+	ok(t, r.PutSigned(ctx, device, signed(2, 0), start))
 	_, err := r.Sweep(ctx, start.Add(23*time.Hour))
 	ok(t, err)
 
@@ -269,7 +269,7 @@ func testClaimRetry(t *testing.T, r store.Rendezvous) {
 	equal(t, "carol's", string(byCarol.OneTime), "record 1")
 	equal(t, "carol's signed", string(byCarol.Signed.Record), "signed record 2")
 	other := deviceID("alice", 1)
-	ok(t, r.PutSigned(ctx, other, signed(1, 0)))
+	ok(t, r.PutSigned(ctx, other, signed(1, 0), start))
 	equal(t, "of the other device", mustClaim(t, r, claim(bob, other, 1)).OneTime, nil)
 
 	// A claim that found the stock empty stays so.
@@ -289,7 +289,7 @@ func testClaimWithoutStock(t *testing.T, r store.Rendezvous) {
 	refused(t, err, protocol.Unavailable)
 	_, err = r.SignedPrekey(ctx, device, start)
 	refused(t, err, protocol.Unavailable)
-	ok(t, r.PutSigned(ctx, device, signed(1, 0)))
+	ok(t, r.PutSigned(ctx, device, signed(1, 0), start))
 	equal(t, "claimed", string(mustClaim(t, r, claim(bob, device, 1)).OneTime), "record 0")
 	c := mustClaim(t, r, claim(bob, device, 2))
 	equal(t, "claimed", c.OneTime, nil)
@@ -298,11 +298,11 @@ func testClaimWithoutStock(t *testing.T, r store.Rendezvous) {
 
 func testSignedPrekeys(t *testing.T, r store.Rendezvous) {
 	_, device := person(t, r, "alice")
-	refused(t, r.PutSigned(ctx, deviceID("nobody", 0), signed(1, 0)), protocol.UnknownDevice)
+	refused(t, r.PutSigned(ctx, deviceID("nobody", 0), signed(1, 0), start), protocol.UnknownDevice)
 	for _, step := range []struct{ put, newest, count int }{
 		{3, 3, 1}, {2, 3, 2}, {1, 3, 2}, {5, 5, 2}, {4, 5, 2}, {2, 5, 2},
 	} {
-		ok(t, r.PutSigned(ctx, device, signed(step.put, 0)))
+		ok(t, r.PutSigned(ctx, device, signed(step.put, 0), start))
 		got, err := r.SignedPrekey(ctx, device, start)
 		ok(t, err)
 		equal(t, "newest", got, signed(step.newest, 0))
@@ -315,7 +315,7 @@ func testSignedPrekeys(t *testing.T, r store.Rendezvous) {
 func testPrekeyExpiry(t *testing.T, r store.Rendezvous) {
 	device, bob := withStock(t, r, 0)
 	late := start.Add(2 * time.Hour)
-	ok(t, r.PutSigned(ctx, device, signed(2, time.Hour))) // newer, but expires first
+	ok(t, r.PutSigned(ctx, device, signed(2, time.Hour), start)) // newer, but expires first
 	keys := oneTimes(0, 6)
 	for _, i := range []int{0, 1, 3} {
 		keys[i].Expires = start.Add(time.Hour)

@@ -15,7 +15,7 @@ import (
 func testPrekeyModel(t *testing.T, r store.Rendezvous) {
 	_, device := person(t, r, "alice")
 	bob, _ := person(t, r, "bob")
-	ok(t, r.PutSigned(ctx, device, signed(1, 1000*month)))
+	ok(t, r.PutSigned(ctx, device, signed(1, 1000*month), start))
 	now, used, epoch := start, 0, 0
 	rapid.Check(t, func(t *rapid.T) {
 		now = now.Add(24 * time.Hour) // what an earlier run left has expired

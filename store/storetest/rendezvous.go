@@ -28,6 +28,11 @@ func RunRendezvous(t *testing.T, open func(t *testing.T) store.Rendezvous) {
 		"Log":                             testLog,
 		"LogRace":                         testLogRace,
 		"LogModel":                        testLogModel,
+		"Audit":                           testAudit,
+		"AuditOfAccounts":                 testAuditOfAccounts,
+		"AuditOfKeys":                     testAuditOfKeys,
+		"AuditRace":                       testAuditRace,
+		"AuditModel":                      testAuditModel,
 		"StoreID":                         testStoreID,
 		"StoreRace":                       testStoreRace,
 		"OTK01_SameKeyAnySignature":       testSameKey,
@@ -59,6 +64,8 @@ func RunRendezvous(t *testing.T, open func(t *testing.T) store.Rendezvous) {
 		"SigningKeyRules":                 testSigningKeyRules,
 		"SigningKeyRace":                  testSigningKeyRace,
 		"SigningKeyModel":                 testSigningKeyModel,
+		"Relays":                          testRelays,
+		"RelaysAreCapped":                 testRelaysAreCapped,
 		"SweepOfRevokedDeviceManyInSteps": testSweepRevoked,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })

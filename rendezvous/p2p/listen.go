@@ -1,4 +1,4 @@
-package rendezvous
+package p2p
 
 import (
 	"errors"

@@ -1,0 +1,82 @@
+package p2p
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	manet "github.com/multiformats/go-multiaddr/net"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/wire"
+)
+
+// ErrUnreadable is a stream that did not bring a whole frame.
+var ErrUnreadable = errors.New("no whole frame")
+
+// ReadFrame reads one frame of at most limit bytes into m and returns its
+// size. A longer one is refused before anything is allocated for it, and while
+// a frame is read its bytes are booked with libp2p's resource manager.
+func ReadFrame(stream network.Stream, limit int, m proto.Message) (int, error) {
+	var head [4]byte
+	if _, err := io.ReadFull(stream, head[:]); err != nil {
+		return 0, fmt.Errorf("%w: %w", ErrUnreadable, err)
+	}
+	size := binary.BigEndian.Uint32(head[:])
+	if size > uint32(limit) {
+		return 0, protocol.Refuse(protocol.TooLarge, "frame of %d bytes, at most %d", size, limit)
+	}
+	if err := stream.Scope().ReserveMemory(int(size), network.ReservationPriorityMedium); err != nil {
+		e := protocol.Refuse(protocol.Unavailable, "out of memory for calls")
+		e.RetryAfter = 5 * time.Second
+		return 0, e
+	}
+	defer stream.Scope().ReleaseMemory(int(size))
+	err := wire.ReadMsg(io.MultiReader(bytes.NewReader(head[:]), stream), m)
+	if errors.Is(err, wire.ErrMalformed) {
+		return 0, protocol.Refuse(protocol.BadRequest, "malformed frame")
+	}
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", ErrUnreadable, err)
+	}
+	return int(size), nil
+}
+
+// Millis rounds up, so that advice to wait is never advice not to.
+func Millis(d time.Duration) uint64 {
+	return uint64((max(d, 0) + time.Millisecond - 1) / time.Millisecond)
+}
+
+// Site is what counts as one address: an IPv4 address or an IPv6 /56, which is
+// what one household or office gets.
+func Site(c network.Conn) netip.Prefix {
+	ip, err := manet.ToIP(c.RemoteMultiaddr())
+	if err != nil {
+		return netip.Prefix{} // a relayed connection; all of them together
+	}
+	return siteOf(ip)
+}
+
+func siteOf(ip net.IP) netip.Prefix {
+	addr, ok := netip.AddrFromSlice(ip)
+	if !ok {
+		return netip.Prefix{}
+	}
+	addr = addr.Unmap()
+	bits := 32
+	if addr.Is6() {
+		bits = 56
+	}
+	p, err := addr.WithZone("").Prefix(bits)
+	if err != nil {
+		return netip.Prefix{}
+	}
+	return p
+}
