@@ -145,7 +145,7 @@ func TestEachRightIsItsOwn(t *testing.T) {
 		Rename:           {Describe{c.sealed(t)}},
 	}
 	for given := range AllRights + 1 {
-		if given.Has(Access) == false {
+		if !given.Has(Access) {
 			continue
 		}
 		s, _, err := c.s.Write(start, c.owner.Author, SetMemberRights{Account: c.member.Account, HasOwn: true, Own: given})

@@ -1,10 +1,12 @@
 package room
 
 import (
+	"errors"
 	"testing"
 	"time"
 
 	"github.com/parley-chat/parley/protocol/key"
+	"github.com/parley-chat/parley/protocol/room/message"
 )
 
 // A moderator changes a guest's rights a hundred times. The guest stays what it is:
@@ -42,13 +44,35 @@ func TestGST01_RightsChangeAndTheGuestStays(t *testing.T) {
 }
 
 // Who is muted may not send, by the log that everybody has: no guest's client is
-// asked.
+// asked. The check of messages takes its word from the log.
 func TestGST03_ReceiversEnforce(t *testing.T) {
 	c := newCast(t)
+	heard := func(by Author, epoch uint64) error {
+		t.Helper()
+		checker := message.Checker{Room: c.s.Room(), Epochs: message.EpochsAt(c.s.Epoch()), Sender: c.s.Sender}
+		h := message.Header{View: message.View{Room: c.s.Room(), Epoch: epoch, Seq: c.s.Seq(), Head: c.s.Head()}, Device: by.Device, Number: 1}
+		b, err := message.Sign(by.Key, append(h.Append(nil), make([]byte, 28)...))
+		check(t, err)
+		_, err = checker.Stored(b)
+		return err
+	}
 	was := c.s.Epoch()
+	check(t, heard(c.guest.Author, was))
 	c.do(c.mod, SetMemberRights{Account: c.guest.Account, Muted: true})
-	if c.s.May(c.guest.Device, was, Send) != nil || c.s.May(c.guest.Device, c.s.Epoch(), Send) == nil || c.s.May(c.guest.Device, c.s.Epoch(), Read) != nil {
-		t.Error("muted, but not from that epoch on")
+	now := c.s.Epoch()
+	check(t, heard(c.guest.Author, was))
+	for name, err := range map[string]error{
+		"muted": heard(c.guest.Author, now), "removed": heard(c.removed.Author, now), "stranger": heard(c.stranger.Author, now),
+	} {
+		if !errors.Is(err, message.ErrNotSender) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := heard(Author{c.owner.Account, c.owner.Device, c.guest.Key}, now); !errors.Is(err, message.ErrForged) {
+		t.Errorf("in the owner's name: %v", err)
+	}
+	if c.s.May(c.guest.Device, now, Read) != nil || c.s.May(c.guest.Device, now, Send) == nil {
+		t.Error("muted is to read, and not to send")
 	}
 	c.refuse(c.guest, SetMemberRights{Account: c.guest.Account}, ErrForbidden)
 }
