@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/key"
@@ -18,6 +19,30 @@ type Merge struct {
 	Seq     uint64               // number of the newest entry of the other branch
 	Head    [32]byte             // its hash
 	Removed []protocol.AccountID // in ascending order; taken out as by Remove
+}
+
+// NewMerge is the Merge that gives up theirs for ours: what an owner, or each of two
+// moderators, writes at the end of ours. The error wraps ErrNoEffect if there is no
+// fork, or says what is wrong with the logs.
+func NewMerge(ours, theirs []Entry) (Merge, error) {
+	fork := FindFork(ours, theirs)
+	if fork == nil {
+		return Merge{}, fmt.Errorf("merge two logs: %w: there is no fork", ErrNoEffect)
+	}
+	base, mine, other, err := fork.fold()
+	if err != nil {
+		return Merge{}, fmt.Errorf("merge two logs: %w", err)
+	}
+	o := Merge{Common: base.Seq(), Seq: other.Seq(), Head: other.Head()}
+	for id := range other.barred {
+		_, before := base.barred[id]
+		_, too := mine.barred[id]
+		if !before && !too {
+			o.Removed = append(o.Removed, id)
+		}
+	}
+	slices.SortFunc(o.Removed, func(a, b protocol.AccountID) int { return bytes.Compare(a[:], b[:]) })
+	return o, nil
 }
 
 func (Merge) Kind() Kind { return KindMerge }
@@ -109,16 +134,22 @@ func (f *Fork) Check() error {
 	if len(f.Ours) == 0 || len(f.Theirs) == 0 || f.Ours[0].Hash() == f.Theirs[0].Hash() {
 		return fmt.Errorf("%w: the logs do not differ", ErrMalformed)
 	}
-	base, err := Fold(f.Common)
-	if err != nil {
-		return err
+	_, _, _, err := f.fold()
+	return err
+}
+
+// fold is the state where the logs part, and those at their ends.
+func (f *Fork) fold() (base, ours, theirs *State, err error) {
+	if base, err = Fold(f.Common); err != nil {
+		return nil, nil, nil, err
 	}
-	for _, branch := range [][]Entry{f.Ours, f.Theirs} {
-		if _, err := base.Extend(branch...); err != nil {
-			return err
-		}
+	if ours, err = base.Extend(f.Ours...); err != nil {
+		return nil, nil, nil, err
 	}
-	return nil
+	if theirs, err = base.Extend(f.Theirs...); err != nil {
+		return nil, nil, nil, err
+	}
+	return base, ours, theirs, nil
 }
 
 const (
@@ -176,17 +207,9 @@ func Adopt(ours, theirs []Entry) (*State, error) {
 	if fork == nil {
 		return nil, fmt.Errorf("adopt another log: %w: there is no fork", ErrNoEffect)
 	}
-	base, err := Fold(fork.Common)
+	base, mine, next, err := fork.fold()
 	if err != nil {
-		return nil, err
-	}
-	mine, err := base.Extend(fork.Ours...)
-	if err != nil {
-		return nil, err
-	}
-	next, err := base.Extend(fork.Theirs...)
-	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("adopt another log: %w", err)
 	}
 	merged, ok := mergedBy(fork.Theirs, base, mine)
 	if !ok {

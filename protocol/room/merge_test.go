@@ -149,6 +149,9 @@ func TestAdoptNeedsAValidFork(t *testing.T) {
 	c := newCast(t)
 	longer := c.branch()
 	longer.do(longer.owner, Lock{true})
+	if _, err := NewMerge(c.log, longer.log); !errors.Is(err, ErrNoEffect) {
+		t.Errorf("merge without a fork: %v", err)
+	}
 	for name, logs := range map[string][2][]Entry{"the same": {c.log, c.log}, "longer": {c.log, longer.log}, "shorter": {longer.log, c.log}} {
 		if _, err := Adopt(logs[0], logs[1]); !errors.Is(err, ErrNoEffect) {
 			t.Errorf("%s: %v", name, err)
@@ -159,6 +162,9 @@ func TestAdoptNeedsAValidFork(t *testing.T) {
 	bad := c.forge(t, c.member.Author, Merge{c.s.Seq(), longer.s.Seq(), longer.s.Head(), nil}, func(e *Entry) { e.Seq, e.Prev = other.s.Seq()+1, other.s.Head() })
 	if _, err := Adopt(longer.log, append(other.log, bad)); !errors.Is(err, ErrForbidden) {
 		t.Errorf("a branch that is not valid: %v", err)
+	}
+	if _, err := NewMerge(longer.log, append(other.log, bad)); !errors.Is(err, ErrForbidden) {
+		t.Errorf("merge of a branch that is not valid: %v", err)
 	}
 	elsewhere := newParty(t, c.owner)
 	if _, err := Adopt(c.log, elsewhere.log); !errors.Is(err, ErrMalformed) {

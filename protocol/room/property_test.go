@@ -294,3 +294,59 @@ func TestAnyEntryIsLawful(t *testing.T) {
 		c.reread()
 	})
 }
+
+// Two halves of a room go on without each other, whatever they do. An owner who is
+// one in both merges, and all are in one room again, from which everybody is gone
+// whom either half removed.
+func TestPartitionHeals(t *testing.T) {
+	from := newCast(t)
+	people := from.everybody()
+	rapid.Check(t, func(t *rapid.T) {
+		halves := [2]*cast{from.branch(), from.branch()}
+		for i, c := range halves {
+			c.party.t = t
+			c.do(c.owner, Lock{true}) // neither half is without an entry
+			c.do(c.owner, []Op{Lock{false}, Rotate{}}[i])
+			for range rapid.IntRange(0, 15).Draw(t, "entries") {
+				by := rapid.SampledFrom(slices.Concat(people, []*person{c.owner, c.mod, c.mod, c.mod2})).Draw(t, "who")
+				if s, e, err := c.s.Write(start.Add(time.Hour), by.Author, drawOp(t, c, c.s, by, people)); err == nil {
+					c.s, c.log = s, append(c.log, e)
+				}
+			}
+		}
+		ours, theirs := halves[0], halves[1]
+		both := func(who *person) bool {
+			a, _ := ours.s.Member(who.Account)
+			b, _ := theirs.s.Member(who.Account)
+			return a.Role == RoleOwner && b.Role == RoleOwner
+		}
+		merger := ours.owner
+		if !both(merger) {
+			merger = ours.owner2
+		}
+		if !both(merger) {
+			return
+		}
+		o, err := NewMerge(ours.log, theirs.log)
+		check(t, err)
+		if slices.ContainsFunc(o.Removed, func(id protocol.AccountID) bool { m, _ := ours.s.Member(id); return m.Role == RoleOwner }) {
+			return // removed there, made an owner here: people have to talk
+		}
+		ours.do(merger, o)
+		got, err := Adopt(theirs.log, ours.log)
+		check(t, err)
+		if dump(got) != dump(ours.s) {
+			t.Fatal("the halves are in two rooms")
+		}
+		for _, half := range halves {
+			for id := range half.s.barred {
+				if _, before := from.s.barred[id]; before {
+					continue
+				}
+				if m, in := got.Member(id); in && m.Joined <= from.s.Seq() {
+					t.Fatalf("%v was removed in one half and is in", id)
+				}
+			}
+		}
+	})
+}
