@@ -24,7 +24,7 @@ type SetPassword struct {
 // guest is its key: what happens to its rights or its connection later does not
 // touch that.
 type GuestJoin struct {
-	Chain    []byte    // of an account that is made for this: its genesis and one device
+	Chain    []byte    // of an account that is made for this: its genesis and one device, without a name
 	Name     Sealed    // may be empty
 	Password uint32    // number of the password that the guest knew
 	Expires  time.Time // at most MaxGuestStay after the entry's time

@@ -41,6 +41,9 @@ func NewMerge(ours, theirs []Entry) (Merge, error) {
 			o.Removed = append(o.Removed, id)
 		}
 	}
+	if len(o.Removed) > MaxMembers { // then those only who have to go
+		o.Removed = slices.DeleteFunc(o.Removed, func(id protocol.AccountID) bool { return mine.members[id] == nil })
+	}
 	slices.SortFunc(o.Removed, func(a, b protocol.AccountID) int { return bytes.Compare(a[:], b[:]) })
 	return o, nil
 }

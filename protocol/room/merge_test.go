@@ -200,6 +200,27 @@ func TestMergeRemoves(t *testing.T) {
 	}
 }
 
+// A merge names no more accounts than fit: those first who are in the room.
+func TestMergeOfManyRemovals(t *testing.T) {
+	c := newCast(t)
+	ours, theirs := c.branch(), c.branch()
+	ours.do(ours.owner, Rotate{})
+	for i := range MaxMembers {
+		theirs.do(theirs.owner, Ban{newAccountID(i)})
+	}
+	all, err := NewMerge(ours.log, theirs.log)
+	check(t, err)
+	theirs.do(theirs.owner, Ban{c.member.Account})
+	few, err := NewMerge(ours.log, theirs.log)
+	check(t, err)
+	if len(all.Removed) != MaxMembers || len(few.Removed) != 1 || few.Removed[0] != c.member.Account {
+		t.Errorf("%d named, then %d", len(all.Removed), len(few.Removed))
+	}
+	ours.do(ours.owner, few)
+	_, err = Adopt(theirs.log, ours.log)
+	check(t, err)
+}
+
 // Two valid logs of one room are evidence that anybody can check.
 func TestFork(t *testing.T) {
 	c := newCast(t)
