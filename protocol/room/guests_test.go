@@ -1,10 +1,13 @@
 package room
 
 import (
+	"bytes"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
+	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/key"
 	"github.com/parley-chat/parley/protocol/room/message"
 )
@@ -178,6 +181,26 @@ func TestRemovedGuestsAreBounded(t *testing.T) {
 		c.s.barred[newAccountID(-1-i)] = bar{true, 1}
 	}
 	c.refuse(c.mod, Ban{newPerson(t, "y").Account}, ErrFull)
+}
+
+// Everybody forgets the same ones, also of many that one merge removed.
+func TestForgettingIsTheSameForAll(t *testing.T) {
+	c := newCast(t)
+	c.do(c.owner, Unban{c.removed.Account})
+	o := Merge{Common: 1, Seq: 2}
+	for i := range MaxKicked {
+		o.Removed = append(o.Removed, newAccountID(i))
+	}
+	slices.SortFunc(o.Removed, func(a, b protocol.AccountID) int { return bytes.Compare(a[:], b[:]) })
+	c.do(c.owner, o)
+	c.do(c.mod, Remove{c.guest.Account})
+	c.do(c.mod, Remove{c.guest2.Account})
+	for i, id := range o.Removed[:4] {
+		if removed, _ := c.s.Barred(id); removed != (i >= 2) {
+			t.Errorf("account %d is kept out: %v", i, removed)
+		}
+	}
+	c.reread()
 }
 
 // A guest stays for a day at most, and for another one whenever somebody says so. Then

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -300,30 +301,37 @@ func (o Ban) apply(f *fold) error {
 	return f.remove(o.Account, true)
 }
 
-// remove takes an account out and keeps it out. Of those that were only removed,
-// the oldest is forgotten when there are too many: guests make accounts at will.
+// remove takes an account out and keeps it out.
 func (f *fold) remove(id protocol.AccountID, ban bool) error {
 	f.drop(id)
 	delete(f.invites, id)
 	f.barred[id] = bar{ban, f.e.Seq}
-	kicked, banned, oldest := 0, 0, protocol.AccountID{}
-	for id, b := range f.barred {
+	banned := 0
+	for _, b := range f.barred {
 		if b.banned {
 			banned++
-			continue
 		}
-		if old, ok := f.barred[oldest]; kicked == 0 || !ok || b.seq < old.seq {
-			oldest = id
-		}
-		kicked++
 	}
 	if banned > MaxBanned {
 		return fmt.Errorf("%w: %d banned accounts", ErrFull, MaxBanned)
 	}
-	if kicked > MaxKicked {
-		delete(f.barred, oldest)
+	if len(f.barred)-banned > MaxKicked {
+		f.forgetOldest()
 	}
 	return nil
+}
+
+// forgetOldest forgets who was removed first and not banned, and of several that one
+// entry removed the first account: guests make accounts at will.
+func (f *fold) forgetOldest() {
+	var oldest protocol.AccountID
+	first := uint64(math.MaxUint64)
+	for id, b := range f.barred {
+		if !b.banned && (b.seq < first || (b.seq == first && bytes.Compare(id[:], oldest[:]) < 0)) {
+			oldest, first = id, b.seq
+		}
+	}
+	delete(f.barred, oldest)
 }
 
 func (o Unban) apply(f *fold) error {
