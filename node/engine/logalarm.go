@@ -101,17 +101,6 @@ func (r *logAlarmRow) decode(b []byte) error {
 	return d.end("alarm of the log")
 }
 
-// keepLogAlarm stores what there is to show against the directory, if cause is
-// that its log does not continue. The first time counts, unless only a later one
-// convicts it. It tells whether that is news.
-func (w *work) keepLogAlarm(cause error) (news bool, err error) {
-	changed, ok := errors.AsType[*logChanged](cause)
-	if !ok {
-		return false, nil
-	}
-	return w.raise(changed.alarm(w.now))
-}
-
 // alarm is what is kept of it.
 func (l *logChanged) alarm(now time.Time) logAlarmRow {
 	r := logAlarmRow{At: now, Problem: l.cause.Error(), Held: l.held, Shown: l.shown, Entry: l.entry}
@@ -122,7 +111,8 @@ func (l *logChanged) alarm(now time.Time) logAlarmRow {
 }
 
 // raise stores an alarm, unless one stands that says as much, or the user has
-// accepted what it is about. It tells whether that is news.
+// accepted what it is about. The first counts, unless only a later one convicts. It
+// tells whether that is news.
 func (w *work) raise(r logAlarmRow) (news bool, err error) {
 	stands, ok, err := load[logAlarmRow](w.tx, w.e.keyLogAlarm())
 	if err != nil || ok && (len(r.Evidence) == 0 || len(stands.Evidence) > 0) {
@@ -247,9 +237,9 @@ func (e *Engine) AcceptLog(tx store.Tx, now time.Time) (Hint, error) {
 	return w.end()
 }
 
-// tellLogAlarm is keepLogAlarm, with a notice if that is news.
+// tellLogAlarm raises the alarm, with a notice if that is news.
 func (w *work) tellLogAlarm(cause *logChanged) error {
-	news, err := w.keepLogAlarm(cause)
+	news, err := w.raise(cause.alarm(w.now))
 	if err != nil || !news {
 		return err
 	}

@@ -215,3 +215,25 @@ func itemAt(items []byte, i uint64, size int) ([]byte, error) {
 	}
 	return items[i*uint64(size):][:size], nil
 }
+
+// sweepMirror deletes the rows of mirrors that were dropped.
+func (w *work) sweepMirror() error {
+	m, _, err := load[mirrorRow](w.tx, keyMirror())
+	if err != nil {
+		return err
+	}
+	for _, table := range []byte{tableLogHash, tableLogLeaf, tableLogLabel} {
+		for pair, err := range w.tx.Scan([]byte{table}, store.Key(table, m.gen)) {
+			if err != nil {
+				return err
+			}
+			if w.full(0) { // small rows: bounded by their size
+				return w.at(w.now, timerMirror, nil)
+			}
+			if err := w.delete(pair.Key); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -284,7 +284,7 @@ func TestAlarmThatWasOnItsWay(t *testing.T) {
 	a.raiseAlarm()
 	note := func(held, shown directory.Head) (alarmed bool) {
 		cause := &logChanged{cause: directory.ErrShrunk, held: held.Bytes(), shown: shown.Bytes()}
-		a.do(func(tx store.Tx) (Hint, error) { return Hint{}, a.e.LookupFailed(tx, w.now, b.account(), cause) })
+		a.do(func(tx store.Tx) (Hint, error) { return a.e.LookupFailed(tx, w.now, b.account(), cause) })
 		_, alarmed = a.alarmOfLog()
 		return alarmed
 	}
