@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -146,9 +147,13 @@ func (w *work) raise(r logAlarmRow) (news bool, err error) {
 	return true, w.put(w.e.keyLogAlarm(), &r)
 }
 
-// accepted tells whether an alarm is about entries that the user has seen: what is
-// in a log stays there.
+// accepted tells whether an alarm is about what the user has seen: it was found
+// before, and comes to be told now; or it is about entries, which stay in a log.
 func (w *work) accepted(r logAlarmRow) (bool, error) {
+	m, _, err := load[mirrorRow](w.tx, keyMirror())
+	if err != nil || len(r.Held) > 0 && bytes.Contains(m.dropped, r.Held) {
+		return err == nil, err
+	}
 	list, err := w.e.LogAlarms(w.tx)
 	about := r.entries()
 	if err != nil || len(about) == 0 || len(list) > 0 && list[0].Ended.IsZero() { // one that stands was not accepted
@@ -213,8 +218,12 @@ func (e *Engine) AcceptLog(tx store.Tx, now time.Time) (Hint, error) {
 	if err != nil {
 		return Hint{}, err
 	}
+	held, err := get(tx, e.keyLog())
+	if err != nil {
+		return Hint{}, err
+	}
 	err = errors.Join(w.archive(r), w.delete(e.keyLogAlarm()), w.delete(e.keyLog()),
-		w.put(keyMirror(), &mirrorRow{gen: m.gen + 1, accepted: w.now}),
+		w.put(keyMirror(), &mirrorRow{gen: m.gen + 1, accepted: w.now, dropped: slices.Concat(held, m.head)}),
 		w.at(w.now, timerMirror, nil), w.at(w.now, timerUnblock, nil))
 	if err != nil {
 		return Hint{}, err
