@@ -46,24 +46,31 @@ fuzz: ## every fuzz target for FUZZTIME each
 		done; \
 	done
 
-soak: build ## SIGKILL during 10,000 messages; 1,000 starts, kills and suspensions; 10,000 sessions; 60,000 messages across rotations; 1,000 schedules of copied stores; 10,000 rotations of token keys
+soak: build ## SIGKILL during 10,000 messages; 1,000 starts, kills and suspensions; 10,000 sessions; 60,000 messages across rotations; 1,000 schedules of copied stores, and of racing authors of a room; 10,000 rotations of token keys
 	PARLEY_SESSIONS=10000 $(GO) test -count=1 -v -timeout 1h -run OTK18 ./node/engine
 	$(GO) test -count=1 -timeout 1h -run AnyCopies ./node/engine -rapid.checks=1000
+	$(GO) test -count=1 -timeout 1h -run 'RacingAuthors|AnyEntry|PartitionHeals' ./protocol/room -rapid.checks=1000
 	PARLEY_LOAD=60000 PARLEY_ROTATIONS=10 $(GO) test -count=1 -v -timeout 1h -run KLC03 ./node ./cmd/e2e
 	PARLEY_KEY_ROTATIONS=10000 $(GO) test -race -count=1 -timeout 2h -run JWK10 ./rendezvous
 	PARLEY_SOAK=10000 PARLEY_CYCLES=1000 $(GO) test -count=1 -v -timeout 3h -run Kill ./cmd/e2e
 
-bench: ## a table of what things cost here
-	$(GO) test -run '^$$' -bench . -benchtime 2s ./protocol/... ./store/... ./rendezvous/... ./node/... | grep -v '^ok\|^PASS\|no test files'
+ENTRIES ?= 1000000
+bench: SHELL := bash
+bench: .SHELLFLAGS := -o pipefail -c
+bench: ## a table of what things cost here; look-ups also in a directory of 10^6 accounts
+	PARLEY_BENCH_ENTRIES=$(ENTRIES) $(GO) test -run '^$$' -bench . -benchtime 2s -timeout 1h ./protocol/... ./store/... ./rendezvous/... ./node/... | grep -v '^ok\|^PASS\|no test files'
 
 proto: ## regenerate protocol/wire (needs protoc and protoc-gen-go)
 	$(GO) generate ./protocol/wire
 
-deps: ## what the tests behind NATs need; root on Debian installs it
-	@command -v ip >/dev/null && command -v nft >/dev/null && command -v conntrack >/dev/null || \
-	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		apt-get update -qq && apt-get install -y -qq iproute2 nftables conntrack; \
-	else echo "tests behind NATs will be skipped: they need root, iproute2, nftables and conntrack"; fi
+deps: ## what the tests behind NATs and those with a stranger's JOSE library need; root on Debian installs it
+	@missing=; for p in ip:iproute2 nft:nftables conntrack:conntrack node:nodejs npm:npm; do \
+		command -v $${p%:*} >/dev/null || missing="$$missing $${p#*:}"; \
+	done; \
+	if [ -z "$$missing" ]; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing; \
+	else echo "tests will be skipped that need:$$missing (those behind NATs also need root)"; fi
 
 clean:
 	rm -rf bin dist

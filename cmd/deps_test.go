@@ -54,7 +54,7 @@ var rules = []struct {
 	},
 	{
 		name:  "who passes room messages on has nothing to open them with",
-		pkgs:  []string{"protocol/room/message"},
+		pkgs:  []string{"protocol/room", "protocol/room/message"},
 		never: []string{"protocol/envelope", "protocol/session", "protocol/room/chain", "protocol/internal/kdfchain"},
 	},
 	{

@@ -92,8 +92,8 @@ func (f *delivery) write(ctx context.Context) error {
 			if err := f.rest(ctx); err != nil {
 				return f.finish(err)
 			}
-			if f.w.flying.Load() == 0 {
-				after = 0 // what was sealed again may have come before
+			if f.w.flying.Load() == 0 && !f.refused.Load() { // else what was refused would go at once again
+				after = 0 // what was held back may have come before
 			}
 			continue
 		}
@@ -123,7 +123,7 @@ var errIdle = errors.New("nothing to send")
 func (f *delivery) rest(ctx context.Context) error {
 	if f.w.flying.Load() == 0 {
 		if f.refused.Load() {
-			return errRefused // still in the queue; not to be sent again at once
+			return f.afterRefusal()
 		}
 		if f.s.Conn().IsClosed() || isRelayed(f.s.Conn().RemoteMultiaddr()) && f.w.n.dialer.direct(f.d.peer) {
 			return errBetterPath
@@ -140,6 +140,18 @@ func (f *delivery) rest(ctx context.Context) error {
 		return nil
 	case <-idle.C:
 		return errIdle
+	}
+}
+
+// afterRefusal ends the stream, unless there is more to send, such as what was
+// sealed anew: what was refused and is still in the queue is not to be sent again
+// at once.
+func (f *delivery) afterRefusal() error {
+	select {
+	case <-f.w.more:
+		return nil
+	default:
+		return errRefused
 	}
 }
 
@@ -171,7 +183,7 @@ func (f *delivery) read(ctx context.Context) error {
 			return fmt.Errorf("wait for acknowledgement: %w", err)
 		}
 		f.news.Store(time.Now().UnixNano())
-		if err := f.settle(ctx, rows, answer.GetCodes()); err != nil {
+		if err := f.settle(ctx, rows, answer); err != nil {
 			return err
 		}
 		f.w.broken = 0
@@ -208,7 +220,8 @@ func (f *delivery) watch(ctx context.Context) error {
 	}
 }
 
-func (f *delivery) settle(ctx context.Context, rows []engine.Queued, codes []uint32) error {
+func (f *delivery) settle(ctx context.Context, rows []engine.Queued, answer *wire.Delivered) error {
+	codes := answer.GetCodes()
 	if len(codes) != len(rows) {
 		return fmt.Errorf("the device answered %d of %d envelopes", len(codes), len(rows))
 	}
@@ -218,7 +231,7 @@ func (f *delivery) settle(ctx context.Context, rows []engine.Queued, codes []uin
 			outcomes[i] = &protocol.Error{Code: protocol.Code(c)}
 		}
 	}
-	refused, err := f.w.settle(ctx, rows, outcomes, func(tx store.Tx, ok []protocol.EnvelopeID) (engine.Hint, error) {
+	refused, err := f.w.settle(ctx, rows, outcomes, answer.GetBundle(), func(tx store.Tx, ok []protocol.EnvelopeID) (engine.Hint, error) {
 		return f.w.n.eng.Delivered(tx, f.w.n.now(), f.w.to, ok, f.via)
 	})
 	if refused != nil {

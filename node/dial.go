@@ -237,7 +237,7 @@ func parseAddrs(raw [][]byte) (addrs []ma.Multiaddr) {
 }
 
 // saw notes that a contact's device is on the local network, and wakes what
-// waits for it.
+// waits for it, if it was not there or was elsewhere: a restart changes its ports.
 func (d *dialer) saw(p peer.ID, addrs []ma.Multiaddr) {
 	to, ok := d.n.gate.deviceOf(p)
 	if !ok {
@@ -249,10 +249,11 @@ func (d *dialer) saw(p peer.ID, addrs []ma.Multiaddr) {
 			delete(d.seen, p)
 		}
 	}
-	_, before := d.seen[p]
-	d.seen[p] = sighting{time.Now(), addrs[:min(len(addrs), protocol.MaxAddrs)]}
+	before := d.seen[p]
+	now := sighting{time.Now(), addrs[:min(len(addrs), protocol.MaxAddrs)]}
+	d.seen[p] = now
 	d.mu.Unlock()
-	if !before {
+	if !slices.EqualFunc(before.addrs, now.addrs, ma.Multiaddr.Equal) {
 		d.n.outbox.wakeNew(to.id)
 		d.n.lookups.retry(to.account)
 	}

@@ -73,6 +73,7 @@ type Node struct {
 	home    *home
 	sync    *syncer
 	lookups *lookups
+	senders senders
 	logs    *logReader
 	drain   nudge // there may be mail
 	dialer  *dialer

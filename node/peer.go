@@ -1,10 +1,13 @@
 package node
 
 import (
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
 
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/session"
 	"github.com/parley-chat/parley/protocol/wire"
 )
 
@@ -60,13 +63,34 @@ func (n *Node) takeFrames(s network.Stream, from device) bool {
 			n.log.Warn("envelopes not taken", "device", from.id, "err", err)
 			return false
 		}
-		answer := &wire.Delivered{}
-		for _, c := range codes {
-			answer.Codes = append(answer.Codes, uint32(c))
-		}
+		answer := n.delivered(from, envs, codes)
 		s.SetWriteDeadline(time.Now().Add(answerWithin))
 		if err := wire.WriteMsg(s, answer); err != nil {
 			return false
 		}
 	}
+}
+
+// delivered answers for each envelope of a frame. A device that sealed one to
+// prekeys that are gone is given others with it, the same for the same session,
+// if it may have any and there are any (SPEC "Prekeys from the device itself").
+func (n *Node) delivered(from device, envs [][]byte, codes []protocol.Code) *wire.Delivered {
+	answer := &wire.Delivered{}
+	for _, c := range codes {
+		answer.Codes = append(answer.Codes, uint32(c))
+	}
+	stale := slices.Index(codes, protocol.StaleKey)
+	if stale < 0 {
+		return answer
+	}
+	id, _, err := session.PeekSession(envs[stale])
+	if err == nil {
+		var own *wire.OwnPrekey
+		own, err = n.givePrekey(from, id[:])
+		answer.Bundle = own.GetBundle()
+	}
+	if err != nil {
+		n.log.Warn("no new keys given", "device", from.id, "err", err)
+	}
+	return answer
 }

@@ -22,7 +22,7 @@ const askTimeout = 5 * time.Second
 // from the device itself").
 func (n *Node) handlePrekey(s network.Stream) {
 	from, ok := n.gate.deviceOf(s.Conn().RemotePeer())
-	if !ok || !n.home.wasAsked() || !n.enter() {
+	if !ok || !n.enter() {
 		s.Reset()
 		return
 	}
@@ -47,6 +47,9 @@ func (n *Node) handlePrekey(s network.Stream) {
 }
 
 func (n *Node) givePrekey(to device, nonce []byte) (*wire.OwnPrekey, error) {
+	if !n.home.wasAsked() {
+		return &wire.OwnPrekey{Code: uint32(protocol.Unavailable)}, nil
+	}
 	answer := &wire.OwnPrekey{}
 	err := n.do(n.ctx, func(tx store.Tx) (_ engine.Hint, err error) {
 		answer.Bundle, err = n.eng.GiveBundle(tx, n.now(), to.id, nonce)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/parley-chat/parley/node/engine"
 	"github.com/parley-chat/parley/protocol"
@@ -18,11 +19,12 @@ import (
 // The error is the store's: then nothing is known of those envelopes that have
 // no code, and the caller answers nothing.
 func (n *Node) receive(ctx context.Context, from *device, envs [][]byte, via engine.Path) ([]protocol.Code, error) {
+	came := n.now()
 	codes := make([]protocol.Code, len(envs))
 	committed := map[protocol.SessionID]bool{}
 	for done := 0; done < len(envs); {
 		size := opensTogether(envs[done:], committed)
-		if err := n.receiveBatch(ctx, from, envs[done:done+size], codes[done:done+size], via); err != nil {
+		if err := n.receiveBatch(ctx, came, from, envs[done:done+size], codes[done:done+size], via); err != nil {
 			return nil, err
 		}
 		done += size
@@ -53,14 +55,14 @@ func opensTogether(envs [][]byte, committed map[protocol.SessionID]bool) int {
 }
 
 // receiveBatch handles envelopes that are committed together.
-func (n *Node) receiveBatch(ctx context.Context, from *device, envs [][]byte, codes []protocol.Code, via engine.Path) error {
+func (n *Node) receiveBatch(ctx context.Context, came time.Time, from *device, envs [][]byte, codes []protocol.Code, via engine.Path) error {
 	var peer protocol.DeviceID // zero: the mailbox
 	if from != nil {
 		peer = from.id
 	}
 	opened := make([]*engine.Opened, len(envs))
 	for i, env := range envs {
-		o, err := n.openEnvelope(ctx, peer, env)
+		o, err := n.openEnvelope(ctx, came, peer, env)
 		if err != nil {
 			refusal, ok := errors.AsType[*protocol.Error](err)
 			if !ok {
@@ -75,22 +77,29 @@ func (n *Node) receiveBatch(ctx context.Context, from *device, envs [][]byte, co
 }
 
 // openEnvelope looks up the sender first when the engine asks for that.
-func (n *Node) openEnvelope(ctx context.Context, from protocol.DeviceID, env []byte) (o engine.Opened, err error) {
+func (n *Node) openEnvelope(ctx context.Context, came time.Time, from protocol.DeviceID, env []byte) (o engine.Opened, err error) {
+	var asked protocol.AccountID
 	for range 2 {
 		err = n.kv.View(ctx, func(tx store.Tx) (err error) {
-			o, err = n.eng.Open(tx, n.now(), from, env)
+			o, err = n.eng.Open(tx, n.now(), came, from, env)
 			return err
 		})
 		need, ok := errors.AsType[*engine.NeedAccount](err)
 		if !ok {
 			break
 		}
-		if err := n.lookups.fetch(ctx, need.Account); err != nil {
-			return o, lookupRefusal(err)
+		if err := n.lookUpSender(ctx, need.Account); err != nil {
+			return o, err
 		}
+		asked = need.Account
 	}
 	if need, ok := errors.AsType[*engine.NeedAccount](err); ok { // it changed once more meanwhile
 		return o, protocol.Refuse(protocol.Unavailable, "the record of account %v is not new enough", need.Account)
+	}
+	if o.FromUnknown() && asked != (protocol.AccountID{}) {
+		n.senders.refused(asked, protocol.Refuse(protocol.Unavailable, "the sender's account was looked up a moment ago"))
+	} else {
+		n.senders.found(asked)
 	}
 	if err != nil {
 		return o, fmt.Errorf("open envelope: %w", err)

@@ -182,7 +182,7 @@ func (w *worker) stored(ctx context.Context, rows []engine.Queued, results []*wi
 			outcomes[i] = &protocol.Error{Code: protocol.Code(r.GetCode()), RetryAfter: retryAfter(r.GetRetryAfterMs())}
 		}
 	}
-	refused, err := w.settle(ctx, rows, outcomes, func(tx store.Tx, ok []protocol.EnvelopeID) (engine.Hint, error) {
+	refused, err := w.settle(ctx, rows, outcomes, nil, func(tx store.Tx, ok []protocol.EnvelopeID) (engine.Hint, error) {
 		return w.n.eng.Stored(tx, w.n.now(), w.to, ok)
 	})
 	if err != nil {
@@ -195,8 +195,9 @@ func (w *worker) stored(ctx context.Context, rows []engine.Queued, results []*wi
 }
 
 // settle commits the outcome of a batch: good takes the ids that arrived, the
-// engine is told of each refusal. It returns the first refusal.
-func (w *worker) settle(ctx context.Context, rows []engine.Queued, outcomes []*protocol.Error,
+// engine is told of each refusal, and of the keys that the device offered with
+// them. It returns the first refusal.
+func (w *worker) settle(ctx context.Context, rows []engine.Queued, outcomes []*protocol.Error, offer *wire.Bundle,
 	good func(store.Tx, []protocol.EnvelopeID) (engine.Hint, error)) (refused *protocol.Error, err error) {
 	var ok []protocol.EnvelopeID
 	for i, e := range outcomes {
@@ -220,7 +221,7 @@ func (w *worker) settle(ctx context.Context, rows []engine.Queued, outcomes []*p
 			if e == nil {
 				continue
 			}
-			h, err := w.n.eng.Refused(tx, w.n.now(), w.to, rows[i].ID, e)
+			h, err := w.n.eng.Refused(tx, w.n.now(), w.to, rows[i].ID, e, offer)
 			if err != nil {
 				return engine.Hint{}, err
 			}

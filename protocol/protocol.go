@@ -65,6 +65,7 @@ const (
 type (
 	AccountID  [32]byte // hash of the account's genesis statement
 	DeviceID   [32]byte // hash of the device's keys
+	RoomID     [32]byte // hash of the first entry of the room's log
 	EnvelopeID [32]byte // SHA-256 of an envelope's bytes
 	PrekeyID   [16]byte // hash of a prekey record
 	SessionID  [16]byte // derived in a session opening
@@ -103,6 +104,7 @@ func parseID(dst []byte, text string) error {
 
 func (id AccountID) String() string  { return idText.EncodeToString(id[:]) }
 func (id DeviceID) String() string   { return idText.EncodeToString(id[:]) }
+func (id RoomID) String() string     { return idText.EncodeToString(id[:]) }
 func (id EnvelopeID) String() string { return idText.EncodeToString(id[:]) }
 func (id PrekeyID) String() string   { return idText.EncodeToString(id[:]) }
 func (id SessionID) String() string  { return idText.EncodeToString(id[:]) }
@@ -110,17 +112,19 @@ func (id MsgID) String() string      { return idText.EncodeToString(id[:]) }
 
 func (id AccountID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
 func (id DeviceID) MarshalText() ([]byte, error)  { return []byte(id.String()), nil }
+func (id RoomID) MarshalText() ([]byte, error)    { return []byte(id.String()), nil }
 func (id PrekeyID) MarshalText() ([]byte, error)  { return []byte(id.String()), nil }
 func (id MsgID) MarshalText() ([]byte, error)     { return []byte(id.String()), nil }
 
 func (id *AccountID) UnmarshalText(b []byte) error { return parseID(id[:], string(b)) }
 func (id *DeviceID) UnmarshalText(b []byte) error  { return parseID(id[:], string(b)) }
+func (id *RoomID) UnmarshalText(b []byte) error    { return parseID(id[:], string(b)) }
 func (id *PrekeyID) UnmarshalText(b []byte) error  { return parseID(id[:], string(b)) }
 func (id *MsgID) UnmarshalText(b []byte) error     { return parseID(id[:], string(b)) }
 
 // ID is any of the fixed-size names.
 type ID interface {
-	AccountID | DeviceID | EnvelopeID | PrekeyID | SessionID | MsgID
+	AccountID | DeviceID | RoomID | EnvelopeID | PrekeyID | SessionID | MsgID
 }
 
 // FromBytes reads a name from wire bytes; it refuses any other length.
@@ -129,6 +133,8 @@ func FromBytes[T ID](b []byte) (id T, err error) {
 	case *AccountID:
 		err = copyExact(p[:], b)
 	case *DeviceID:
+		err = copyExact(p[:], b)
+	case *RoomID:
 		err = copyExact(p[:], b)
 	case *EnvelopeID:
 		err = copyExact(p[:], b)

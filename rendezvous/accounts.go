@@ -91,18 +91,29 @@ func (s *Server) lookup(ctx context.Context, from store.Device, l *wire.Lookup, 
 	if err != nil {
 		return err
 	}
+	var devices []store.Device // whose prekeys are wanted
+	switch len(l.GetNonce()) {
+	case 0:
+	case 16:
+		if devices, err = s.currentDevices(ctx, a.ID); err != nil {
+			return err
+		}
+		// A chain that is read after its devices certifies them all, but for those
+		// that were revoked in between, and of these nothing can be claimed.
+		if a, err = s.store.Account(ctx, a.ID); err != nil {
+			return fmt.Errorf("read account: %w", err)
+		}
+	default:
+		return protocol.Refuse(protocol.BadRequest, "a nonce has 16 bytes")
+	}
 	found, err := s.found(ctx, from, a, l.GetLogSize())
 	if err != nil {
 		return err
 	}
-	switch len(l.GetNonce()) {
-	case 0:
-	case 16:
-		if found.Bundles, err = s.bundles(ctx, from, a.ID, [16]byte(l.GetNonce())); err != nil {
+	if len(devices) > 0 {
+		if found.Bundles, err = s.bundles(ctx, from, devices, [16]byte(l.GetNonce())); err != nil {
 			return err
 		}
-	default:
-		return protocol.Refuse(protocol.BadRequest, "a nonce has 16 bytes")
 	}
 	resp.Result = &wire.Response_Found{Found: found}
 	return nil

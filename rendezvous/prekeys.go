@@ -150,20 +150,17 @@ func (s *Server) prekeyCounts(ctx context.Context, device protocol.DeviceID) (*w
 	return counts, nil
 }
 
-// bundles gives prekeys for the account's devices. A device without a signed
-// prekey has no bundle: nobody can write to it yet.
-func (s *Server) bundles(ctx context.Context, from store.Device, of protocol.AccountID, nonce [16]byte) ([]*wire.Bundle, error) {
-	devices, err := s.currentDevices(ctx, of)
-	if err != nil {
-		return nil, err
-	}
+// bundles gives prekeys for an account's devices. A device without a signed
+// prekey has no bundle: nobody can write to it yet; nor has one that was revoked
+// meanwhile.
+func (s *Server) bundles(ctx context.Context, from store.Device, devices []store.Device, nonce [16]byte) ([]*wire.Bundle, error) {
 	var bundles []*wire.Bundle
 	for _, d := range devices {
 		if d.ID == from.ID {
 			continue
 		}
 		claimed, err := s.claim(ctx, from, d.ID, nonce)
-		if protocol.CodeOf(err) == protocol.Unavailable {
+		if code := protocol.CodeOf(err); code == protocol.Unavailable || code == protocol.Revoked {
 			continue
 		}
 		if err != nil {

@@ -304,6 +304,9 @@ func (s *Server) closeHost() (err error) {
 	return err
 }
 
+// Host is the libp2p host that the server runs on, for what is served beside it.
+func (s *Server) Host() host.Host { return s.host }
+
 // PeerID is the rendezvous's name, the same for as long as its data directory
 // lives.
 func (s *Server) PeerID() peer.ID { return s.host.ID() }

@@ -9,12 +9,14 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/wire"
 	"github.com/parley-chat/parley/rendezvous/token"
+	"github.com/parley-chat/parley/store"
 )
 
 func tokenRequest(audience string) *wire.Request {
@@ -126,6 +128,13 @@ func TestJWK01_RotateShowsAtOnce(t *testing.T) {
 		mustDo(t, err)
 		check(st)
 	}
+	// Another rendezvous on the same store.
+	other := &issuer{name: s.issuer.name, store: s.store, now: s.now, log: s.log, fetch: s.issuer.fetch}
+	mustDo(t, other.rotate(t.Context()))
+	st, err := s.KeysStatus(t.Context())
+	mustDo(t, err)
+	check(st)
+
 	before, err := s.issuer.set(t.Context())
 	mustDo(t, err)
 	s.stopNow()
@@ -134,6 +143,45 @@ func TestJWK01_RotateShowsAtOnce(t *testing.T) {
 	if err != nil || after.ETag() != before.ETag() {
 		t.Errorf("after a restart: %s, %v", after.JSON(), err)
 	}
+}
+
+// TestJWK01_NoSetWithoutSigner: whatever happens to the keys, at no moment does a
+// reader see a set without the key that signs, or is refused a token.
+func TestJWK01_NoSetWithoutSigner(t *testing.T) {
+	c := newClock()
+	i := newTestIssuer(t, c)
+	done := make(chan struct{})
+	var readers sync.WaitGroup
+	for range 4 {
+		readers.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				keys, _, err := i.store.SigningKeys(context.Background())
+				if _, signs := inState(keys, store.KeySigning); err != nil || !signs {
+					t.Errorf("keys %v, %v", keys, err)
+					return
+				}
+				if _, _, err := i.issue(context.Background(), selfTestClaims()); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for range 30 {
+		mustDo(t, i.rotate(t.Context()))
+		c.add(publishFor)
+		mustDo(t, i.tend(t.Context()))
+		mustDo(t, i.revoke(t.Context(), signer(t, i).ID))
+		c.add(retireFor)
+		mustDo(t, i.tend(t.Context()))
+	}
+	close(done)
+	readers.Wait()
 }
 
 // TestJWK03_RevokedIsGoneAtOnce: the key is gone in the answer to the next read,
@@ -166,6 +214,11 @@ func TestJWK03_RevokedIsGoneAtOnce(t *testing.T) {
 	if mustSet(t, s.issuer).Has(id) {
 		t.Error("the key is in the set")
 	}
+	s.tellingKeys.Lock()
+	if s.keysTold != st.Change {
+		t.Error("it is revoked, and no link was told yet")
+	}
+	s.tellingKeys.Unlock()
 	hint := l.await("key event", func(h *wire.Hint) bool {
 		e, err := token.ParseEvent(h.GetKeyEvent(), s.issuer.name, s.identity(t))
 		return err == nil && e.Number == st.Change

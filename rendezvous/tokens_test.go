@@ -284,6 +284,51 @@ func TestJWK11_FailedSelfTestIsTakenBack(t *testing.T) {
 	}
 }
 
+// TestJWK11_SelfTestSeesWhatIsWrong: a set with the right number is refused if it
+// lacks the new key or the old one, or still has a revoked one.
+func TestJWK11_SelfTestSeesWhatIsWrong(t *testing.T) {
+	const lacks, passes = "the issuer has no such key", "is gone and still passes"
+	for name, c := range map[string]struct {
+		change func(context.Context, *issuer, string) error
+		shown  func(now []ed25519.PublicKey, first ed25519.PublicKey) []ed25519.PublicKey
+		says   string
+	}{
+		"the new key is missing": {rotateKeys, func(_ []ed25519.PublicKey, first ed25519.PublicKey) []ed25519.PublicKey {
+			return []ed25519.PublicKey{first}
+		}, lacks},
+		"the old key is missing": {rotateKeys, func(now []ed25519.PublicKey, first ed25519.PublicKey) []ed25519.PublicKey {
+			return slices.DeleteFunc(now, func(k ed25519.PublicKey) bool { return k.Equal(first) })
+		}, lacks},
+		"a revoked key is there": {revokeKey, func(now []ed25519.PublicKey, first ed25519.PublicKey) []ed25519.PublicKey {
+			return append(now, first)
+		}, passes},
+	} {
+		i := newTestIssuer(t, newClock())
+		first := signer(t, i)
+		i.fetch = func(ctx context.Context) ([]byte, error) {
+			keys, number, err := i.store.SigningKeys(ctx)
+			if err != nil {
+				return nil, err
+			}
+			var now []ed25519.PublicKey
+			for _, k := range keys {
+				now = append(now, k.Public)
+			}
+			set, err := token.NewSet(i.name, number, c.shown(now, first.Public))
+			return set.JSON(), err
+		}
+		if err := c.change(t.Context(), i, first.ID); !errors.Is(err, errSelfTest) || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if !strings.Contains(i.trouble(), c.says) {
+			t.Errorf("%s: alarm %q", name, i.trouble())
+		}
+	}
+}
+
+func rotateKeys(ctx context.Context, i *issuer, _ string) error { return i.rotate(ctx) }
+func revokeKey(ctx context.Context, i *issuer, id string) error { return i.revoke(ctx, id) }
+
 // An operator who hangs up in the middle leaves neither an alarm nor half of a
 // rotation.
 func TestJWK11_AskerGoesAway(t *testing.T) {

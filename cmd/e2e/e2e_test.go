@@ -1,5 +1,6 @@
 // Package e2e proves the promises of the README with real processes: nothing
-// here imports the node or the rendezvous, only the binary is driven.
+// here imports the node or the rendezvous, only the binary is driven. What no
+// command does, a member of our own asks by the protocol.
 package e2e
 
 import (

@@ -83,7 +83,7 @@ func BenchmarkReceive(b *testing.B) {
 	tx := freshTx(b, bob)
 	b.ReportAllocs()
 	for b.Loop() {
-		o, err := bob.e.Open(tx, w.now, alice.device(), q.Envelope)
+		o, err := bob.e.Open(tx, w.now, w.now, alice.device(), q.Envelope)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -92,11 +92,25 @@ type answer struct {
 // provenAnswer is answer, of the directory: its log must prove it.
 func (w *work) provenAnswer(f *wire.Found) (answer, error) {
 	a, err := w.answer(f)
+	if errors.Is(err, ErrChainFork) && w.overtaken(f) {
+		return answer{}, fmt.Errorf("%w: another answer was quicker", ErrLogMoved)
+	}
 	if err != nil {
 		return answer{}, err
 	}
 	a.head, err = w.proven(f, a.chain)
 	return a, err
+}
+
+// overtaken tells whether an answer may show less than is known because a newer
+// one came before it.
+func (w *work) overtaken(f *wire.Found) bool {
+	chain, err := account.ParseChain(f.GetChain())
+	if err != nil {
+		return false
+	}
+	_, err = w.proven(f, chain)
+	return errors.Is(err, ErrLogMoved)
 }
 
 // answer verifies f and changes nothing.

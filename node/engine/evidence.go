@@ -3,7 +3,6 @@ package engine
 import (
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/directory"
@@ -31,8 +30,7 @@ func (w *work) hearEvidence(from protocol.AccountID, p *peerRow, file []byte) er
 	if err != nil {
 		return err
 	}
-	accepted := m.accepted.Truncate(time.Second) // as heads are dated
-	if slices.ContainsFunc(e.Heads, func(h directory.Head) bool { return h.Time.Before(accepted) }) {
+	if slices.ContainsFunc(e.Heads, func(h directory.Head) bool { return h.Time.Before(m.accepted) }) {
 		return nil // the user has seen it
 	}
 	cause := &logChanged{cause: &directory.Convicted{Evidence: e}, held: e.Heads[0].Bytes(), shown: e.Heads[len(e.Heads)-1].Bytes()}

@@ -207,13 +207,22 @@ func (e *Engine) SetBundles(tx store.Tx, now time.Time, id protocol.AccountID, b
 	if !p.fresh(w.now) {
 		return Hint{}, ErrStaleDirectory
 	}
-	b, err := get(tx, keyChain(id))
+	chain, err := w.knownChain(id)
 	if err != nil {
 		return Hint{}, err
 	}
+	return w.useAnswer(p, answer{name: p.name, chain: chain, bundles: bundles, devices: chain.Devices(w.now), known: chain})
+}
+
+// knownChain is the chain of an account as it was last looked up.
+func (w *work) knownChain(id protocol.AccountID) (*account.Chain, error) {
+	b, err := get(w.tx, keyChain(id))
+	if err != nil {
+		return nil, err
+	}
 	chain, err := account.ParseChain(b)
 	if err != nil {
-		return Hint{}, fmt.Errorf("chain row: %w", store.ErrDamaged)
+		return nil, fmt.Errorf("chain row: %w", store.ErrDamaged)
 	}
-	return w.useAnswer(p, answer{name: p.name, chain: chain, bundles: bundles, devices: chain.Devices(w.now), known: chain})
+	return chain, nil
 }

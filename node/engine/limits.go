@@ -21,6 +21,7 @@ type limits struct {
 	forged  *buckets[protocol.DeviceID] // by connection
 	mailbox *bucket                     // forgeries that came through it
 	given   *buckets[protocol.DeviceID] // prekeys that a device is given
+	refused *buckets[protocol.DeviceID] // sessions given up because a device refused them
 }
 
 func newLimits() limits {
@@ -31,6 +32,7 @@ func newLimits() limits {
 		forged:  &buckets[protocol.DeviceID]{rate: 10.0 / 3600, burst: 10},
 		mailbox: &bucket{rate: 1, burst: 20},
 		given:   &buckets[protocol.DeviceID]{rate: 6.0 / 3600, burst: 6},
+		refused: &buckets[protocol.DeviceID]{rate: 6.0 / (24 * 3600), burst: 6},
 	}
 }
 

@@ -172,6 +172,20 @@ func (w *work) accepted(r logAlarmRow) (bool, error) {
 	return false, nil
 }
 
+// signedAt are the times of an alarm's heads, by the clock of who signed them.
+func (w *work) signedAt(r logAlarmRow) (times []time.Time) {
+	log, err := directory.NewLog(w.e.id.Home.Peer)
+	if err != nil {
+		return nil
+	}
+	for _, b := range [][]byte{r.Held, r.Shown} {
+		if h, err := log.Open(b); err == nil {
+			times = append(times, h.Time)
+		}
+	}
+	return times
+}
+
 // entries are the entries that an alarm is about.
 func (r logAlarmRow) entries() []directory.Inclusion {
 	if len(r.Entry.Proof) > 0 || r.Entry.Leaf != (directory.Leaf{}) {
@@ -222,8 +236,9 @@ func (e *Engine) AcceptLog(tx store.Tx, now time.Time) (Hint, error) {
 	if err != nil {
 		return Hint{}, err
 	}
+	accepted := slices.MaxFunc(append(w.signedAt(r), w.now.Truncate(time.Second)), time.Time.Compare) // heads have whole seconds, and their clock may be ahead
 	err = errors.Join(w.archive(r), w.delete(e.keyLogAlarm()), w.delete(e.keyLog()),
-		w.put(keyMirror(), &mirrorRow{gen: m.gen + 1, accepted: w.now, dropped: slices.Concat(held, m.head)}),
+		w.put(keyMirror(), &mirrorRow{gen: m.gen + 1, accepted: accepted, dropped: slices.Concat(held, m.head)}),
 		w.at(w.now, timerMirror, nil), w.at(w.now, timerUnblock, nil))
 	if err != nil {
 		return Hint{}, err

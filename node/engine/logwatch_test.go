@@ -281,6 +281,54 @@ func TestAcceptLog(t *testing.T) {
 	}
 }
 
+// TestAlarmThatWasOnItsWay: an answer was found to be of another log, and the user
+// accepted the log before that was noted.
+func TestAlarmThatWasOnItsWay(t *testing.T) {
+	w, a, b := pair(t)
+	w.home.log.grow(600)
+	a.raiseAlarm()
+	note := func(held, shown directory.Head) (alarmed bool) {
+		cause := &logChanged{cause: directory.ErrShrunk, held: held.Bytes(), shown: shown.Bytes()}
+		a.do(func(tx store.Tx) (Hint, error) { return Hint{}, a.e.LookupFailed(tx, w.now, b.account(), cause) })
+		_, alarmed = a.alarmOfLog()
+		return alarmed
+	}
+	other := w.home.log.clone()
+	other.grow(1)
+	before, shown := w.home.log.head(w), other.head(w)
+	w.now = w.now.Add(time.Second)
+	a.acceptLog()
+	if note(before, shown) {
+		t.Error("an alarm of what was accepted")
+	}
+	w.now = w.now.Add(time.Second)
+	if !note(w.home.log.head(w), other.head(w)) {
+		t.Error("no alarm of what was signed since")
+	}
+}
+
+// TestAcceptByAnotherClock: the rendezvous's clock is ahead of this device's, and
+// what it signed before is not compared all the same.
+func TestAcceptByAnotherClock(t *testing.T) {
+	w, a, _ := pair(t)
+	w.home.log.grow(600)
+	w.check(a.readLog(100))
+	fork := rebuilt(&logbook{host: w.home.log.host, signer: w.home.log.signer, leaves: w.home.log.leaves[:500]})
+	fork.grow(100)
+	ours := w.now
+	w.now = ours.Add(9 * time.Minute)
+	early := fork.headOf(w, 550)
+	w.now = ours.Add(10 * time.Minute)
+	if v := a.judge(fork.head(w)); v != headAlarm {
+		t.Fatalf("verdict %d", v)
+	}
+	w.now = ours
+	a.acceptLog()
+	if v := a.judge(early); v != headUnknown {
+		t.Errorf("verdict %d of a head from before", v)
+	}
+}
+
 // TestAcceptContradiction: a log that gave a name to two accounts is used again after
 // it was accepted, without another alarm of the same entries.
 func TestAcceptContradiction(t *testing.T) {

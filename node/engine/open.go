@@ -31,6 +31,10 @@ type Opened struct {
 	opening *acceptedState    // a session that begins with this envelope
 }
 
+// FromUnknown tells that the account it claims to be of does not certify the
+// device that it claims to be of.
+func (o *Opened) FromUnknown() bool { return o.cause == CauseUnknownSender }
+
 // acceptedState is a session that was accepted but not stored: Receive does
 // that, once the message behind the opening has opened.
 type acceptedState struct {
@@ -38,21 +42,17 @@ type acceptedState struct {
 	state   session.State
 }
 
-// freshEnough is how old a directory record may be to settle that a device is
-// not part of an account; one that is older, or known to have changed, is looked
-// up again first.
-const freshEnough = time.Minute
-
 // Open looks at an envelope. For one of a known session it only parses; for the
 // opening of a new one it does the costly part (5 ms), the cheap checks first,
 // and so runs in a read-only transaction. Env must not change until Receive
 // has returned. From is the device at the other end of the connection, zero for
-// the mailbox.
+// the mailbox. Came is when the envelope came: that an account does not certify
+// its sender is settled by a look-up since, not by an older one.
 //
 // The error is *NeedAccount if the sender's directory record is needed first, a
 // *protocol.Error (RateLimited) to try again later, or a fault of the store.
 // Envelopes that cannot be opened are no error: Receive deals with them.
-func (e *Engine) Open(tx store.Tx, now time.Time, from protocol.DeviceID, env []byte) (Opened, error) {
+func (e *Engine) Open(tx store.Tx, now, came time.Time, from protocol.DeviceID, env []byte) (Opened, error) {
 	id, opens, err := session.PeekSession(env)
 	if err != nil || len(env) > protocol.MaxEnvelope {
 		return Opened{from: from, cause: CauseMalformed}, nil
@@ -70,17 +70,21 @@ func (e *Engine) Open(tx store.Tx, now time.Time, from protocol.DeviceID, env []
 	if err != nil || known != nil {
 		return o, err
 	}
-	err = e.open(tx, now, &o, opening)
+	err = e.open(tx, now, came, &o, opening)
 	return o, err
 }
 
 // open decides about the opening of an unknown session.
-func (e *Engine) open(tx store.Tx, now time.Time, o *Opened, opening envelope.Opening) error {
+func (e *Engine) open(tx store.Tx, now, came time.Time, o *Opened, opening envelope.Opening) error {
 	if opening.Recipient != e.id.Device || opening.Sender == e.id.Device || opening.Sender != opening.Cert.DeviceID() {
 		o.cause = CauseMalformed
 		return nil
 	}
-	if err := e.checkSender(tx, now, o, opening.Cert); err != nil || o.blocked || o.cause != "" {
+	if o.from != (protocol.DeviceID{}) && o.from != opening.Sender { // a device brings what it sealed itself
+		o.cause = CauseUnknownSender
+		return nil
+	}
+	if err := e.checkSender(tx, now, came, o, opening.Cert); err != nil || o.blocked || o.cause != "" {
 		return err
 	}
 	o.claimed = opening.Sender
@@ -116,7 +120,7 @@ func (e *Engine) open(tx store.Tx, now time.Time, o *Opened, opening envelope.Op
 
 // checkSender checks that the claimed account certifies the device, and what
 // the account is to us.
-func (e *Engine) checkSender(tx store.Tx, now time.Time, o *Opened, cert account.Cert) error {
+func (e *Engine) checkSender(tx store.Tx, now, came time.Time, o *Opened, cert account.Cert) error {
 	p, ok, err := load[peerRow](tx, keyPeer(cert.Account))
 	if err != nil {
 		return err
@@ -140,7 +144,7 @@ func (e *Engine) checkSender(tx store.Tx, now time.Time, o *Opened, cert account
 	if awaits, err := e.awaitsKeyOf(tx, cert.DeviceID()); awaits || err != nil {
 		return err
 	}
-	if age := now.Sub(p.checked); p.changed || age < 0 || age > freshEnough {
+	if p.changed || p.checked.Before(fromMillis(millis(came))) || p.checked.After(now) {
 		return &NeedAccount{cert.Account}
 	}
 	o.cause = CauseUnknownSender

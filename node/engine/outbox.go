@@ -1,11 +1,10 @@
 package engine
 
 import (
-	"slices"
 	"time"
 
 	"github.com/parley-chat/parley/protocol"
-	"github.com/parley-chat/parley/protocol/session"
+	"github.com/parley-chat/parley/protocol/wire"
 	"github.com/parley-chat/parley/store"
 )
 
@@ -310,8 +309,9 @@ func (w *work) fail(key []byte, r itemRow, problem string) error {
 
 // Refused notes that an envelope was not taken, and does what its code asks
 // for: gives the content up, looks the device up again, seals it anew, or
-// keeps it to be tried later, with the reason for the trace.
-func (e *Engine) Refused(tx store.Tx, now time.Time, to protocol.DeviceID, id protocol.EnvelopeID, refusal *protocol.Error) (Hint, error) {
+// keeps it to be tried later, with the reason for the trace. Offer is what the
+// device gave with StaleKey to seal to instead; nil: nothing.
+func (e *Engine) Refused(tx store.Tx, now time.Time, to protocol.DeviceID, id protocol.EnvelopeID, refusal *protocol.Error, offer *wire.Bundle) (Hint, error) {
 	w, err := e.begin(tx, now)
 	if err != nil {
 		return Hint{}, err
@@ -320,13 +320,13 @@ func (e *Engine) Refused(tx store.Tx, now time.Time, to protocol.DeviceID, id pr
 	if err != nil || !ok {
 		return Hint{}, err
 	}
-	if err := w.refused(to, key, r, refusal); err != nil {
+	if err := w.refused(to, key, r, refusal, offer); err != nil {
 		return Hint{}, err
 	}
 	return w.end()
 }
 
-func (w *work) refused(to protocol.DeviceID, key []byte, r itemRow, refusal *protocol.Error) error {
+func (w *work) refused(to protocol.DeviceID, key []byte, r itemRow, refusal *protocol.Error, offer *wire.Bundle) error {
 	switch refusal.Code {
 	case protocol.TooLarge, protocol.BadRequest:
 		return w.fail(key, r, refusal.Error())
@@ -339,35 +339,11 @@ func (w *work) refused(to protocol.DeviceID, key []byte, r itemRow, refusal *pro
 			return err
 		}
 	case protocol.StaleKey, protocol.Undecryptable:
-		if err := w.replaceSession(to, r, refusal.Code); err != nil {
+		if err := w.replaceSession(to, r, refusal.Code, offer); err != nil {
 			return err
 		}
 	}
 	return w.reason(to, refusal.Error())
-}
-
-// replaceSession gives up a session that the device cannot accept: the prekeys
-// it was opened with are gone, or it is too old; or that we have given up
-// already. Any other envelope that the device could not open is left to the
-// device to repair.
-func (w *work) replaceSession(device protocol.DeviceID, r itemRow, code protocol.Code) error {
-	id, _, err := session.PeekSession(r.sealed)
-	if err != nil { // kept, so it was taken meanwhile
-		return nil
-	}
-	d, err := w.device(device)
-	if err != nil {
-		return err
-	}
-	if i := slices.IndexFunc(d.sessions, func(s knownSession) bool { return s.ID == id }); i >= 0 {
-		if d.sessions[i].Confirmed || code != protocol.StaleKey && !d.sessions[i].expired(w.now) {
-			return nil
-		}
-		if err := w.forgetSession(device, d, id, "refused by the device"); err != nil {
-			return err
-		}
-	}
-	return w.sealAnew(device, d)
 }
 
 // Waiting notes why what is queued for a device waits. The same reason again

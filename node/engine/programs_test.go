@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/session"
 	"github.com/parley-chat/parley/protocol/wire"
 	"github.com/parley-chat/parley/store"
 )
@@ -199,7 +200,23 @@ func (n *node) deliver(peer *node, q Queued) {
 	if what == ackLost {
 		return
 	}
-	n.answered(q, code, n.delivered)
+	n.answered(q, code, peer.offer(n.device(), q.Envelope, code), n.delivered)
+}
+
+// offer is what a node gives a device with its refusal.
+func (n *node) offer(to protocol.DeviceID, env []byte, code protocol.Code) *wire.Bundle {
+	n.w.t.Helper()
+	if code != protocol.StaleKey {
+		return nil
+	}
+	id, _, err := session.PeekSession(env)
+	n.w.check(err)
+	var b *wire.Bundle
+	n.update(func(tx store.Tx) (h Hint, err error) { // it may have none to give
+		b, err = n.e.GiveBundle(tx, n.w.now, to, id[:])
+		return h, err
+	})
+	return b
 }
 
 func (n *node) delivered(q Queued) {
@@ -211,21 +228,21 @@ func (n *node) delivered(q Queued) {
 
 func (n *node) putMail(q Queued) {
 	n.w.t.Helper()
-	n.answered(q, n.w.home.put(n, q), func(q Queued) {
+	n.answered(q, n.w.home.put(n, q), nil, func(q Queued) {
 		n.do(func(tx store.Tx) (Hint, error) {
 			return n.e.Stored(tx, n.w.now, q.To, []protocol.EnvelopeID{q.ID})
 		})
 	})
 }
 
-func (n *node) answered(q Queued, code protocol.Code, ok func(Queued)) {
+func (n *node) answered(q Queued, code protocol.Code, offer *wire.Bundle, ok func(Queued)) {
 	n.w.t.Helper()
 	if code == protocol.OK {
 		ok(q)
 		return
 	}
 	n.do(func(tx store.Tx) (Hint, error) {
-		return n.e.Refused(tx, n.w.now, q.To, q.ID, protocol.Refuse(code, ""))
+		return n.e.Refused(tx, n.w.now, q.To, q.ID, protocol.Refuse(code, ""), offer)
 	})
 }
 
@@ -258,7 +275,7 @@ func (n *node) open(env []byte) (o Opened, err error) {
 
 func (n *node) openFrom(from protocol.DeviceID, env []byte) (o Opened, err error) {
 	err = n.kv.View(context.Background(), func(tx store.Tx) (err error) {
-		o, err = n.e.Open(tx, n.w.now, from, env)
+		o, err = n.e.Open(tx, n.w.now, n.w.now, from, env)
 		return err
 	})
 	return o, err

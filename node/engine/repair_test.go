@@ -11,45 +11,6 @@ import (
 	"github.com/parley-chat/parley/store"
 )
 
-// The keys a message was sealed to are gone: it is sealed anew and comes once,
-// whether the sender is told or has to be asked.
-func TestIM14_StaleKey(t *testing.T) {
-	for name, direct := range map[string]bool{"told": true, "by mailbox": false} {
-		t.Run(name, func(t *testing.T) {
-			w, a, b := pair(t)
-			a.loseSessions(b)
-			b.away, b.offline = true, !direct
-			a.away = direct
-			if direct {
-				a.offline = true
-			}
-			a.hint.Lookup = nil
-			a.send(b, "one")
-			a.lookUp(b.account(), true)
-			a.send(b, "two")
-			if !direct {
-				w.settle() // into the mailbox
-			}
-			b.drop(tableOneTime) // bob lost them
-			b.drop(tableStock)
-			b.shelf().oneTime = nil
-			b.syncPrekeys()
-			a.away, a.offline, b.away, b.offline = false, false, false, false
-			w.pass(20 * time.Minute)
-			if got := texts(b.history(a)); !slices.Equal(got, []string{"one", "two"}) {
-				t.Fatalf("received %q", got)
-			}
-			for _, m := range a.history(b) {
-				if m.State != StateDelivered {
-					t.Errorf("%q is %s", m.Text, m.State)
-				}
-			}
-			w.pass(time.Minute)
-			w.checkEmpty()
-		})
-	}
-}
-
 // Somebody is away for weeks: what is written to them is never sealed to keys
 // that may be gone when they come back.
 func TestLongAbsence(t *testing.T) {
@@ -186,7 +147,7 @@ func TestRefused(t *testing.T) {
 			q := a.queue(b)[0]
 			refuse := func() {
 				a.do(func(tx store.Tx) (Hint, error) {
-					return a.e.Refused(tx, w.now, q.To, q.ID, protocol.Refuse(c.code, "no"))
+					return a.e.Refused(tx, w.now, q.To, q.ID, protocol.Refuse(c.code, "no"), nil)
 				})
 			}
 			refuse()

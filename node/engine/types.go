@@ -95,6 +95,7 @@ const (
 	NoticeFalseEntry     = "false_entry"     // the directory's log says of this account, or of a contact, what is not so
 	NoticeLogStale       = "log_stale"       // the directory's log is not of this hour
 	NoticeBadBundle      = "bad_bundle"      // the keys served for a device do not verify; nothing was sealed to them
+	NoticeKeysRefused    = "keys_refused"    // a contact's device refuses one new session after the other
 	NoticePrekeyConflict = "prekey_conflict" // the rendezvous has other keys under our prekey ids
 	NoticePrekeyReset    = "prekey_reset"    // the rendezvous had another stock than ours; it was replaced
 	NoticeDeviceAdded    = "device_added"    // a contact, or this account, has a new device

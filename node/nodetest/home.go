@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,6 +26,7 @@ type Home struct {
 	t      testing.TB
 	config rendezvous.Config
 	stop   func()
+	lie    atomic.Pointer[Lie] // nil: it tells the truth
 }
 
 func newHome(t testing.TB, change func(*rendezvous.Config)) *Home {
@@ -46,6 +48,7 @@ func (h *Home) Start() {
 		h.t.Fatalf("make rendezvous: %v", err)
 	}
 	h.Server = s
+	h.editStreams()
 	h.config.Listen = nil
 	for _, a := range s.Addrs() {
 		h.config.Listen = append(h.config.Listen, a.String())

@@ -24,11 +24,11 @@ type privateKey interface {
 }
 
 func privateKeys(t *testing.T) []privateKey {
-	return []privateKey{key.NewAccount(), key.NewRecovery(), key.NewDevice(), key.NewIdentity(), key.NewHost(), keytest.RSA(t, 0)}
+	return []privateKey{key.NewAccount(), key.NewRecovery(), key.NewDevice(), key.NewLink(), key.NewIdentity(), key.NewHost(), keytest.RSA(t, 0)}
 }
 
 func zeroKeys() []privateKey {
-	return []privateKey{key.AccountPrivate{}, key.RecoveryPrivate{}, key.DevicePrivate{}, key.IdentityPrivate{}, key.HostPrivate{}, key.RSAPrivate{}}
+	return []privateKey{key.AccountPrivate{}, key.RecoveryPrivate{}, key.DevicePrivate{}, key.LinkPrivate{}, key.IdentityPrivate{}, key.HostPrivate{}, key.RSAPrivate{}}
 }
 
 // reparse returns Public().Bytes() of the key read back from its own bytes.
@@ -43,6 +43,9 @@ func reparse(k privateKey) (before, after []byte, err error) {
 		return k.Public().Bytes(), n.Public().Bytes(), err
 	case key.DevicePrivate:
 		n, err := key.ParseDevice(b)
+		return k.Public().Bytes(), n.Public().Bytes(), err
+	case key.LinkPrivate:
+		n, err := key.ParseLink(b)
 		return k.Public().Bytes(), n.Public().Bytes(), err
 	case key.IdentityPrivate:
 		n, err := key.ParseIdentity(b)
@@ -105,7 +108,7 @@ func TestZeroKeys(t *testing.T) {
 	}
 	signers := []interface {
 		Sign(string, ...[]byte) ([]byte, error)
-	}{key.AccountPrivate{}, key.RecoveryPrivate{}, key.DevicePrivate{}}
+	}{key.AccountPrivate{}, key.RecoveryPrivate{}, key.DevicePrivate{}, key.LinkPrivate{}}
 	for _, s := range signers {
 		if _, err := s.Sign("x"); !errors.Is(err, key.ErrInvalid) {
 			t.Errorf("%T signs: %v", s, err)
@@ -128,6 +131,7 @@ func TestZeroKeys(t *testing.T) {
 	}
 	_ = key.RecoveryPrivate{}.Public()
 	_ = key.DevicePrivate{}.Public()
+	_ = key.LinkPrivate{}.Public()
 	_ = key.IdentityPrivate{}.Public()
 	_ = key.HostPrivate{}.Public()
 	_ = key.RSAPrivate{}.Public()
@@ -214,7 +218,7 @@ func TestKLC02_KeysServeOnePurpose(t *testing.T) {
 
 	types := []reflect.Type{
 		reflect.TypeFor[key.AccountPrivate](), reflect.TypeFor[key.RecoveryPrivate](), reflect.TypeFor[key.DevicePrivate](),
-		reflect.TypeFor[key.IdentityPrivate](), reflect.TypeFor[key.HostPrivate](), reflect.TypeFor[key.RSAPrivate](),
+		reflect.TypeFor[key.IdentityPrivate](), reflect.TypeFor[key.HostPrivate](), reflect.TypeFor[key.RSAPrivate](), reflect.TypeFor[key.LinkPrivate](), reflect.TypeFor[key.LinkPublic](),
 		reflect.TypeFor[key.AccountPublic](), reflect.TypeFor[key.RecoveryPublic](), reflect.TypeFor[key.DevicePublic](),
 	}
 	for i, a := range types {

@@ -21,6 +21,7 @@ var generators = map[string]func() error{
 	"account":  func() error { key.NewAccount(); return nil },
 	"recovery": func() error { key.NewRecovery(); return nil },
 	"device":   func() error { key.NewDevice(); return nil },
+	"link":     func() error { key.NewLink(); return nil },
 	"identity": func() error { key.NewIdentity(); return nil },
 	"host":     func() error { key.NewHost(); return nil },
 	"rsa":      func() error { _, err := key.NewRSA(); return err },

@@ -11,7 +11,7 @@ import (
 // SignatureSize is the length in bytes of every signature.
 const SignatureSize = ed25519.SignatureSize
 
-// The three kinds of signing keys (Ed25519, RFC 8032). Each private half has
+// The four kinds of signing keys (Ed25519, RFC 8032). Each private half has
 //
 //	Sign(purpose string, parts ...[]byte) ([]byte, error)
 //	Bytes() []byte
@@ -35,10 +35,17 @@ type (
 	// RecoveryPublic is the public half of RecoveryPrivate; 32 bytes.
 	RecoveryPublic struct{ verifier[recoveryKind] }
 
-	// DevicePrivate (DSK) signs a device's prekeys and room messages.
+	// DevicePrivate (DSK) signs a device's prekeys, its entries in room logs and its
+	// room messages.
 	DevicePrivate struct{ signer[deviceKind] }
 	// DevicePublic is the public half of DevicePrivate; 32 bytes.
 	DevicePublic struct{ verifier[deviceKind] }
+
+	// LinkPrivate is the secret of a link into a room: it signs in whoever joins
+	// by the link.
+	LinkPrivate struct{ signer[linkKind] }
+	// LinkPublic is the public half of LinkPrivate; 32 bytes.
+	LinkPublic struct{ verifier[linkKind] }
 )
 
 // The kinds keep the types apart: without them Go would convert one into
@@ -47,6 +54,7 @@ type (
 	accountKind  struct{}
 	recoveryKind struct{}
 	deviceKind   struct{}
+	linkKind     struct{}
 )
 
 // NewAccount generates an account key.
@@ -57,6 +65,9 @@ func NewRecovery() RecoveryPrivate { return RecoveryPrivate{newSigner[recoveryKi
 
 // NewDevice generates a device signing key.
 func NewDevice() DevicePrivate { return DevicePrivate{newSigner[deviceKind]()} }
+
+// NewLink generates the key of a link into a room.
+func NewLink() LinkPrivate { return LinkPrivate{newSigner[linkKind]()} }
 
 // ParseAccount reads the 32-byte seed that Bytes returned.
 func ParseAccount(seed []byte) (AccountPrivate, error) {
@@ -74,6 +85,12 @@ func ParseRecovery(seed []byte) (RecoveryPrivate, error) {
 func ParseDevice(seed []byte) (DevicePrivate, error) {
 	s, err := parseSigner[deviceKind](seed)
 	return DevicePrivate{s}, err
+}
+
+// ParseLink reads the 32-byte seed that Bytes returned.
+func ParseLink(seed []byte) (LinkPrivate, error) {
+	s, err := parseSigner[linkKind](seed)
+	return LinkPrivate{s}, err
 }
 
 // ParseAccountPublic reads 32 bytes.
@@ -94,6 +111,12 @@ func ParseDevicePublic(b []byte) (DevicePublic, error) {
 	return DevicePublic{v}, err
 }
 
+// ParseLinkPublic reads 32 bytes.
+func ParseLinkPublic(b []byte) (LinkPublic, error) {
+	v, err := parseVerifier[linkKind](b)
+	return LinkPublic{v}, err
+}
+
 // Public returns the public half; of a zero key, a zero key.
 func (k AccountPrivate) Public() AccountPublic { return AccountPublic{k.public()} }
 
@@ -102,6 +125,9 @@ func (k RecoveryPrivate) Public() RecoveryPublic { return RecoveryPublic{k.publi
 
 // Public returns the public half; of a zero key, a zero key.
 func (k DevicePrivate) Public() DevicePublic { return DevicePublic{k.public()} }
+
+// Public returns the public half; of a zero key, a zero key.
+func (k LinkPrivate) Public() LinkPublic { return LinkPublic{k.public()} }
 
 // signer is an Ed25519 private key.
 type signer[K any] struct {

@@ -4424,6 +4424,7 @@ func (x *Deliver) GetEnvelopes() [][]byte {
 type Delivered struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Codes         []uint32               `protobuf:"varint,1,rep,packed,name=codes,proto3" json:"codes,omitempty"` // one per envelope: OK = durable here (also when it was before)
+	Bundle        *Bundle                `protobuf:"bytes,2,opt,name=bundle,proto3" json:"bundle,omitempty"`       // with the code stale_key: what to seal to instead
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4461,6 +4462,13 @@ func (*Delivered) Descriptor() ([]byte, []int) {
 func (x *Delivered) GetCodes() []uint32 {
 	if x != nil {
 		return x.Codes
+	}
+	return nil
+}
+
+func (x *Delivered) GetBundle() *Bundle {
+	if x != nil {
+		return x.Bundle
 	}
 	return nil
 }
@@ -5443,9 +5451,10 @@ const file_wire_proto_rawDesc = "" +
 	"\aaccount\x18\x01 \x01(\fR\aaccount\x12\x16\n" +
 	"\x06online\x18\x02 \x01(\bR\x06online\"'\n" +
 	"\aDeliver\x12\x1c\n" +
-	"\tenvelopes\x18\x01 \x03(\fR\tenvelopes\"!\n" +
+	"\tenvelopes\x18\x01 \x03(\fR\tenvelopes\"Q\n" +
 	"\tDelivered\x12\x14\n" +
-	"\x05codes\x18\x01 \x03(\rR\x05codes\"\x1e\n" +
+	"\x05codes\x18\x01 \x03(\rR\x05codes\x12.\n" +
+	"\x06bundle\x18\x02 \x01(\v2\x16.parley.wire.v1.BundleR\x06bundle\"\x1e\n" +
 	"\bPairJoin\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\tR\x04slot\"\x9f\x01\n" +
 	"\n" +
@@ -5657,15 +5666,16 @@ var file_wire_proto_depIdxs = []int32{
 	61, // 57: parley.wire.v1.Welcome.presence:type_name -> parley.wire.v1.Presence
 	61, // 58: parley.wire.v1.Hint.presence:type_name -> parley.wire.v1.Presence
 	25, // 59: parley.wire.v1.Hint.prekeys:type_name -> parley.wire.v1.PrekeyCounts
-	7,  // 60: parley.wire.v1.Membership.contacts:type_name -> parley.wire.v1.ContactState
-	23, // 61: parley.wire.v1.OwnPrekey.bundle:type_name -> parley.wire.v1.Bundle
-	71, // 62: parley.wire.v1.Follow.announcement:type_name -> parley.wire.v1.Announcement
-	55, // 63: parley.wire.v1.Announcement.limits:type_name -> parley.wire.v1.RelayLimits
-	64, // [64:64] is the sub-list for method output_type
-	64, // [64:64] is the sub-list for method input_type
-	64, // [64:64] is the sub-list for extension type_name
-	64, // [64:64] is the sub-list for extension extendee
-	0,  // [0:64] is the sub-list for field type_name
+	23, // 60: parley.wire.v1.Delivered.bundle:type_name -> parley.wire.v1.Bundle
+	7,  // 61: parley.wire.v1.Membership.contacts:type_name -> parley.wire.v1.ContactState
+	23, // 62: parley.wire.v1.OwnPrekey.bundle:type_name -> parley.wire.v1.Bundle
+	71, // 63: parley.wire.v1.Follow.announcement:type_name -> parley.wire.v1.Announcement
+	55, // 64: parley.wire.v1.Announcement.limits:type_name -> parley.wire.v1.RelayLimits
+	65, // [65:65] is the sub-list for method output_type
+	65, // [65:65] is the sub-list for method input_type
+	65, // [65:65] is the sub-list for extension type_name
+	65, // [65:65] is the sub-list for extension extendee
+	0,  // [0:65] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -234,6 +235,47 @@ func TestJWK04_SingleFlight(t *testing.T) {
 		wg.Wait()
 		if n := s.count() - before; n != 1 {
 			t.Errorf("%d reads", n)
+		}
+	})
+}
+
+// Who asks before the first read waits for it: a read that was asked for is as
+// good as one that is going on.
+func TestJWK04_OneReadForAllWhoWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSource(t, testKey(1))
+		f := NewFollower(FollowerConfig{Issuer: issuerName, Fetch: s.fetch})
+		v, text := verifierOf(f), relayed(t, testKey(1))
+		ctx, stop := context.WithCancel(t.Context())
+		var waiting, running sync.WaitGroup
+		for range 100 {
+			waiting.Go(func() { check(t, v, text, nil) })
+		}
+		synctest.Wait()
+		running.Go(func() { f.Run(ctx) })
+		waiting.Wait()
+		if n := s.count(); n != 1 {
+			t.Errorf("%d reads", n)
+		}
+		stop()
+		running.Wait()
+	})
+}
+
+// However many ids are invented, as slowly as it takes to look for each, few are
+// remembered.
+func TestJWK04_MemoryIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSource(t, testKey(1))
+		f, _ := follow(t, s, nil)
+		for i := range 2*maxUnknown + 1 {
+			time.Sleep(unknownEvery)
+			if _, err := f.Key(t.Context(), KeyID(binary.BigEndian.AppendUint32(nil, uint32(i)))); !errors.Is(err, ErrUnknownKey) {
+				t.Fatal(err)
+			}
+			if len(f.unknown) > maxUnknown {
+				t.Fatalf("%d ids remembered", len(f.unknown))
+			}
 		}
 	})
 }

@@ -25,16 +25,26 @@ var ErrTarget = errors.New("the address of the key set is not allowed")
 // The address is checked when it is dialed, after names are resolved, and for
 // each redirect again: a name or a redirect leads nowhere else.
 func HTTPFetch(address string, local bool) (Fetch, error) {
+	mayDial := checkPublic
+	if local {
+		mayDial = func(string) error { return nil }
+	}
+	return fetchFrom(address, local, mayDial)
+}
+
+// fetchFrom is HTTPFetch that connects to an IP address and port only if mayDial
+// returns nil. Plain says whether http will do.
+func fetchFrom(address string, plain bool, mayDial func(string) error) (Fetch, error) {
 	u, err := url.Parse(address)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrTarget, err)
 	}
-	if err := checkURL(u, local); err != nil {
+	if err := checkURL(u, plain); err != nil {
 		return nil, err
 	}
-	dialer := net.Dialer{Timeout: fetchTimeout}
-	if !local {
-		dialer.Control = func(_, address string, _ syscall.RawConn) error { return checkPublic(address) }
+	dialer := net.Dialer{
+		Timeout: fetchTimeout,
+		Control: func(_, address string, _ syscall.RawConn) error { return mayDial(address) },
 	}
 	client := &http.Client{
 		Timeout: fetchTimeout,
@@ -49,17 +59,17 @@ func HTTPFetch(address string, local bool) (Fetch, error) {
 			if len(via) > maxRedirects {
 				return fmt.Errorf("%w: more than %d redirects", ErrTarget, maxRedirects)
 			}
-			return checkURL(next.URL, local)
+			return checkURL(next.URL, plain)
 		},
 	}
 	return func(ctx context.Context, etag string) ([]byte, error) { return get(ctx, client, address, etag) }, nil
 }
 
-func checkURL(u *url.URL, local bool) error {
+func checkURL(u *url.URL, plain bool) error {
 	switch {
 	case u.Hostname() == "" || u.User != nil:
 		return fmt.Errorf("%w: no plain URL with a host", ErrTarget)
-	case u.Scheme == "https", u.Scheme == "http" && local:
+	case u.Scheme == "https", u.Scheme == "http" && plain:
 		return nil
 	}
 	return fmt.Errorf("%w: %q instead of https", ErrTarget, u.Scheme)

@@ -2,6 +2,7 @@ package token
 
 import (
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -65,6 +66,9 @@ func TestJWK08_BadServers(t *testing.T) {
 	mux.HandleFunc("/file", func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, "file:///etc/passwd", http.StatusFound)
 	})
+	mux.HandleFunc("/user", func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "http://user@"+r.Host+"/hop/0", http.StatusFound)
+	})
 	mux.HandleFunc("/same", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotModified) })
 	mux.HandleFunc("/gone", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusGone) })
 	mux.HandleFunc("/compressed", func(w http.ResponseWriter, r *http.Request) {
@@ -80,8 +84,39 @@ func TestJWK08_BadServers(t *testing.T) {
 			t.Errorf("%s: got %d bytes", path, len(doc))
 		}
 	}
+	for _, path := range []string{"/hop/4", "/file", "/user"} {
+		if _, err := mustFetch(t, server.URL+path)(t.Context(), ""); !errors.Is(err, ErrTarget) {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
 	if doc, err := mustFetch(t, server.URL+"/hop/3")(t.Context(), ""); err != nil || string(doc) != "end" {
 		t.Errorf("three redirects: %q, %v", doc, err)
+	}
+}
+
+// endless is a server whose answer does not end before a megabyte.
+type endless struct{ sent int }
+
+func (e *endless) RoundTrip(*http.Request) (*http.Response, error) {
+	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(e)}, nil
+}
+
+func (e *endless) Read(b []byte) (int, error) {
+	if e.sent >= 1<<20 {
+		return 0, io.EOF
+	}
+	e.sent += len(b)
+	return len(b), nil
+}
+
+// TestJWK08_NoMoreIsRead: of a document that is too long, little is read.
+func TestJWK08_NoMoreIsRead(t *testing.T) {
+	e := &endless{}
+	if _, err := get(t.Context(), &http.Client{Transport: e}, "http://a/", ""); !errors.Is(err, ErrBadSet) {
+		t.Errorf("got %v", err)
+	}
+	if e.sent > 2*MaxSet {
+		t.Errorf("%d bytes were read", e.sent)
 	}
 }
 

@@ -2,6 +2,7 @@ package token
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -32,6 +33,9 @@ func TestJWK05_EventsOutOfOrder(t *testing.T) {
 		// The issuer, or a cache before it, shows what was there before.
 		newest := s.set
 		s.show(old)
+		if err := f.Push(s.event(old)); err != nil {
+			t.Fatal(err)
+		}
 		time.Sleep(MaxAge)
 		synctest.Wait()
 		check(t, v, relayed(t, a), ErrUnknownKey)
@@ -51,6 +55,24 @@ func TestJWK05_EventsOutOfOrder(t *testing.T) {
 			t.Errorf("pushed: %v", err)
 		}
 		check(t, v, relayed(t, a), ErrUnknownKey)
+	})
+}
+
+// TestJWK05_MissedEvent: an event has the whole set read at once, also what the
+// events before it would have told.
+func TestJWK05_MissedEvent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b, c := testKey(1), testKey(2), testKey(3)
+		s := newSource(t, a)
+		f, _ := follow(t, s, nil)
+		s.change(a, b) // its event is lost
+		if err := f.Push(s.change(b, c)); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if got := f.State(); got.Number != 3 || !slices.Equal(got.IDs, s.set.IDs()) {
+			t.Errorf("state %+v", got)
+		}
 	})
 }
 
@@ -194,6 +216,25 @@ func TestJWK05_EventDuringRead(t *testing.T) {
 				t.Errorf("alarms %v, trouble %v", errs, f.State().Trouble)
 			}
 			s.slow(0)
+		}
+	})
+}
+
+// TestJWK08_SilentSource: a source that never answers is given up, and asked again
+// later; nobody waits for it longer than that.
+func TestJWK08_SilentSource(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSource(t, testKey(1))
+		s.slow(24 * time.Hour)
+		f, _ := follow(t, s, nil)
+		began := time.Now()
+		check(t, verifierOf(f), relayed(t, testKey(1)), ErrNoSet)
+		if waited := time.Since(began); waited > 2*fetchTimeout+retryEvery {
+			t.Errorf("waited %v", waited)
+		}
+		time.Sleep(time.Minute)
+		if n := s.count(); n < 3 {
+			t.Errorf("asked %d times in a minute", n)
 		}
 	})
 }

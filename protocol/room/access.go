@@ -1,0 +1,190 @@
+package room
+
+import (
+	"fmt"
+	"sort"
+
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/key"
+)
+
+// record is what a device could do in the room, and since when. It stays when the
+// device leaves: messages that it wrote before are still to be checked.
+type record struct {
+	account protocol.AccountID
+	signing key.DevicePublic
+	newest  *span
+}
+
+// span is what a device may do from an epoch on, until the next one begins. It holds
+// rights of Access only. Spans are shared by the states before and after them.
+type span struct {
+	epoch  uint64
+	rights Rights
+	before *span
+}
+
+func (r *record) at(epoch uint64) Rights {
+	for p := r.newest; p != nil; p = p.before {
+		if p.epoch <= epoch {
+			return p.rights
+		}
+	}
+	return 0
+}
+
+// Epoch is the number of the newest entry that changed who may read or write: by
+// coming, leaving, a device more or less, or other rights. Messages are encrypted
+// with keys of one epoch.
+func (s *State) Epoch() uint64 { return s.epochs[len(s.epochs)-1].seq }
+
+// LostSince tells that somebody may not read any more what he could in that epoch. If
+// not, a message in that epoch betrays nothing that one in the present would not.
+func (s *State) LostSince(epoch uint64) bool { return s.lost > epoch }
+
+// AccountOf returns the account and the signing key of a device that may, or once
+// might, read or write here.
+func (s *State) AccountOf(id protocol.DeviceID) (protocol.AccountID, key.DevicePublic, bool) {
+	r, ok := s.devices[id]
+	if !ok {
+		return protocol.AccountID{}, key.DevicePublic{}, false
+	}
+	return r.account, r.signing, true
+}
+
+// Sender returns the signing key of a device that may write anything at all in an
+// epoch; not ok also for an epoch that the log does not have.
+func (s *State) Sender(id protocol.DeviceID, epoch uint64) (signing key.DevicePublic, ok bool) {
+	r := s.devices[id]
+	if _, known := s.epochIndex(epoch); !known || r == nil || r.at(epoch)&Voice == 0 {
+		return key.DevicePublic{}, false
+	}
+	return r.signing, true
+}
+
+// May checks that a device had all the rights, of Access, in an epoch. The error
+// wraps ErrUnknownEpoch if the log has no such epoch, or not yet; ErrNotMember if
+// the device never was in the room; or ErrForbidden.
+func (s *State) May(device protocol.DeviceID, epoch uint64, want Rights) error {
+	if _, ok := s.epochIndex(epoch); !ok {
+		return fmt.Errorf("epoch %d: %w", epoch, ErrUnknownEpoch)
+	}
+	r, ok := s.devices[device]
+	if !ok {
+		return fmt.Errorf("device %v: %w", device, ErrNotMember)
+	}
+	if missing := want &^ r.at(epoch); missing != 0 {
+		return fmt.Errorf("%v in epoch %d: %w", missing, epoch, ErrForbidden)
+	}
+	return nil
+}
+
+// Readers returns the devices that get the keys of the present epoch, in the order
+// of Members.
+func (s *State) Readers() []Device {
+	var all []Device
+	for _, m := range s.Members() {
+		if s.rightsOf(&m).Has(Read) {
+			all = append(all, m.devices...)
+		}
+	}
+	return all
+}
+
+func (s *State) epochIndex(epoch uint64) (int, bool) {
+	i := sort.Search(len(s.epochs), func(i int) bool { return s.epochs[i].seq >= epoch })
+	return i, i < len(s.epochs) && s.epochs[i].seq == epoch
+}
+
+// Verdict is what the log of somebody who signed a message is to one's own.
+type Verdict uint8
+
+const (
+	Same   Verdict = iota + 1 // it ends where the own one does
+	Behind                    // it ends earlier
+	Ahead                     // it ends later: fetch what is missing, then judge again
+	Forked                    // it cannot be a part of the own one, nor the other way round
+)
+
+func (v Verdict) String() string {
+	switch v {
+	case Same:
+		return "same"
+	case Behind:
+		return "behind"
+	case Ahead:
+		return "ahead"
+	case Forked:
+		return "forked"
+	}
+	return "no verdict"
+}
+
+// Judge compares the own log with that of somebody who signed a message: its epoch,
+// and the number and the hash of its newest entry. Who is Forked is asked for his
+// entries, see FindFork.
+func (s *State) Judge(epoch, seq uint64, head [32]byte) Verdict {
+	i, known := s.epochIndex(epoch)
+	over := i+1 < len(s.epochs) && seq >= s.epochs[i+1].seq
+	switch {
+	case !known && epoch <= s.head.seq, seq < epoch, known && over:
+		return Forked
+	case seq > s.head.seq:
+		return Ahead
+	}
+	end := s.head // the epoch's newest entry, and from there back
+	if i+1 < len(s.epochs) {
+		end = s.epochs[i+1].before
+	}
+	for end.seq > seq {
+		end = end.before
+	}
+	switch {
+	case end.hash != head:
+		return Forked
+	case end == s.head:
+		return Same
+	}
+	return Behind
+}
+
+// settle gives the devices of all accounts that an entry touched what they may now.
+// If anything differs, an epoch begins.
+func (f *fold) settle() {
+	for id, old := range f.touched {
+		now := f.members[id]
+		if old != nil {
+			for _, d := range old.devices {
+				if now == nil || !now.has(d.ID) {
+					f.grant(id, d, 0)
+				}
+			}
+		}
+		if now != nil {
+			for _, d := range now.devices {
+				f.grant(id, d, f.rightsOf(now)&Access)
+			}
+		}
+	}
+}
+
+func (f *fold) grant(account protocol.AccountID, d Device, rights Rights) {
+	old := f.devices[d.ID]
+	if old == nil {
+		old = &record{account: account, signing: d.Cert.Signing}
+	}
+	before := old.at(f.e.Seq)
+	if before == rights {
+		return
+	}
+	f.devices[d.ID] = &record{old.account, old.signing, &span{f.e.Seq, rights, old.newest}}
+	f.newEpoch = true
+	if before.Has(Read) && !rights.Has(Read) {
+		f.lost = f.e.Seq
+	}
+}
+
+func (m *Member) has(id protocol.DeviceID) bool {
+	_, ok := m.device(id)
+	return ok
+}
