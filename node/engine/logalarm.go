@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -136,17 +137,12 @@ func (w *work) raise(r logAlarmRow) (news bool, err error) {
 	return true, w.put(w.e.keyLogAlarm(), &r)
 }
 
-// accepted tells whether an alarm is about what the user has seen: heads from
-// before, or entries, as what is in a log stays there.
+// accepted tells whether an alarm is about what the user has seen: it was found
+// before, and comes to be told now; or it is about entries, which stay in a log.
 func (w *work) accepted(r logAlarmRow) (bool, error) {
 	m, _, err := load[mirrorRow](w.tx, keyMirror())
-	if err != nil {
-		return false, err
-	}
-	for _, signed := range w.signedAt(r) {
-		if signed.Before(m.accepted) {
-			return true, nil
-		}
+	if err != nil || len(r.Held) > 0 && bytes.Contains(m.dropped, r.Held) {
+		return err == nil, err
 	}
 	list, err := w.e.LogAlarms(w.tx)
 	about := r.entries()
@@ -226,9 +222,13 @@ func (e *Engine) AcceptLog(tx store.Tx, now time.Time) (Hint, error) {
 	if err != nil {
 		return Hint{}, err
 	}
+	held, err := get(tx, e.keyLog())
+	if err != nil {
+		return Hint{}, err
+	}
 	accepted := slices.MaxFunc(append(w.signedAt(r), w.now.Truncate(time.Second)), time.Time.Compare) // heads have whole seconds, and their clock may be ahead
 	err = errors.Join(w.archive(r), w.delete(e.keyLogAlarm()), w.delete(e.keyLog()),
-		w.put(keyMirror(), &mirrorRow{gen: m.gen + 1, accepted: accepted}),
+		w.put(keyMirror(), &mirrorRow{gen: m.gen + 1, accepted: accepted, dropped: slices.Concat(held, m.head)}),
 		w.at(w.now, timerMirror, nil), w.at(w.now, timerUnblock, nil))
 	if err != nil {
 		return Hint{}, err
