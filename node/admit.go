@@ -119,9 +119,9 @@ func (r *relays) present(ctx context.Context, p peer.ID) error {
 func (r *relays) reach(ctx context.Context, p peer.ID) error {
 	r.mu.Lock()
 	s := r.list[p]
-	if s == nil {
+	if s == nil || s.gone {
 		r.mu.Unlock()
-		return errors.New("no such relay")
+		return errors.New("the rendezvous does not list this relay")
 	}
 	addrs, avoid := s.addrs, s.avoid
 	r.mu.Unlock()
