@@ -124,7 +124,7 @@ func (s *Server) open() (err error) {
 	s.host, err = p2p.New(p2p.Config{
 		Identity: filepath.Join(s.cfg.Dir, IdentityFile), Listen: s.cfg.Listen, Announce: s.announce, Agent: "parley-relay",
 		Limits: p2p.Limits{Conns: maxConns, PerAddress: l.PerAddress, Circuits: l.Circuits},
-		Dials:  s.cfg.Follow.ID, Admit: s.door.enter,
+		Dials:  s.cfg.Follow.ID, Admit: s.admits,
 	})
 	if err != nil {
 		return err
@@ -135,6 +135,14 @@ func (s *Server) open() (err error) {
 	}
 	s.host.SetStreamHandler(protocol.TokenProtocol, s.handleToken)
 	return nil
+}
+
+// admits takes every connection, if need be in the place of another one.
+func (s *Server) admits(c network.Conn) bool {
+	if over := s.door.enter(c); over != nil {
+		over.Close()
+	}
+	return true
 }
 
 func (s *Server) disconnected(_ network.Network, c network.Conn) {
