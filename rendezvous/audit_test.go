@@ -258,8 +258,8 @@ func TestAuditQueries(t *testing.T) {
 	if err != nil || page.Seen != auditScan || len(page.Entries) != 0 {
 		t.Errorf("a page looks at %d entries, %v", page.Seen, err)
 	}
-	if page, err := src.Audit(t.Context(), AuditQuery{Account: "nobody"}); err != nil || !page.NoAccount {
-		t.Errorf("%+v, %v", page, err)
+	if page, err := src.Audit(t.Context(), AuditQuery{Account: "nobody"}); !errors.Is(err, ErrNotFound) {
+		t.Errorf("%+v, %v, want ErrNotFound", page, err)
 	}
 }
 

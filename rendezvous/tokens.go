@@ -132,19 +132,17 @@ func because(why store.KeyCause, keys ...store.SigningKey) []store.SigningKey {
 	return keys
 }
 
-var errNoSuchKey = errors.New("no such signing key")
-
 // revoke takes a key away at once. If it is the one that signs, the published
 // one takes its place, or a fresh one, although not every verifier knows it
 // yet: they read the set when they meet it. Nothing brings a revoked key back,
-// not even a self-test that fails.
+// not even a self-test that fails. ErrNotFound if there is none with this id.
 func (i *issuer) revoke(ctx context.Context, id string) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return i.changeLocked(ctx, false, func(keys []store.SigningKey, now time.Time) ([]store.SigningKey, error) {
 		at := slices.IndexFunc(keys, func(k store.SigningKey) bool { return k.ID == id })
 		if at < 0 {
-			return nil, fmt.Errorf("%w: %s", errNoSuchKey, id)
+			return nil, fmt.Errorf("signing key %q: %w", id, ErrNotFound)
 		}
 		gone := keys[at]
 		signed := gone.State == store.KeySigning

@@ -364,7 +364,7 @@ func TestJWK11_RevocationIsNeverTakenBack(t *testing.T) {
 	if _, err := mustSet(t, i).Verify(witness, "relay", c.Now()); !errors.Is(err, token.ErrUnknownKey) {
 		t.Errorf("a token by the revoked key: %v", err)
 	}
-	if err := i.revoke(t.Context(), first.ID); !errors.Is(err, errNoSuchKey) {
+	if err := i.revoke(t.Context(), first.ID); !errors.Is(err, ErrNotFound) {
 		t.Errorf("again: %v", err)
 	}
 }
@@ -405,7 +405,7 @@ func TestKeyChangeStoredButFailed(t *testing.T) {
 		t.Errorf("revoked: %v", err)
 	}
 	s.armed = false
-	if err := i.revoke(t.Context(), first.ID); !errors.Is(err, errNoSuchKey) || mustSet(t, i).Has(first.ID) {
+	if err := i.revoke(t.Context(), first.ID); !errors.Is(err, ErrNotFound) || mustSet(t, i).Has(first.ID) {
 		t.Errorf("again: %v", err)
 	}
 	if got := states(t, i); got != "signing" {
