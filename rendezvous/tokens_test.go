@@ -375,8 +375,8 @@ type unsureStore struct {
 	armed bool
 }
 
-func (s *unsureStore) ChangeSigningKeys(ctx context.Context, after uint64, keys []store.SigningKey, now time.Time) error {
-	err := s.Rendezvous.ChangeSigningKeys(ctx, after, keys, now)
+func (s *unsureStore) ChangeSigningKeys(ctx context.Context, after uint64, keys []store.SigningKey, why store.KeyCause, now time.Time) error {
+	err := s.Rendezvous.ChangeSigningKeys(ctx, after, keys, why, now)
 	if s.armed {
 		return errors.Join(err, store.ErrFailed)
 	}
