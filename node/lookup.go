@@ -224,7 +224,7 @@ func (l *lookups) lookOnce(ctx context.Context, a protocol.AccountID, req *wire.
 	found, err := l.ask(ctx, req)
 	if refusal, ok := errors.AsType[*protocol.Error](err); ok {
 		return errors.Join(err, l.n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
-			return engine.Hint{}, l.n.eng.LookupFailed(tx, l.n.now(), a, refusal)
+			return l.n.eng.LookupFailed(tx, l.n.now(), a, refusal)
 		}))
 	}
 	if err != nil {
@@ -269,8 +269,7 @@ func (l *lookups) alarm(ctx context.Context, a protocol.AccountID, err error) er
 func (l *lookups) tell(ctx context.Context, a protocol.AccountID, err error) error {
 	l.n.log.Error("the rendezvous's answer is wrong", "account", a, "err", err)
 	return l.n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
-		// What its log says may tell more.
-		return engine.Hint{Events: true, Log: true, Tick: true}, l.n.eng.LookupFailed(tx, l.n.now(), a, err)
+		return l.n.eng.LookupFailed(tx, l.n.now(), a, err)
 	})
 }
 
