@@ -342,12 +342,11 @@ func (l *lookups) forget(of string) {
 }
 
 // lookupRefusal is the code for an envelope whose sender could not be looked
-// up: nobody of that name, or try again.
+// up: nobody of that name, or try again. An answer that was refused says nothing
+// of the sender: the envelope is kept for one that holds.
 func lookupRefusal(err error) *protocol.Error {
-	switch protocol.CodeOf(err) {
-	case protocol.UnknownAccount, protocol.BadSignature:
+	if protocol.CodeOf(err) == protocol.UnknownAccount {
 		return protocol.Refuse(protocol.BadRequest, "unknown sender")
-	default:
-		return protocol.Refuse(protocol.Unavailable, "the sender cannot be looked up now")
 	}
+	return protocol.Refuse(protocol.Unavailable, "the sender cannot be looked up now")
 }

@@ -188,6 +188,25 @@ func (r logAlarmRow) entries() []directory.Inclusion {
 	return e.Leaves
 }
 
+// excused tells of which labels the user accepted that their entries contradict
+// each other. What they say of names that are known here is judged all the same.
+func (w *work) excused() (func(label [32]byte) bool, error) {
+	list, err := w.e.LogAlarms(w.tx)
+	if err != nil {
+		return nil, err
+	}
+	labels := map[[32]byte]bool{}
+	for _, past := range list {
+		if past.Ended.IsZero() {
+			continue
+		}
+		if e, err := directory.CheckEvidence(past.Evidence); err == nil && len(e.Leaves) > 0 {
+			labels[e.Leaves[0].Leaf.Label] = true
+		}
+	}
+	return func(label [32]byte) bool { return labels[label] }, nil
+}
+
 // archive keeps an alarm that does not stand any more.
 func (w *work) archive(r logAlarmRow) error {
 	number := uint64(0)
@@ -226,7 +245,10 @@ func (e *Engine) AcceptLog(tx store.Tx, now time.Time) (Hint, error) {
 	if err != nil {
 		return Hint{}, err
 	}
-	accepted := slices.MaxFunc(append(w.signedAt(r), w.now.Truncate(time.Second)), time.Time.Compare) // heads have whole seconds, and their clock may be ahead
+	accepted := slices.MaxFunc(append(w.signedAt(r), w.now.Truncate(time.Second)), time.Time.Compare) // heads have whole seconds, and their clock may be ahead,
+	if latest := w.now.Add(directory.MaxAge); accepted.After(latest) {                                // though not so far that a head would be believed
+		accepted = latest
+	}
 	err = errors.Join(w.archive(r), w.delete(e.keyLogAlarm()), w.delete(e.keyLog()),
 		w.put(keyMirror(), &mirrorRow{gen: m.gen + 1, accepted: accepted, dropped: slices.Concat(held, m.head)}),
 		w.at(w.now, timerMirror, nil), w.at(w.now, timerUnblock, nil))
