@@ -96,6 +96,8 @@ func (r *relays) drop() {
 	r.n.gate.setRelays(addrs)
 	if lost {
 		r.setHeld("", nil)
+		r.soon()
+		r.anew.push()
 	}
 	for _, p := range dropped {
 		r.n.host.Network().ClosePeer(p)

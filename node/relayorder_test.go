@@ -99,7 +99,11 @@ func TestRelayGoneFromTheListIsKeptWhileItServes(t *testing.T) {
 	r.set(listed())
 	r.list[p].admission.until = time.Now()
 	eventually(t, "nothing passes there", func() bool { return idle(conn) })
+	r.measureIn(relayMeasure)
 	r.tidy(t.Context())
+	if due := r.due(); due > 0 {
+		t.Errorf("another place is looked for in %v", due)
+	}
 	if !conn.IsClosed() || r.holding() != "" || r.n.gate.isRelay(p) || len(r.known()) != 0 {
 		t.Errorf("its admission has ended: closed %v, held at %q, known %v", conn.IsClosed(), r.holding(), r.known())
 	}

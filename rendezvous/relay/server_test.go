@@ -17,10 +17,10 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 
-	"github.com/parley-chat/parley/store/dirlock"
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/wire"
 	"github.com/parley-chat/parley/rendezvous/token"
+	"github.com/parley-chat/parley/store/dirlock"
 )
 
 const patience = 20 * time.Second
