@@ -152,6 +152,9 @@ func (r *relays) status() []api.Link {
 	links := make([]api.Link, 0, len(all))
 	for _, p := range all {
 		s := r.list[p]
+		if s.gone && p != r.held {
+			continue
+		}
 		l := api.Link{PeerID: p.String(), RTTms: millis(s.rtt), Up: p == r.held}
 		switch {
 		case l.Up:

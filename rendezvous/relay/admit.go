@@ -17,7 +17,7 @@ const (
 	maxPresent = 2 * token.MaxToken
 	passTag    = "pass" // protects the connection from being trimmed
 
-	approveRetry = time.Minute     // advice while this relay is not approved
+	approveRetry = 5 * time.Second // advice while this relay is not approved: its members may know before it does
 	keysRetry    = 5 * time.Second // advice while there is no key set to trust
 )
 
