@@ -26,6 +26,11 @@ func (s *State) apply(e Entry) error {
 	if err := f.authenticate(); err != nil {
 		return err
 	}
+	if want := takes[e.Op.Kind()]; want != 0 {
+		if err := f.allowed(want); err != nil {
+			return err
+		}
+	}
 	if err := e.Op.apply(f); err != nil {
 		return err
 	}

@@ -161,9 +161,6 @@ func (o Create) apply(f *fold) error {
 }
 
 func (o Invite) apply(f *fold) error {
-	if err := f.allowed(Admit); err != nil {
-		return err
-	}
 	switch {
 	case f.members[o.Account] != nil, f.Invited(o.Account):
 		return ErrNoEffect
@@ -177,9 +174,6 @@ func (o Invite) apply(f *fold) error {
 }
 
 func (o Uninvite) apply(f *fold) error {
-	if err := f.allowed(Admit); err != nil {
-		return err
-	}
 	if _, ok := f.invites[o.Account]; !ok {
 		return ErrNoEffect
 	}
@@ -188,9 +182,6 @@ func (o Uninvite) apply(f *fold) error {
 }
 
 func (o Link) apply(f *fold) error {
-	if err := f.allowed(Admit); err != nil {
-		return err
-	}
 	if _, ok := f.links[o.Key]; ok {
 		return ErrNoEffect
 	}
@@ -202,9 +193,6 @@ func (o Link) apply(f *fold) error {
 }
 
 func (o Unlink) apply(f *fold) error {
-	if err := f.allowed(Admit); err != nil {
-		return err
-	}
 	if _, ok := f.links[o.Key]; !ok {
 		return ErrNoEffect
 	}
@@ -274,9 +262,6 @@ func (o Leave) apply(f *fold) error {
 }
 
 func (o Remove) apply(f *fold) error {
-	if err := f.allowed(Kick); err != nil {
-		return err
-	}
 	if f.members[o.Account] == nil {
 		return ErrNoEffect
 	}
@@ -287,9 +272,6 @@ func (o Remove) apply(f *fold) error {
 }
 
 func (o Ban) apply(f *fold) error {
-	if err := f.allowed(Kick); err != nil {
-		return err
-	}
 	if f.barred[o.Account].banned {
 		return ErrNoEffect
 	}
@@ -335,9 +317,6 @@ func (f *fold) forgetOldest() {
 }
 
 func (o Unban) apply(f *fold) error {
-	if err := f.allowed(Kick); err != nil {
-		return err
-	}
 	if _, ok := f.barred[o.Account]; !ok {
 		return ErrNoEffect
 	}

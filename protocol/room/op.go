@@ -15,7 +15,8 @@ type Op interface {
 	Kind() Kind
 	// body is the encoding (SPEC "Rooms").
 	body() []byte
-	// apply does it, if the author may. The State is dropped after an error.
+	// apply does it, if the author may; that he has the rights it takes was checked. The
+	// State is dropped after an error.
 	apply(*fold) error
 }
 
@@ -72,6 +73,27 @@ var parsers = map[Kind]func(*key.Reader) (Op, error){
 	KindDevices:         parseDevices,
 	KindRotate:          func(*key.Reader) (Op, error) { return Rotate{}, nil },
 	KindMerge:           parseMerge,
+}
+
+// takes are the rights without which nobody does an operation. What it takes besides,
+// and when, apply knows.
+var takes = map[Kind]Rights{
+	KindInvite:          Admit,
+	KindUninvite:        Admit,
+	KindLink:            Admit,
+	KindUnlink:          Admit,
+	KindRemove:          Kick,
+	KindBan:             Kick,
+	KindUnban:           Kick,
+	KindSetMemberRights: SetRights,
+	KindSetRoleRights:   SetRights,
+	KindLock:            Kick,
+	KindDescribe:        Rename,
+	KindSetPassword:     SetRights,
+	KindGuestJoin:       Admit,
+	KindGuestRenew:      Admit,
+	KindGuestExpire:     Admit,
+	KindRotate:          Kick,
 }
 
 func parseOp(kind Kind, body []byte) (Op, error) {

@@ -129,9 +129,6 @@ func (o SetRole) change(f *fold, m Member) error {
 }
 
 func (o SetMemberRights) apply(f *fold) error {
-	if err := f.allowed(SetRights); err != nil {
-		return err
-	}
 	old, err := f.below(o.Account)
 	if err != nil {
 		return err
@@ -152,9 +149,6 @@ func (o SetMemberRights) apply(f *fold) error {
 }
 
 func (o SetRoleRights) apply(f *fold) error {
-	if err := f.allowed(SetRights); err != nil {
-		return err
-	}
 	if o.Role >= f.actor.Role {
 		return fmt.Errorf("%w: a %v over every %v", ErrForbidden, f.actor.Role, o.Role)
 	}
