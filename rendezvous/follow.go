@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
 	"net/netip"
 	"slices"
 
@@ -19,10 +18,7 @@ import (
 	"github.com/parley-chat/parley/rendezvous/p2p"
 )
 
-const (
-	maxFollowFrame = 8 << 10  // bytes
-	followTag      = "follow" // protects the connection from being trimmed
-)
+const followTag = "follow" // protects the connection from being trimmed
 
 // relayLink is the standing stream of a relay that runs alone.
 type relayLink struct {
@@ -118,15 +114,7 @@ func (s *Server) handleFollow(stream network.Stream) {
 		s.refuseFollow(f, err)
 		return
 	}
-	written := make(chan struct{})
-	go func() {
-		defer close(written)
-		f.write(nil, s.cfg.Limits.WriteTimeout, f.next)
-	}()
-	s.readFollow(f)
-	s.leaveFollow(f) // members learn it now, even if the writer is stuck
-	<-written
-	io.Copy(io.Discard, stream) // after goodbye, until the relay hangs up: see hangUp
+	serveStanding(s, &f.standing, nil, f.next, func(m *wire.Follow) error { return s.hearFollow(f, m) }, func() { s.leaveFollow(f) })
 }
 
 func (s *Server) refuseFollow(f *relayLink, err error) {
@@ -149,7 +137,7 @@ func (s *Server) beginFollow(ctx context.Context, f *relayLink) error {
 		return err
 	}
 	first := &wire.Follow{}
-	if _, err := p2p.ReadFrame(f.stream, maxFollowFrame, first); err != nil {
+	if _, err := p2p.ReadFrame(f.stream, maxBeatFrame, first); err != nil {
 		return err
 	}
 	if f.shown, err = shownRelay(f.peer, first.GetAnnouncement()); err != nil {
@@ -194,30 +182,15 @@ func (s *Server) leaveFollow(f *relayLink) {
 	}
 }
 
-// readFollow reads until the relay goes, falls silent, misbehaves, or has been
-// told goodbye.
-func (s *Server) readFollow(f *relayLink) {
-	defer f.end()
-	pace := rate.NewLimiter(rate.Every(beatsInterval), beatsBurst)
-	for f.awaitBeat(s.cfg.Limits.BeatDeadline) {
-		m := &wire.Follow{}
-		_, err := p2p.ReadFrame(f.stream, maxFollowFrame, m)
-		if errors.Is(err, p2p.ErrUnreadable) {
-			f.stream.Reset() // ends the writer, should it be stuck
-			return
+// hearFollow takes in a later frame of a relay.
+func (s *Server) hearFollow(f *relayLink, m *wire.Follow) error {
+	if m.GetAnnouncement() != nil {
+		if err := s.setShown(f, m.GetAnnouncement()); err != nil {
+			return err
 		}
-		if err == nil {
-			err = take(s.now(), 1, "beats", pace)
-		}
-		if err == nil && m.GetAnnouncement() != nil {
-			err = s.setShown(f, m.GetAnnouncement())
-		}
-		if err != nil {
-			f.bye(s.refusal(err))
-			return
-		}
-		f.answerBeat(m.GetSeq())
 	}
+	f.answerBeat(m.GetSeq())
+	return nil
 }
 
 // setShown takes over what a relay announces anew.

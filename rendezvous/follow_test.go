@@ -182,7 +182,7 @@ func TestBadAnnouncements(t *testing.T) {
 		"too many addresses": {announcement(t, slices.Repeat([]string{"/ip4/192.0.2.1/tcp/1"}, protocol.MaxAddrs+1)...), protocol.TooLarge},
 		"no address":         {&wire.Announcement{Limits: &wire.RelayLimits{}, Addrs: [][]byte{{1, 2, 3}}}, protocol.BadRequest},
 		"long address":       {announcement(t, "/dns/"+string(bytes.Repeat([]byte("x"), protocol.MaxAddr))+"/tcp/1"), protocol.BadRequest},
-		"too large":          {&wire.Announcement{Limits: &wire.RelayLimits{}, Addrs: [][]byte{make([]byte, maxFollowFrame)}}, protocol.TooLarge},
+		"too large":          {&wire.Announcement{Limits: &wire.RelayLimits{}, Addrs: [][]byte{make([]byte, maxBeatFrame)}}, protocol.TooLarge},
 	} {
 		f := newFollower(t, s)
 		if m := f.follow(s, &wire.Follow{Seq: 1, Announcement: c.a}); protocol.Code(m.GetCode()) != c.want {

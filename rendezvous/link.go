@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
-	"golang.org/x/time/rate"
 
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/account"
@@ -20,11 +18,8 @@ import (
 )
 
 const (
-	maxBeatFrame  = 8 << 10 // a beat with all its addresses; bytes
-	linkTag       = "link"  // protects the connection from being trimmed
-	linksBurst    = 30      // of one device
-	beatsBurst    = 20
-	beatsInterval = 500 * time.Millisecond
+	linkTag    = "link" // protects the connection from being trimmed
+	linksBurst = 30     // of one device
 )
 
 // handleLink runs a link from its first beat to its end.
@@ -63,15 +58,7 @@ func (s *Server) handleLink(stream network.Stream) {
 		return
 	}
 	s.hellos.welcome(stream.Conn())
-	written := make(chan struct{})
-	go func() {
-		defer close(written)
-		l.write(welcome, s.cfg.Limits.WriteTimeout, l.next)
-	}()
-	l.readBeats(s)
-	s.leaveLink(l) // contacts learn it now, even if the writer is stuck
-	<-written
-	io.Copy(io.Discard, stream) // after goodbye, until the device hangs up: see hangUp
+	serveStanding(s, &l.standing, welcome, l.next, func(b *wire.Beat) error { return s.hear(l, b) }, func() { s.leaveLink(l) })
 }
 
 // refuseLink answers the first beat with a refusal.
@@ -233,31 +220,16 @@ func (s *Server) leaveLink(l *link) {
 	}
 }
 
-// readBeats reads until the device goes, falls silent, misbehaves, or has been
-// told goodbye.
-func (l *link) readBeats(s *Server) {
-	defer l.end()
-	pace := rate.NewLimiter(rate.Every(beatsInterval), beatsBurst)
-	for l.awaitBeat(s.cfg.Limits.BeatDeadline) {
-		beat := &wire.Beat{}
-		_, err := p2p.ReadFrame(l.stream, maxBeatFrame, beat)
-		if errors.Is(err, p2p.ErrUnreadable) {
-			l.stream.Reset() // ends the writer, should it be stuck
-			return
+// hear takes in a later beat of a link.
+func (s *Server) hear(l *link, beat *wire.Beat) error {
+	if beat.GetHello() != nil {
+		if err := s.helloAgain(l, beat.GetHello()); err != nil {
+			return err
 		}
-		if err == nil {
-			err = take(s.now(), 1, "beats", pace)
-		}
-		if err == nil && beat.GetHello() != nil {
-			err = s.helloAgain(l, beat.GetHello())
-		}
-		if err == nil {
-			err = l.setAddrs(beat)
-		}
-		if err != nil {
-			l.bye(s.refusal(err))
-			return
-		}
-		l.answerBeat(beat.GetSeq())
 	}
+	if err := l.setAddrs(beat); err != nil {
+		return err
+	}
+	l.answerBeat(beat.GetSeq())
+	return nil
 }

@@ -1,14 +1,24 @@
 package rendezvous
 
 import (
+	"errors"
+	"io"
 	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
+	"golang.org/x/time/rate"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/wire"
+	"github.com/parley-chat/parley/rendezvous/p2p"
+)
+
+const (
+	maxBeatFrame  = 8 << 10 // a beat with all its addresses; bytes
+	beatsBurst    = 20
+	beatsInterval = 500 * time.Millisecond
 )
 
 // standing is a stream that stays open: the peer beats, and is told what is new.
@@ -50,6 +60,50 @@ func (s *standing) rouse() {
 	select {
 	case s.wake <- struct{}{}:
 	default: // it is awake already
+	}
+}
+
+// serveStanding writes first, if it is not nil, and then what next returns, and hands
+// each beat to hear, until the peer goes, falls silent, misbehaves, or has been told
+// goodbye. Then it calls gone, also while the writer is stuck.
+func serveStanding[T any, M interface {
+	*T
+	proto.Message
+}](s *Server, st *standing, first proto.Message, next func() (m proto.Message, last bool), hear func(M) error, gone func()) {
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		st.write(first, s.cfg.Limits.WriteTimeout, next)
+	}()
+	readBeats(s, st, hear)
+	gone()
+	<-written
+	io.Copy(io.Discard, st.stream) // after goodbye, until the peer hangs up: see hangUp
+}
+
+func readBeats[T any, M interface {
+	*T
+	proto.Message
+}](s *Server, st *standing, hear func(M) error) {
+	defer st.end()
+	pace := rate.NewLimiter(rate.Every(beatsInterval), beatsBurst)
+	for st.awaitBeat(s.cfg.Limits.BeatDeadline) {
+		beat := M(new(T))
+		_, err := p2p.ReadFrame(st.stream, maxBeatFrame, beat)
+		if errors.Is(err, p2p.ErrUnreadable) {
+			st.stream.Reset() // ends the writer, should it be stuck
+			return
+		}
+		if err == nil {
+			err = take(s.now(), 1, "beats", pace)
+		}
+		if err == nil {
+			err = hear(beat)
+		}
+		if err != nil {
+			st.bye(s.refusal(err))
+			return
+		}
 	}
 }
 
