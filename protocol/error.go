@@ -49,6 +49,15 @@ const (
 	PairingOver        Code = 50 // no such slot: never was, used, or too old
 	TokenInvalid       Code = 51 // not a token that this service takes
 	TokenExpired       Code = 52
+	RoomMoved          Code = 60 // another entry came first: take the entries since, write again on top
+	UnknownRoom        Code = 61 // no such room, or none for this caller
+	RoomFull           Code = 62
+	StaleEpoch         Code = 63 // take the entries since, encrypt again
+	RoomLocked         Code = 64 // nobody comes in
+	Banned             Code = 65 // from the room, or removed from it
+	WrongPassword      Code = 66 // of a room, or changed meanwhile
+	TicketExpired      Code = 67 // the guest's time in the room is over
+	NobodyAdmits       Code = 68 // no such room, or nobody online who may let guests in
 )
 
 var codeNames = map[Code]string{
@@ -63,6 +72,9 @@ var codeNames = map[Code]string{
 	DeviceCloned: "device_cloned", StoreRolledBack: "store_rolled_back", StaleKey: "stale_key", Revoked: "revoked",
 	Replaced: "replaced", HelloFirst: "hello_first", Undecryptable: "undecryptable",
 	PairingOver: "pairing_over", TokenInvalid: "token_invalid", TokenExpired: "token_expired",
+	RoomMoved: "room_moved", UnknownRoom: "unknown_room", RoomFull: "room_full", StaleEpoch: "stale_epoch",
+	RoomLocked: "room_locked", Banned: "banned", WrongPassword: "wrong_password", TicketExpired: "ticket_expired",
+	NobodyAdmits: "nobody_admits",
 }
 
 func (c Code) String() string {
