@@ -49,15 +49,15 @@ const (
 	PairingOver        Code = 50 // no such slot: never was, used, or too old
 	TokenInvalid       Code = 51 // not a token that this service takes
 	TokenExpired       Code = 52
-	RoomMoved          Code = 60 // another entry came first: take the entries since, write again on top
-	UnknownRoom        Code = 61 // no such room, or none for this caller
-	RoomFull           Code = 62
-	StaleEpoch         Code = 63 // take the entries since, encrypt again
-	RoomLocked         Code = 64 // nobody comes in
-	Banned             Code = 65 // from the room, or removed from it
-	WrongPassword      Code = 66 // of a room, or changed meanwhile
-	TicketExpired      Code = 67 // the guest's time in the room is over
-	NobodyAdmits       Code = 68 // no such room, or nobody online who may let guests in
+	RoomMoved          Code = 60 // the entry does not follow the room's log: another was first
+	UnknownRoom        Code = 61 // no such room, or none of the caller's: both look alike
+	RoomFull           Code = 62 // a limit of the room
+	StaleEpoch         Code = 63 // the room's log has another epoch in force
+	RoomLocked         Code = 64
+	Banned             Code = 65 // removed from the room, or banned
+	WrongPassword      Code = 66 // of a room
+	TicketExpired      Code = 67 // a guest has to knock again
+	NobodyAdmits       Code = 68 // nobody who may let guests in is there, or there is no such room
 )
 
 var codeNames = map[Code]string{

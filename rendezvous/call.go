@@ -189,6 +189,14 @@ func (s *Server) memberCall(ctx context.Context, from store.Device, req *wire.Re
 		return s.createInvite(ctx, from, c.CreateInvite, resp)
 	case *wire.Request_GetToken:
 		return s.getToken(ctx, from, c.GetToken, resp)
+	case *wire.Request_AppendRoom:
+		return s.appendRoom(ctx, from, c.AppendRoom, resp)
+	case *wire.Request_ReadRoom:
+		return s.readRoom(ctx, from, c.ReadRoom, resp)
+	case *wire.Request_PutRoom:
+		return s.putRoom(ctx, from, c.PutRoom, resp)
+	case *wire.Request_FillRoom:
+		return s.fillRoom(ctx, from, c.FillRoom, resp)
 	case *wire.Request_GetRelays:
 		resp.Result = &wire.Response_RelayList{RelayList: &wire.RelayList{Relays: s.relays.list()}}
 		return nil

@@ -94,6 +94,10 @@ type rates struct {
 	tokens   *limiters[protocol.DeviceID] // each is noted for ever
 	warnings *limiters[warning]           // the same
 
+	roomEntries *limiters[inRoom]
+	roomPuts    *limiters[inRoom]            // messages
+	roomPages   *limiters[protocol.DeviceID] // each is large
+
 	follows *limiters[peer.ID] // streams and announcements of relays
 
 	pairOpens *limiters[protocol.DeviceID]
@@ -108,6 +112,12 @@ type rates struct {
 	// bounded number to all. See claim.
 	claims       *buckets[claimPair, *claimBucket]
 	claimsTarget *limiters[protocol.DeviceID]
+}
+
+// inRoom is a device in a room that it may know of: nobody makes these keys at will.
+type inRoom struct {
+	device protocol.DeviceID
+	room   protocol.RoomID
 }
 
 // chainBucket is what changes of chains are counted by. A thief of a device may
@@ -145,6 +155,9 @@ func newRates(l Limits) *rates {
 		logPages:     newLimiters[protocol.DeviceID](120, time.Minute, 60),
 		tokens:       newLimiters[protocol.DeviceID](60, time.Hour, 30), // one lives 15 minutes
 		warnings:     newLimiters[warning](1, 24*time.Hour, 1),
+		roomEntries:  newLimiters[inRoom](3600, time.Hour, 300),
+		roomPuts:     newLimiters[inRoom](50, time.Second, 2000),
+		roomPages:    newLimiters[protocol.DeviceID](600, time.Minute, 300),
 		follows:      newLimiters[peer.ID](12, time.Minute, 6),
 		pairOpens:    newLimiters[protocol.DeviceID](12, time.Hour, 6),
 		pairJoins:    newLimiters[netip.Prefix](30, time.Hour, 10),

@@ -81,6 +81,7 @@ type Server struct {
 
 	rates    *rates
 	presence *presence
+	rooms    *rooms
 	hellos   *hellos
 	pairs    *broker
 	troubles rate.Sometimes
@@ -113,6 +114,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	s.started = s.now()
 	s.rates = newRates(cfg.Limits)
 	s.presence = newPresence()
+	s.rooms = newRooms(maxIdleLogs)
 	s.relays = newRelays()
 	s.hellos = newHellos()
 	s.pairs = newBroker()

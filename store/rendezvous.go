@@ -25,13 +25,15 @@ type Rendezvous interface {
 	StoreIDs
 	Prekeys
 	Mailbox
+	Rooms
 	Contacts
 	SigningKeys
 	Audit
 	Relays
 
 	// Sweep drops what has expired at now: mail, prekeys, answers kept for
-	// retried claims, invites, and everything stored for revoked devices. Call
+	// retried claims, invites, messages of rooms, and everything stored for
+	// revoked devices. Call
 	// it every few minutes; it works in small transactions. It returns how many
 	// rows it dropped.
 	Sweep(ctx context.Context, now time.Time) (dropped int, err error)
@@ -331,6 +333,7 @@ type MailKind uint8
 const (
 	Message MailKind = 1
 	Request MailKind = 2 // from an account the recipient has not accepted
+	OfRoom  MailKind = 3 // concerns a room that both are in
 )
 
 // Mail is an envelope on its way to a device.

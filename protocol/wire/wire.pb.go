@@ -85,6 +85,7 @@ type MailKind int32
 const (
 	MailKind_MESSAGE MailKind = 0 // only to devices of an account that has accepted the sender's
 	MailKind_REQUEST MailKind = 1 // a contact request: anyone may, rate-limited, one pending per pair
+	MailKind_ROOM    MailKind = 2 // keys, repair and receipts of a room: only to who is in a room with the sender
 )
 
 // Enum value maps for MailKind.
@@ -92,10 +93,12 @@ var (
 	MailKind_name = map[int32]string{
 		0: "MESSAGE",
 		1: "REQUEST",
+		2: "ROOM",
 	}
 	MailKind_value = map[string]int32{
 		"MESSAGE": 0,
 		"REQUEST": 1,
+		"ROOM":    2,
 	}
 )
 
@@ -1107,6 +1110,10 @@ type Request struct {
 	//	*Request_GetToken
 	//	*Request_GetKeySet
 	//	*Request_GetRelays
+	//	*Request_AppendRoom
+	//	*Request_ReadRoom
+	//	*Request_PutRoom
+	//	*Request_FillRoom
 	Call          isRequest_Call `protobuf_oneof:"call"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1293,6 +1300,42 @@ func (x *Request) GetGetRelays() *GetRelays {
 	return nil
 }
 
+func (x *Request) GetAppendRoom() *AppendRoom {
+	if x != nil {
+		if x, ok := x.Call.(*Request_AppendRoom); ok {
+			return x.AppendRoom
+		}
+	}
+	return nil
+}
+
+func (x *Request) GetReadRoom() *ReadRoom {
+	if x != nil {
+		if x, ok := x.Call.(*Request_ReadRoom); ok {
+			return x.ReadRoom
+		}
+	}
+	return nil
+}
+
+func (x *Request) GetPutRoom() *PutRoom {
+	if x != nil {
+		if x, ok := x.Call.(*Request_PutRoom); ok {
+			return x.PutRoom
+		}
+	}
+	return nil
+}
+
+func (x *Request) GetFillRoom() *FillRoom {
+	if x != nil {
+		if x, ok := x.Call.(*Request_FillRoom); ok {
+			return x.FillRoom
+		}
+	}
+	return nil
+}
+
 type isRequest_Call interface {
 	isRequest_Call()
 }
@@ -1361,6 +1404,22 @@ type Request_GetRelays struct {
 	GetRelays *GetRelays `protobuf:"bytes,16,opt,name=get_relays,json=getRelays,proto3,oneof"`
 }
 
+type Request_AppendRoom struct {
+	AppendRoom *AppendRoom `protobuf:"bytes,17,opt,name=append_room,json=appendRoom,proto3,oneof"`
+}
+
+type Request_ReadRoom struct {
+	ReadRoom *ReadRoom `protobuf:"bytes,18,opt,name=read_room,json=readRoom,proto3,oneof"`
+}
+
+type Request_PutRoom struct {
+	PutRoom *PutRoom `protobuf:"bytes,19,opt,name=put_room,json=putRoom,proto3,oneof"`
+}
+
+type Request_FillRoom struct {
+	FillRoom *FillRoom `protobuf:"bytes,20,opt,name=fill_room,json=fillRoom,proto3,oneof"`
+}
+
 func (*Request_Register) isRequest_Call() {}
 
 func (*Request_Lookup) isRequest_Call() {}
@@ -1393,6 +1452,14 @@ func (*Request_GetKeySet) isRequest_Call() {}
 
 func (*Request_GetRelays) isRequest_Call() {}
 
+func (*Request_AppendRoom) isRequest_Call() {}
+
+func (*Request_ReadRoom) isRequest_Call() {}
+
+func (*Request_PutRoom) isRequest_Call() {}
+
+func (*Request_FillRoom) isRequest_Call() {}
+
 type Response struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
 	Code         uint32                 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"` // protocol.Code; when not OK nothing else is set but detail and retry_after_ms
@@ -1415,6 +1482,9 @@ type Response struct {
 	//	*Response_Token
 	//	*Response_KeySet
 	//	*Response_RelayList
+	//	*Response_RoomAppended
+	//	*Response_RoomPage
+	//	*Response_RoomPutResults
 	Result        isResponse_Result `protobuf_oneof:"result"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1613,6 +1683,33 @@ func (x *Response) GetRelayList() *RelayList {
 	return nil
 }
 
+func (x *Response) GetRoomAppended() *RoomAppended {
+	if x != nil {
+		if x, ok := x.Result.(*Response_RoomAppended); ok {
+			return x.RoomAppended
+		}
+	}
+	return nil
+}
+
+func (x *Response) GetRoomPage() *RoomPage {
+	if x != nil {
+		if x, ok := x.Result.(*Response_RoomPage); ok {
+			return x.RoomPage
+		}
+	}
+	return nil
+}
+
+func (x *Response) GetRoomPutResults() *RoomPutResults {
+	if x != nil {
+		if x, ok := x.Result.(*Response_RoomPutResults); ok {
+			return x.RoomPutResults
+		}
+	}
+	return nil
+}
+
 type isResponse_Result interface {
 	isResponse_Result()
 }
@@ -1677,6 +1774,18 @@ type Response_RelayList struct {
 	RelayList *RelayList `protobuf:"bytes,25,opt,name=relay_list,json=relayList,proto3,oneof"`
 }
 
+type Response_RoomAppended struct {
+	RoomAppended *RoomAppended `protobuf:"bytes,26,opt,name=room_appended,json=roomAppended,proto3,oneof"`
+}
+
+type Response_RoomPage struct {
+	RoomPage *RoomPage `protobuf:"bytes,27,opt,name=room_page,json=roomPage,proto3,oneof"`
+}
+
+type Response_RoomPutResults struct {
+	RoomPutResults *RoomPutResults `protobuf:"bytes,28,opt,name=room_put_results,json=roomPutResults,proto3,oneof"`
+}
+
 func (*Response_Registered) isResponse_Result() {}
 
 func (*Response_Found) isResponse_Result() {}
@@ -1706,6 +1815,12 @@ func (*Response_Token) isResponse_Result() {}
 func (*Response_KeySet) isResponse_Result() {}
 
 func (*Response_RelayList) isResponse_Result() {}
+
+func (*Response_RoomAppended) isResponse_Result() {}
+
+func (*Response_RoomPage) isResponse_Result() {}
+
+func (*Response_RoomPutResults) isResponse_Result() {}
 
 // The connection's key must be the peer id in the one device certificate of the chain.
 // Safe to repeat: the same name and account are answered OK again.
@@ -3833,6 +3948,588 @@ func (x *RelayLimits) GetMs() uint64 {
 	return 0
 }
 
+// The next entry of a room's log; the first one makes the room (SPEC "Rooms at
+// the rendezvous"). The same entry again is OK.
+type AppendRoom struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Entry         []byte                 `protobuf:"bytes,1,opt,name=entry,proto3" json:"entry,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AppendRoom) Reset() {
+	*x = AppendRoom{}
+	mi := &file_wire_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AppendRoom) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AppendRoom) ProtoMessage() {}
+
+func (x *AppendRoom) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AppendRoom.ProtoReflect.Descriptor instead.
+func (*AppendRoom) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *AppendRoom) GetEntry() []byte {
+	if x != nil {
+		return x.Entry
+	}
+	return nil
+}
+
+type RoomAppended struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Code          uint32                 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`     // protocol.Code: OK, or ROOM_MOVED: the log ends elsewhere
+	Cursor        uint64                 `protobuf:"varint,2,opt,name=cursor,proto3" json:"cursor,omitempty"` // OK: of the newest message when it was appended; what comes later is after it
+	Since         *RoomPage              `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"`    // ROOM_MOVED: the entries from the number of this one on, without messages
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RoomAppended) Reset() {
+	*x = RoomAppended{}
+	mi := &file_wire_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RoomAppended) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RoomAppended) ProtoMessage() {}
+
+func (x *RoomAppended) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RoomAppended.ProtoReflect.Descriptor instead.
+func (*RoomAppended) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *RoomAppended) GetCode() uint32 {
+	if x != nil {
+		return x.Code
+	}
+	return 0
+}
+
+func (x *RoomAppended) GetCursor() uint64 {
+	if x != nil {
+		return x.Cursor
+	}
+	return 0
+}
+
+func (x *RoomAppended) GetSince() *RoomPage {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+// The entries of a room's log from a number on, then, when there is room for all
+// of them, the messages after a cursor.
+type ReadRoom struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Room          []byte                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
+	FromSeq       uint64                 `protobuf:"varint,2,opt,name=from_seq,json=fromSeq,proto3" json:"from_seq,omitempty"`
+	After         uint64                 `protobuf:"varint,3,opt,name=after,proto3" json:"after,omitempty"` // cursor of the last message seen; 0: from the start
+	Max           uint32                 `protobuf:"varint,4,opt,name=max,proto3" json:"max,omitempty"`     // messages; 0: as many as fit
+	Link          []byte                 `protobuf:"bytes,5,opt,name=link,proto3" json:"link,omitempty"`    // 32; of who is not in the room and was not invited by name: a link into it,
+	Proof         []byte                 `protobuf:"bytes,6,opt,name=proof,proto3" json:"proof,omitempty"`  // 64; and the proof that it signs in, as in a join
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadRoom) Reset() {
+	*x = ReadRoom{}
+	mi := &file_wire_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadRoom) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadRoom) ProtoMessage() {}
+
+func (x *ReadRoom) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadRoom.ProtoReflect.Descriptor instead.
+func (*ReadRoom) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *ReadRoom) GetRoom() []byte {
+	if x != nil {
+		return x.Room
+	}
+	return nil
+}
+
+func (x *ReadRoom) GetFromSeq() uint64 {
+	if x != nil {
+		return x.FromSeq
+	}
+	return 0
+}
+
+func (x *ReadRoom) GetAfter() uint64 {
+	if x != nil {
+		return x.After
+	}
+	return 0
+}
+
+func (x *ReadRoom) GetMax() uint32 {
+	if x != nil {
+		return x.Max
+	}
+	return 0
+}
+
+func (x *ReadRoom) GetLink() []byte {
+	if x != nil {
+		return x.Link
+	}
+	return nil
+}
+
+func (x *ReadRoom) GetProof() []byte {
+	if x != nil {
+		return x.Proof
+	}
+	return nil
+}
+
+type RoomPage struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Entries       [][]byte               `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
+	Items         []*RoomItem            `protobuf:"bytes,2,rep,name=items,proto3" json:"items,omitempty"`
+	More          bool                   `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"` // entries, or messages
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RoomPage) Reset() {
+	*x = RoomPage{}
+	mi := &file_wire_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RoomPage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RoomPage) ProtoMessage() {}
+
+func (x *RoomPage) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RoomPage.ProtoReflect.Descriptor instead.
+func (*RoomPage) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *RoomPage) GetEntries() [][]byte {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
+func (x *RoomPage) GetItems() []*RoomItem {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+func (x *RoomPage) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+type RoomItem struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Cursor        uint64                 `protobuf:"varint,1,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	Message       []byte                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"` // SPEC "Room messages"
+	StoredMs      uint64                 `protobuf:"varint,3,opt,name=stored_ms,json=storedMs,proto3" json:"stored_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RoomItem) Reset() {
+	*x = RoomItem{}
+	mi := &file_wire_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RoomItem) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RoomItem) ProtoMessage() {}
+
+func (x *RoomItem) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RoomItem.ProtoReflect.Descriptor instead.
+func (*RoomItem) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *RoomItem) GetCursor() uint64 {
+	if x != nil {
+		return x.Cursor
+	}
+	return 0
+}
+
+func (x *RoomItem) GetMessage() []byte {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *RoomItem) GetStoredMs() uint64 {
+	if x != nil {
+		return x.StoredMs
+	}
+	return 0
+}
+
+type PutRoom struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Room          []byte                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
+	Messages      [][]byte               `protobuf:"bytes,2,rep,name=messages,proto3" json:"messages,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutRoom) Reset() {
+	*x = PutRoom{}
+	mi := &file_wire_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutRoom) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutRoom) ProtoMessage() {}
+
+func (x *PutRoom) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutRoom.ProtoReflect.Descriptor instead.
+func (*PutRoom) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *PutRoom) GetRoom() []byte {
+	if x != nil {
+		return x.Room
+	}
+	return nil
+}
+
+func (x *PutRoom) GetMessages() [][]byte {
+	if x != nil {
+		return x.Messages
+	}
+	return nil
+}
+
+type RoomPutResults struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Results       []*RoomPutResult       `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"` // in the order of the messages
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RoomPutResults) Reset() {
+	*x = RoomPutResults{}
+	mi := &file_wire_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RoomPutResults) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RoomPutResults) ProtoMessage() {}
+
+func (x *RoomPutResults) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RoomPutResults.ProtoReflect.Descriptor instead.
+func (*RoomPutResults) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *RoomPutResults) GetResults() []*RoomPutResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+type RoomPutResult struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Code          uint32                 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`
+	RetryAfterMs  uint64                 `protobuf:"varint,2,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"`
+	Cursor        uint64                 `protobuf:"varint,3,opt,name=cursor,proto3" json:"cursor,omitempty"` // OK: of the message, the same each time
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RoomPutResult) Reset() {
+	*x = RoomPutResult{}
+	mi := &file_wire_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RoomPutResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RoomPutResult) ProtoMessage() {}
+
+func (x *RoomPutResult) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RoomPutResult.ProtoReflect.Descriptor instead.
+func (*RoomPutResult) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *RoomPutResult) GetCode() uint32 {
+	if x != nil {
+		return x.Code
+	}
+	return 0
+}
+
+func (x *RoomPutResult) GetRetryAfterMs() uint64 {
+	if x != nil {
+		return x.RetryAfterMs
+	}
+	return 0
+}
+
+func (x *RoomPutResult) GetCursor() uint64 {
+	if x != nil {
+		return x.Cursor
+	}
+	return 0
+}
+
+// The messages that a device misses, by the numbers that their senders gave
+// them. The answer is a RoomPage, in the order of the ranges.
+type FillRoom struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Room          []byte                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
+	Ranges        []*RoomRange           `protobuf:"bytes,2,rep,name=ranges,proto3" json:"ranges,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FillRoom) Reset() {
+	*x = FillRoom{}
+	mi := &file_wire_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FillRoom) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FillRoom) ProtoMessage() {}
+
+func (x *FillRoom) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FillRoom.ProtoReflect.Descriptor instead.
+func (*FillRoom) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *FillRoom) GetRoom() []byte {
+	if x != nil {
+		return x.Room
+	}
+	return nil
+}
+
+func (x *FillRoom) GetRanges() []*RoomRange {
+	if x != nil {
+		return x.Ranges
+	}
+	return nil
+}
+
+type RoomRange struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Device        []byte                 `protobuf:"bytes,1,opt,name=device,proto3" json:"device,omitempty"` // the sender
+	First         uint64                 `protobuf:"varint,2,opt,name=first,proto3" json:"first,omitempty"`
+	Last          uint64                 `protobuf:"varint,3,opt,name=last,proto3" json:"last,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RoomRange) Reset() {
+	*x = RoomRange{}
+	mi := &file_wire_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RoomRange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RoomRange) ProtoMessage() {}
+
+func (x *RoomRange) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RoomRange.ProtoReflect.Descriptor instead.
+func (*RoomRange) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *RoomRange) GetDevice() []byte {
+	if x != nil {
+		return x.Device
+	}
+	return nil
+}
+
+func (x *RoomRange) GetFirst() uint64 {
+	if x != nil {
+		return x.First
+	}
+	return 0
+}
+
+func (x *RoomRange) GetLast() uint64 {
+	if x != nil {
+		return x.Last
+	}
+	return 0
+}
+
 type Beat struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Hello         *Hello                 `protobuf:"bytes,1,opt,name=hello,proto3" json:"hello,omitempty"`                                    // in the first beat, and when the store moved on
@@ -3846,7 +4543,7 @@ type Beat struct {
 
 func (x *Beat) Reset() {
 	*x = Beat{}
-	mi := &file_wire_proto_msgTypes[54]
+	mi := &file_wire_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3858,7 +4555,7 @@ func (x *Beat) String() string {
 func (*Beat) ProtoMessage() {}
 
 func (x *Beat) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[54]
+	mi := &file_wire_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3871,7 +4568,7 @@ func (x *Beat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Beat.ProtoReflect.Descriptor instead.
 func (*Beat) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{54}
+	return file_wire_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *Beat) GetHello() *Hello {
@@ -3924,7 +4621,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_wire_proto_msgTypes[55]
+	mi := &file_wire_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3936,7 +4633,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[55]
+	mi := &file_wire_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3949,7 +4646,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{55}
+	return file_wire_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *Hello) GetMinVersion() uint32 {
@@ -4020,7 +4717,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_wire_proto_msgTypes[56]
+	mi := &file_wire_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4032,7 +4729,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[56]
+	mi := &file_wire_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4045,7 +4742,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{56}
+	return file_wire_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *Welcome) GetCode() uint32 {
@@ -4140,7 +4837,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_wire_proto_msgTypes[57]
+	mi := &file_wire_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4152,7 +4849,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[57]
+	mi := &file_wire_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4165,7 +4862,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{57}
+	return file_wire_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *Limits) GetMailboxBytes() uint64 {
@@ -4228,13 +4925,14 @@ type Hint struct {
 	RetryAfterMs  uint64                 `protobuf:"varint,7,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"`
 	KeyEvent      []byte                 `protobuf:"bytes,8,opt,name=key_event,json=keyEvent,proto3" json:"key_event,omitempty"`                 // the newest change of the keys that tokens are signed with (SPEC "Tokens")
 	RelaysChanged bool                   `protobuf:"varint,9,opt,name=relays_changed,json=relaysChanged,proto3" json:"relays_changed,omitempty"` // ask GetRelays again
+	Rooms         []*RoomNews            `protobuf:"bytes,10,rep,name=rooms,proto3" json:"rooms,omitempty"`                                      // of the account; after the welcome of all of them
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Hint) Reset() {
 	*x = Hint{}
-	mi := &file_wire_proto_msgTypes[58]
+	mi := &file_wire_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4246,7 +4944,7 @@ func (x *Hint) String() string {
 func (*Hint) ProtoMessage() {}
 
 func (x *Hint) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[58]
+	mi := &file_wire_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4259,7 +4957,7 @@ func (x *Hint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hint.ProtoReflect.Descriptor instead.
 func (*Hint) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{58}
+	return file_wire_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *Hint) GetBeat() uint64 {
@@ -4325,6 +5023,73 @@ func (x *Hint) GetRelaysChanged() bool {
 	return false
 }
 
+func (x *Hint) GetRooms() []*RoomNews {
+	if x != nil {
+		return x.Rooms
+	}
+	return nil
+}
+
+type RoomNews struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Room          []byte                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
+	Seq           uint64                 `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`       // of the newest entry
+	Cursor        uint64                 `protobuf:"varint,3,opt,name=cursor,proto3" json:"cursor,omitempty"` // of the newest message; 0: there never was one
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RoomNews) Reset() {
+	*x = RoomNews{}
+	mi := &file_wire_proto_msgTypes[69]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RoomNews) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RoomNews) ProtoMessage() {}
+
+func (x *RoomNews) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[69]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RoomNews.ProtoReflect.Descriptor instead.
+func (*RoomNews) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{69}
+}
+
+func (x *RoomNews) GetRoom() []byte {
+	if x != nil {
+		return x.Room
+	}
+	return nil
+}
+
+func (x *RoomNews) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *RoomNews) GetCursor() uint64 {
+	if x != nil {
+		return x.Cursor
+	}
+	return 0
+}
+
 type Presence struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Account       []byte                 `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
@@ -4335,7 +5100,7 @@ type Presence struct {
 
 func (x *Presence) Reset() {
 	*x = Presence{}
-	mi := &file_wire_proto_msgTypes[59]
+	mi := &file_wire_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4347,7 +5112,7 @@ func (x *Presence) String() string {
 func (*Presence) ProtoMessage() {}
 
 func (x *Presence) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[59]
+	mi := &file_wire_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4360,7 +5125,7 @@ func (x *Presence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Presence.ProtoReflect.Descriptor instead.
 func (*Presence) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{59}
+	return file_wire_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *Presence) GetAccount() []byte {
@@ -4386,7 +5151,7 @@ type Deliver struct {
 
 func (x *Deliver) Reset() {
 	*x = Deliver{}
-	mi := &file_wire_proto_msgTypes[60]
+	mi := &file_wire_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4398,7 +5163,7 @@ func (x *Deliver) String() string {
 func (*Deliver) ProtoMessage() {}
 
 func (x *Deliver) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[60]
+	mi := &file_wire_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4411,7 +5176,7 @@ func (x *Deliver) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Deliver.ProtoReflect.Descriptor instead.
 func (*Deliver) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{60}
+	return file_wire_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *Deliver) GetEnvelopes() [][]byte {
@@ -4431,7 +5196,7 @@ type Delivered struct {
 
 func (x *Delivered) Reset() {
 	*x = Delivered{}
-	mi := &file_wire_proto_msgTypes[61]
+	mi := &file_wire_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4443,7 +5208,7 @@ func (x *Delivered) String() string {
 func (*Delivered) ProtoMessage() {}
 
 func (x *Delivered) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[61]
+	mi := &file_wire_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4456,7 +5221,7 @@ func (x *Delivered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delivered.ProtoReflect.Descriptor instead.
 func (*Delivered) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{61}
+	return file_wire_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *Delivered) GetCodes() []uint32 {
@@ -4482,7 +5247,7 @@ type PairJoin struct {
 
 func (x *PairJoin) Reset() {
 	*x = PairJoin{}
-	mi := &file_wire_proto_msgTypes[62]
+	mi := &file_wire_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4494,7 +5259,7 @@ func (x *PairJoin) String() string {
 func (*PairJoin) ProtoMessage() {}
 
 func (x *PairJoin) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[62]
+	mi := &file_wire_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4507,7 +5272,7 @@ func (x *PairJoin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairJoin.ProtoReflect.Descriptor instead.
 func (*PairJoin) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{62}
+	return file_wire_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *PairJoin) GetSlot() string {
@@ -4531,7 +5296,7 @@ type PairJoined struct {
 
 func (x *PairJoined) Reset() {
 	*x = PairJoined{}
-	mi := &file_wire_proto_msgTypes[63]
+	mi := &file_wire_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4543,7 +5308,7 @@ func (x *PairJoined) String() string {
 func (*PairJoined) ProtoMessage() {}
 
 func (x *PairJoined) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[63]
+	mi := &file_wire_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4556,7 +5321,7 @@ func (x *PairJoined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairJoined.ProtoReflect.Descriptor instead.
 func (*PairJoined) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{63}
+	return file_wire_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *PairJoined) GetCode() uint32 {
@@ -4610,7 +5375,7 @@ type PairFrame struct {
 
 func (x *PairFrame) Reset() {
 	*x = PairFrame{}
-	mi := &file_wire_proto_msgTypes[64]
+	mi := &file_wire_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4622,7 +5387,7 @@ func (x *PairFrame) String() string {
 func (*PairFrame) ProtoMessage() {}
 
 func (x *PairFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[64]
+	mi := &file_wire_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4635,7 +5400,7 @@ func (x *PairFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairFrame.ProtoReflect.Descriptor instead.
 func (*PairFrame) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{64}
+	return file_wire_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *PairFrame) GetData() []byte {
@@ -4661,7 +5426,7 @@ type Membership struct {
 
 func (x *Membership) Reset() {
 	*x = Membership{}
-	mi := &file_wire_proto_msgTypes[65]
+	mi := &file_wire_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4673,7 +5438,7 @@ func (x *Membership) String() string {
 func (*Membership) ProtoMessage() {}
 
 func (x *Membership) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[65]
+	mi := &file_wire_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4686,7 +5451,7 @@ func (x *Membership) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Membership.ProtoReflect.Descriptor instead.
 func (*Membership) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{65}
+	return file_wire_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *Membership) GetName() string {
@@ -4747,7 +5512,7 @@ type GetPrekey struct {
 
 func (x *GetPrekey) Reset() {
 	*x = GetPrekey{}
-	mi := &file_wire_proto_msgTypes[66]
+	mi := &file_wire_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4759,7 +5524,7 @@ func (x *GetPrekey) String() string {
 func (*GetPrekey) ProtoMessage() {}
 
 func (x *GetPrekey) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[66]
+	mi := &file_wire_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4772,7 +5537,7 @@ func (x *GetPrekey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPrekey.ProtoReflect.Descriptor instead.
 func (*GetPrekey) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{66}
+	return file_wire_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *GetPrekey) GetNonce() []byte {
@@ -4793,7 +5558,7 @@ type OwnPrekey struct {
 
 func (x *OwnPrekey) Reset() {
 	*x = OwnPrekey{}
-	mi := &file_wire_proto_msgTypes[67]
+	mi := &file_wire_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4805,7 +5570,7 @@ func (x *OwnPrekey) String() string {
 func (*OwnPrekey) ProtoMessage() {}
 
 func (x *OwnPrekey) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[67]
+	mi := &file_wire_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4818,7 +5583,7 @@ func (x *OwnPrekey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OwnPrekey.ProtoReflect.Descriptor instead.
 func (*OwnPrekey) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{67}
+	return file_wire_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *OwnPrekey) GetCode() uint32 {
@@ -4852,7 +5617,7 @@ type Follow struct {
 
 func (x *Follow) Reset() {
 	*x = Follow{}
-	mi := &file_wire_proto_msgTypes[68]
+	mi := &file_wire_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4864,7 +5629,7 @@ func (x *Follow) String() string {
 func (*Follow) ProtoMessage() {}
 
 func (x *Follow) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[68]
+	mi := &file_wire_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4877,7 +5642,7 @@ func (x *Follow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Follow.ProtoReflect.Descriptor instead.
 func (*Follow) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{68}
+	return file_wire_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *Follow) GetSeq() uint64 {
@@ -4904,7 +5669,7 @@ type Announcement struct {
 
 func (x *Announcement) Reset() {
 	*x = Announcement{}
-	mi := &file_wire_proto_msgTypes[69]
+	mi := &file_wire_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4916,7 +5681,7 @@ func (x *Announcement) String() string {
 func (*Announcement) ProtoMessage() {}
 
 func (x *Announcement) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[69]
+	mi := &file_wire_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4929,7 +5694,7 @@ func (x *Announcement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Announcement.ProtoReflect.Descriptor instead.
 func (*Announcement) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{69}
+	return file_wire_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *Announcement) GetAddrs() [][]byte {
@@ -4960,7 +5725,7 @@ type Followed struct {
 
 func (x *Followed) Reset() {
 	*x = Followed{}
-	mi := &file_wire_proto_msgTypes[70]
+	mi := &file_wire_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4972,7 +5737,7 @@ func (x *Followed) String() string {
 func (*Followed) ProtoMessage() {}
 
 func (x *Followed) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[70]
+	mi := &file_wire_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4985,7 +5750,7 @@ func (x *Followed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Followed.ProtoReflect.Descriptor instead.
 func (*Followed) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{70}
+	return file_wire_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *Followed) GetCode() uint32 {
@@ -5039,7 +5804,7 @@ type Present struct {
 
 func (x *Present) Reset() {
 	*x = Present{}
-	mi := &file_wire_proto_msgTypes[71]
+	mi := &file_wire_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5051,7 +5816,7 @@ func (x *Present) String() string {
 func (*Present) ProtoMessage() {}
 
 func (x *Present) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[71]
+	mi := &file_wire_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5064,7 +5829,7 @@ func (x *Present) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Present.ProtoReflect.Descriptor instead.
 func (*Present) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{71}
+	return file_wire_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *Present) GetToken() string {
@@ -5086,7 +5851,7 @@ type Admission struct {
 
 func (x *Admission) Reset() {
 	*x = Admission{}
-	mi := &file_wire_proto_msgTypes[72]
+	mi := &file_wire_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5098,7 +5863,7 @@ func (x *Admission) String() string {
 func (*Admission) ProtoMessage() {}
 
 func (x *Admission) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[72]
+	mi := &file_wire_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5111,7 +5876,7 @@ func (x *Admission) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Admission.ProtoReflect.Descriptor instead.
 func (*Admission) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{72}
+	return file_wire_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *Admission) GetCode() uint32 {
@@ -5224,7 +5989,7 @@ const file_wire_proto_rawDesc = "" +
 	"\x04read\x18\x02 \x03(\fR\x04read\"'\n" +
 	"\x06Repair\x12\x1d\n" +
 	"\n" +
-	"session_id\x18\x01 \x01(\fR\tsessionId\"\x92\a\n" +
+	"session_id\x18\x01 \x01(\fR\tsessionId\"\xf9\b\n" +
 	"\aRequest\x126\n" +
 	"\bregister\x18\x01 \x01(\v2\x18.parley.wire.v1.RegisterH\x00R\bregister\x120\n" +
 	"\x06lookup\x18\x02 \x01(\v2\x16.parley.wire.v1.LookupH\x00R\x06lookup\x12F\n" +
@@ -5244,8 +6009,13 @@ const file_wire_proto_rawDesc = "" +
 	"\tget_token\x18\x0e \x01(\v2\x18.parley.wire.v1.GetTokenH\x00R\bgetToken\x12;\n" +
 	"\vget_key_set\x18\x0f \x01(\v2\x19.parley.wire.v1.GetKeySetH\x00R\tgetKeySet\x12:\n" +
 	"\n" +
-	"get_relays\x18\x10 \x01(\v2\x19.parley.wire.v1.GetRelaysH\x00R\tgetRelaysB\x06\n" +
-	"\x04call\"\xaa\a\n" +
+	"get_relays\x18\x10 \x01(\v2\x19.parley.wire.v1.GetRelaysH\x00R\tgetRelays\x12=\n" +
+	"\vappend_room\x18\x11 \x01(\v2\x1a.parley.wire.v1.AppendRoomH\x00R\n" +
+	"appendRoom\x127\n" +
+	"\tread_room\x18\x12 \x01(\v2\x18.parley.wire.v1.ReadRoomH\x00R\breadRoom\x124\n" +
+	"\bput_room\x18\x13 \x01(\v2\x17.parley.wire.v1.PutRoomH\x00R\aputRoom\x127\n" +
+	"\tfill_room\x18\x14 \x01(\v2\x18.parley.wire.v1.FillRoomH\x00R\bfillRoomB\x06\n" +
+	"\x04call\"\xf4\b\n" +
 	"\bResponse\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x16\n" +
 	"\x06detail\x18\x02 \x01(\tR\x06detail\x12$\n" +
@@ -5268,7 +6038,10 @@ const file_wire_proto_rawDesc = "" +
 	"\x05token\x18\x17 \x01(\v2\x15.parley.wire.v1.TokenH\x00R\x05token\x121\n" +
 	"\akey_set\x18\x18 \x01(\v2\x16.parley.wire.v1.KeySetH\x00R\x06keySet\x12:\n" +
 	"\n" +
-	"relay_list\x18\x19 \x01(\v2\x19.parley.wire.v1.RelayListH\x00R\trelayListB\b\n" +
+	"relay_list\x18\x19 \x01(\v2\x19.parley.wire.v1.RelayListH\x00R\trelayList\x12C\n" +
+	"\rroom_appended\x18\x1a \x01(\v2\x1c.parley.wire.v1.RoomAppendedH\x00R\froomAppended\x127\n" +
+	"\troom_page\x18\x1b \x01(\v2\x18.parley.wire.v1.RoomPageH\x00R\broomPage\x12J\n" +
+	"\x10room_put_results\x18\x1c \x01(\v2\x1e.parley.wire.v1.RoomPutResultsH\x00R\x0eroomPutResultsB\b\n" +
 	"\x06result\"L\n" +
 	"\bRegister\x12\x16\n" +
 	"\x06invite\x18\x01 \x01(\fR\x06invite\x12\x12\n" +
@@ -5397,7 +6170,45 @@ const file_wire_proto_rawDesc = "" +
 	"\vRelayLimits\x12\"\n" +
 	"\freservations\x18\x01 \x01(\rR\freservations\x12\x14\n" +
 	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\x12\x0e\n" +
-	"\x02ms\x18\x03 \x01(\x04R\x02ms\"\x98\x01\n" +
+	"\x02ms\x18\x03 \x01(\x04R\x02ms\"\"\n" +
+	"\n" +
+	"AppendRoom\x12\x14\n" +
+	"\x05entry\x18\x01 \x01(\fR\x05entry\"j\n" +
+	"\fRoomAppended\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\rR\x04code\x12\x16\n" +
+	"\x06cursor\x18\x02 \x01(\x04R\x06cursor\x12.\n" +
+	"\x05since\x18\x03 \x01(\v2\x18.parley.wire.v1.RoomPageR\x05since\"\x8b\x01\n" +
+	"\bReadRoom\x12\x12\n" +
+	"\x04room\x18\x01 \x01(\fR\x04room\x12\x19\n" +
+	"\bfrom_seq\x18\x02 \x01(\x04R\afromSeq\x12\x14\n" +
+	"\x05after\x18\x03 \x01(\x04R\x05after\x12\x10\n" +
+	"\x03max\x18\x04 \x01(\rR\x03max\x12\x12\n" +
+	"\x04link\x18\x05 \x01(\fR\x04link\x12\x14\n" +
+	"\x05proof\x18\x06 \x01(\fR\x05proof\"h\n" +
+	"\bRoomPage\x12\x18\n" +
+	"\aentries\x18\x01 \x03(\fR\aentries\x12.\n" +
+	"\x05items\x18\x02 \x03(\v2\x18.parley.wire.v1.RoomItemR\x05items\x12\x12\n" +
+	"\x04more\x18\x03 \x01(\bR\x04more\"Y\n" +
+	"\bRoomItem\x12\x16\n" +
+	"\x06cursor\x18\x01 \x01(\x04R\x06cursor\x12\x18\n" +
+	"\amessage\x18\x02 \x01(\fR\amessage\x12\x1b\n" +
+	"\tstored_ms\x18\x03 \x01(\x04R\bstoredMs\"9\n" +
+	"\aPutRoom\x12\x12\n" +
+	"\x04room\x18\x01 \x01(\fR\x04room\x12\x1a\n" +
+	"\bmessages\x18\x02 \x03(\fR\bmessages\"I\n" +
+	"\x0eRoomPutResults\x127\n" +
+	"\aresults\x18\x01 \x03(\v2\x1d.parley.wire.v1.RoomPutResultR\aresults\"a\n" +
+	"\rRoomPutResult\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\rR\x04code\x12$\n" +
+	"\x0eretry_after_ms\x18\x02 \x01(\x04R\fretryAfterMs\x12\x16\n" +
+	"\x06cursor\x18\x03 \x01(\x04R\x06cursor\"Q\n" +
+	"\bFillRoom\x12\x12\n" +
+	"\x04room\x18\x01 \x01(\fR\x04room\x121\n" +
+	"\x06ranges\x18\x02 \x03(\v2\x19.parley.wire.v1.RoomRangeR\x06ranges\"M\n" +
+	"\tRoomRange\x12\x16\n" +
+	"\x06device\x18\x01 \x01(\fR\x06device\x12\x14\n" +
+	"\x05first\x18\x02 \x01(\x04R\x05first\x12\x12\n" +
+	"\x04last\x18\x03 \x01(\x04R\x04last\"\x98\x01\n" +
 	"\x04Beat\x12+\n" +
 	"\x05hello\x18\x01 \x01(\v2\x15.parley.wire.v1.HelloR\x05hello\x12\x14\n" +
 	"\x05addrs\x18\x02 \x03(\fR\x05addrs\x12#\n" +
@@ -5436,7 +6247,7 @@ const file_wire_proto_rawDesc = "" +
 	"relayBytes\x12\x19\n" +
 	"\brelay_ms\x18\x06 \x01(\x04R\arelayMs\x12\x1d\n" +
 	"\n" +
-	"prekey_cap\x18\a \x01(\rR\tprekeyCap\"\xb2\x02\n" +
+	"prekey_cap\x18\a \x01(\rR\tprekeyCap\"\xe2\x02\n" +
 	"\x04Hint\x12\x12\n" +
 	"\x04beat\x18\x01 \x01(\x04R\x04beat\x12\x12\n" +
 	"\x04mail\x18\x02 \x01(\bR\x04mail\x124\n" +
@@ -5446,7 +6257,13 @@ const file_wire_proto_rawDesc = "" +
 	"\x03bye\x18\x06 \x01(\rR\x03bye\x12$\n" +
 	"\x0eretry_after_ms\x18\a \x01(\x04R\fretryAfterMs\x12\x1b\n" +
 	"\tkey_event\x18\b \x01(\fR\bkeyEvent\x12%\n" +
-	"\x0erelays_changed\x18\t \x01(\bR\rrelaysChanged\"<\n" +
+	"\x0erelays_changed\x18\t \x01(\bR\rrelaysChanged\x12.\n" +
+	"\x05rooms\x18\n" +
+	" \x03(\v2\x18.parley.wire.v1.RoomNewsR\x05rooms\"H\n" +
+	"\bRoomNews\x12\x12\n" +
+	"\x04room\x18\x01 \x01(\fR\x04room\x12\x10\n" +
+	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x16\n" +
+	"\x06cursor\x18\x03 \x01(\x04R\x06cursor\"<\n" +
 	"\bPresence\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\fR\aaccount\x12\x16\n" +
 	"\x06online\x18\x02 \x01(\bR\x06online\"'\n" +
@@ -5509,10 +6326,11 @@ const file_wire_proto_rawDesc = "" +
 	"\tREQUESTED\x10\x01\x12\f\n" +
 	"\bINCOMING\x10\x02\x12\f\n" +
 	"\bACCEPTED\x10\x03\x12\v\n" +
-	"\aBLOCKED\x10\x04*$\n" +
+	"\aBLOCKED\x10\x04*.\n" +
 	"\bMailKind\x12\v\n" +
 	"\aMESSAGE\x10\x00\x12\v\n" +
-	"\aREQUEST\x10\x01B-Z+github.com/parley-chat/parley/protocol/wireb\x06proto3"
+	"\aREQUEST\x10\x01\x12\b\n" +
+	"\x04ROOM\x10\x02B-Z+github.com/parley-chat/parley/protocol/wireb\x06proto3"
 
 var (
 	file_wire_proto_rawDescOnce sync.Once
@@ -5527,7 +6345,7 @@ func file_wire_proto_rawDescGZIP() []byte {
 }
 
 var file_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 73)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 84)
 var file_wire_proto_goTypes = []any{
 	(Relation)(0),          // 0: parley.wire.v1.Relation
 	(MailKind)(0),          // 1: parley.wire.v1.MailKind
@@ -5585,25 +6403,36 @@ var file_wire_proto_goTypes = []any{
 	(*RelayList)(nil),      // 53: parley.wire.v1.RelayList
 	(*Relay)(nil),          // 54: parley.wire.v1.Relay
 	(*RelayLimits)(nil),    // 55: parley.wire.v1.RelayLimits
-	(*Beat)(nil),           // 56: parley.wire.v1.Beat
-	(*Hello)(nil),          // 57: parley.wire.v1.Hello
-	(*Welcome)(nil),        // 58: parley.wire.v1.Welcome
-	(*Limits)(nil),         // 59: parley.wire.v1.Limits
-	(*Hint)(nil),           // 60: parley.wire.v1.Hint
-	(*Presence)(nil),       // 61: parley.wire.v1.Presence
-	(*Deliver)(nil),        // 62: parley.wire.v1.Deliver
-	(*Delivered)(nil),      // 63: parley.wire.v1.Delivered
-	(*PairJoin)(nil),       // 64: parley.wire.v1.PairJoin
-	(*PairJoined)(nil),     // 65: parley.wire.v1.PairJoined
-	(*PairFrame)(nil),      // 66: parley.wire.v1.PairFrame
-	(*Membership)(nil),     // 67: parley.wire.v1.Membership
-	(*GetPrekey)(nil),      // 68: parley.wire.v1.GetPrekey
-	(*OwnPrekey)(nil),      // 69: parley.wire.v1.OwnPrekey
-	(*Follow)(nil),         // 70: parley.wire.v1.Follow
-	(*Announcement)(nil),   // 71: parley.wire.v1.Announcement
-	(*Followed)(nil),       // 72: parley.wire.v1.Followed
-	(*Present)(nil),        // 73: parley.wire.v1.Present
-	(*Admission)(nil),      // 74: parley.wire.v1.Admission
+	(*AppendRoom)(nil),     // 56: parley.wire.v1.AppendRoom
+	(*RoomAppended)(nil),   // 57: parley.wire.v1.RoomAppended
+	(*ReadRoom)(nil),       // 58: parley.wire.v1.ReadRoom
+	(*RoomPage)(nil),       // 59: parley.wire.v1.RoomPage
+	(*RoomItem)(nil),       // 60: parley.wire.v1.RoomItem
+	(*PutRoom)(nil),        // 61: parley.wire.v1.PutRoom
+	(*RoomPutResults)(nil), // 62: parley.wire.v1.RoomPutResults
+	(*RoomPutResult)(nil),  // 63: parley.wire.v1.RoomPutResult
+	(*FillRoom)(nil),       // 64: parley.wire.v1.FillRoom
+	(*RoomRange)(nil),      // 65: parley.wire.v1.RoomRange
+	(*Beat)(nil),           // 66: parley.wire.v1.Beat
+	(*Hello)(nil),          // 67: parley.wire.v1.Hello
+	(*Welcome)(nil),        // 68: parley.wire.v1.Welcome
+	(*Limits)(nil),         // 69: parley.wire.v1.Limits
+	(*Hint)(nil),           // 70: parley.wire.v1.Hint
+	(*RoomNews)(nil),       // 71: parley.wire.v1.RoomNews
+	(*Presence)(nil),       // 72: parley.wire.v1.Presence
+	(*Deliver)(nil),        // 73: parley.wire.v1.Deliver
+	(*Delivered)(nil),      // 74: parley.wire.v1.Delivered
+	(*PairJoin)(nil),       // 75: parley.wire.v1.PairJoin
+	(*PairJoined)(nil),     // 76: parley.wire.v1.PairJoined
+	(*PairFrame)(nil),      // 77: parley.wire.v1.PairFrame
+	(*Membership)(nil),     // 78: parley.wire.v1.Membership
+	(*GetPrekey)(nil),      // 79: parley.wire.v1.GetPrekey
+	(*OwnPrekey)(nil),      // 80: parley.wire.v1.OwnPrekey
+	(*Follow)(nil),         // 81: parley.wire.v1.Follow
+	(*Announcement)(nil),   // 82: parley.wire.v1.Announcement
+	(*Followed)(nil),       // 83: parley.wire.v1.Followed
+	(*Present)(nil),        // 84: parley.wire.v1.Present
+	(*Admission)(nil),      // 85: parley.wire.v1.Admission
 }
 var file_wire_proto_depIdxs = []int32{
 	3,  // 0: parley.wire.v1.Content.text:type_name -> parley.wire.v1.Text
@@ -5634,48 +6463,60 @@ var file_wire_proto_depIdxs = []int32{
 	48, // 25: parley.wire.v1.Request.get_token:type_name -> parley.wire.v1.GetToken
 	50, // 26: parley.wire.v1.Request.get_key_set:type_name -> parley.wire.v1.GetKeySet
 	52, // 27: parley.wire.v1.Request.get_relays:type_name -> parley.wire.v1.GetRelays
-	17, // 28: parley.wire.v1.Response.registered:type_name -> parley.wire.v1.Registered
-	19, // 29: parley.wire.v1.Response.found:type_name -> parley.wire.v1.Found
-	25, // 30: parley.wire.v1.Response.prekey_counts:type_name -> parley.wire.v1.PrekeyCounts
-	27, // 31: parley.wire.v1.Response.contacts_set:type_name -> parley.wire.v1.ContactsSet
-	36, // 32: parley.wire.v1.Response.put_results:type_name -> parley.wire.v1.PutResults
-	39, // 33: parley.wire.v1.Response.mail:type_name -> parley.wire.v1.Mail
-	42, // 34: parley.wire.v1.Response.acked:type_name -> parley.wire.v1.Acked
-	44, // 35: parley.wire.v1.Response.places:type_name -> parley.wire.v1.Places
-	47, // 36: parley.wire.v1.Response.invite:type_name -> parley.wire.v1.Invite
-	29, // 37: parley.wire.v1.Response.chain_updated:type_name -> parley.wire.v1.ChainUpdated
-	32, // 38: parley.wire.v1.Response.head_list:type_name -> parley.wire.v1.HeadList
-	22, // 39: parley.wire.v1.Response.log_page:type_name -> parley.wire.v1.LogPage
-	49, // 40: parley.wire.v1.Response.token:type_name -> parley.wire.v1.Token
-	51, // 41: parley.wire.v1.Response.key_set:type_name -> parley.wire.v1.KeySet
-	53, // 42: parley.wire.v1.Response.relay_list:type_name -> parley.wire.v1.RelayList
-	23, // 43: parley.wire.v1.Found.bundles:type_name -> parley.wire.v1.Bundle
-	20, // 44: parley.wire.v1.Found.log:type_name -> parley.wire.v1.LogHead
-	20, // 45: parley.wire.v1.LogPage.log:type_name -> parley.wire.v1.LogHead
-	33, // 46: parley.wire.v1.HeadList.heads:type_name -> parley.wire.v1.Head
-	35, // 47: parley.wire.v1.Put.items:type_name -> parley.wire.v1.PutItem
-	1,  // 48: parley.wire.v1.PutItem.kind:type_name -> parley.wire.v1.MailKind
-	37, // 49: parley.wire.v1.PutResults.results:type_name -> parley.wire.v1.PutResult
-	40, // 50: parley.wire.v1.Mail.items:type_name -> parley.wire.v1.MailItem
-	45, // 51: parley.wire.v1.Places.places:type_name -> parley.wire.v1.Place
-	54, // 52: parley.wire.v1.RelayList.relays:type_name -> parley.wire.v1.Relay
-	55, // 53: parley.wire.v1.Relay.limits:type_name -> parley.wire.v1.RelayLimits
-	57, // 54: parley.wire.v1.Beat.hello:type_name -> parley.wire.v1.Hello
-	59, // 55: parley.wire.v1.Welcome.limits:type_name -> parley.wire.v1.Limits
-	25, // 56: parley.wire.v1.Welcome.prekeys:type_name -> parley.wire.v1.PrekeyCounts
-	61, // 57: parley.wire.v1.Welcome.presence:type_name -> parley.wire.v1.Presence
-	61, // 58: parley.wire.v1.Hint.presence:type_name -> parley.wire.v1.Presence
-	25, // 59: parley.wire.v1.Hint.prekeys:type_name -> parley.wire.v1.PrekeyCounts
-	23, // 60: parley.wire.v1.Delivered.bundle:type_name -> parley.wire.v1.Bundle
-	7,  // 61: parley.wire.v1.Membership.contacts:type_name -> parley.wire.v1.ContactState
-	23, // 62: parley.wire.v1.OwnPrekey.bundle:type_name -> parley.wire.v1.Bundle
-	71, // 63: parley.wire.v1.Follow.announcement:type_name -> parley.wire.v1.Announcement
-	55, // 64: parley.wire.v1.Announcement.limits:type_name -> parley.wire.v1.RelayLimits
-	65, // [65:65] is the sub-list for method output_type
-	65, // [65:65] is the sub-list for method input_type
-	65, // [65:65] is the sub-list for extension type_name
-	65, // [65:65] is the sub-list for extension extendee
-	0,  // [0:65] is the sub-list for field type_name
+	56, // 28: parley.wire.v1.Request.append_room:type_name -> parley.wire.v1.AppendRoom
+	58, // 29: parley.wire.v1.Request.read_room:type_name -> parley.wire.v1.ReadRoom
+	61, // 30: parley.wire.v1.Request.put_room:type_name -> parley.wire.v1.PutRoom
+	64, // 31: parley.wire.v1.Request.fill_room:type_name -> parley.wire.v1.FillRoom
+	17, // 32: parley.wire.v1.Response.registered:type_name -> parley.wire.v1.Registered
+	19, // 33: parley.wire.v1.Response.found:type_name -> parley.wire.v1.Found
+	25, // 34: parley.wire.v1.Response.prekey_counts:type_name -> parley.wire.v1.PrekeyCounts
+	27, // 35: parley.wire.v1.Response.contacts_set:type_name -> parley.wire.v1.ContactsSet
+	36, // 36: parley.wire.v1.Response.put_results:type_name -> parley.wire.v1.PutResults
+	39, // 37: parley.wire.v1.Response.mail:type_name -> parley.wire.v1.Mail
+	42, // 38: parley.wire.v1.Response.acked:type_name -> parley.wire.v1.Acked
+	44, // 39: parley.wire.v1.Response.places:type_name -> parley.wire.v1.Places
+	47, // 40: parley.wire.v1.Response.invite:type_name -> parley.wire.v1.Invite
+	29, // 41: parley.wire.v1.Response.chain_updated:type_name -> parley.wire.v1.ChainUpdated
+	32, // 42: parley.wire.v1.Response.head_list:type_name -> parley.wire.v1.HeadList
+	22, // 43: parley.wire.v1.Response.log_page:type_name -> parley.wire.v1.LogPage
+	49, // 44: parley.wire.v1.Response.token:type_name -> parley.wire.v1.Token
+	51, // 45: parley.wire.v1.Response.key_set:type_name -> parley.wire.v1.KeySet
+	53, // 46: parley.wire.v1.Response.relay_list:type_name -> parley.wire.v1.RelayList
+	57, // 47: parley.wire.v1.Response.room_appended:type_name -> parley.wire.v1.RoomAppended
+	59, // 48: parley.wire.v1.Response.room_page:type_name -> parley.wire.v1.RoomPage
+	62, // 49: parley.wire.v1.Response.room_put_results:type_name -> parley.wire.v1.RoomPutResults
+	23, // 50: parley.wire.v1.Found.bundles:type_name -> parley.wire.v1.Bundle
+	20, // 51: parley.wire.v1.Found.log:type_name -> parley.wire.v1.LogHead
+	20, // 52: parley.wire.v1.LogPage.log:type_name -> parley.wire.v1.LogHead
+	33, // 53: parley.wire.v1.HeadList.heads:type_name -> parley.wire.v1.Head
+	35, // 54: parley.wire.v1.Put.items:type_name -> parley.wire.v1.PutItem
+	1,  // 55: parley.wire.v1.PutItem.kind:type_name -> parley.wire.v1.MailKind
+	37, // 56: parley.wire.v1.PutResults.results:type_name -> parley.wire.v1.PutResult
+	40, // 57: parley.wire.v1.Mail.items:type_name -> parley.wire.v1.MailItem
+	45, // 58: parley.wire.v1.Places.places:type_name -> parley.wire.v1.Place
+	54, // 59: parley.wire.v1.RelayList.relays:type_name -> parley.wire.v1.Relay
+	55, // 60: parley.wire.v1.Relay.limits:type_name -> parley.wire.v1.RelayLimits
+	59, // 61: parley.wire.v1.RoomAppended.since:type_name -> parley.wire.v1.RoomPage
+	60, // 62: parley.wire.v1.RoomPage.items:type_name -> parley.wire.v1.RoomItem
+	63, // 63: parley.wire.v1.RoomPutResults.results:type_name -> parley.wire.v1.RoomPutResult
+	65, // 64: parley.wire.v1.FillRoom.ranges:type_name -> parley.wire.v1.RoomRange
+	67, // 65: parley.wire.v1.Beat.hello:type_name -> parley.wire.v1.Hello
+	69, // 66: parley.wire.v1.Welcome.limits:type_name -> parley.wire.v1.Limits
+	25, // 67: parley.wire.v1.Welcome.prekeys:type_name -> parley.wire.v1.PrekeyCounts
+	72, // 68: parley.wire.v1.Welcome.presence:type_name -> parley.wire.v1.Presence
+	72, // 69: parley.wire.v1.Hint.presence:type_name -> parley.wire.v1.Presence
+	25, // 70: parley.wire.v1.Hint.prekeys:type_name -> parley.wire.v1.PrekeyCounts
+	71, // 71: parley.wire.v1.Hint.rooms:type_name -> parley.wire.v1.RoomNews
+	23, // 72: parley.wire.v1.Delivered.bundle:type_name -> parley.wire.v1.Bundle
+	7,  // 73: parley.wire.v1.Membership.contacts:type_name -> parley.wire.v1.ContactState
+	23, // 74: parley.wire.v1.OwnPrekey.bundle:type_name -> parley.wire.v1.Bundle
+	82, // 75: parley.wire.v1.Follow.announcement:type_name -> parley.wire.v1.Announcement
+	55, // 76: parley.wire.v1.Announcement.limits:type_name -> parley.wire.v1.RelayLimits
+	77, // [77:77] is the sub-list for method output_type
+	77, // [77:77] is the sub-list for method input_type
+	77, // [77:77] is the sub-list for extension type_name
+	77, // [77:77] is the sub-list for extension extendee
+	0,  // [0:77] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -5712,6 +6553,10 @@ func file_wire_proto_init() {
 		(*Request_GetToken)(nil),
 		(*Request_GetKeySet)(nil),
 		(*Request_GetRelays)(nil),
+		(*Request_AppendRoom)(nil),
+		(*Request_ReadRoom)(nil),
+		(*Request_PutRoom)(nil),
+		(*Request_FillRoom)(nil),
 	}
 	file_wire_proto_msgTypes[13].OneofWrappers = []any{
 		(*Response_Registered)(nil),
@@ -5729,6 +6574,9 @@ func file_wire_proto_init() {
 		(*Response_Token)(nil),
 		(*Response_KeySet)(nil),
 		(*Response_RelayList)(nil),
+		(*Response_RoomAppended)(nil),
+		(*Response_RoomPage)(nil),
+		(*Response_RoomPutResults)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -5736,7 +6584,7 @@ func file_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   73,
+			NumMessages:   84,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

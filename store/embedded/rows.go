@@ -40,6 +40,13 @@ import (
 //	Y n                        changeRow: the n-th change of the signing keys
 //	J n                        hash and entry n of the operator's journal, from 1
 //	j                          auditHeadRow: where the journal ends
+//	R room                     roomRow
+//	G room seq                 roomEntryRow: of its log
+//	M room cursor              roomMailRow: a message to it
+//	N room device number       roomNumberRow: where the message with that number of that device is
+//	U room account             usageRow: of the messages that the account brought
+//	A account room             (empty): the account is in the room
+//	C account                  sizeRow: rooms that the account made
 
 var (
 	schemaKey  = store.Key('V')
