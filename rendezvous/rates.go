@@ -103,6 +103,9 @@ type rates struct {
 	pairOpens *limiters[protocol.DeviceID]
 	pairJoins *limiters[netip.Prefix] // each may be a guess
 
+	knocks     *limiters[netip.Prefix] // each wakes somebody's device
+	roomKnocks *limiters[knockPlace]   // the same; each may be a guess
+
 	requestsHour *limiters[protocol.AccountID] // contact requests sent
 	requestsDay  *limiters[protocol.AccountID]
 	invites      *limiters[protocol.AccountID]
@@ -161,6 +164,8 @@ func newRates(l Limits) *rates {
 		follows:      newLimiters[peer.ID](12, time.Minute, 6),
 		pairOpens:    newLimiters[protocol.DeviceID](12, time.Hour, 6),
 		pairJoins:    newLimiters[netip.Prefix](30, time.Hour, 10),
+		knocks:       newLimiters[netip.Prefix](240, time.Hour, 60),
+		roomKnocks:   newLimiters[knockPlace](60, time.Hour, 20), // several guests in one office
 		requestsHour: newLimiters[protocol.AccountID](10, time.Hour, 10),
 		requestsDay:  newLimiters[protocol.AccountID](30, 24*time.Hour, 30),
 		invites:      newLimiters[protocol.AccountID](10, 24*time.Hour, 10),
