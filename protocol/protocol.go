@@ -4,7 +4,7 @@
 //
 // Nothing in this tree does I/O, starts a goroutine or reads a clock: the time
 // is always an argument. It imports the standard library, x/crypto, x/mod's
-// transparent logs, protobuf, ristretto255 and a list of words, and nothing else
+// transparent logs, x/text's normal forms, protobuf, ristretto255 and a list of words, and nothing else
 // of ours. protocol/SPEC.md
 // is the normative text.
 package protocol
