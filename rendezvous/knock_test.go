@@ -22,58 +22,44 @@ func knockSite(i int) netip.Prefix {
 	return netip.PrefixFrom(netip.AddrFrom4([4]byte{198, 51, byte(i >> 8), byte(i)}), 32)
 }
 
-// certifyGuest makes the account one of a guest: its device has no name.
-func (d *device) certifyGuest() {
-	d.t.Helper()
-	d.cert.Name = ""
-	chain, err := account.Create(d.server.clock.Now(), d.aik, d.rk.Public())
+// newGuest makes an account for a visit, of one device without a name, that is
+// connected and that the rendezvous does not know.
+func newGuest(t testing.TB, ts *testServer, name string) *device {
+	t.Helper()
+	d := newDevice(t, ts, name)
+	chain, err := account.Create(ts.clock.Now(), d.aik, d.rk.Public())
 	if err == nil {
+		d.cert.Name = ""
 		d.cert, err = account.NewCert(d.aik, d.cert)
 	}
 	if err == nil {
-		d.chain, err = chain.AddDevice(d.server.clock.Now(), d.aik, d.cert)
+		d.chain, err = chain.AddDevice(ts.clock.Now(), d.aik, d.cert)
 	}
 	if err != nil {
-		d.t.Fatal(err)
+		t.Fatal(err)
 	}
-	d.id = d.cert.DeviceID()
+	return d
 }
 
-// guestRoom is a room whose log is at the rendezvous, with a password that is open.
-type guestRoom struct {
-	t      testing.TB
-	owner  *device
-	s      *room.State
-	secret [32]byte
-}
+// roomSecret is what the password of rooms here derives.
+var roomSecret = [32]byte{7}
 
-func (d *device) author() room.Author { return room.Author{Account: d.owner, Device: d.id, Key: d.dsk} }
-
-func newGuestRoom(t testing.TB, owner *device) *guestRoom {
+// newGuestRoom makes a room of owner's in which others are members, with a password
+// that is open.
+func newGuestRoom(t testing.TB, owner *device, others ...*device) *party {
 	t.Helper()
-	s, e, err := room.NewRoom(owner.server.clock.Now(), owner.author(), owner.chain)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &guestRoom{t: t, owner: owner, s: s, secret: [32]byte{7}}
-	owner.must(&wire.Request{Call: &wire.Request_AppendRoom{AppendRoom: &wire.AppendRoom{Entry: e.Bytes()}}})
-	sealed, err := room.NewStateKey().SealPassword(s.Room(), r.secret)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.do(room.SetPassword{Number: 1, Open: true, Secret: sealed})
-	return r
+	p := newParty(t, owner, others...)
+	p.openPassword(owner)
+	return p
 }
 
-func (r *guestRoom) do(op room.Op) room.Entry {
-	r.t.Helper()
-	s, e, err := r.s.Write(r.owner.server.clock.Now(), r.owner.author(), op)
+func (p *party) openPassword(by *device) {
+	p.t.Helper()
+	sealed, err := room.NewStateKey().SealPassword(p.id(), roomSecret)
 	if err != nil {
-		r.t.Fatal(err)
+		p.t.Fatal(err)
 	}
-	r.owner.must(&wire.Request{Call: &wire.Request_AppendRoom{AppendRoom: &wire.AppendRoom{Entry: e.Bytes()}}})
-	r.s = s
-	return e
+	p.do(by, room.SetPassword{Number: p.s.Password().Number + 1, Open: true, Secret: sealed})
 }
 
 // knocked is what a member's device was asked.
@@ -110,9 +96,9 @@ func (d *device) knock(id []byte) (*pairEnd, *wire.Knocked) {
 	return p, m
 }
 
-func (d *device) mustKnock(r *guestRoom) *pairEnd {
+func (d *device) mustKnock(r *party) *pairEnd {
 	d.t.Helper()
-	id := r.s.Room()
+	id := r.id()
 	p, m := d.knock(id[:])
 	if m.GetCode() != 0 {
 		d.t.Fatalf("%v %s", protocol.Code(m.GetCode()), m.GetDetail())
@@ -133,23 +119,22 @@ func TestGuestKnocksAndComesIn(t *testing.T) {
 	alice := member(t, s, "alice")
 	r := newGuestRoom(t, alice)
 	asked := alice.answersKnocks(protocol.OK)
-	bert := newDevice(t, s, "bert")
-	bert.certifyGuest()
+	bert := newGuest(t, s, "bert")
 
 	out := bert.mustKnock(r)
 	in := <-asked
-	id := r.s.Room()
+	id := r.id()
 	if !bytes.Equal(in.asked.GetRoom(), id[:]) || len(in.asked.GetPlace()) != 16 {
 		t.Fatalf("asked: %v", in.asked)
 	}
 	v, frame, err := guest.Knock(guest.Self{Room: id, Chain: bert.chain, Key: bert.dsk, Name: "Bert"})
 	out.sendAll(frame, err)
-	a, frame, err := guest.Answer(guest.Door{State: r.s, Cert: alice.cert, Secret: key.Hide(&r.secret)}, in.receive())
+	a, frame, err := guest.Answer(guest.Door{State: r.s, Cert: alice.cert, Secret: key.Hide(&roomSecret)}, in.receive())
 	in.sendAll(frame, err)
 	if number, err := v.Offered(out.receive()); err != nil || number != 1 {
 		t.Fatalf("number %d: %v", number, err)
 	}
-	frame, err = v.Answer(r.secret)
+	frame, err = v.Answer(roomSecret)
 	out.sendAll(frame, err)
 	frame, err = a.Answered(s.clock.Now(), &guest.Limits{}, string(in.asked.GetPlace()), in.receive())
 	in.sendAll(frame, err)
@@ -159,12 +144,17 @@ func TestGuestKnocksAndComesIn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := r.do(request.Join(s.clock.Now(), room.Sealed{}))
-	frame, err = a.Admit(guest.Welcome{Entry: e})
+	r.do(alice, request.Join(s.clock.Now(), room.Sealed{}))
+	frame, err = a.Admit(guest.Welcome{Entry: r.log[len(r.log)-1]})
 	in.sendAll(frame, err)
 	w, err := v.Welcomed(out.receive())
 	if err != nil || w.Check(r.s) != nil {
 		t.Fatalf("welcome: %v", err)
+	}
+	bert.must(bert.guestRequest(r))
+	bert.greet()
+	if page := bert.read(r, 0, 0); len(page.GetEntries()) != len(r.log) {
+		t.Errorf("the guest reads %d entries of %d", len(page.GetEntries()), len(r.log))
 	}
 	out.s.Close()
 	in.awaitEnd()
@@ -185,7 +175,7 @@ func TestGST08_NoHintWhetherTheRoomExists(t *testing.T) {
 	s := startServer(t, nil)
 	alice, machine := member(t, s, "alice"), newDevice(t, s, "machine")
 	r := newGuestRoom(t, alice)
-	id := r.s.Room()
+	id := r.id()
 	var first *wire.Knocked
 	same := func(what string, id []byte) {
 		t.Helper()
@@ -207,13 +197,9 @@ func TestGST08_NoHintWhetherTheRoomExists(t *testing.T) {
 	alice.answersKnocks(protocol.Unavailable)
 	same("a device that does not want to", id[:])
 	alice.answersKnocks(protocol.OK)
-	r.do(room.SetPassword{Number: 2})
+	r.do(alice, room.SetPassword{Number: 2})
 	same("no password", id[:])
-	sealed, err := room.NewStateKey().SealPassword(id, r.secret)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.do(room.SetPassword{Number: 3, Open: true, Secret: sealed})
+	r.openPassword(alice)
 	machine.mustKnock(r).s.Reset()
 	alice.host.Close()
 	eventually(t, "she is offline", func() bool { return s.hellos.conn(alice.host.ID()) == nil })
@@ -228,14 +214,7 @@ func TestGST08_NoHintWhetherTheRoomExists(t *testing.T) {
 func TestKnocksGoToWhoAdmits(t *testing.T) {
 	s := startServer(t, nil)
 	alice, bob, machine := member(t, s, "alice"), member(t, s, "bob"), newDevice(t, s, "machine")
-	r := newGuestRoom(t, alice)
-	r.do(room.Invite{Account: bob.owner})
-	state, e, err := r.s.Write(s.clock.Now(), bob.author(), room.Join{Chain: bob.chain.Bytes()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	bob.must(&wire.Request{Call: &wire.Request_AppendRoom{AppendRoom: &wire.AppendRoom{Entry: e.Bytes()}}})
-	r.s = state
+	r := newGuestRoom(t, alice, bob)
 	alices, bobs := alice.answersKnocks(protocol.OK), bob.answersKnocks(protocol.OK)
 	for range 8 {
 		p := machine.mustKnock(r)
@@ -245,7 +224,7 @@ func TestKnocksGoToWhoAdmits(t *testing.T) {
 	if len(bobs) != 0 {
 		t.Error("a member who may not admit was asked")
 	}
-	r.do(room.SetRole{Account: bob.owner, Role: room.RoleModerator})
+	r.do(alice, room.SetRole{Account: bob.owner, Role: room.RoleModerator})
 	alice.answersKnocks(protocol.Unavailable)
 	for range 8 {
 		p := machine.mustKnock(r)
@@ -334,7 +313,7 @@ func TestKnocksEndWithTheServer(t *testing.T) {
 	began := make(chan struct{})
 	alice.host.SetStreamHandler(protocol.KnockProtocol, func(network.Stream) { close(began) }) // never answers
 	waiting := machine.open(protocol.KnockProtocol)
-	id := r.s.Room()
+	id := r.id()
 	if err := wire.WriteMsg(waiting, &wire.Knock{Room: id[:]}); err != nil {
 		t.Fatal(err)
 	}

@@ -47,6 +47,7 @@ import (
 //	U room account             usageRow: of the messages that the account brought
 //	A account room             (empty): the account is in the room
 //	C account                  sizeRow: rooms that the account made
+//	Q account                  guestRow: the account is a guest's
 
 var (
 	schemaKey  = store.Key('V')
@@ -129,6 +130,7 @@ func (d *deviceRow) encode(w *writer) {
 	w.bytes(d.Cert)
 	w.time(d.Created)
 	w.flag(d.Revoked)
+	w.flag(d.Guest)
 }
 
 func (d *deviceRow) decode(r *reader) {
@@ -138,6 +140,7 @@ func (d *deviceRow) decode(r *reader) {
 	d.Cert = r.bytes()
 	d.Created = r.time()
 	d.Revoked = r.flag()
+	d.Guest = r.flag()
 }
 
 type inviteRow store.Invite

@@ -26,6 +26,7 @@ func (s *Store) Sweep(ctx context.Context, now time.Time) (dropped int, err erro
 		{'k', w.signedExpired, w.dropSigned},
 		{'i', w.inviteOld, w.dropInvite},
 		{'R', w.roomStale, w.dropRoomMail},
+		{'Q', w.guestDue, w.dropGuest},
 	} {
 		n, err := w.sweep(k)
 		dropped += n

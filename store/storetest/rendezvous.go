@@ -65,6 +65,8 @@ func RunRendezvous(t *testing.T, open func(t *testing.T) store.Rendezvous) {
 		"RoomQuotas":                      testRoomQuotas,
 		"RoomExpiry":                      testRoomExpiry,
 		"RoomModel":                       testRoomModel,
+		"Guests":                          testGuests,
+		"GuestsInManyRows":                testGuestSweptInSteps,
 		"Contacts":                        testContacts,
 		"Watchers":                        testWatchers,
 		"SigningKeys":                     testSigningKeys,
