@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -91,13 +90,15 @@ func (r *relays) run(ctx context.Context) error {
 	r.n.host.Network().Notify(lost)
 	defer r.n.host.Network().StopNotify(lost)
 	for {
-		if r.stale.Swap(false) {
+		again := relayMeasure
+		if r.stale.Swap(false) && r.n.home.isUp() { // the welcome says when else
 			if err := r.read(ctx); err != nil {
 				r.n.log.Debug("relays not listed", "err", err)
-				r.stale.Store(true) // the next welcome asks again
+				r.stale.Store(true)
+				again = pause(err, 2)
 			}
 		}
-		wait := min(r.hold(ctx), r.tidy(ctx))
+		wait := min(again, r.hold(ctx), r.tidy(ctx))
 		select {
 		case <-ctx.Done():
 			return nil
@@ -202,7 +203,7 @@ func (r *relays) reserve(ctx context.Context, p peer.ID) error {
 		return err
 	}
 	conn, renew := r.admitted(p)
-	wait, err := r.n.home.reserve(ctx, p)
+	wait, err := r.n.reserve(ctx, p)
 	if err != nil {
 		return err
 	}
@@ -246,10 +247,10 @@ func (r *relays) tidy(ctx context.Context) (wait time.Duration) {
 		switch {
 		case conn == nil || p == held:
 			continue
-		case len(conn.GetStreams()) == 0 && time.Since(conn.Stat().Opened) > relayIdle:
+		case idle(conn) && time.Since(conn.Stat().Opened) > relayIdle:
 			conn.Close()
 			continue
-		case len(conn.GetStreams()) == 0:
+		case idle(conn):
 			renew = relayIdle
 		case renew <= 0:
 			if err := r.admit(ctx, p); err != nil {
@@ -257,7 +258,7 @@ func (r *relays) tidy(ctx context.Context) (wait time.Duration) {
 			}
 			_, renew = r.admitted(p)
 		}
-		wait = min(wait, max(renew, time.Second))
+		wait = min(wait, max(renew, relayRetry))
 	}
 	return wait
 }
@@ -360,8 +361,9 @@ func (r *relays) status() []api.Link {
 		}
 		links = append(links, l)
 	}
-	slices.SortStableFunc(links, func(a, b api.Link) int {
-		return cmp.Compare(fmt.Sprint(!a.Up), fmt.Sprint(!b.Up))
-	})
+	if i := slices.IndexFunc(links, func(l api.Link) bool { return l.Up }); i > 0 {
+		held := links[i]
+		links = slices.Insert(slices.Delete(links, i, i+1), 0, held)
+	}
 	return links
 }

@@ -6,13 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"strings"
 	"sync"
 	"time"
 
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	pb "github.com/libp2p/go-libp2p-pubsub/pb"
-	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/parley-chat/parley/node/engine"
@@ -21,9 +19,10 @@ import (
 )
 
 const (
-	headEvery  = 10 * time.Minute // between two heads that this node publishes,
-	headJitter = 2 * time.Minute  // and up to so much more: not all of a group at once
-	maxHeard   = 8                // heads that wait to be judged; more are dropped
+	publishEvery  = 10 * time.Minute // between two heads that this node publishes,
+	publishJitter = 2 * time.Minute  // and up to so much more: not all of a group at once
+	readEvery     = 10 * time.Minute // between two readings of the log because of what was heard
+	maxHeard      = 8                // heads that wait to be judged; more are dropped
 
 	maxTopics   = 16               // that a peer may name in one message
 	maxGossip   = 16 << 10         // bytes of one message of gossipsub
@@ -76,7 +75,7 @@ var errNoMember = errors.New("no device of ours or of a contact")
 
 // newGossip starts gossipsub. Messages name no author: what they hold is signed
 // by itself. Peers learn of no other peers.
-func newGossip(n *Node, names ...string) (*pubsub.PubSub, error) {
+func newGossip(n *Node, topic string) (*pubsub.PubSub, error) {
 	member := func(p peer.ID) bool { // not other relays, which may also connect
 		_, ok := n.gate.deviceOf(p)
 		return ok || p == n.gate.home
@@ -94,7 +93,7 @@ func newGossip(n *Node, names ...string) (*pubsub.PubSub, error) {
 			}
 			return nil
 		}),
-		pubsub.WithSubscriptionFilter(pubsub.WrapLimitSubscriptionFilter(pubsub.NewAllowlistSubscriptionFilter(names...), maxTopics)),
+		pubsub.WithSubscriptionFilter(pubsub.WrapLimitSubscriptionFilter(pubsub.NewAllowlistSubscriptionFilter(topic), maxTopics)),
 		pubsub.WithMessageSignaturePolicy(pubsub.StrictNoSign),
 		pubsub.WithNoAuthor(),
 		pubsub.WithMessageIdFn(func(m *pb.Message) string {
@@ -106,17 +105,6 @@ func newGossip(n *Node, names ...string) (*pubsub.PubSub, error) {
 		return nil, fmt.Errorf("start gossipsub: %w", err)
 	}
 	return ps, nil
-}
-
-// idle tells whether a connection carries nothing but gossipsub's own streams,
-// which stay for as long as it does.
-func idle(c network.Conn) bool {
-	for _, s := range c.GetStreams() {
-		if !strings.HasPrefix(string(s.Protocol()), "/meshsub/") {
-			return false
-		}
-	}
-	return true
 }
 
 // validate reads a head and decides whether it is passed on: only one that goes
@@ -152,7 +140,7 @@ func news(seen, h directory.Head) bool {
 // run judges the heads that come, and publishes our own when it has grown, until
 // ctx ends.
 func (t *topics) run(ctx context.Context) error {
-	due := time.NewTimer(rand.N(headJitter))
+	due := time.NewTimer(rand.N(publishJitter))
 	defer due.Stop()
 	for {
 		var err error
@@ -163,7 +151,7 @@ func (t *topics) run(ctx context.Context) error {
 			err = t.judge(ctx, h)
 		case <-due.C:
 			err = t.publish(ctx)
-			due.Reset(headEvery + rand.N(headJitter))
+			due.Reset(publishEvery + rand.N(publishJitter))
 		}
 		if err != nil && ctx.Err() == nil {
 			t.n.log.Warn("gossip of the log", "err", err)
@@ -176,7 +164,7 @@ func (t *topics) run(ctx context.Context) error {
 func (t *topics) judge(ctx context.Context, h directory.Head) error {
 	return t.n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
 		hint, err := t.n.eng.HeardHead(tx, t.n.now(), h)
-		if hint.Log = hint.Log && time.Since(t.read) >= headEvery; hint.Log {
+		if hint.Log = hint.Log && time.Since(t.read) >= readEvery; hint.Log {
 			t.read = time.Now()
 		}
 		return hint, err

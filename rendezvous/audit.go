@@ -14,8 +14,7 @@ const noteTimeout = 5 * time.Second // for the last entry before the end
 
 // note writes an event into the operator's journal.
 func (s *Server) note(ctx context.Context, e audit.Event) error {
-	e.TimeMs = s.now().UnixMilli()
-	if err := s.store.Note(ctx, e); err != nil {
+	if err := s.store.Note(ctx, s.now(), e); err != nil {
 		return fmt.Errorf("write to the audit journal: %w", err)
 	}
 	return nil

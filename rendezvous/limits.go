@@ -20,7 +20,8 @@ type Limits struct {
 
 	RoomsMade    int           // by one account; default 100
 	RoomsJoined  int           // rooms that one account is in; default 1,000
-	RoomLogBytes int           // entries of one room, but for removals and bans, which get a sixteenth more; default 16 MiB
+	RoomEntries  int           // of the log of one room, but for removals and bans, which get a sixteenth more; default 32,768
+	RoomLogBytes int           // the same, in bytes; default 16 MiB
 	RoomCount    int           // messages of one room, and of one account a quarter; default 200,000
 	RoomBytes    int           // the same, in bytes; default 256 MiB
 	RoomTTL      time.Duration // how long messages of a room wait; default 30 days
@@ -53,6 +54,7 @@ func (l Limits) withDefaults() Limits {
 	l.MailboxTTL = min(cmp.Or(l.MailboxTTL, protocol.MailboxTTL), protocol.MailboxTTL)
 	l.RoomsMade = cmp.Or(l.RoomsMade, 100)
 	l.RoomsJoined = cmp.Or(l.RoomsJoined, 1000)
+	l.RoomEntries = cmp.Or(l.RoomEntries, 32_768) // which are folded in some seconds
 	l.RoomLogBytes = cmp.Or(l.RoomLogBytes, 16<<20)
 	l.RoomCount = cmp.Or(l.RoomCount, 200_000)
 	l.RoomBytes = cmp.Or(l.RoomBytes, 256<<20)

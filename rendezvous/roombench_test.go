@@ -39,7 +39,7 @@ func BenchmarkRoom(b *testing.B) {
 	for _, size := range []int{2, 100, 1000} {
 		b.Run(fmt.Sprintf("%d members", size), func(b *testing.B) {
 			s := startServer(b, func(c *Config) {
-				c.Limits = Limits{Calls: 1e6, RoomLogBytes: 1 << 30, RoomCount: 1 << 40, RoomBytes: 1 << 50}
+				c.Limits = Limits{Calls: 1e6, RoomEntries: 1 << 30, RoomLogBytes: 1 << 40, RoomCount: 1 << 40, RoomBytes: 1 << 50}
 			})
 			alice := member(b, s, "alice")
 			p := newParty(b, alice)

@@ -91,10 +91,11 @@ func (s *Server) storeEntry(ctx context.Context, l *liveRoom, before, after *roo
 func (s *Server) roomQuotas(op room.Op) store.RoomQuotas {
 	l := s.cfg.Limits
 	q := store.RoomQuotas{
-		Made: l.RoomsMade, Joined: l.RoomsJoined, LogBytes: l.RoomLogBytes,
+		Made: l.RoomsMade, Joined: l.RoomsJoined, LogEntries: l.RoomEntries, LogBytes: l.RoomLogBytes,
 		Count: l.RoomCount, Bytes: l.RoomBytes, AccountCount: max(1, l.RoomCount/4), AccountBytes: max(1, l.RoomBytes/4),
 	}
 	if op != nil && room.Precedence(op) == 0 {
+		q.LogEntries += l.RoomEntries / 16
 		q.LogBytes += l.RoomLogBytes / 16
 	}
 	return q

@@ -278,21 +278,16 @@ func TestRoomRace(t *testing.T) {
 
 // A full log takes nothing but what removes somebody.
 func TestRoomLogIsBounded(t *testing.T) {
-	const limit = 16 << 10
-	s := startServer(t, func(c *Config) { c.Limits = Limits{RoomLogBytes: limit, RoomsMade: 1} })
+	const limit = 16
+	s := startServer(t, func(c *Config) { c.Limits = Limits{RoomEntries: limit, RoomsMade: 1} })
 	alice, bob := member(t, s, "alice"), member(t, s, "bob")
 	p := newParty(t, alice, bob)
-	size := func() (n int) {
-		for _, e := range p.log {
-			n += len(e.Bytes())
-		}
-		return n
-	}
-	for rotate := len(p.write(alice, room.Rotate{}).Bytes()); size()+rotate <= limit; {
+	for len(p.log) < limit {
 		p.do(alice, room.Rotate{})
 	}
 	alice.refused(protocol.RoomFull, appendRequest(p.write(alice, room.Rotate{})))
 	p.do(alice, room.Remove{Account: bob.owner})
+	expectLog(t, alice.read(p, 0, 0), p.log...)
 
 	_, another, err := room.NewRoom(s.clock.Now(), alice.author(), alice.chain)
 	if err != nil {

@@ -18,7 +18,7 @@ type Rooms interface {
 	// AppendRoom appends an entry, and notes a new room in the audit journal.
 	// Refusals: RoomMoved for one whose number is not the next or whose Prev is not
 	// the hash of the newest, also of the same entry again; RoomFull above
-	// q.LogBytes; TooLarge for an account that made q.Made rooms, or that is in
+	// q.LogEntries or q.LogBytes; TooLarge for an account that made q.Made rooms, or that is in
 	// q.Joined and comes into another.
 	AppendRoom(ctx context.Context, e NewRoomEntry, q RoomQuotas) (RoomEntry, error)
 
@@ -112,7 +112,7 @@ type RoomRange struct {
 // RoomQuotas bound what rooms take. Zero means no limit.
 type RoomQuotas struct {
 	Made, Joined               int // rooms that an account made, and that it is in
-	LogBytes                   int // of one room
+	LogEntries, LogBytes       int // of one room
 	Count, Bytes               int // messages of one room
 	AccountCount, AccountBytes int // of them, those that one account brought
 }

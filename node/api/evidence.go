@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// Alarm is that the rendezvous was seen to show different logs of names and keys.
+// Alarm is that the rendezvous's log of names and keys does not hold: different ones
+// were shown, one was kept short, or it has a false entry.
 // While one stands, nothing new is sent to contacts who are not verified.
 type Alarm struct {
 	N        int        `json:"n"` // 1, 2, 3 ... in the order of time

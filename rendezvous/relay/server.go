@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -16,6 +17,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 
+	"github.com/parley-chat/parley/internal/dirlock"
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/rendezvous/p2p"
 	"github.com/parley-chat/parley/rendezvous/token"
@@ -33,7 +35,7 @@ const (
 
 // ServerConfig says how to run a relay alone. Dir and Follow are required.
 type ServerConfig struct {
-	Dir      string        // holds the identity key and nothing else; made private to its owner
+	Dir      string        // holds the identity key, and a lock while a relay runs; made private to its owner
 	Follow   peer.AddrInfo // the rendezvous
 	Listen   []string      // multiaddrs; empty: TCP and QUIC on port 4001, IPv4 and IPv6
 	Announce []string      // further addresses to tell: multiaddrs, or host:port
@@ -53,6 +55,7 @@ type Server struct {
 	log      *slog.Logger
 	issuer   string // the rendezvous, as tokens name it
 	announce []ma.Multiaddr
+	lock     *os.File // of the directory
 	host     host.Host
 	relay    *Relay
 	door     *door
@@ -70,7 +73,8 @@ type Server struct {
 }
 
 // NewServer begins to listen. Until Run has heard of the rendezvous that it is
-// approved, the relay serves nobody. Without Run, call Close.
+// approved, the relay serves nobody. Without Run, call Close. The error is
+// dirlock.ErrHeld while another relay runs in the directory.
 func NewServer(ctx context.Context, cfg ServerConfig) (*Server, error) {
 	s := &Server{cfg: cfg, log: cfg.Log, issuer: token.Issuer(cfg.Follow.ID.String())}
 	if cfg.Dir == "" || len(cfg.Follow.Addrs) == 0 {
@@ -120,6 +124,9 @@ func (s *Server) open() (err error) {
 	if err := p2p.PrepareDir(s.cfg.Dir); err != nil {
 		return err
 	}
+	if s.lock, err = dirlock.Take(s.cfg.Dir); err != nil {
+		return fmt.Errorf("take data directory: %w", err)
+	}
 	l := s.cfg.Limits
 	s.host, err = p2p.New(p2p.Config{
 		Identity: filepath.Join(s.cfg.Dir, IdentityFile), Listen: s.cfg.Listen, Announce: s.announce, Agent: "parley-relay",
@@ -165,6 +172,9 @@ func (s *Server) Close() error {
 		}
 		if s.host != nil {
 			s.closeErr = errors.Join(s.closeErr, s.host.Close())
+		}
+		if s.lock != nil {
+			s.closeErr = errors.Join(s.closeErr, s.lock.Close())
 		}
 	})
 	return s.closeErr

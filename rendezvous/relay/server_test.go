@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"errors"
 	"log/slog"
 	"strings"
 	"sync"
@@ -16,6 +17,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/parley-chat/parley/internal/dirlock"
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/wire"
 	"github.com/parley-chat/parley/rendezvous/token"
@@ -369,5 +371,33 @@ func TestServerConfig(t *testing.T) {
 			s.Close()
 			t.Errorf("%s: it starts", name)
 		}
+	}
+}
+
+// A name is that of one relay: a second one does not run in its directory.
+func TestOneRelayInADirectory(t *testing.T) {
+	h := newHome(t)
+	c := ServerConfig{
+		Dir: t.TempDir(), Follow: peer.AddrInfo{ID: h.host.ID(), Addrs: h.host.Addrs()}, Listen: []string{"/ip4/127.0.0.1/tcp/0"},
+		Log: slog.New(slog.DiscardHandler),
+	}
+	first, err := NewServer(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if second, err := NewServer(t.Context(), c); !errors.Is(err, dirlock.ErrHeld) {
+		t.Errorf("a second relay: %v, %v, want ErrHeld", second, err)
+	}
+	id := first.PeerID()
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := NewServer(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	if again.PeerID() != id {
+		t.Error("the relay has another name")
 	}
 }

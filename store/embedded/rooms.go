@@ -29,8 +29,8 @@ func (s *Store) AppendRoom(ctx context.Context, e store.NewRoomEntry, q store.Ro
 		}
 		room.seq, room.head = e.Seq, e.Hash
 		room.logBytes += uint64(len(e.Entry))
-		if over(room.logBytes, q.LogBytes) {
-			return protocol.Refuse(protocol.RoomFull, "the log of the room has %d bytes", room.logBytes)
+		if over(room.seq+1, q.LogEntries) || over(room.logBytes, q.LogBytes) {
+			return protocol.Refuse(protocol.RoomFull, "the log of the room has %d entries", room.seq)
 		}
 		if err := changeMembers(tx, e, q); err != nil {
 			return err

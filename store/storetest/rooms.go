@@ -79,11 +79,14 @@ func testRoomLog(t *testing.T, r store.Rendezvous) {
 	equal(t, "room", room, store.Room{
 		ID: roomID("climbing"), Seq: 1, Head: roomHash("climbing", 1), LogBytes: len("entry 0 of climbing") * 2,
 	})
-	q := store.RoomQuotas{LogBytes: room.LogBytes + 10}
-	_, err = r.AppendRoom(ctx, roomEntry("climbing", 2), q)
-	refused(t, err, protocol.RoomFull)
+	for _, q := range []store.RoomQuotas{{LogBytes: room.LogBytes + 10}, {LogEntries: 2}} {
+		_, err = r.AppendRoom(ctx, roomEntry("climbing", 2), q)
+		refused(t, err, protocol.RoomFull)
+	}
+	_, err = r.AppendRoom(ctx, roomEntry("climbing", 2), store.RoomQuotas{LogEntries: 3})
+	ok(t, err)
 
-	for seq := uint64(2); seq < 10; seq++ {
+	for seq := uint64(3); seq < 10; seq++ {
 		appendRoom(t, r, roomEntry("climbing", seq))
 	}
 	appendRoom(t, r, roomEntry("other", 0))
