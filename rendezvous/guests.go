@@ -63,7 +63,7 @@ func (s *Server) guestOf(ctx context.Context, id protocol.RoomID, chain *account
 // invites, and accounts that are in no room with them.
 func (s *Server) checkGuestCall(ctx context.Context, from store.Device, req *wire.Request) error {
 	switch c := req.Call.(type) {
-	case *wire.Request_UploadPrekeys, *wire.Request_Fetch, *wire.Request_Ack, *wire.Request_GetRelays,
+	case *wire.Request_UploadPrekeys, *wire.Request_Fetch, *wire.Request_Ack, *wire.Request_Heads, *wire.Request_GetRelays,
 		*wire.Request_ReadRoom, *wire.Request_PutRoom, *wire.Request_FillRoom:
 		return nil
 	case *wire.Request_Put:

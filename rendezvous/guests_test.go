@@ -35,10 +35,14 @@ func visiting(t testing.TB, ts *testServer, p *party, by *device, name string) *
 
 // Only the guest itself registers, and only by an entry of the log.
 func TestGuestsRegister(t *testing.T) {
-	s := startServer(t, func(c *Config) { c.Open = false })
-	s.cfg.Open = true
-	alice := member(t, s, "alice")
-	s.cfg.Open = false // a guest needs no invite
+	s := startServer(t, func(c *Config) { c.Open = false }) // a guest needs no invite
+	token := make([]byte, 16)
+	if err := s.store.CreateInvite(t.Context(), store.Invite{Hash: store.InviteHash(token), Uses: 1, Created: s.clock.Now(), Expires: s.clock.Now().Add(time.Hour)}); err != nil {
+		t.Fatal(err)
+	}
+	alice := newDevice(t, s, "alice")
+	alice.must(alice.registerRequest(token))
+	alice.greet()
 	p := newGuestRoom(t, alice)
 	bert, carl := newGuest(t, s, "bert"), newGuest(t, s, "carl")
 	bert.refused(protocol.UnknownRoom, bert.guestRequest(p))
@@ -47,7 +51,7 @@ func TestGuestsRegister(t *testing.T) {
 	carl.refused(protocol.BadRequest, bert.guestRequest(p)) // somebody else's chain
 	bert.must(bert.guestRequest(p))
 	bert.must(bert.guestRequest(p))
-	bert.refused(protocol.AccountExists, &wire.Request{Call: &wire.Request_Register{Register: &wire.Register{Name: "bert", Chain: bert.chain.Bytes(), Invite: make([]byte, 16)}}})
+	bert.refused(protocol.AccountExists, bert.registerRequest(token)) // no name for it later
 
 	other := newGuestRoom(t, alice)
 	bert.refused(protocol.UnknownRoom, bert.guestRequest(other))

@@ -13,13 +13,14 @@ const GuestMemory = 7 * 24 * time.Hour
 
 // Guests keeps the accounts that were made to visit rooms.
 //
-// Rules: such an account has no name, no place in the log, nothing in the audit
-// journal, one device, and a chain that never changes; Sweep forgets it and what is
-// kept of its device some days after it left its last room. Then it may come again.
+// Rules: such an account has no name, no place in the log, one device, and a chain that
+// never changes, and that it came is not in the audit journal, which is kept for ever;
+// Sweep forgets it and what is kept of its device some days after it left its last room.
+// Then it may come again.
 type Guests interface {
 	// RegisterGuest takes in an account with its device. Repeating it changes
-	// nothing, but it is remembered from then on. Refusals: AccountExists for an account that has a
-	// name; DeviceExists.
+	// nothing, but GuestMemory counts from then on. Refusals: AccountExists for an account
+	// that has a name; DeviceExists.
 	RegisterGuest(ctx context.Context, p GuestParams) error
 }
 
