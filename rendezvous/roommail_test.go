@@ -198,6 +198,27 @@ func TestRoomFlood(t *testing.T) {
 	expectCodes(t, codes, protocol.OK)
 }
 
+// Who races for ever for a place in the log is slowed down, and the others are not.
+func TestRoomEntriesAreLimited(t *testing.T) {
+	s := startServer(t, nil)
+	alice, bob := member(t, s, "alice"), member(t, s, "bob")
+	p := newParty(t, alice, bob)
+	lost := p.write(bob, room.Leave{})
+	p.do(alice, room.Rotate{})
+	refused := 0
+	for range 301 {
+		if resp := bob.call(appendRequest(lost)); resp.GetCode() == uint32(protocol.RateLimited) && resp.GetRetryAfterMs() > 0 {
+			refused++
+		}
+	}
+	if refused == 0 {
+		t.Error("nothing was refused")
+	}
+	p.do(alice, room.Rotate{})
+	other := newParty(t, bob)
+	other.do(bob, room.Rotate{})
+}
+
 // Who is in one room with somebody reaches his devices with what concerns rooms, and
 // with nothing else.
 func TestRoomMail(t *testing.T) {
