@@ -71,7 +71,11 @@ func TestRoomMessages(t *testing.T) {
 	bob.link().awaitRoom(p, p.s.Seq(), cursors[0]) // after the welcome
 	expectMessages(t, bob.read(p, 9, 0), a1, a2, b1, a3)
 	b2 := p.message(bob, 2)
-	_, cursors = bob.say(p, b2)
+	_, later := bob.say(p, b2)
+	expectMessages(t, bob.read(p, 9, cursors[0]), b2)
+	if later[0] <= cursors[0] {
+		t.Errorf("cursor %d after %d", later[0], cursors[0])
+	}
 	s.clock.add(31 * 24 * time.Hour)
 	expectMessages(t, bob.read(p, 9, 0))
 }
