@@ -217,11 +217,12 @@ func (p *program) evidenceAccept(c *cli.Context, client *api.Client) error {
 	if len(list) == 0 || list[len(list)-1].Ended != nil {
 		return fail(exitNotFound, "no alarm stands").hint("see those that are over: parley evidence list")
 	}
+	stands := list[len(list)-1]
 	if !c.Bool("yes") {
 		if !p.interactive() {
 			return usageError("the rendezvous may show you false keys, and nobody is here to ask").hint("--yes does it without asking")
 		}
-		p.note("%s", list[len(list)-1].Text)
+		p.note("%s", stands.Text)
 		p.note("%s", acceptMeans)
 		typed, err := p.ask(c.Context, "To believe it from now on, type accept: ")
 		if err != nil {
@@ -231,7 +232,7 @@ func (p *program) evidenceAccept(c *cli.Context, client *api.Client) error {
 			return fail(exitError, "nothing was changed")
 		}
 	}
-	a, err := client.AcceptLog(c.Context)
+	a, err := client.AcceptLog(c.Context, api.AcceptRequest{N: stands.N})
 	if err != nil {
 		return err
 	}

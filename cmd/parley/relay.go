@@ -8,8 +8,8 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/urfave/cli/v2"
 
-	"github.com/parley-chat/parley/internal/dirlock"
 	"github.com/parley-chat/parley/rendezvous/relay"
+	"github.com/parley-chat/parley/store/dirlock"
 )
 
 const maxReservations = 1_000_000

@@ -23,8 +23,14 @@ func (c *Client) Alarms(ctx context.Context) (list []Alarm, err error) {
 	return list, c.call(ctx, "GET", "/v1/evidence", nil, &list)
 }
 
+// AcceptRequest names the alarm that is accepted.
+type AcceptRequest struct {
+	N int `json:"n"`
+}
+
 // AcceptLog ends the alarm that stands, and returns it: the log that the
-// rendezvous shows now is believed from now on. ErrNotFound if none stands.
-func (c *Client) AcceptLog(ctx context.Context) (a Alarm, err error) {
-	return a, c.call(ctx, "POST", "/v1/evidence/accept", nil, &a)
+// rendezvous shows now is believed from now on. ErrNotFound if
+// none stands, ErrConflict if it is another one by now.
+func (c *Client) AcceptLog(ctx context.Context, r AcceptRequest) (a Alarm, err error) {
+	return a, c.call(ctx, "POST", "/v1/evidence/accept", r, &a)
 }

@@ -146,7 +146,7 @@ func (e *Engine) LogFailed(tx store.Tx, now time.Time, cause error) (Hint, error
 	m.problem = problem[:min(len(problem), maxReason)]
 	if changed, ok := errors.AsType[*logChanged](cause); ok {
 		err = w.tellLogAlarm(changed)
-	} else if code != "" && code != m.told {
+	} else if code != "" && code != m.told && w.mayTrouble() {
 		m.told = code
 		err = w.notice(code, e.id.Account, "a page of the directory's log was refused: "+problem)
 	}

@@ -161,7 +161,7 @@ func alarmCode(cause error) string {
 
 func (w *work) alarm(id protocol.AccountID, name string, cause error) error {
 	code := alarmCode(cause)
-	if code == "" || code == NoticeLogChanged { // tellLogAlarm tells that, once
+	if code == "" || code == NoticeLogChanged || !w.mayTrouble() { // tellLogAlarm tells of a changed log, once
 		return nil
 	}
 	return w.notice(code, id, fmt.Sprintf("look-up of %s refused: %v", name, cause))

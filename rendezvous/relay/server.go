@@ -17,7 +17,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 
-	"github.com/parley-chat/parley/internal/dirlock"
+	"github.com/parley-chat/parley/store/dirlock"
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/rendezvous/p2p"
 	"github.com/parley-chat/parley/rendezvous/token"

@@ -28,8 +28,8 @@ import (
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
 
-	"github.com/parley-chat/parley/internal/dirlock"
 	"github.com/parley-chat/parley/store"
+	"github.com/parley-chat/parley/store/dirlock"
 )
 
 // Options say where the store is and how careful it is. Only Dir is required.
