@@ -14,10 +14,12 @@ import (
 	"github.com/parley-chat/parley/store"
 )
 
-// maxChanged is how many changed accounts, and how many rooms, one hint tells: with
-// the presence of protocol.MaxContacts accounts it still has less fields than a frame
-// may.
-const maxChanged = 1000
+// How many changed accounts, and rooms, one hint tells: with the presence of
+// protocol.MaxContacts accounts it still has less fields than a frame may.
+const (
+	maxChanged  = 1000
+	maxNewRooms = 64
+)
 
 // link is a device's standing stream.
 type link struct {
@@ -135,7 +137,7 @@ func (l *link) next() (m proto.Message, last bool) {
 		delete(n.changed, id)
 	}
 	for id, r := range n.rooms {
-		if len(hint.Rooms) == maxChanged {
+		if len(hint.Rooms) == maxNewRooms { // the rest comes next
 			l.news.rooms = n.rooms
 			l.rouse()
 			break

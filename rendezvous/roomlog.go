@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/key"
@@ -35,7 +36,7 @@ func (s *Server) appendRoom(ctx context.Context, from store.Device, a *wire.Appe
 	if hash, ok := v.state.At(e.Seq); ok && hash == e.Hash() {
 		return s.answerRepetition(ctx, e, resp)
 	}
-	if err := v.mayAppend(s, from, e); err != nil {
+	if err := v.mayAppend(s.now(), from, e); err != nil {
 		return err
 	}
 	if err := take(s.now(), 1, "entries of this room", s.rates.roomEntries.get(inRoom{from.ID, l.id})); err != nil {
@@ -103,13 +104,13 @@ func (s *Server) roomQuotas(op room.Op) store.RoomQuotas {
 
 // mayAppend checks that the caller may bring the entry: who is in the room, whoever
 // wrote it, and who joins.
-func (v *roomView) mayAppend(s *Server, from store.Device, e room.Entry) error {
+func (v *roomView) mayAppend(now time.Time, from store.Device, e room.Entry) error {
 	_, err := v.member(from)
 	join, joins := e.Op.(room.Join)
 	if err == nil || !joins || e.Account != from.Account || e.Device != from.ID {
 		return err
 	}
-	return v.invited(s.now(), from, join.Link, join.Proof[:])
+	return v.invited(now, from, join.Link, join.Proof[:])
 }
 
 // answerRepetition answers for an entry that the log has.

@@ -213,6 +213,6 @@ func (s *Server) addRoomMail(page *wire.RoomPage, mail []store.RoomMessage, limi
 			Cursor: m.Cursor, Message: m.Message, StoredMs: uint64(m.Expires.Add(-s.cfg.Limits.RoomTTL).UnixMilli()),
 		})
 	}
-	// As for fetch: it may have more when one more could have been too much.
-	page.More = len(mail) == limit || size+protocol.MaxEnvelope > maxBytes
+	// As for fetch: there may be more when one more could have been too much.
+	page.More = len(mail) > 0 && (len(mail) == limit || size+protocol.MaxEnvelope > maxBytes)
 }

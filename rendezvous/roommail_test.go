@@ -71,7 +71,11 @@ func TestRoomMessages(t *testing.T) {
 	bob.link().awaitRoom(p, p.s.Seq(), cursors[0]) // after the welcome
 	expectMessages(t, bob.read(p, 9, 0), a1, a2, b1, a3)
 	b2 := p.message(bob, 2)
-	_, cursors = bob.say(p, b2)
+	_, later := bob.say(p, b2)
+	expectMessages(t, bob.read(p, 9, cursors[0]), b2)
+	if later[0] <= cursors[0] {
+		t.Errorf("cursor %d after %d", later[0], cursors[0])
+	}
 	s.clock.add(31 * 24 * time.Hour)
 	expectMessages(t, bob.read(p, 9, 0))
 }
@@ -196,6 +200,27 @@ func TestRoomFlood(t *testing.T) {
 	})
 	codes, _ = alice.say(p, p.message(alice, 1))
 	expectCodes(t, codes, protocol.OK)
+}
+
+// Who races for ever for a place in the log is slowed down, and the others are not.
+func TestRoomEntriesAreLimited(t *testing.T) {
+	s := startServer(t, nil)
+	alice, bob := member(t, s, "alice"), member(t, s, "bob")
+	p := newParty(t, alice, bob)
+	lost := p.write(bob, room.Leave{})
+	p.do(alice, room.Rotate{})
+	refused := 0
+	for range 301 {
+		if resp := bob.call(appendRequest(lost)); resp.GetCode() == uint32(protocol.RateLimited) && resp.GetRetryAfterMs() > 0 {
+			refused++
+		}
+	}
+	if refused == 0 {
+		t.Error("nothing was refused")
+	}
+	p.do(alice, room.Rotate{})
+	other := newParty(t, bob)
+	other.do(bob, room.Rotate{})
 }
 
 // Who is in one room with somebody reaches his devices with what concerns rooms, and

@@ -123,11 +123,10 @@ func (s *Server) loadRoom(ctx context.Context, l *liveRoom) (*roomView, error) {
 
 // foldRoom reads a room's log from the store.
 func (s *Server) foldRoom(ctx context.Context, id protocol.RoomID) (*roomView, error) {
-	const page = 1024
 	var log []room.Entry
 	size := 0
 	for {
-		entries, err := s.store.RoomLog(ctx, id, uint64(len(log)), page, maxIdleLogs)
+		entries, err := s.store.RoomLog(ctx, id, uint64(len(log)), maxRoomEntries, room.MaxEntry*16)
 		if err != nil {
 			return nil, fmt.Errorf("read log of room: %w", err)
 		}
@@ -138,7 +137,7 @@ func (s *Server) foldRoom(ctx context.Context, id protocol.RoomID) (*roomView, e
 			}
 			log, size = append(log, e), size+len(stored.Entry)
 		}
-		if len(entries) < page {
+		if len(entries) == 0 {
 			break
 		}
 	}

@@ -1,10 +1,13 @@
 package rendezvous
 
 import (
+	"bytes"
 	"sync"
 	"testing"
 
 	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/wire"
+	"github.com/parley-chat/parley/store"
 )
 
 func testRoomID(n int) protocol.RoomID { return protocol.RoomID{byte(n), byte(n >> 8)} }
@@ -45,6 +48,44 @@ func TestRoomsAreBounded(t *testing.T) {
 	r.release(r.hold(testRoomID(3000))) // was not there
 	if r.live[testRoomID(3000)] != nil {
 		t.Error("a room that is not there is kept")
+	}
+}
+
+// Whatever there is to tell at once fits frames, and all of it is told.
+func TestHintsOfManyRooms(t *testing.T) {
+	const rooms = 1000
+	l := newLink(nil, store.Device{})
+	for n := range protocol.MaxContacts {
+		l.tellPresence(protocol.AccountID{byte(n), byte(n >> 8)}, true)
+		l.tellChanged(protocol.AccountID{byte(n), byte(n >> 8)})
+	}
+	for n := range rooms {
+		l.tellRoom(roomNews{testRoomID(n), 2, 9})
+		l.tellRoom(roomNews{testRoomID(n), 1, 10}) // what was known and is not any more the newest
+	}
+	told := map[protocol.RoomID]bool{}
+	for {
+		hint, _ := l.next()
+		if hint == nil {
+			break
+		}
+		var b bytes.Buffer
+		if err := wire.WriteMsg(&b, hint); err != nil {
+			t.Fatal(err)
+		}
+		read := &wire.Hint{}
+		if err := wire.ReadMsg(&b, read); err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range read.GetRooms() {
+			if r.GetSeq() != 2 || r.GetCursor() != 10 {
+				t.Fatalf("told %v", r)
+			}
+			told[protocol.RoomID(r.GetRoom())] = true
+		}
+	}
+	if len(told) != rooms {
+		t.Errorf("told of %d rooms", len(told))
 	}
 }
 
