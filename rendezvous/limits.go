@@ -18,7 +18,7 @@ type Limits struct {
 	SenderCount  int           // the same, in envelopes; default 20,000
 	MailboxTTL   time.Duration // how long mail waits; default protocol.MailboxTTL, and never more
 
-	RoomsMade    int           // by one account; default 100
+	RoomsMade    int           // by one account, if anybody is in them; default 100
 	RoomsJoined  int           // rooms that one account is in; default 1,000
 	RoomEntries  int           // of the log of one room, but for removals and bans, which get a sixteenth more; default 32,768
 	RoomLogBytes int           // the same, in bytes; default 16 MiB

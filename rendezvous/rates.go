@@ -94,6 +94,7 @@ type rates struct {
 	tokens   *limiters[protocol.DeviceID] // each is noted for ever
 	warnings *limiters[warning]           // the same
 
+	roomsMade   *limiters[protocol.AccountID] // their logs stay
 	roomEntries *limiters[inRoom]
 	roomPuts    *limiters[inRoom]            // messages
 	roomPages   *limiters[protocol.DeviceID] // each is large
@@ -158,6 +159,7 @@ func newRates(l Limits) *rates {
 		logPages:     newLimiters[protocol.DeviceID](120, time.Minute, 60),
 		tokens:       newLimiters[protocol.DeviceID](60, time.Hour, 30), // one lives 15 minutes
 		warnings:     newLimiters[warning](1, 24*time.Hour, 1),
+		roomsMade:    newLimiters[protocol.AccountID](50, 24*time.Hour, 50),
 		roomEntries:  newLimiters[inRoom](3600, time.Hour, 300),
 		roomPuts:     newLimiters[inRoom](50, time.Second, 2000),
 		roomPages:    newLimiters[protocol.DeviceID](600, time.Minute, 300),

@@ -64,6 +64,9 @@ func (s *Server) makeRoom(ctx context.Context, from store.Device, l *liveRoom, e
 	if err != nil {
 		return entryRefusal(err)
 	}
+	if err := take(s.now(), 1, "new rooms", s.rates.roomsMade.get(from.Account)); err != nil {
+		return err
+	}
 	empty := &roomView{}
 	return s.storeEntry(ctx, l, empty, empty.extended(s.now(), state, e), e, resp)
 }

@@ -70,7 +70,7 @@ type NewRoomEntry struct {
 	Prev, Hash [32]byte
 	Author     protocol.AccountID
 	Entry      []byte
-	Came, Went []protocol.AccountID // by this entry
+	Came, Went []protocol.AccountID // by this entry: were not in the room, and were
 	Now        time.Time
 }
 

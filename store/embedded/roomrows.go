@@ -28,6 +28,7 @@ type roomRow struct {
 	seq      uint64 // of the newest entry
 	head     [32]byte
 	logBytes uint64
+	members  uint64
 
 	count, bytes uint64    // of the messages
 	cursor       uint64    // of the newest message there ever was
@@ -39,7 +40,7 @@ func (m *roomRow) encode(w *writer) {
 	w.fixed(m.creator[:])
 	w.num(m.seq)
 	w.fixed(m.head[:])
-	for _, n := range []uint64{m.logBytes, m.count, m.bytes, m.cursor, m.first} {
+	for _, n := range []uint64{m.logBytes, m.members, m.count, m.bytes, m.cursor, m.first} {
 		w.num(n)
 	}
 	w.time(m.earliest)
@@ -49,7 +50,7 @@ func (m *roomRow) decode(r *reader) {
 	r.fixed(m.creator[:])
 	m.seq = r.num()
 	r.fixed(m.head[:])
-	for _, n := range []*uint64{&m.logBytes, &m.count, &m.bytes, &m.cursor, &m.first} {
+	for _, n := range []*uint64{&m.logBytes, &m.members, &m.count, &m.bytes, &m.cursor, &m.first} {
 		*n = r.num()
 	}
 	m.earliest = r.time()

@@ -32,7 +32,7 @@ func (s *Store) AppendRoom(ctx context.Context, e store.NewRoomEntry, q store.Ro
 		if over(room.seq+1, q.LogEntries) || over(room.logBytes, q.LogBytes) {
 			return protocol.Refuse(protocol.RoomFull, "the log of the room has %d entries", room.seq)
 		}
-		if err := changeMembers(tx, e, q); err != nil {
+		if err := changeMembers(tx, &room, e, q); err != nil {
 			return err
 		}
 		appended = store.RoomEntry{Seq: e.Seq, Cursor: room.cursor, Entry: e.Entry}
@@ -49,19 +49,29 @@ func unknownRoom(id protocol.RoomID) error {
 
 // makeRoom counts a new room for its author and notes it.
 func makeRoom(tx store.Tx, e store.NewRoomEntry, q store.RoomQuotas) error {
-	made, _, err := get[sizeRow](tx, madeKey(e.Author))
+	made, err := countMade(tx, e.Author, 1)
 	if err != nil {
 		return err
 	}
-	if made++; over(uint64(made), q.Made) {
+	if over(made, q.Made) {
 		return protocol.Refuse(protocol.TooLarge, "an account may make %d rooms", q.Made)
 	}
-	return errors.Join(
-		put(tx, madeKey(e.Author), made),
-		note(tx, e.Now, audit.Event{Kind: audit.Room, What: audit.Made, Account: e.Author, Name: e.Room.String()}))
+	return note(tx, e.Now, audit.Event{Kind: audit.Room, What: audit.Made, Account: e.Author, Name: e.Room.String()})
 }
 
-func changeMembers(tx store.Tx, e store.NewRoomEntry, q store.RoomQuotas) error {
+// countMade adds to how many rooms an account made.
+func countMade(tx store.Tx, a protocol.AccountID, more int) (uint64, error) {
+	made, _, err := get[sizeRow](tx, madeKey(a))
+	if err != nil {
+		return 0, err
+	}
+	made += sizeRow(more)
+	return uint64(made), putOrDelete(tx, madeKey(a), made == 0, made)
+}
+
+// changeMembers writes who came and went. A room that nobody is in any more does not
+// count for who made it.
+func changeMembers(tx store.Tx, room *roomRow, e store.NewRoomEntry, q store.RoomQuotas) error {
 	for _, a := range e.Went {
 		if err := tx.Delete(inRoomKey(a, e.Room)); err != nil {
 			return err
@@ -80,7 +90,13 @@ func changeMembers(tx store.Tx, e store.NewRoomEntry, q store.RoomQuotas) error 
 			return err
 		}
 	}
-	return nil
+	room.members += uint64(len(e.Came))
+	room.members -= uint64(len(e.Went))
+	if room.members > 0 || len(e.Went) == 0 {
+		return nil
+	}
+	_, err := countMade(tx, room.creator, -1)
+	return err
 }
 
 // RoomLog implements store.Rooms.

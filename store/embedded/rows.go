@@ -46,7 +46,7 @@ import (
 //	N room device number       roomNumberRow: where the message with that number of that device is
 //	U room account             usageRow: of the messages that the account brought
 //	A account room             (empty): the account is in the room
-//	C account                  sizeRow: rooms that the account made
+//	C account                  sizeRow: rooms that the account made and that somebody is in
 //	Q account                  guestRow: the account is a guest's
 
 var (

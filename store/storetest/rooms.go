@@ -140,7 +140,7 @@ func testRoomMembers(t *testing.T, r store.Rendezvous) {
 	share(hash("nobody"), alice, false)
 
 	out := roomEntry("a", 2)
-	out.Went = []protocol.AccountID{bob, hash("nobody")}
+	out.Went = []protocol.AccountID{bob}
 	appendRoom(t, r, out)
 	check(bob)
 	share(bob, alice, false)
@@ -156,6 +156,18 @@ func testRoomMembers(t *testing.T, r store.Rendezvous) {
 	check(alice, "a", "b")
 	_, err = r.AppendRoom(ctx, joins("a", 3, bob), store.RoomQuotas{Joined: 2})
 	ok(t, err)
+
+	// A room counts for who made it until the last has left.
+	for seq, who := range []protocol.AccountID{alice, bob} {
+		_, err = r.AppendRoom(ctx, roomEntry("c", 0), made)
+		refused(t, err, protocol.TooLarge)
+		left := roomEntry("a", uint64(4+seq))
+		left.Went = []protocol.AccountID{who}
+		appendRoom(t, r, left)
+	}
+	_, err = r.AppendRoom(ctx, roomEntry("c", 0), made)
+	ok(t, err)
+	check(alice, "b", "c")
 }
 
 // testRoomRace: of entries that race for one place one is appended.
