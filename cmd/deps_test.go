@@ -50,12 +50,12 @@ var rules = []struct {
 	{
 		name:  "the rendezvous is blind",
 		pkgs:  []string{"rendezvous", "rendezvous/..."},
-		never: []string{"protocol/envelope", "protocol/session", "protocol/room/chain", "protocol/internal/kdfchain", "node/...", "cmd/..."},
+		never: []string{"protocol/envelope", "protocol/session", "protocol/room/chain", "protocol/room/guest", "protocol/pake", "protocol/internal/kdfchain", "node/...", "cmd/..."},
 	},
 	{
 		name:  "who passes room messages on has nothing to open them with",
 		pkgs:  []string{"protocol/room", "protocol/room/message"},
-		never: []string{"protocol/envelope", "protocol/session", "protocol/room/chain", "protocol/internal/kdfchain"},
+		never: []string{"protocol/envelope", "protocol/session", "protocol/room/chain", "protocol/room/guest", "protocol/pake", "protocol/internal/kdfchain"},
 	},
 	{
 		name:  "the relay runs alone",
@@ -92,9 +92,9 @@ var direct = []struct {
 	may  []string // besides the standard library
 }{
 	{
-		name: "the protocol uses x/crypto, x/mod's logs, protobuf, ristretto255 and a list of words",
+		name: "the protocol uses x/crypto, x/mod's logs, x/text's normal forms, protobuf, ristretto255 and a list of words",
 		pkgs: []string{"protocol", "protocol/..."},
-		may:  []string{"protocol/...", "golang.org/x/crypto/...", "golang.org/x/mod/sumdb/note", "golang.org/x/mod/sumdb/tlog", "google.golang.org/protobuf/...", "github.com/gtank/ristretto255", "github.com/tyler-smith/go-bip39/wordlists"},
+		may:  []string{"protocol/...", "golang.org/x/crypto/...", "golang.org/x/mod/sumdb/note", "golang.org/x/mod/sumdb/tlog", "golang.org/x/text/unicode/norm", "google.golang.org/protobuf/...", "github.com/gtank/ristretto255", "github.com/tyler-smith/go-bip39/wordlists"},
 	},
 	{
 		name: "the engine uses the protocol and the store's contract",

@@ -49,6 +49,15 @@ const (
 	PairingOver        Code = 50 // no such slot: never was, used, or too old
 	TokenInvalid       Code = 51 // not a token that this service takes
 	TokenExpired       Code = 52
+	RoomMoved          Code = 60 // the entry does not follow the room's log: another was first
+	UnknownRoom        Code = 61 // no such room, or none of the caller's: both look alike
+	RoomFull           Code = 62 // a limit of the room
+	StaleEpoch         Code = 63 // the room's log has another epoch in force
+	RoomLocked         Code = 64
+	Banned             Code = 65 // removed from the room, or banned
+	WrongPassword      Code = 66 // of a room
+	TicketExpired      Code = 67 // a guest has to knock again
+	NobodyAdmits       Code = 68 // nobody who may let guests in is there, or there is no such room
 )
 
 var codeNames = map[Code]string{
@@ -63,6 +72,9 @@ var codeNames = map[Code]string{
 	DeviceCloned: "device_cloned", StoreRolledBack: "store_rolled_back", StaleKey: "stale_key", Revoked: "revoked",
 	Replaced: "replaced", HelloFirst: "hello_first", Undecryptable: "undecryptable",
 	PairingOver: "pairing_over", TokenInvalid: "token_invalid", TokenExpired: "token_expired",
+	RoomMoved: "room_moved", UnknownRoom: "unknown_room", RoomFull: "room_full", StaleEpoch: "stale_epoch",
+	RoomLocked: "room_locked", Banned: "banned", WrongPassword: "wrong_password", TicketExpired: "ticket_expired",
+	NobodyAdmits: "nobody_admits",
 }
 
 func (c Code) String() string {

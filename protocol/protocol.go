@@ -4,7 +4,7 @@
 //
 // Nothing in this tree does I/O, starts a goroutine or reads a clock: the time
 // is always an argument. It imports the standard library, x/crypto, x/mod's
-// transparent logs, protobuf, ristretto255 and a list of words, and nothing else
+// transparent logs, x/text's normal forms, protobuf, ristretto255 and a list of words, and nothing else
 // of ours. protocol/SPEC.md
 // is the normative text.
 package protocol
@@ -27,6 +27,7 @@ const (
 
 	PairProtocol   = "/parley/pair/1"   // two machines of one person, joined by the rendezvous, to add a device
 	PrekeyProtocol = "/parley/prekey/1" // a prekey, from the contact's device itself
+	KnockProtocol  = "/parley/knock/1"  // a guest of a room, led by the rendezvous to a member who lets it in
 
 	FollowProtocol = "/parley/follow/1" // a relay that runs alone, to its rendezvous
 	TokenProtocol  = "/parley/token/1"  // an access token, to a relay that runs alone

@@ -91,6 +91,11 @@ func (s *Server) lookup(ctx context.Context, from store.Device, l *wire.Lookup, 
 	if err != nil {
 		return err
 	}
+	if a.IsGuest() && a.ID != from.Account {
+		if err := s.checkCommonRoom(ctx, from.Account, a.ID); err != nil {
+			return err
+		}
+	}
 	var devices []store.Device // whose prekeys are wanted
 	switch len(l.GetNonce()) {
 	case 0:

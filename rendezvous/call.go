@@ -72,6 +72,8 @@ func (s *Server) call(ctx context.Context, stream network.Stream, resp *wire.Res
 	switch c := req.Call.(type) {
 	case *wire.Request_Register:
 		return s.register(ctx, []byte(stream.Conn().RemotePeer()), c.Register, resp)
+	case *wire.Request_RegisterGuest:
+		return s.registerGuest(ctx, []byte(stream.Conn().RemotePeer()), c.RegisterGuest, resp)
 	case *wire.Request_UpdateChain:
 		return s.updateChain(ctx, stream.Conn(), from, c.UpdateChain, resp)
 	case *wire.Request_FetchChain:
@@ -166,6 +168,11 @@ func revokedRefusal() *protocol.Error {
 // memberCall is every call that needs a registered device whose hello was
 // welcomed.
 func (s *Server) memberCall(ctx context.Context, from store.Device, req *wire.Request, resp *wire.Response) error {
+	if from.Guest {
+		if err := s.checkGuestCall(ctx, from, req); err != nil {
+			return err
+		}
+	}
 	switch c := req.Call.(type) {
 	case *wire.Request_Lookup:
 		return s.lookup(ctx, from, c.Lookup, resp)
@@ -189,6 +196,14 @@ func (s *Server) memberCall(ctx context.Context, from store.Device, req *wire.Re
 		return s.createInvite(ctx, from, c.CreateInvite, resp)
 	case *wire.Request_GetToken:
 		return s.getToken(ctx, from, c.GetToken, resp)
+	case *wire.Request_AppendRoom:
+		return s.appendRoom(ctx, from, c.AppendRoom, resp)
+	case *wire.Request_ReadRoom:
+		return s.readRoom(ctx, from, c.ReadRoom, resp)
+	case *wire.Request_PutRoom:
+		return s.putRoom(ctx, from, c.PutRoom, resp)
+	case *wire.Request_FillRoom:
+		return s.fillRoom(ctx, from, c.FillRoom, resp)
 	case *wire.Request_GetRelays:
 		resp.Result = &wire.Response_RelayList{RelayList: &wire.RelayList{Relays: s.relays.list()}}
 		return nil

@@ -37,6 +37,9 @@ func (s *Server) updateChain(ctx context.Context, c network.Conn, from store.Dev
 	if err != nil {
 		return fmt.Errorf("find account: %w", err)
 	}
+	if old.IsGuest() {
+		return notForGuests()
+	}
 	resp.Result = &wire.Response_ChainUpdated{ChainUpdated: &wire.ChainUpdated{}}
 	if bytes.Equal(old.Chain, u.GetChain()) {
 		return nil // a retry

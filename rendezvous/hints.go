@@ -14,9 +14,12 @@ import (
 	"github.com/parley-chat/parley/store"
 )
 
-// maxChanged is how many changed accounts one hint tells: with the presence of
+// How many changed accounts, and rooms, one hint tells: with the presence of
 // protocol.MaxContacts accounts it still has less fields than a frame may.
-const maxChanged = 1000
+const (
+	maxChanged  = 1000
+	maxNewRooms = 64
+)
 
 // link is a device's standing stream.
 type link struct {
@@ -39,6 +42,13 @@ type news struct {
 	changed  map[protocol.AccountID]struct{} // the same, and the own account
 	keyEvent []byte                          // the newest
 	relays   bool
+	rooms    map[protocol.RoomID]roomNews // rooms that the account is or was in
+}
+
+// roomNews says how far a room is.
+type roomNews struct {
+	room        protocol.RoomID
+	seq, cursor uint64
 }
 
 func newLink(stream network.Stream, d store.Device) *link {
@@ -79,6 +89,16 @@ func (l *link) tellRelays() {
 	l.tell(func(n *news) { n.relays = true })
 }
 
+func (l *link) tellRoom(r roomNews) {
+	l.tell(func(n *news) {
+		if n.rooms == nil {
+			n.rooms = map[protocol.RoomID]roomNews{}
+		}
+		known := n.rooms[r.room] // which may be newer
+		n.rooms[r.room] = roomNews{r.room, max(r.seq, known.seq), max(r.cursor, known.cursor)}
+	})
+}
+
 func (l *link) tell(change func(*news)) {
 	l.mu.Lock()
 	change(&l.news)
@@ -100,7 +120,7 @@ func (l *link) next() (m proto.Message, last bool) {
 	}
 	n := l.news
 	l.news = news{}
-	if !n.beaten && !n.mail && n.prekeys == nil && len(n.presence) == 0 && len(n.changed) == 0 && n.keyEvent == nil && !n.relays {
+	if !n.beaten && !n.mail && n.prekeys == nil && len(n.presence) == 0 && len(n.changed) == 0 && n.keyEvent == nil && !n.relays && len(n.rooms) == 0 {
 		return nil, false
 	}
 	hint := &wire.Hint{Beat: n.beat, Mail: n.mail, Prekeys: n.prekeys, KeyEvent: n.keyEvent, RelaysChanged: n.relays}
@@ -115,6 +135,15 @@ func (l *link) next() (m proto.Message, last bool) {
 		}
 		hint.Changed = append(hint.Changed, id[:])
 		delete(n.changed, id)
+	}
+	for id, r := range n.rooms {
+		if len(hint.Rooms) == maxNewRooms { // the rest comes next
+			l.news.rooms = n.rooms
+			l.rouse()
+			break
+		}
+		hint.Rooms = append(hint.Rooms, &wire.RoomNews{Room: id[:], Seq: r.seq, Cursor: r.cursor})
+		delete(n.rooms, id)
 	}
 	return hint, false
 }

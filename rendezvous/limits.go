@@ -18,6 +18,14 @@ type Limits struct {
 	SenderCount  int           // the same, in envelopes; default 20,000
 	MailboxTTL   time.Duration // how long mail waits; default protocol.MailboxTTL, and never more
 
+	RoomsMade    int           // by one account, if anybody is in them; default 100
+	RoomsJoined  int           // rooms that one account is in; default 1,000
+	RoomEntries  int           // of the log of one room, but for removals and bans, which get a sixteenth more; default 32,768
+	RoomLogBytes int           // the same, in bytes; default 16 MiB
+	RoomCount    int           // messages of one room, and of one account a quarter; default 200,000
+	RoomBytes    int           // the same, in bytes; default 256 MiB
+	RoomTTL      time.Duration // how long messages of a room wait; default 30 days
+
 	PrekeyCap int // one-time prekeys published per device; default protocol.PrekeyStock
 
 	Calls     int // calls per second of one device, with bursts of five times that; default 200
@@ -44,6 +52,13 @@ func (l Limits) withDefaults() Limits {
 	// Devices keep private prekeys for protocol.MailboxTTL: older mail could
 	// not be opened any more.
 	l.MailboxTTL = min(cmp.Or(l.MailboxTTL, protocol.MailboxTTL), protocol.MailboxTTL)
+	l.RoomsMade = cmp.Or(l.RoomsMade, 100)
+	l.RoomsJoined = cmp.Or(l.RoomsJoined, 1000)
+	l.RoomEntries = cmp.Or(l.RoomEntries, 32_768) // which are folded in some seconds
+	l.RoomLogBytes = cmp.Or(l.RoomLogBytes, 16<<20)
+	l.RoomCount = cmp.Or(l.RoomCount, 200_000)
+	l.RoomBytes = cmp.Or(l.RoomBytes, 256<<20)
+	l.RoomTTL = cmp.Or(l.RoomTTL, 30*24*time.Hour)
 	l.PrekeyCap = cmp.Or(l.PrekeyCap, protocol.PrekeyStock)
 	l.Calls = cmp.Or(l.Calls, 200)
 	l.Strangers = cmp.Or(l.Strangers, 60)

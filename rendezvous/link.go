@@ -177,6 +177,13 @@ func (s *Server) joinLink(ctx context.Context, l *link, first *wire.Beat) (*wire
 	} else if d.Revoked {
 		return nil, revokedRefusal()
 	}
+	rooms, err := s.store.RoomsOf(ctx, l.account)
+	if err != nil {
+		return nil, fmt.Errorf("read rooms: %w", err)
+	}
+	for _, r := range rooms {
+		l.tellRoom(roomNews{r.ID, r.Seq, r.Cursor})
+	}
 	l.answerBeat(first.GetSeq())
 	return s.welcome(ctx, l, online)
 }

@@ -27,7 +27,7 @@ func (s *Server) put(ctx context.Context, from store.Device, p *wire.Put, resp *
 		return protocol.Refuse(protocol.TooLarge, "1 to %d envelopes per call", maxPutItems)
 	}
 	results := make([]*wire.PutResult, len(items))
-	check := putCheck{server: s, from: from, accounts: map[protocol.AccountID]error{}, requests: map[protocol.AccountID]error{}}
+	check := putCheck{server: s, from: from, accounts: map[protocol.AccountID]error{}, requests: map[protocol.AccountID]error{}, rooms: map[protocol.AccountID]error{}}
 	var mail []store.Mail
 	var places []int // where the result of each of mail belongs
 	for i, item := range items {
@@ -81,6 +81,7 @@ type putCheck struct {
 	from     store.Device
 	accounts map[protocol.AccountID]error // whether they take the sender's messages
 	requests map[protocol.AccountID]error // whether one more request may go to them
+	rooms    map[protocol.AccountID]error // whether they are in a room with the sender
 }
 
 func (c *putCheck) item(ctx context.Context, item *wire.PutItem) (store.Mail, error) {
@@ -93,6 +94,8 @@ func (c *putCheck) item(ctx context.Context, item *wire.PutItem) (store.Mail, er
 	case wire.MailKind_MESSAGE:
 	case wire.MailKind_REQUEST:
 		kind, limit = store.Request, maxRequest
+	case wire.MailKind_ROOM:
+		kind = store.OfRoom
 	default:
 		return store.Mail{}, protocol.Refuse(protocol.BadRequest, "unknown kind of mail")
 	}
@@ -110,10 +113,13 @@ func (c *putCheck) item(ctx context.Context, item *wire.PutItem) (store.Mail, er
 	if d.Revoked {
 		return store.Mail{}, protocol.Refuse(protocol.Revoked, "the recipient was revoked")
 	}
-	if kind == store.Message {
+	switch kind {
+	case store.Message:
 		err = once(c.accounts, d.Account, func() error { return c.accepted(ctx, d.Account) })
-	} else {
+	case store.Request:
 		err = once(c.requests, d.Account, func() error { return c.mayRequest() })
+	case store.OfRoom:
+		err = once(c.rooms, d.Account, func() error { return c.sharesRoom(ctx, d.Account) })
 	}
 	if err != nil {
 		return store.Mail{}, err
@@ -131,6 +137,17 @@ func (c *putCheck) accepted(ctx context.Context, to protocol.AccountID) error {
 	}
 	if !ok {
 		return protocol.Refuse(protocol.NotContact, "the recipient has not accepted the sender")
+	}
+	return nil
+}
+
+func (c *putCheck) sharesRoom(ctx context.Context, with protocol.AccountID) error {
+	ok, err := c.server.store.ShareRoom(ctx, c.from.Account, with)
+	if err != nil {
+		return fmt.Errorf("read rooms: %w", err)
+	}
+	if !ok {
+		return protocol.Refuse(protocol.NotContact, "the recipient is in no room with the sender")
 	}
 	return nil
 }

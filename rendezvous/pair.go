@@ -31,9 +31,14 @@ type pairing struct {
 	opener network.Stream
 	joiner network.Stream // guarded by broker.mu until joined is closed
 
-	told    chan struct{} // closed once the opener has its number
-	joined  chan struct{} // closed once the joiner may be written to
-	parting atomic.Bool   // one end hung up; the other has yet to
+	told   chan struct{} // closed once the opener has its number
+	joined chan struct{} // closed once the joiner may be written to
+	pipe
+}
+
+// pipe passes frames between two streams, in both directions.
+type pipe struct {
+	parting atomic.Bool // one end hung up; the other has yet to
 }
 
 // handlePair is one side of a pairing, from its first frame to its end.
@@ -172,14 +177,19 @@ func (s *Server) joinPair(stream network.Stream, number string) error {
 	}
 	p.opener.SetWriteDeadline(end)
 
-	frame := &wire.PairFrame{}
-	size, err := p2p.ReadFrame(stream, maxPairFrame, frame)
-	p.pass(stream, p.opener, frame, size, err)
+	p.run(stream, p.opener)
 	return nil
 }
 
-// pass passes frames on, beginning with one that was read, until one end stops.
-func (p *pairing) pass(from, to network.Stream, frame *wire.PairFrame, size int, err error) {
+// run passes frames on in one direction, until one end stops.
+func (p *pipe) run(from, to network.Stream) {
+	frame := &wire.PairFrame{}
+	size, err := p2p.ReadFrame(from, maxPairFrame, frame)
+	p.pass(from, to, frame, size, err)
+}
+
+// pass is run, beginning with a frame that was read.
+func (p *pipe) pass(from, to network.Stream, frame *wire.PairFrame, size int, err error) {
 	total := 0
 	for err == nil {
 		total += max(4+size, minPairCount)

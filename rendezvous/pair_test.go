@@ -341,7 +341,7 @@ func FuzzPass(f *testing.F) {
 		from, to := &memStream{in: bytes.NewReader(in)}, &memStream{}
 		first := &wire.PairFrame{}
 		size, err := p2p.ReadFrame(from, maxPairFrame, first)
-		(&pairing{}).pass(from, to, first, size, err)
+		(&pipe{}).pass(from, to, first, size, err)
 		if to.out.Len() > min(len(in), maxPairTotal) {
 			t.Errorf("%d bytes became %d", len(in), to.out.Len())
 		}

@@ -147,6 +147,19 @@ func (p *presence) tellChanged(account protocol.AccountID, to []protocol.Account
 	}
 }
 
+// tellRoom tells the devices of the accounts that are online how far a room is.
+func (p *presence) tellRoom(news roomNews, to []protocol.AccountID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, id := range to {
+		if a := p.accounts[id]; a != nil {
+			for l := range a.links {
+				l.tellRoom(news)
+			}
+		}
+	}
+}
+
 func (p *presence) online(account protocol.AccountID) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -94,10 +94,18 @@ type rates struct {
 	tokens   *limiters[protocol.DeviceID] // each is noted for ever
 	warnings *limiters[warning]           // the same
 
+	roomsMade   *limiters[protocol.AccountID] // their logs stay
+	roomEntries *limiters[inRoom]
+	roomPuts    *limiters[inRoom]            // messages
+	roomPages   *limiters[protocol.DeviceID] // each is large
+
 	follows *limiters[peer.ID] // streams and announcements of relays
 
 	pairOpens *limiters[protocol.DeviceID]
 	pairJoins *limiters[netip.Prefix] // each may be a guess
+
+	knocks     *limiters[netip.Prefix] // each wakes somebody's device
+	roomKnocks *limiters[knockPlace]   // the same; each may be a guess
 
 	requestsHour *limiters[protocol.AccountID] // contact requests sent
 	requestsDay  *limiters[protocol.AccountID]
@@ -108,6 +116,12 @@ type rates struct {
 	// bounded number to all. See claim.
 	claims       *buckets[claimPair, *claimBucket]
 	claimsTarget *limiters[protocol.DeviceID]
+}
+
+// inRoom is a device in a room that it may know of: nobody makes these keys at will.
+type inRoom struct {
+	device protocol.DeviceID
+	room   protocol.RoomID
 }
 
 // chainBucket is what changes of chains are counted by. A thief of a device may
@@ -145,9 +159,15 @@ func newRates(l Limits) *rates {
 		logPages:     newLimiters[protocol.DeviceID](120, time.Minute, 60),
 		tokens:       newLimiters[protocol.DeviceID](60, time.Hour, 30), // one lives 15 minutes
 		warnings:     newLimiters[warning](1, 24*time.Hour, 1),
+		roomsMade:    newLimiters[protocol.AccountID](50, 24*time.Hour, 50),
+		roomEntries:  newLimiters[inRoom](3600, time.Hour, 300),
+		roomPuts:     newLimiters[inRoom](50, time.Second, 2000),
+		roomPages:    newLimiters[protocol.DeviceID](600, time.Minute, 300),
 		follows:      newLimiters[peer.ID](12, time.Minute, 6),
 		pairOpens:    newLimiters[protocol.DeviceID](12, time.Hour, 6),
 		pairJoins:    newLimiters[netip.Prefix](30, time.Hour, 10),
+		knocks:       newLimiters[netip.Prefix](240, time.Hour, 60),
+		roomKnocks:   newLimiters[knockPlace](60, time.Hour, 20), // several guests in one office
 		requestsHour: newLimiters[protocol.AccountID](10, time.Hour, 10),
 		requestsDay:  newLimiters[protocol.AccountID](30, 24*time.Hour, 30),
 		invites:      newLimiters[protocol.AccountID](10, 24*time.Hour, 10),

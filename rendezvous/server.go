@@ -8,7 +8,8 @@
 // Goroutines: Run lists the long-lived ones, and listenHTTP has one. Each link,
 // and each stream of a relay that follows, has its libp2p handler as reader and
 // one writer, which that handler waits for. Calls run in libp2p's handlers, and
-// each side of a pairing reads in its own. A device that was revoked is cut off by
+// each side of a pairing reads in its own. A knock is read in its handler and in one
+// goroutine more, which that waits for. A device that was revoked is cut off by
 // expel, soon after.
 package rendezvous
 
@@ -81,8 +82,10 @@ type Server struct {
 
 	rates    *rates
 	presence *presence
+	rooms    *rooms
 	hellos   *hellos
 	pairs    *broker
+	knocks   *knocks
 	troubles rate.Sometimes
 
 	ctx  context.Context // ends when calls and links must
@@ -90,7 +93,7 @@ type Server struct {
 
 	mu       sync.Mutex     // guards draining against calls that begin
 	draining bool           // no calls, no links any more
-	inside   sync.WaitGroup // calls, links and pairings
+	inside   sync.WaitGroup // calls, links, pairings and knocks
 
 	closeOnce sync.Once
 	closeErr  error
@@ -113,9 +116,11 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	s.started = s.now()
 	s.rates = newRates(cfg.Limits)
 	s.presence = newPresence()
+	s.rooms = newRooms(maxIdleLogs)
 	s.relays = newRelays()
 	s.hellos = newHellos()
 	s.pairs = newBroker()
+	s.knocks = newKnocks()
 	s.ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
@@ -157,6 +162,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	s.host.SetStreamHandler(protocol.CallProtocol, s.handleCall)
 	s.host.SetStreamHandler(protocol.LinkProtocol, s.handleLink)
 	s.host.SetStreamHandler(protocol.PairProtocol, s.handlePair)
+	s.host.SetStreamHandler(protocol.KnockProtocol, s.handleKnock)
 	s.host.SetStreamHandler(protocol.FollowProtocol, s.handleFollow)
 	s.noteStart(ctx)
 	return nil
@@ -254,6 +260,7 @@ func (s *Server) drain() {
 		f.bye(s.drainingRefusal())
 	}
 	s.pairs.endAll()
+	s.knocks.endAll()
 	ended := make(chan struct{})
 	go func() { s.inside.Wait(); close(ended) }()
 	select {

@@ -12,9 +12,9 @@ import (
 // numbered from 1, and kept for ever.
 //
 // Rules: Register, SetChain, PutSigned, CreateInvite, RevokeInvite,
-// ChangeSigningKeys, AddRelay and RemoveRelay write what they change in their own
-// transaction, once; a repetition and a refusal write nothing. No entry is ever
-// changed or removed.
+// ChangeSigningKeys, AddRelay, RemoveRelay and AppendRoom for a new room write what
+// they change in their own transaction, once; a repetition and a refusal write
+// nothing. No entry is ever changed or removed.
 type Audit interface {
 	// Note writes an event that changes nothing else here, with this time.
 	Note(ctx context.Context, now time.Time, e audit.Event) error

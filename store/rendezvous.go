@@ -25,13 +25,16 @@ type Rendezvous interface {
 	StoreIDs
 	Prekeys
 	Mailbox
+	Rooms
+	Guests
 	Contacts
 	SigningKeys
 	Audit
 	Relays
 
 	// Sweep drops what has expired at now: mail, prekeys, answers kept for
-	// retried claims, invites, and everything stored for revoked devices. Call
+	// retried claims, invites, messages of rooms, guests, and everything stored for
+	// revoked devices. Call
 	// it every few minutes; it works in small transactions. It returns how many
 	// rows it dropped.
 	Sweep(ctx context.Context, now time.Time) (dropped int, err error)
@@ -98,7 +101,7 @@ type Head struct {
 // Account is a registered account.
 type Account struct {
 	ID        protocol.AccountID
-	Name      string // unique and canonical
+	Name      string // unique and canonical; empty: of a guest, see Guests
 	Chain     []byte // encoded statement chain
 	ChainSeq  uint64
 	ChainHead [32]byte
@@ -106,6 +109,9 @@ type Account struct {
 	Created   time.Time
 	InvitedBy protocol.AccountID // zero: the operator, or open registration
 }
+
+// IsGuest tells that the account was made to visit rooms.
+func (a Account) IsGuest() bool { return a.Name == "" }
 
 // Device is one certified device.
 type Device struct {
@@ -115,6 +121,7 @@ type Device struct {
 	Cert    []byte // encoded certificate, the newest
 	Created time.Time
 	Revoked bool
+	Guest   bool // of an account that was made to visit rooms
 }
 
 // RegisterParams are what a registration carries.
@@ -331,6 +338,7 @@ type MailKind uint8
 const (
 	Message MailKind = 1
 	Request MailKind = 2 // from an account the recipient has not accepted
+	OfRoom  MailKind = 3 // concerns a room that both are in
 )
 
 // Mail is an envelope on its way to a device.

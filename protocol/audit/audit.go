@@ -27,11 +27,12 @@ const (
 	TokenKey Kind = "token_key" // that signs tokens
 	Invite   Kind = "invite"
 	Relay    Kind = "relay" // that runs alone
-	Host     Kind = "host"  // the rendezvous itself
+	Room     Kind = "room"
+	Host     Kind = "host" // the rendezvous itself
 )
 
 // Kinds are all kinds.
-var Kinds = []Kind{Account, Device, Prekey, Token, TokenKey, Invite, Relay, Host}
+var Kinds = []Kind{Account, Device, Prekey, Token, TokenKey, Invite, Relay, Room, Host}
 
 // Act is what happened to it.
 type Act string
@@ -57,7 +58,7 @@ const (
 	Retiring  Act = "retiring"  // token key
 	Gone      Act = "gone"      // token key
 
-	Made      Act = "made"      // invite
+	Made      Act = "made"      // invite, room
 	Withdrawn Act = "withdrawn" // invite
 	Approved  Act = "approved"  // relay
 	Removed   Act = "removed"   // relay
@@ -81,7 +82,7 @@ type Event struct {
 	What    Act                `json:"what"`
 	Account protocol.AccountID `json:"account,omitzero"` // whose
 	Device  protocol.DeviceID  `json:"device,omitzero"`
-	Name    string             `json:"name,omitempty"` // of an account, a key, a relay; the beginning of an invite's hash
+	Name    string             `json:"name,omitempty"` // of an account, a key, a relay, a room; the beginning of an invite's hash
 	Note    string             `json:"note,omitempty"` // more, for people
 }
 

@@ -101,6 +101,13 @@ func (o Join) SignIn(link key.LinkPrivate, room protocol.RoomID, acc protocol.Ac
 	return o, nil
 }
 
+// SignsIn returns the link into the room that signs a device in, by the proof of its
+// Join. Not ok: it has no uses left, or the proof is another's. See OpenLink.Expires.
+func (s *State) SignsIn(link key.LinkPublic, proof []byte, acc protocol.AccountID, dev protocol.DeviceID) (l OpenLink, ok bool) {
+	l, ok = s.links[link]
+	return l, ok && verifyLink(link, proof, s.room, acc, dev) == nil
+}
+
 // CheckTime is for whoever orders the log and has a clock: it refuses, with
 // ErrNotInvited, who joins by a link whose time is over. Members do not ask: the log
 // they fold is valid or not, whatever the time.

@@ -85,6 +85,7 @@ type MailKind int32
 const (
 	MailKind_MESSAGE MailKind = 0 // only to devices of an account that has accepted the sender's
 	MailKind_REQUEST MailKind = 1 // a contact request: anyone may, rate-limited, one pending per pair
+	MailKind_ROOM    MailKind = 2 // keys, repair and receipts of a room: only to who is in a room with the sender
 )
 
 // Enum value maps for MailKind.
@@ -92,10 +93,12 @@ var (
 	MailKind_name = map[int32]string{
 		0: "MESSAGE",
 		1: "REQUEST",
+		2: "ROOM",
 	}
 	MailKind_value = map[string]int32{
 		"MESSAGE": 0,
 		"REQUEST": 1,
+		"ROOM":    2,
 	}
 )
 
@@ -1107,6 +1110,11 @@ type Request struct {
 	//	*Request_GetToken
 	//	*Request_GetKeySet
 	//	*Request_GetRelays
+	//	*Request_AppendRoom
+	//	*Request_ReadRoom
+	//	*Request_PutRoom
+	//	*Request_FillRoom
+	//	*Request_RegisterGuest
 	Call          isRequest_Call `protobuf_oneof:"call"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1293,6 +1301,51 @@ func (x *Request) GetGetRelays() *GetRelays {
 	return nil
 }
 
+func (x *Request) GetAppendRoom() *AppendRoom {
+	if x != nil {
+		if x, ok := x.Call.(*Request_AppendRoom); ok {
+			return x.AppendRoom
+		}
+	}
+	return nil
+}
+
+func (x *Request) GetReadRoom() *ReadRoom {
+	if x != nil {
+		if x, ok := x.Call.(*Request_ReadRoom); ok {
+			return x.ReadRoom
+		}
+	}
+	return nil
+}
+
+func (x *Request) GetPutRoom() *PutRoom {
+	if x != nil {
+		if x, ok := x.Call.(*Request_PutRoom); ok {
+			return x.PutRoom
+		}
+	}
+	return nil
+}
+
+func (x *Request) GetFillRoom() *FillRoom {
+	if x != nil {
+		if x, ok := x.Call.(*Request_FillRoom); ok {
+			return x.FillRoom
+		}
+	}
+	return nil
+}
+
+func (x *Request) GetRegisterGuest() *RegisterGuest {
+	if x != nil {
+		if x, ok := x.Call.(*Request_RegisterGuest); ok {
+			return x.RegisterGuest
+		}
+	}
+	return nil
+}
+
 type isRequest_Call interface {
 	isRequest_Call()
 }
@@ -1361,6 +1414,26 @@ type Request_GetRelays struct {
 	GetRelays *GetRelays `protobuf:"bytes,16,opt,name=get_relays,json=getRelays,proto3,oneof"`
 }
 
+type Request_AppendRoom struct {
+	AppendRoom *AppendRoom `protobuf:"bytes,17,opt,name=append_room,json=appendRoom,proto3,oneof"`
+}
+
+type Request_ReadRoom struct {
+	ReadRoom *ReadRoom `protobuf:"bytes,18,opt,name=read_room,json=readRoom,proto3,oneof"`
+}
+
+type Request_PutRoom struct {
+	PutRoom *PutRoom `protobuf:"bytes,19,opt,name=put_room,json=putRoom,proto3,oneof"`
+}
+
+type Request_FillRoom struct {
+	FillRoom *FillRoom `protobuf:"bytes,20,opt,name=fill_room,json=fillRoom,proto3,oneof"`
+}
+
+type Request_RegisterGuest struct {
+	RegisterGuest *RegisterGuest `protobuf:"bytes,21,opt,name=register_guest,json=registerGuest,proto3,oneof"`
+}
+
 func (*Request_Register) isRequest_Call() {}
 
 func (*Request_Lookup) isRequest_Call() {}
@@ -1393,6 +1466,16 @@ func (*Request_GetKeySet) isRequest_Call() {}
 
 func (*Request_GetRelays) isRequest_Call() {}
 
+func (*Request_AppendRoom) isRequest_Call() {}
+
+func (*Request_ReadRoom) isRequest_Call() {}
+
+func (*Request_PutRoom) isRequest_Call() {}
+
+func (*Request_FillRoom) isRequest_Call() {}
+
+func (*Request_RegisterGuest) isRequest_Call() {}
+
 type Response struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
 	Code         uint32                 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"` // protocol.Code; when not OK nothing else is set but detail and retry_after_ms
@@ -1415,6 +1498,9 @@ type Response struct {
 	//	*Response_Token
 	//	*Response_KeySet
 	//	*Response_RelayList
+	//	*Response_RoomAppended
+	//	*Response_RoomPage
+	//	*Response_RoomPutResults
 	Result        isResponse_Result `protobuf_oneof:"result"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1613,6 +1699,33 @@ func (x *Response) GetRelayList() *RelayList {
 	return nil
 }
 
+func (x *Response) GetRoomAppended() *RoomAppended {
+	if x != nil {
+		if x, ok := x.Result.(*Response_RoomAppended); ok {
+			return x.RoomAppended
+		}
+	}
+	return nil
+}
+
+func (x *Response) GetRoomPage() *RoomPage {
+	if x != nil {
+		if x, ok := x.Result.(*Response_RoomPage); ok {
+			return x.RoomPage
+		}
+	}
+	return nil
+}
+
+func (x *Response) GetRoomPutResults() *RoomPutResults {
+	if x != nil {
+		if x, ok := x.Result.(*Response_RoomPutResults); ok {
+			return x.RoomPutResults
+		}
+	}
+	return nil
+}
+
 type isResponse_Result interface {
 	isResponse_Result()
 }
@@ -1677,6 +1790,18 @@ type Response_RelayList struct {
 	RelayList *RelayList `protobuf:"bytes,25,opt,name=relay_list,json=relayList,proto3,oneof"`
 }
 
+type Response_RoomAppended struct {
+	RoomAppended *RoomAppended `protobuf:"bytes,26,opt,name=room_appended,json=roomAppended,proto3,oneof"`
+}
+
+type Response_RoomPage struct {
+	RoomPage *RoomPage `protobuf:"bytes,27,opt,name=room_page,json=roomPage,proto3,oneof"`
+}
+
+type Response_RoomPutResults struct {
+	RoomPutResults *RoomPutResults `protobuf:"bytes,28,opt,name=room_put_results,json=roomPutResults,proto3,oneof"`
+}
+
 func (*Response_Registered) isResponse_Result() {}
 
 func (*Response_Found) isResponse_Result() {}
@@ -1706,6 +1831,12 @@ func (*Response_Token) isResponse_Result() {}
 func (*Response_KeySet) isResponse_Result() {}
 
 func (*Response_RelayList) isResponse_Result() {}
+
+func (*Response_RoomAppended) isResponse_Result() {}
+
+func (*Response_RoomPage) isResponse_Result() {}
+
+func (*Response_RoomPutResults) isResponse_Result() {}
 
 // The connection's key must be the peer id in the one device certificate of the chain.
 // Safe to repeat: the same name and account are answered OK again.
@@ -1805,6 +1936,59 @@ func (*Registered) Descriptor() ([]byte, []int) {
 	return file_wire_proto_rawDescGZIP(), []int{15}
 }
 
+// Of a guest, by the entry that let it into a room here (SPEC "Guests").
+type RegisterGuest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Room          []byte                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
+	Chain         []byte                 `protobuf:"bytes,2,opt,name=chain,proto3" json:"chain,omitempty"` // as in the entry
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RegisterGuest) Reset() {
+	*x = RegisterGuest{}
+	mi := &file_wire_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RegisterGuest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RegisterGuest) ProtoMessage() {}
+
+func (x *RegisterGuest) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegisterGuest.ProtoReflect.Descriptor instead.
+func (*RegisterGuest) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *RegisterGuest) GetRoom() []byte {
+	if x != nil {
+		return x.Room
+	}
+	return nil
+}
+
+func (x *RegisterGuest) GetChain() []byte {
+	if x != nil {
+		return x.Chain
+	}
+	return nil
+}
+
 // One look-up, one round trip: who it is and, when nonce is set, one bundle per device.
 type Lookup struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1818,7 +2002,7 @@ type Lookup struct {
 
 func (x *Lookup) Reset() {
 	*x = Lookup{}
-	mi := &file_wire_proto_msgTypes[16]
+	mi := &file_wire_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1830,7 +2014,7 @@ func (x *Lookup) String() string {
 func (*Lookup) ProtoMessage() {}
 
 func (x *Lookup) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[16]
+	mi := &file_wire_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1843,7 +2027,7 @@ func (x *Lookup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lookup.ProtoReflect.Descriptor instead.
 func (*Lookup) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{16}
+	return file_wire_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Lookup) GetName() string {
@@ -1889,7 +2073,7 @@ type Found struct {
 
 func (x *Found) Reset() {
 	*x = Found{}
-	mi := &file_wire_proto_msgTypes[17]
+	mi := &file_wire_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1901,7 +2085,7 @@ func (x *Found) String() string {
 func (*Found) ProtoMessage() {}
 
 func (x *Found) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[17]
+	mi := &file_wire_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1914,7 +2098,7 @@ func (x *Found) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Found.ProtoReflect.Descriptor instead.
 func (*Found) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{17}
+	return file_wire_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Found) GetName() string {
@@ -1979,7 +2163,7 @@ type LogHead struct {
 
 func (x *LogHead) Reset() {
 	*x = LogHead{}
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1991,7 +2175,7 @@ func (x *LogHead) String() string {
 func (*LogHead) ProtoMessage() {}
 
 func (x *LogHead) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2004,7 +2188,7 @@ func (x *LogHead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogHead.ProtoReflect.Descriptor instead.
 func (*LogHead) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{18}
+	return file_wire_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *LogHead) GetHead() []byte {
@@ -2039,7 +2223,7 @@ type ReadLog struct {
 
 func (x *ReadLog) Reset() {
 	*x = ReadLog{}
-	mi := &file_wire_proto_msgTypes[19]
+	mi := &file_wire_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2051,7 +2235,7 @@ func (x *ReadLog) String() string {
 func (*ReadLog) ProtoMessage() {}
 
 func (x *ReadLog) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[19]
+	mi := &file_wire_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2064,7 +2248,7 @@ func (x *ReadLog) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadLog.ProtoReflect.Descriptor instead.
 func (*ReadLog) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{19}
+	return file_wire_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ReadLog) GetFrom() uint64 {
@@ -2092,7 +2276,7 @@ type LogPage struct {
 
 func (x *LogPage) Reset() {
 	*x = LogPage{}
-	mi := &file_wire_proto_msgTypes[20]
+	mi := &file_wire_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2104,7 +2288,7 @@ func (x *LogPage) String() string {
 func (*LogPage) ProtoMessage() {}
 
 func (x *LogPage) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[20]
+	mi := &file_wire_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2117,7 +2301,7 @@ func (x *LogPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogPage.ProtoReflect.Descriptor instead.
 func (*LogPage) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{20}
+	return file_wire_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *LogPage) GetLog() *LogHead {
@@ -2153,7 +2337,7 @@ type Bundle struct {
 
 func (x *Bundle) Reset() {
 	*x = Bundle{}
-	mi := &file_wire_proto_msgTypes[21]
+	mi := &file_wire_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2165,7 +2349,7 @@ func (x *Bundle) String() string {
 func (*Bundle) ProtoMessage() {}
 
 func (x *Bundle) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[21]
+	mi := &file_wire_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2178,7 +2362,7 @@ func (x *Bundle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bundle.ProtoReflect.Descriptor instead.
 func (*Bundle) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{21}
+	return file_wire_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Bundle) GetDevice() []byte {
@@ -2221,7 +2405,7 @@ type UploadPrekeys struct {
 
 func (x *UploadPrekeys) Reset() {
 	*x = UploadPrekeys{}
-	mi := &file_wire_proto_msgTypes[22]
+	mi := &file_wire_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2233,7 +2417,7 @@ func (x *UploadPrekeys) String() string {
 func (*UploadPrekeys) ProtoMessage() {}
 
 func (x *UploadPrekeys) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[22]
+	mi := &file_wire_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2246,7 +2430,7 @@ func (x *UploadPrekeys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadPrekeys.ProtoReflect.Descriptor instead.
 func (*UploadPrekeys) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{22}
+	return file_wire_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *UploadPrekeys) GetSignedRecord() []byte {
@@ -2291,7 +2475,7 @@ type PrekeyCounts struct {
 
 func (x *PrekeyCounts) Reset() {
 	*x = PrekeyCounts{}
-	mi := &file_wire_proto_msgTypes[23]
+	mi := &file_wire_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2303,7 +2487,7 @@ func (x *PrekeyCounts) String() string {
 func (*PrekeyCounts) ProtoMessage() {}
 
 func (x *PrekeyCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[23]
+	mi := &file_wire_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2316,7 +2500,7 @@ func (x *PrekeyCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrekeyCounts.ProtoReflect.Descriptor instead.
 func (*PrekeyCounts) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{23}
+	return file_wire_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *PrekeyCounts) GetOneTime() uint32 {
@@ -2363,7 +2547,7 @@ type SetContacts struct {
 
 func (x *SetContacts) Reset() {
 	*x = SetContacts{}
-	mi := &file_wire_proto_msgTypes[24]
+	mi := &file_wire_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2375,7 +2559,7 @@ func (x *SetContacts) String() string {
 func (*SetContacts) ProtoMessage() {}
 
 func (x *SetContacts) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[24]
+	mi := &file_wire_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2388,7 +2572,7 @@ func (x *SetContacts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetContacts.ProtoReflect.Descriptor instead.
 func (*SetContacts) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{24}
+	return file_wire_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *SetContacts) GetAccounts() [][]byte {
@@ -2407,7 +2591,7 @@ type ContactsSet struct {
 
 func (x *ContactsSet) Reset() {
 	*x = ContactsSet{}
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2419,7 +2603,7 @@ func (x *ContactsSet) String() string {
 func (*ContactsSet) ProtoMessage() {}
 
 func (x *ContactsSet) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2432,7 +2616,7 @@ func (x *ContactsSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContactsSet.ProtoReflect.Descriptor instead.
 func (*ContactsSet) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{25}
+	return file_wire_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ContactsSet) GetDigest() []byte {
@@ -2455,7 +2639,7 @@ type UpdateChain struct {
 
 func (x *UpdateChain) Reset() {
 	*x = UpdateChain{}
-	mi := &file_wire_proto_msgTypes[26]
+	mi := &file_wire_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2467,7 +2651,7 @@ func (x *UpdateChain) String() string {
 func (*UpdateChain) ProtoMessage() {}
 
 func (x *UpdateChain) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[26]
+	mi := &file_wire_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2480,7 +2664,7 @@ func (x *UpdateChain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateChain.ProtoReflect.Descriptor instead.
 func (*UpdateChain) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{26}
+	return file_wire_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *UpdateChain) GetChain() []byte {
@@ -2498,7 +2682,7 @@ type ChainUpdated struct {
 
 func (x *ChainUpdated) Reset() {
 	*x = ChainUpdated{}
-	mi := &file_wire_proto_msgTypes[27]
+	mi := &file_wire_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2510,7 +2694,7 @@ func (x *ChainUpdated) String() string {
 func (*ChainUpdated) ProtoMessage() {}
 
 func (x *ChainUpdated) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[27]
+	mi := &file_wire_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2523,7 +2707,7 @@ func (x *ChainUpdated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChainUpdated.ProtoReflect.Descriptor instead.
 func (*ChainUpdated) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{27}
+	return file_wire_proto_rawDescGZIP(), []int{28}
 }
 
 // The stored chain of an account, for a machine that is no member (yet) and
@@ -2541,7 +2725,7 @@ type FetchChain struct {
 
 func (x *FetchChain) Reset() {
 	*x = FetchChain{}
-	mi := &file_wire_proto_msgTypes[28]
+	mi := &file_wire_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2553,7 +2737,7 @@ func (x *FetchChain) String() string {
 func (*FetchChain) ProtoMessage() {}
 
 func (x *FetchChain) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[28]
+	mi := &file_wire_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2566,7 +2750,7 @@ func (x *FetchChain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchChain.ProtoReflect.Descriptor instead.
 func (*FetchChain) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{28}
+	return file_wire_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *FetchChain) GetName() string {
@@ -2607,7 +2791,7 @@ type Heads struct {
 
 func (x *Heads) Reset() {
 	*x = Heads{}
-	mi := &file_wire_proto_msgTypes[29]
+	mi := &file_wire_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2619,7 +2803,7 @@ func (x *Heads) String() string {
 func (*Heads) ProtoMessage() {}
 
 func (x *Heads) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[29]
+	mi := &file_wire_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2632,7 +2816,7 @@ func (x *Heads) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heads.ProtoReflect.Descriptor instead.
 func (*Heads) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{29}
+	return file_wire_proto_rawDescGZIP(), []int{30}
 }
 
 type HeadList struct {
@@ -2644,7 +2828,7 @@ type HeadList struct {
 
 func (x *HeadList) Reset() {
 	*x = HeadList{}
-	mi := &file_wire_proto_msgTypes[30]
+	mi := &file_wire_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2656,7 +2840,7 @@ func (x *HeadList) String() string {
 func (*HeadList) ProtoMessage() {}
 
 func (x *HeadList) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[30]
+	mi := &file_wire_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2669,7 +2853,7 @@ func (x *HeadList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeadList.ProtoReflect.Descriptor instead.
 func (*HeadList) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{30}
+	return file_wire_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *HeadList) GetHeads() []*Head {
@@ -2689,7 +2873,7 @@ type Head struct {
 
 func (x *Head) Reset() {
 	*x = Head{}
-	mi := &file_wire_proto_msgTypes[31]
+	mi := &file_wire_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2701,7 +2885,7 @@ func (x *Head) String() string {
 func (*Head) ProtoMessage() {}
 
 func (x *Head) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[31]
+	mi := &file_wire_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2714,7 +2898,7 @@ func (x *Head) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Head.ProtoReflect.Descriptor instead.
 func (*Head) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{31}
+	return file_wire_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Head) GetAccount() []byte {
@@ -2740,7 +2924,7 @@ type Put struct {
 
 func (x *Put) Reset() {
 	*x = Put{}
-	mi := &file_wire_proto_msgTypes[32]
+	mi := &file_wire_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2752,7 +2936,7 @@ func (x *Put) String() string {
 func (*Put) ProtoMessage() {}
 
 func (x *Put) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[32]
+	mi := &file_wire_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2765,7 +2949,7 @@ func (x *Put) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Put.ProtoReflect.Descriptor instead.
 func (*Put) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{32}
+	return file_wire_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Put) GetItems() []*PutItem {
@@ -2786,7 +2970,7 @@ type PutItem struct {
 
 func (x *PutItem) Reset() {
 	*x = PutItem{}
-	mi := &file_wire_proto_msgTypes[33]
+	mi := &file_wire_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2798,7 +2982,7 @@ func (x *PutItem) String() string {
 func (*PutItem) ProtoMessage() {}
 
 func (x *PutItem) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[33]
+	mi := &file_wire_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2811,7 +2995,7 @@ func (x *PutItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutItem.ProtoReflect.Descriptor instead.
 func (*PutItem) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{33}
+	return file_wire_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *PutItem) GetDevice() []byte {
@@ -2844,7 +3028,7 @@ type PutResults struct {
 
 func (x *PutResults) Reset() {
 	*x = PutResults{}
-	mi := &file_wire_proto_msgTypes[34]
+	mi := &file_wire_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2856,7 +3040,7 @@ func (x *PutResults) String() string {
 func (*PutResults) ProtoMessage() {}
 
 func (x *PutResults) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[34]
+	mi := &file_wire_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2869,7 +3053,7 @@ func (x *PutResults) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutResults.ProtoReflect.Descriptor instead.
 func (*PutResults) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{34}
+	return file_wire_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *PutResults) GetResults() []*PutResult {
@@ -2889,7 +3073,7 @@ type PutResult struct {
 
 func (x *PutResult) Reset() {
 	*x = PutResult{}
-	mi := &file_wire_proto_msgTypes[35]
+	mi := &file_wire_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2901,7 +3085,7 @@ func (x *PutResult) String() string {
 func (*PutResult) ProtoMessage() {}
 
 func (x *PutResult) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[35]
+	mi := &file_wire_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2914,7 +3098,7 @@ func (x *PutResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutResult.ProtoReflect.Descriptor instead.
 func (*PutResult) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{35}
+	return file_wire_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *PutResult) GetCode() uint32 {
@@ -2941,7 +3125,7 @@ type Fetch struct {
 
 func (x *Fetch) Reset() {
 	*x = Fetch{}
-	mi := &file_wire_proto_msgTypes[36]
+	mi := &file_wire_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2953,7 +3137,7 @@ func (x *Fetch) String() string {
 func (*Fetch) ProtoMessage() {}
 
 func (x *Fetch) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[36]
+	mi := &file_wire_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2966,7 +3150,7 @@ func (x *Fetch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fetch.ProtoReflect.Descriptor instead.
 func (*Fetch) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{36}
+	return file_wire_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Fetch) GetAfter() uint64 {
@@ -2993,7 +3177,7 @@ type Mail struct {
 
 func (x *Mail) Reset() {
 	*x = Mail{}
-	mi := &file_wire_proto_msgTypes[37]
+	mi := &file_wire_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3005,7 +3189,7 @@ func (x *Mail) String() string {
 func (*Mail) ProtoMessage() {}
 
 func (x *Mail) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[37]
+	mi := &file_wire_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3018,7 +3202,7 @@ func (x *Mail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mail.ProtoReflect.Descriptor instead.
 func (*Mail) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{37}
+	return file_wire_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Mail) GetItems() []*MailItem {
@@ -3046,7 +3230,7 @@ type MailItem struct {
 
 func (x *MailItem) Reset() {
 	*x = MailItem{}
-	mi := &file_wire_proto_msgTypes[38]
+	mi := &file_wire_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3058,7 +3242,7 @@ func (x *MailItem) String() string {
 func (*MailItem) ProtoMessage() {}
 
 func (x *MailItem) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[38]
+	mi := &file_wire_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3071,7 +3255,7 @@ func (x *MailItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MailItem.ProtoReflect.Descriptor instead.
 func (*MailItem) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{38}
+	return file_wire_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *MailItem) GetCursor() uint64 {
@@ -3104,7 +3288,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_wire_proto_msgTypes[39]
+	mi := &file_wire_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3116,7 +3300,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[39]
+	mi := &file_wire_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3129,7 +3313,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{39}
+	return file_wire_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Ack) GetIds() [][]byte {
@@ -3147,7 +3331,7 @@ type Acked struct {
 
 func (x *Acked) Reset() {
 	*x = Acked{}
-	mi := &file_wire_proto_msgTypes[40]
+	mi := &file_wire_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3159,7 +3343,7 @@ func (x *Acked) String() string {
 func (*Acked) ProtoMessage() {}
 
 func (x *Acked) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[40]
+	mi := &file_wire_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3172,7 +3356,7 @@ func (x *Acked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Acked.ProtoReflect.Descriptor instead.
 func (*Acked) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{40}
+	return file_wire_proto_rawDescGZIP(), []int{41}
 }
 
 // Where the devices of an accepted contact can be reached now.
@@ -3185,7 +3369,7 @@ type Where struct {
 
 func (x *Where) Reset() {
 	*x = Where{}
-	mi := &file_wire_proto_msgTypes[41]
+	mi := &file_wire_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3197,7 +3381,7 @@ func (x *Where) String() string {
 func (*Where) ProtoMessage() {}
 
 func (x *Where) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[41]
+	mi := &file_wire_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3210,7 +3394,7 @@ func (x *Where) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Where.ProtoReflect.Descriptor instead.
 func (*Where) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{41}
+	return file_wire_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Where) GetAccount() []byte {
@@ -3229,7 +3413,7 @@ type Places struct {
 
 func (x *Places) Reset() {
 	*x = Places{}
-	mi := &file_wire_proto_msgTypes[42]
+	mi := &file_wire_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3241,7 +3425,7 @@ func (x *Places) String() string {
 func (*Places) ProtoMessage() {}
 
 func (x *Places) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[42]
+	mi := &file_wire_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3254,7 +3438,7 @@ func (x *Places) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Places.ProtoReflect.Descriptor instead.
 func (*Places) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{42}
+	return file_wire_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Places) GetPlaces() []*Place {
@@ -3276,7 +3460,7 @@ type Place struct {
 
 func (x *Place) Reset() {
 	*x = Place{}
-	mi := &file_wire_proto_msgTypes[43]
+	mi := &file_wire_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3288,7 +3472,7 @@ func (x *Place) String() string {
 func (*Place) ProtoMessage() {}
 
 func (x *Place) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[43]
+	mi := &file_wire_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3301,7 +3485,7 @@ func (x *Place) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Place.ProtoReflect.Descriptor instead.
 func (*Place) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{43}
+	return file_wire_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Place) GetDevice() []byte {
@@ -3342,7 +3526,7 @@ type CreateInvite struct {
 
 func (x *CreateInvite) Reset() {
 	*x = CreateInvite{}
-	mi := &file_wire_proto_msgTypes[44]
+	mi := &file_wire_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3354,7 +3538,7 @@ func (x *CreateInvite) String() string {
 func (*CreateInvite) ProtoMessage() {}
 
 func (x *CreateInvite) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[44]
+	mi := &file_wire_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3367,7 +3551,7 @@ func (x *CreateInvite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateInvite.ProtoReflect.Descriptor instead.
 func (*CreateInvite) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{44}
+	return file_wire_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *CreateInvite) GetUses() uint32 {
@@ -3394,7 +3578,7 @@ type Invite struct {
 
 func (x *Invite) Reset() {
 	*x = Invite{}
-	mi := &file_wire_proto_msgTypes[45]
+	mi := &file_wire_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3406,7 +3590,7 @@ func (x *Invite) String() string {
 func (*Invite) ProtoMessage() {}
 
 func (x *Invite) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[45]
+	mi := &file_wire_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3419,7 +3603,7 @@ func (x *Invite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Invite.ProtoReflect.Descriptor instead.
 func (*Invite) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{45}
+	return file_wire_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Invite) GetToken() []byte {
@@ -3447,7 +3631,7 @@ type GetToken struct {
 
 func (x *GetToken) Reset() {
 	*x = GetToken{}
-	mi := &file_wire_proto_msgTypes[46]
+	mi := &file_wire_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3459,7 +3643,7 @@ func (x *GetToken) String() string {
 func (*GetToken) ProtoMessage() {}
 
 func (x *GetToken) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[46]
+	mi := &file_wire_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3472,7 +3656,7 @@ func (x *GetToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetToken.ProtoReflect.Descriptor instead.
 func (*GetToken) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{46}
+	return file_wire_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *GetToken) GetAudience() string {
@@ -3492,7 +3676,7 @@ type Token struct {
 
 func (x *Token) Reset() {
 	*x = Token{}
-	mi := &file_wire_proto_msgTypes[47]
+	mi := &file_wire_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3504,7 +3688,7 @@ func (x *Token) String() string {
 func (*Token) ProtoMessage() {}
 
 func (x *Token) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[47]
+	mi := &file_wire_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3517,7 +3701,7 @@ func (x *Token) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Token.ProtoReflect.Descriptor instead.
 func (*Token) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{47}
+	return file_wire_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Token) GetToken() string {
@@ -3544,7 +3728,7 @@ type GetKeySet struct {
 
 func (x *GetKeySet) Reset() {
 	*x = GetKeySet{}
-	mi := &file_wire_proto_msgTypes[48]
+	mi := &file_wire_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3556,7 +3740,7 @@ func (x *GetKeySet) String() string {
 func (*GetKeySet) ProtoMessage() {}
 
 func (x *GetKeySet) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[48]
+	mi := &file_wire_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3569,7 +3753,7 @@ func (x *GetKeySet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetKeySet.ProtoReflect.Descriptor instead.
 func (*GetKeySet) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{48}
+	return file_wire_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *GetKeySet) GetEtag() string {
@@ -3589,7 +3773,7 @@ type KeySet struct {
 
 func (x *KeySet) Reset() {
 	*x = KeySet{}
-	mi := &file_wire_proto_msgTypes[49]
+	mi := &file_wire_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3601,7 +3785,7 @@ func (x *KeySet) String() string {
 func (*KeySet) ProtoMessage() {}
 
 func (x *KeySet) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[49]
+	mi := &file_wire_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3614,7 +3798,7 @@ func (x *KeySet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeySet.ProtoReflect.Descriptor instead.
 func (*KeySet) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{49}
+	return file_wire_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *KeySet) GetDocument() []byte {
@@ -3641,7 +3825,7 @@ type GetRelays struct {
 
 func (x *GetRelays) Reset() {
 	*x = GetRelays{}
-	mi := &file_wire_proto_msgTypes[50]
+	mi := &file_wire_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3653,7 +3837,7 @@ func (x *GetRelays) String() string {
 func (*GetRelays) ProtoMessage() {}
 
 func (x *GetRelays) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[50]
+	mi := &file_wire_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3666,7 +3850,7 @@ func (x *GetRelays) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRelays.ProtoReflect.Descriptor instead.
 func (*GetRelays) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{50}
+	return file_wire_proto_rawDescGZIP(), []int{51}
 }
 
 type RelayList struct {
@@ -3678,7 +3862,7 @@ type RelayList struct {
 
 func (x *RelayList) Reset() {
 	*x = RelayList{}
-	mi := &file_wire_proto_msgTypes[51]
+	mi := &file_wire_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3690,7 +3874,7 @@ func (x *RelayList) String() string {
 func (*RelayList) ProtoMessage() {}
 
 func (x *RelayList) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[51]
+	mi := &file_wire_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3703,7 +3887,7 @@ func (x *RelayList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayList.ProtoReflect.Descriptor instead.
 func (*RelayList) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{51}
+	return file_wire_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *RelayList) GetRelays() []*Relay {
@@ -3724,7 +3908,7 @@ type Relay struct {
 
 func (x *Relay) Reset() {
 	*x = Relay{}
-	mi := &file_wire_proto_msgTypes[52]
+	mi := &file_wire_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3736,7 +3920,7 @@ func (x *Relay) String() string {
 func (*Relay) ProtoMessage() {}
 
 func (x *Relay) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[52]
+	mi := &file_wire_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3749,7 +3933,7 @@ func (x *Relay) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Relay.ProtoReflect.Descriptor instead.
 func (*Relay) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{52}
+	return file_wire_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Relay) GetPeer() []byte {
@@ -3784,7 +3968,7 @@ type RelayLimits struct {
 
 func (x *RelayLimits) Reset() {
 	*x = RelayLimits{}
-	mi := &file_wire_proto_msgTypes[53]
+	mi := &file_wire_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3796,7 +3980,7 @@ func (x *RelayLimits) String() string {
 func (*RelayLimits) ProtoMessage() {}
 
 func (x *RelayLimits) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[53]
+	mi := &file_wire_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3809,7 +3993,7 @@ func (x *RelayLimits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayLimits.ProtoReflect.Descriptor instead.
 func (*RelayLimits) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{53}
+	return file_wire_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *RelayLimits) GetReservations() uint32 {
@@ -3833,6 +4017,588 @@ func (x *RelayLimits) GetMs() uint64 {
 	return 0
 }
 
+// The next entry of a room's log; the first one makes the room (SPEC "Rooms at
+// the rendezvous"). The same entry again is OK.
+type AppendRoom struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Entry         []byte                 `protobuf:"bytes,1,opt,name=entry,proto3" json:"entry,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AppendRoom) Reset() {
+	*x = AppendRoom{}
+	mi := &file_wire_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AppendRoom) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AppendRoom) ProtoMessage() {}
+
+func (x *AppendRoom) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AppendRoom.ProtoReflect.Descriptor instead.
+func (*AppendRoom) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *AppendRoom) GetEntry() []byte {
+	if x != nil {
+		return x.Entry
+	}
+	return nil
+}
+
+type RoomAppended struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Code          uint32                 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`     // protocol.Code: OK, or ROOM_MOVED: the log ends elsewhere
+	Cursor        uint64                 `protobuf:"varint,2,opt,name=cursor,proto3" json:"cursor,omitempty"` // OK: of the newest message when it was appended; what comes later is after it
+	Since         *RoomPage              `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"`    // ROOM_MOVED: the entries from the number of this one on, without messages
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RoomAppended) Reset() {
+	*x = RoomAppended{}
+	mi := &file_wire_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RoomAppended) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RoomAppended) ProtoMessage() {}
+
+func (x *RoomAppended) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RoomAppended.ProtoReflect.Descriptor instead.
+func (*RoomAppended) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *RoomAppended) GetCode() uint32 {
+	if x != nil {
+		return x.Code
+	}
+	return 0
+}
+
+func (x *RoomAppended) GetCursor() uint64 {
+	if x != nil {
+		return x.Cursor
+	}
+	return 0
+}
+
+func (x *RoomAppended) GetSince() *RoomPage {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+// The entries of a room's log from a number on, then, when there is room for all
+// of them, the messages after a cursor.
+type ReadRoom struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Room          []byte                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
+	FromSeq       uint64                 `protobuf:"varint,2,opt,name=from_seq,json=fromSeq,proto3" json:"from_seq,omitempty"`
+	After         uint64                 `protobuf:"varint,3,opt,name=after,proto3" json:"after,omitempty"` // cursor of the last message seen; 0: from the start
+	Max           uint32                 `protobuf:"varint,4,opt,name=max,proto3" json:"max,omitempty"`     // messages; 0: as many as fit
+	Link          []byte                 `protobuf:"bytes,5,opt,name=link,proto3" json:"link,omitempty"`    // 32; of who is not in the room and was not invited by name: a link into it,
+	Proof         []byte                 `protobuf:"bytes,6,opt,name=proof,proto3" json:"proof,omitempty"`  // 64; and the proof that it signs in, as in a join
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadRoom) Reset() {
+	*x = ReadRoom{}
+	mi := &file_wire_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadRoom) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadRoom) ProtoMessage() {}
+
+func (x *ReadRoom) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadRoom.ProtoReflect.Descriptor instead.
+func (*ReadRoom) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *ReadRoom) GetRoom() []byte {
+	if x != nil {
+		return x.Room
+	}
+	return nil
+}
+
+func (x *ReadRoom) GetFromSeq() uint64 {
+	if x != nil {
+		return x.FromSeq
+	}
+	return 0
+}
+
+func (x *ReadRoom) GetAfter() uint64 {
+	if x != nil {
+		return x.After
+	}
+	return 0
+}
+
+func (x *ReadRoom) GetMax() uint32 {
+	if x != nil {
+		return x.Max
+	}
+	return 0
+}
+
+func (x *ReadRoom) GetLink() []byte {
+	if x != nil {
+		return x.Link
+	}
+	return nil
+}
+
+func (x *ReadRoom) GetProof() []byte {
+	if x != nil {
+		return x.Proof
+	}
+	return nil
+}
+
+type RoomPage struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Entries       [][]byte               `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
+	Items         []*RoomItem            `protobuf:"bytes,2,rep,name=items,proto3" json:"items,omitempty"`
+	More          bool                   `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"` // entries, or messages
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RoomPage) Reset() {
+	*x = RoomPage{}
+	mi := &file_wire_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RoomPage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RoomPage) ProtoMessage() {}
+
+func (x *RoomPage) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RoomPage.ProtoReflect.Descriptor instead.
+func (*RoomPage) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *RoomPage) GetEntries() [][]byte {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
+func (x *RoomPage) GetItems() []*RoomItem {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+func (x *RoomPage) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+type RoomItem struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Cursor        uint64                 `protobuf:"varint,1,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	Message       []byte                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"` // SPEC "Room messages"
+	StoredMs      uint64                 `protobuf:"varint,3,opt,name=stored_ms,json=storedMs,proto3" json:"stored_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RoomItem) Reset() {
+	*x = RoomItem{}
+	mi := &file_wire_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RoomItem) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RoomItem) ProtoMessage() {}
+
+func (x *RoomItem) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RoomItem.ProtoReflect.Descriptor instead.
+func (*RoomItem) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *RoomItem) GetCursor() uint64 {
+	if x != nil {
+		return x.Cursor
+	}
+	return 0
+}
+
+func (x *RoomItem) GetMessage() []byte {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *RoomItem) GetStoredMs() uint64 {
+	if x != nil {
+		return x.StoredMs
+	}
+	return 0
+}
+
+type PutRoom struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Room          []byte                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
+	Messages      [][]byte               `protobuf:"bytes,2,rep,name=messages,proto3" json:"messages,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutRoom) Reset() {
+	*x = PutRoom{}
+	mi := &file_wire_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutRoom) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutRoom) ProtoMessage() {}
+
+func (x *PutRoom) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutRoom.ProtoReflect.Descriptor instead.
+func (*PutRoom) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *PutRoom) GetRoom() []byte {
+	if x != nil {
+		return x.Room
+	}
+	return nil
+}
+
+func (x *PutRoom) GetMessages() [][]byte {
+	if x != nil {
+		return x.Messages
+	}
+	return nil
+}
+
+type RoomPutResults struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Results       []*RoomPutResult       `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"` // in the order of the messages
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RoomPutResults) Reset() {
+	*x = RoomPutResults{}
+	mi := &file_wire_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RoomPutResults) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RoomPutResults) ProtoMessage() {}
+
+func (x *RoomPutResults) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RoomPutResults.ProtoReflect.Descriptor instead.
+func (*RoomPutResults) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *RoomPutResults) GetResults() []*RoomPutResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+type RoomPutResult struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Code          uint32                 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`
+	RetryAfterMs  uint64                 `protobuf:"varint,2,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"`
+	Cursor        uint64                 `protobuf:"varint,3,opt,name=cursor,proto3" json:"cursor,omitempty"` // OK: of the message, the same each time
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RoomPutResult) Reset() {
+	*x = RoomPutResult{}
+	mi := &file_wire_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RoomPutResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RoomPutResult) ProtoMessage() {}
+
+func (x *RoomPutResult) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RoomPutResult.ProtoReflect.Descriptor instead.
+func (*RoomPutResult) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *RoomPutResult) GetCode() uint32 {
+	if x != nil {
+		return x.Code
+	}
+	return 0
+}
+
+func (x *RoomPutResult) GetRetryAfterMs() uint64 {
+	if x != nil {
+		return x.RetryAfterMs
+	}
+	return 0
+}
+
+func (x *RoomPutResult) GetCursor() uint64 {
+	if x != nil {
+		return x.Cursor
+	}
+	return 0
+}
+
+// The messages that a device misses, by the numbers that their senders gave
+// them. The answer is a RoomPage, in the order of the ranges.
+type FillRoom struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Room          []byte                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
+	Ranges        []*RoomRange           `protobuf:"bytes,2,rep,name=ranges,proto3" json:"ranges,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FillRoom) Reset() {
+	*x = FillRoom{}
+	mi := &file_wire_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FillRoom) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FillRoom) ProtoMessage() {}
+
+func (x *FillRoom) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FillRoom.ProtoReflect.Descriptor instead.
+func (*FillRoom) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *FillRoom) GetRoom() []byte {
+	if x != nil {
+		return x.Room
+	}
+	return nil
+}
+
+func (x *FillRoom) GetRanges() []*RoomRange {
+	if x != nil {
+		return x.Ranges
+	}
+	return nil
+}
+
+type RoomRange struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Device        []byte                 `protobuf:"bytes,1,opt,name=device,proto3" json:"device,omitempty"` // the sender
+	First         uint64                 `protobuf:"varint,2,opt,name=first,proto3" json:"first,omitempty"`
+	Last          uint64                 `protobuf:"varint,3,opt,name=last,proto3" json:"last,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RoomRange) Reset() {
+	*x = RoomRange{}
+	mi := &file_wire_proto_msgTypes[64]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RoomRange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RoomRange) ProtoMessage() {}
+
+func (x *RoomRange) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[64]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RoomRange.ProtoReflect.Descriptor instead.
+func (*RoomRange) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{64}
+}
+
+func (x *RoomRange) GetDevice() []byte {
+	if x != nil {
+		return x.Device
+	}
+	return nil
+}
+
+func (x *RoomRange) GetFirst() uint64 {
+	if x != nil {
+		return x.First
+	}
+	return 0
+}
+
+func (x *RoomRange) GetLast() uint64 {
+	if x != nil {
+		return x.Last
+	}
+	return 0
+}
+
 type Beat struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Hello         *Hello                 `protobuf:"bytes,1,opt,name=hello,proto3" json:"hello,omitempty"`                                    // in the first beat, and when the store moved on
@@ -3846,7 +4612,7 @@ type Beat struct {
 
 func (x *Beat) Reset() {
 	*x = Beat{}
-	mi := &file_wire_proto_msgTypes[54]
+	mi := &file_wire_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3858,7 +4624,7 @@ func (x *Beat) String() string {
 func (*Beat) ProtoMessage() {}
 
 func (x *Beat) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[54]
+	mi := &file_wire_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3871,7 +4637,7 @@ func (x *Beat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Beat.ProtoReflect.Descriptor instead.
 func (*Beat) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{54}
+	return file_wire_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *Beat) GetHello() *Hello {
@@ -3924,7 +4690,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_wire_proto_msgTypes[55]
+	mi := &file_wire_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3936,7 +4702,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[55]
+	mi := &file_wire_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3949,7 +4715,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{55}
+	return file_wire_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *Hello) GetMinVersion() uint32 {
@@ -4020,7 +4786,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_wire_proto_msgTypes[56]
+	mi := &file_wire_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4032,7 +4798,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[56]
+	mi := &file_wire_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4045,7 +4811,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{56}
+	return file_wire_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *Welcome) GetCode() uint32 {
@@ -4140,7 +4906,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_wire_proto_msgTypes[57]
+	mi := &file_wire_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4152,7 +4918,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[57]
+	mi := &file_wire_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4165,7 +4931,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{57}
+	return file_wire_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *Limits) GetMailboxBytes() uint64 {
@@ -4228,13 +4994,14 @@ type Hint struct {
 	RetryAfterMs  uint64                 `protobuf:"varint,7,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"`
 	KeyEvent      []byte                 `protobuf:"bytes,8,opt,name=key_event,json=keyEvent,proto3" json:"key_event,omitempty"`                 // the newest change of the keys that tokens are signed with (SPEC "Tokens")
 	RelaysChanged bool                   `protobuf:"varint,9,opt,name=relays_changed,json=relaysChanged,proto3" json:"relays_changed,omitempty"` // ask GetRelays again
+	Rooms         []*RoomNews            `protobuf:"bytes,10,rep,name=rooms,proto3" json:"rooms,omitempty"`                                      // of the account; after the welcome of all of them
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Hint) Reset() {
 	*x = Hint{}
-	mi := &file_wire_proto_msgTypes[58]
+	mi := &file_wire_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4246,7 +5013,7 @@ func (x *Hint) String() string {
 func (*Hint) ProtoMessage() {}
 
 func (x *Hint) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[58]
+	mi := &file_wire_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4259,7 +5026,7 @@ func (x *Hint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hint.ProtoReflect.Descriptor instead.
 func (*Hint) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{58}
+	return file_wire_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *Hint) GetBeat() uint64 {
@@ -4325,6 +5092,73 @@ func (x *Hint) GetRelaysChanged() bool {
 	return false
 }
 
+func (x *Hint) GetRooms() []*RoomNews {
+	if x != nil {
+		return x.Rooms
+	}
+	return nil
+}
+
+type RoomNews struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Room          []byte                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
+	Seq           uint64                 `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`       // of the newest entry
+	Cursor        uint64                 `protobuf:"varint,3,opt,name=cursor,proto3" json:"cursor,omitempty"` // of the newest message; 0: there never was one
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RoomNews) Reset() {
+	*x = RoomNews{}
+	mi := &file_wire_proto_msgTypes[70]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RoomNews) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RoomNews) ProtoMessage() {}
+
+func (x *RoomNews) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[70]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RoomNews.ProtoReflect.Descriptor instead.
+func (*RoomNews) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{70}
+}
+
+func (x *RoomNews) GetRoom() []byte {
+	if x != nil {
+		return x.Room
+	}
+	return nil
+}
+
+func (x *RoomNews) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *RoomNews) GetCursor() uint64 {
+	if x != nil {
+		return x.Cursor
+	}
+	return 0
+}
+
 type Presence struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Account       []byte                 `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
@@ -4335,7 +5169,7 @@ type Presence struct {
 
 func (x *Presence) Reset() {
 	*x = Presence{}
-	mi := &file_wire_proto_msgTypes[59]
+	mi := &file_wire_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4347,7 +5181,7 @@ func (x *Presence) String() string {
 func (*Presence) ProtoMessage() {}
 
 func (x *Presence) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[59]
+	mi := &file_wire_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4360,7 +5194,7 @@ func (x *Presence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Presence.ProtoReflect.Descriptor instead.
 func (*Presence) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{59}
+	return file_wire_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *Presence) GetAccount() []byte {
@@ -4386,7 +5220,7 @@ type Deliver struct {
 
 func (x *Deliver) Reset() {
 	*x = Deliver{}
-	mi := &file_wire_proto_msgTypes[60]
+	mi := &file_wire_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4398,7 +5232,7 @@ func (x *Deliver) String() string {
 func (*Deliver) ProtoMessage() {}
 
 func (x *Deliver) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[60]
+	mi := &file_wire_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4411,7 +5245,7 @@ func (x *Deliver) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Deliver.ProtoReflect.Descriptor instead.
 func (*Deliver) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{60}
+	return file_wire_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *Deliver) GetEnvelopes() [][]byte {
@@ -4431,7 +5265,7 @@ type Delivered struct {
 
 func (x *Delivered) Reset() {
 	*x = Delivered{}
-	mi := &file_wire_proto_msgTypes[61]
+	mi := &file_wire_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4443,7 +5277,7 @@ func (x *Delivered) String() string {
 func (*Delivered) ProtoMessage() {}
 
 func (x *Delivered) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[61]
+	mi := &file_wire_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4456,7 +5290,7 @@ func (x *Delivered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delivered.ProtoReflect.Descriptor instead.
 func (*Delivered) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{61}
+	return file_wire_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *Delivered) GetCodes() []uint32 {
@@ -4482,7 +5316,7 @@ type PairJoin struct {
 
 func (x *PairJoin) Reset() {
 	*x = PairJoin{}
-	mi := &file_wire_proto_msgTypes[62]
+	mi := &file_wire_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4494,7 +5328,7 @@ func (x *PairJoin) String() string {
 func (*PairJoin) ProtoMessage() {}
 
 func (x *PairJoin) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[62]
+	mi := &file_wire_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4507,7 +5341,7 @@ func (x *PairJoin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairJoin.ProtoReflect.Descriptor instead.
 func (*PairJoin) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{62}
+	return file_wire_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *PairJoin) GetSlot() string {
@@ -4531,7 +5365,7 @@ type PairJoined struct {
 
 func (x *PairJoined) Reset() {
 	*x = PairJoined{}
-	mi := &file_wire_proto_msgTypes[63]
+	mi := &file_wire_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4543,7 +5377,7 @@ func (x *PairJoined) String() string {
 func (*PairJoined) ProtoMessage() {}
 
 func (x *PairJoined) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[63]
+	mi := &file_wire_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4556,7 +5390,7 @@ func (x *PairJoined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairJoined.ProtoReflect.Descriptor instead.
 func (*PairJoined) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{63}
+	return file_wire_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *PairJoined) GetCode() uint32 {
@@ -4603,14 +5437,14 @@ func (x *PairJoined) GetReady() bool {
 
 type PairFrame struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Data          []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"` // SPEC "Adding a device"
+	Data          []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"` // SPEC "Adding a device" and "Guests"
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PairFrame) Reset() {
 	*x = PairFrame{}
-	mi := &file_wire_proto_msgTypes[64]
+	mi := &file_wire_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4622,7 +5456,7 @@ func (x *PairFrame) String() string {
 func (*PairFrame) ProtoMessage() {}
 
 func (x *PairFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[64]
+	mi := &file_wire_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4635,7 +5469,7 @@ func (x *PairFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairFrame.ProtoReflect.Descriptor instead.
 func (*PairFrame) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{64}
+	return file_wire_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *PairFrame) GetData() []byte {
@@ -4643,6 +5477,118 @@ func (x *PairFrame) GetData() []byte {
 		return x.Data
 	}
 	return nil
+}
+
+type Knock struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Room          []byte                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
+	Place         []byte                 `protobuf:"bytes,2,opt,name=place,proto3" json:"place,omitempty"` // 16, to the member only: the same for guests at the same address
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Knock) Reset() {
+	*x = Knock{}
+	mi := &file_wire_proto_msgTypes[77]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Knock) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Knock) ProtoMessage() {}
+
+func (x *Knock) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[77]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Knock.ProtoReflect.Descriptor instead.
+func (*Knock) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{77}
+}
+
+func (x *Knock) GetRoom() []byte {
+	if x != nil {
+		return x.Room
+	}
+	return nil
+}
+
+func (x *Knock) GetPlace() []byte {
+	if x != nil {
+		return x.Place
+	}
+	return nil
+}
+
+type Knocked struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Code          uint32                 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"` // protocol.Code
+	Detail        string                 `protobuf:"bytes,2,opt,name=detail,proto3" json:"detail,omitempty"`
+	RetryAfterMs  uint64                 `protobuf:"varint,3,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Knocked) Reset() {
+	*x = Knocked{}
+	mi := &file_wire_proto_msgTypes[78]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Knocked) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Knocked) ProtoMessage() {}
+
+func (x *Knocked) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[78]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Knocked.ProtoReflect.Descriptor instead.
+func (*Knocked) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{78}
+}
+
+func (x *Knocked) GetCode() uint32 {
+	if x != nil {
+		return x.Code
+	}
+	return 0
+}
+
+func (x *Knocked) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+func (x *Knocked) GetRetryAfterMs() uint64 {
+	if x != nil {
+		return x.RetryAfterMs
+	}
+	return 0
 }
 
 // The answer inside: what makes the new machine a device of the account.
@@ -4661,7 +5607,7 @@ type Membership struct {
 
 func (x *Membership) Reset() {
 	*x = Membership{}
-	mi := &file_wire_proto_msgTypes[65]
+	mi := &file_wire_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4673,7 +5619,7 @@ func (x *Membership) String() string {
 func (*Membership) ProtoMessage() {}
 
 func (x *Membership) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[65]
+	mi := &file_wire_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4686,7 +5632,7 @@ func (x *Membership) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Membership.ProtoReflect.Descriptor instead.
 func (*Membership) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{65}
+	return file_wire_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *Membership) GetName() string {
@@ -4747,7 +5693,7 @@ type GetPrekey struct {
 
 func (x *GetPrekey) Reset() {
 	*x = GetPrekey{}
-	mi := &file_wire_proto_msgTypes[66]
+	mi := &file_wire_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4759,7 +5705,7 @@ func (x *GetPrekey) String() string {
 func (*GetPrekey) ProtoMessage() {}
 
 func (x *GetPrekey) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[66]
+	mi := &file_wire_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4772,7 +5718,7 @@ func (x *GetPrekey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPrekey.ProtoReflect.Descriptor instead.
 func (*GetPrekey) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{66}
+	return file_wire_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *GetPrekey) GetNonce() []byte {
@@ -4793,7 +5739,7 @@ type OwnPrekey struct {
 
 func (x *OwnPrekey) Reset() {
 	*x = OwnPrekey{}
-	mi := &file_wire_proto_msgTypes[67]
+	mi := &file_wire_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4805,7 +5751,7 @@ func (x *OwnPrekey) String() string {
 func (*OwnPrekey) ProtoMessage() {}
 
 func (x *OwnPrekey) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[67]
+	mi := &file_wire_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4818,7 +5764,7 @@ func (x *OwnPrekey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OwnPrekey.ProtoReflect.Descriptor instead.
 func (*OwnPrekey) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{67}
+	return file_wire_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *OwnPrekey) GetCode() uint32 {
@@ -4852,7 +5798,7 @@ type Follow struct {
 
 func (x *Follow) Reset() {
 	*x = Follow{}
-	mi := &file_wire_proto_msgTypes[68]
+	mi := &file_wire_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4864,7 +5810,7 @@ func (x *Follow) String() string {
 func (*Follow) ProtoMessage() {}
 
 func (x *Follow) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[68]
+	mi := &file_wire_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4877,7 +5823,7 @@ func (x *Follow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Follow.ProtoReflect.Descriptor instead.
 func (*Follow) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{68}
+	return file_wire_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *Follow) GetSeq() uint64 {
@@ -4904,7 +5850,7 @@ type Announcement struct {
 
 func (x *Announcement) Reset() {
 	*x = Announcement{}
-	mi := &file_wire_proto_msgTypes[69]
+	mi := &file_wire_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4916,7 +5862,7 @@ func (x *Announcement) String() string {
 func (*Announcement) ProtoMessage() {}
 
 func (x *Announcement) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[69]
+	mi := &file_wire_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4929,7 +5875,7 @@ func (x *Announcement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Announcement.ProtoReflect.Descriptor instead.
 func (*Announcement) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{69}
+	return file_wire_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *Announcement) GetAddrs() [][]byte {
@@ -4960,7 +5906,7 @@ type Followed struct {
 
 func (x *Followed) Reset() {
 	*x = Followed{}
-	mi := &file_wire_proto_msgTypes[70]
+	mi := &file_wire_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4972,7 +5918,7 @@ func (x *Followed) String() string {
 func (*Followed) ProtoMessage() {}
 
 func (x *Followed) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[70]
+	mi := &file_wire_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4985,7 +5931,7 @@ func (x *Followed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Followed.ProtoReflect.Descriptor instead.
 func (*Followed) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{70}
+	return file_wire_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *Followed) GetCode() uint32 {
@@ -5039,7 +5985,7 @@ type Present struct {
 
 func (x *Present) Reset() {
 	*x = Present{}
-	mi := &file_wire_proto_msgTypes[71]
+	mi := &file_wire_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5051,7 +5997,7 @@ func (x *Present) String() string {
 func (*Present) ProtoMessage() {}
 
 func (x *Present) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[71]
+	mi := &file_wire_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5064,7 +6010,7 @@ func (x *Present) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Present.ProtoReflect.Descriptor instead.
 func (*Present) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{71}
+	return file_wire_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *Present) GetToken() string {
@@ -5086,7 +6032,7 @@ type Admission struct {
 
 func (x *Admission) Reset() {
 	*x = Admission{}
-	mi := &file_wire_proto_msgTypes[72]
+	mi := &file_wire_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5098,7 +6044,7 @@ func (x *Admission) String() string {
 func (*Admission) ProtoMessage() {}
 
 func (x *Admission) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[72]
+	mi := &file_wire_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5111,7 +6057,7 @@ func (x *Admission) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Admission.ProtoReflect.Descriptor instead.
 func (*Admission) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{72}
+	return file_wire_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *Admission) GetCode() uint32 {
@@ -5224,7 +6170,7 @@ const file_wire_proto_rawDesc = "" +
 	"\x04read\x18\x02 \x03(\fR\x04read\"'\n" +
 	"\x06Repair\x12\x1d\n" +
 	"\n" +
-	"session_id\x18\x01 \x01(\fR\tsessionId\"\x92\a\n" +
+	"session_id\x18\x01 \x01(\fR\tsessionId\"\xc1\t\n" +
 	"\aRequest\x126\n" +
 	"\bregister\x18\x01 \x01(\v2\x18.parley.wire.v1.RegisterH\x00R\bregister\x120\n" +
 	"\x06lookup\x18\x02 \x01(\v2\x16.parley.wire.v1.LookupH\x00R\x06lookup\x12F\n" +
@@ -5244,8 +6190,14 @@ const file_wire_proto_rawDesc = "" +
 	"\tget_token\x18\x0e \x01(\v2\x18.parley.wire.v1.GetTokenH\x00R\bgetToken\x12;\n" +
 	"\vget_key_set\x18\x0f \x01(\v2\x19.parley.wire.v1.GetKeySetH\x00R\tgetKeySet\x12:\n" +
 	"\n" +
-	"get_relays\x18\x10 \x01(\v2\x19.parley.wire.v1.GetRelaysH\x00R\tgetRelaysB\x06\n" +
-	"\x04call\"\xaa\a\n" +
+	"get_relays\x18\x10 \x01(\v2\x19.parley.wire.v1.GetRelaysH\x00R\tgetRelays\x12=\n" +
+	"\vappend_room\x18\x11 \x01(\v2\x1a.parley.wire.v1.AppendRoomH\x00R\n" +
+	"appendRoom\x127\n" +
+	"\tread_room\x18\x12 \x01(\v2\x18.parley.wire.v1.ReadRoomH\x00R\breadRoom\x124\n" +
+	"\bput_room\x18\x13 \x01(\v2\x17.parley.wire.v1.PutRoomH\x00R\aputRoom\x127\n" +
+	"\tfill_room\x18\x14 \x01(\v2\x18.parley.wire.v1.FillRoomH\x00R\bfillRoom\x12F\n" +
+	"\x0eregister_guest\x18\x15 \x01(\v2\x1d.parley.wire.v1.RegisterGuestH\x00R\rregisterGuestB\x06\n" +
+	"\x04call\"\xf4\b\n" +
 	"\bResponse\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x16\n" +
 	"\x06detail\x18\x02 \x01(\tR\x06detail\x12$\n" +
@@ -5268,14 +6220,20 @@ const file_wire_proto_rawDesc = "" +
 	"\x05token\x18\x17 \x01(\v2\x15.parley.wire.v1.TokenH\x00R\x05token\x121\n" +
 	"\akey_set\x18\x18 \x01(\v2\x16.parley.wire.v1.KeySetH\x00R\x06keySet\x12:\n" +
 	"\n" +
-	"relay_list\x18\x19 \x01(\v2\x19.parley.wire.v1.RelayListH\x00R\trelayListB\b\n" +
+	"relay_list\x18\x19 \x01(\v2\x19.parley.wire.v1.RelayListH\x00R\trelayList\x12C\n" +
+	"\rroom_appended\x18\x1a \x01(\v2\x1c.parley.wire.v1.RoomAppendedH\x00R\froomAppended\x127\n" +
+	"\troom_page\x18\x1b \x01(\v2\x18.parley.wire.v1.RoomPageH\x00R\broomPage\x12J\n" +
+	"\x10room_put_results\x18\x1c \x01(\v2\x1e.parley.wire.v1.RoomPutResultsH\x00R\x0eroomPutResultsB\b\n" +
 	"\x06result\"L\n" +
 	"\bRegister\x12\x16\n" +
 	"\x06invite\x18\x01 \x01(\fR\x06invite\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
 	"\x05chain\x18\x03 \x01(\fR\x05chain\"\f\n" +
 	"\n" +
-	"Registered\"g\n" +
+	"Registered\"9\n" +
+	"\rRegisterGuest\x12\x12\n" +
+	"\x04room\x18\x01 \x01(\fR\x04room\x12\x14\n" +
+	"\x05chain\x18\x02 \x01(\fR\x05chain\"g\n" +
 	"\x06Lookup\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aaccount\x18\x02 \x01(\fR\aaccount\x12\x14\n" +
@@ -5397,7 +6355,45 @@ const file_wire_proto_rawDesc = "" +
 	"\vRelayLimits\x12\"\n" +
 	"\freservations\x18\x01 \x01(\rR\freservations\x12\x14\n" +
 	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\x12\x0e\n" +
-	"\x02ms\x18\x03 \x01(\x04R\x02ms\"\x98\x01\n" +
+	"\x02ms\x18\x03 \x01(\x04R\x02ms\"\"\n" +
+	"\n" +
+	"AppendRoom\x12\x14\n" +
+	"\x05entry\x18\x01 \x01(\fR\x05entry\"j\n" +
+	"\fRoomAppended\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\rR\x04code\x12\x16\n" +
+	"\x06cursor\x18\x02 \x01(\x04R\x06cursor\x12.\n" +
+	"\x05since\x18\x03 \x01(\v2\x18.parley.wire.v1.RoomPageR\x05since\"\x8b\x01\n" +
+	"\bReadRoom\x12\x12\n" +
+	"\x04room\x18\x01 \x01(\fR\x04room\x12\x19\n" +
+	"\bfrom_seq\x18\x02 \x01(\x04R\afromSeq\x12\x14\n" +
+	"\x05after\x18\x03 \x01(\x04R\x05after\x12\x10\n" +
+	"\x03max\x18\x04 \x01(\rR\x03max\x12\x12\n" +
+	"\x04link\x18\x05 \x01(\fR\x04link\x12\x14\n" +
+	"\x05proof\x18\x06 \x01(\fR\x05proof\"h\n" +
+	"\bRoomPage\x12\x18\n" +
+	"\aentries\x18\x01 \x03(\fR\aentries\x12.\n" +
+	"\x05items\x18\x02 \x03(\v2\x18.parley.wire.v1.RoomItemR\x05items\x12\x12\n" +
+	"\x04more\x18\x03 \x01(\bR\x04more\"Y\n" +
+	"\bRoomItem\x12\x16\n" +
+	"\x06cursor\x18\x01 \x01(\x04R\x06cursor\x12\x18\n" +
+	"\amessage\x18\x02 \x01(\fR\amessage\x12\x1b\n" +
+	"\tstored_ms\x18\x03 \x01(\x04R\bstoredMs\"9\n" +
+	"\aPutRoom\x12\x12\n" +
+	"\x04room\x18\x01 \x01(\fR\x04room\x12\x1a\n" +
+	"\bmessages\x18\x02 \x03(\fR\bmessages\"I\n" +
+	"\x0eRoomPutResults\x127\n" +
+	"\aresults\x18\x01 \x03(\v2\x1d.parley.wire.v1.RoomPutResultR\aresults\"a\n" +
+	"\rRoomPutResult\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\rR\x04code\x12$\n" +
+	"\x0eretry_after_ms\x18\x02 \x01(\x04R\fretryAfterMs\x12\x16\n" +
+	"\x06cursor\x18\x03 \x01(\x04R\x06cursor\"Q\n" +
+	"\bFillRoom\x12\x12\n" +
+	"\x04room\x18\x01 \x01(\fR\x04room\x121\n" +
+	"\x06ranges\x18\x02 \x03(\v2\x19.parley.wire.v1.RoomRangeR\x06ranges\"M\n" +
+	"\tRoomRange\x12\x16\n" +
+	"\x06device\x18\x01 \x01(\fR\x06device\x12\x14\n" +
+	"\x05first\x18\x02 \x01(\x04R\x05first\x12\x12\n" +
+	"\x04last\x18\x03 \x01(\x04R\x04last\"\x98\x01\n" +
 	"\x04Beat\x12+\n" +
 	"\x05hello\x18\x01 \x01(\v2\x15.parley.wire.v1.HelloR\x05hello\x12\x14\n" +
 	"\x05addrs\x18\x02 \x03(\fR\x05addrs\x12#\n" +
@@ -5436,7 +6432,7 @@ const file_wire_proto_rawDesc = "" +
 	"relayBytes\x12\x19\n" +
 	"\brelay_ms\x18\x06 \x01(\x04R\arelayMs\x12\x1d\n" +
 	"\n" +
-	"prekey_cap\x18\a \x01(\rR\tprekeyCap\"\xb2\x02\n" +
+	"prekey_cap\x18\a \x01(\rR\tprekeyCap\"\xe2\x02\n" +
 	"\x04Hint\x12\x12\n" +
 	"\x04beat\x18\x01 \x01(\x04R\x04beat\x12\x12\n" +
 	"\x04mail\x18\x02 \x01(\bR\x04mail\x124\n" +
@@ -5446,7 +6442,13 @@ const file_wire_proto_rawDesc = "" +
 	"\x03bye\x18\x06 \x01(\rR\x03bye\x12$\n" +
 	"\x0eretry_after_ms\x18\a \x01(\x04R\fretryAfterMs\x12\x1b\n" +
 	"\tkey_event\x18\b \x01(\fR\bkeyEvent\x12%\n" +
-	"\x0erelays_changed\x18\t \x01(\bR\rrelaysChanged\"<\n" +
+	"\x0erelays_changed\x18\t \x01(\bR\rrelaysChanged\x12.\n" +
+	"\x05rooms\x18\n" +
+	" \x03(\v2\x18.parley.wire.v1.RoomNewsR\x05rooms\"H\n" +
+	"\bRoomNews\x12\x12\n" +
+	"\x04room\x18\x01 \x01(\fR\x04room\x12\x10\n" +
+	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x16\n" +
+	"\x06cursor\x18\x03 \x01(\x04R\x06cursor\"<\n" +
 	"\bPresence\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\fR\aaccount\x12\x16\n" +
 	"\x06online\x18\x02 \x01(\bR\x06online\"'\n" +
@@ -5466,7 +6468,14 @@ const file_wire_proto_rawDesc = "" +
 	"\x06ttl_ms\x18\x05 \x01(\x04R\x05ttlMs\x12\x14\n" +
 	"\x05ready\x18\x06 \x01(\bR\x05ready\"\x1f\n" +
 	"\tPairFrame\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data\"\xed\x01\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"1\n" +
+	"\x05Knock\x12\x12\n" +
+	"\x04room\x18\x01 \x01(\fR\x04room\x12\x14\n" +
+	"\x05place\x18\x02 \x01(\fR\x05place\"[\n" +
+	"\aKnocked\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\rR\x04code\x12\x16\n" +
+	"\x06detail\x18\x02 \x01(\tR\x06detail\x12$\n" +
+	"\x0eretry_after_ms\x18\x03 \x01(\x04R\fretryAfterMs\"\xed\x01\n" +
 	"\n" +
 	"Membership\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
@@ -5509,10 +6518,11 @@ const file_wire_proto_rawDesc = "" +
 	"\tREQUESTED\x10\x01\x12\f\n" +
 	"\bINCOMING\x10\x02\x12\f\n" +
 	"\bACCEPTED\x10\x03\x12\v\n" +
-	"\aBLOCKED\x10\x04*$\n" +
+	"\aBLOCKED\x10\x04*.\n" +
 	"\bMailKind\x12\v\n" +
 	"\aMESSAGE\x10\x00\x12\v\n" +
-	"\aREQUEST\x10\x01B-Z+github.com/parley-chat/parley/protocol/wireb\x06proto3"
+	"\aREQUEST\x10\x01\x12\b\n" +
+	"\x04ROOM\x10\x02B-Z+github.com/parley-chat/parley/protocol/wireb\x06proto3"
 
 var (
 	file_wire_proto_rawDescOnce sync.Once
@@ -5527,7 +6537,7 @@ func file_wire_proto_rawDescGZIP() []byte {
 }
 
 var file_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 73)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 87)
 var file_wire_proto_goTypes = []any{
 	(Relation)(0),          // 0: parley.wire.v1.Relation
 	(MailKind)(0),          // 1: parley.wire.v1.MailKind
@@ -5547,63 +6557,77 @@ var file_wire_proto_goTypes = []any{
 	(*Response)(nil),       // 15: parley.wire.v1.Response
 	(*Register)(nil),       // 16: parley.wire.v1.Register
 	(*Registered)(nil),     // 17: parley.wire.v1.Registered
-	(*Lookup)(nil),         // 18: parley.wire.v1.Lookup
-	(*Found)(nil),          // 19: parley.wire.v1.Found
-	(*LogHead)(nil),        // 20: parley.wire.v1.LogHead
-	(*ReadLog)(nil),        // 21: parley.wire.v1.ReadLog
-	(*LogPage)(nil),        // 22: parley.wire.v1.LogPage
-	(*Bundle)(nil),         // 23: parley.wire.v1.Bundle
-	(*UploadPrekeys)(nil),  // 24: parley.wire.v1.UploadPrekeys
-	(*PrekeyCounts)(nil),   // 25: parley.wire.v1.PrekeyCounts
-	(*SetContacts)(nil),    // 26: parley.wire.v1.SetContacts
-	(*ContactsSet)(nil),    // 27: parley.wire.v1.ContactsSet
-	(*UpdateChain)(nil),    // 28: parley.wire.v1.UpdateChain
-	(*ChainUpdated)(nil),   // 29: parley.wire.v1.ChainUpdated
-	(*FetchChain)(nil),     // 30: parley.wire.v1.FetchChain
-	(*Heads)(nil),          // 31: parley.wire.v1.Heads
-	(*HeadList)(nil),       // 32: parley.wire.v1.HeadList
-	(*Head)(nil),           // 33: parley.wire.v1.Head
-	(*Put)(nil),            // 34: parley.wire.v1.Put
-	(*PutItem)(nil),        // 35: parley.wire.v1.PutItem
-	(*PutResults)(nil),     // 36: parley.wire.v1.PutResults
-	(*PutResult)(nil),      // 37: parley.wire.v1.PutResult
-	(*Fetch)(nil),          // 38: parley.wire.v1.Fetch
-	(*Mail)(nil),           // 39: parley.wire.v1.Mail
-	(*MailItem)(nil),       // 40: parley.wire.v1.MailItem
-	(*Ack)(nil),            // 41: parley.wire.v1.Ack
-	(*Acked)(nil),          // 42: parley.wire.v1.Acked
-	(*Where)(nil),          // 43: parley.wire.v1.Where
-	(*Places)(nil),         // 44: parley.wire.v1.Places
-	(*Place)(nil),          // 45: parley.wire.v1.Place
-	(*CreateInvite)(nil),   // 46: parley.wire.v1.CreateInvite
-	(*Invite)(nil),         // 47: parley.wire.v1.Invite
-	(*GetToken)(nil),       // 48: parley.wire.v1.GetToken
-	(*Token)(nil),          // 49: parley.wire.v1.Token
-	(*GetKeySet)(nil),      // 50: parley.wire.v1.GetKeySet
-	(*KeySet)(nil),         // 51: parley.wire.v1.KeySet
-	(*GetRelays)(nil),      // 52: parley.wire.v1.GetRelays
-	(*RelayList)(nil),      // 53: parley.wire.v1.RelayList
-	(*Relay)(nil),          // 54: parley.wire.v1.Relay
-	(*RelayLimits)(nil),    // 55: parley.wire.v1.RelayLimits
-	(*Beat)(nil),           // 56: parley.wire.v1.Beat
-	(*Hello)(nil),          // 57: parley.wire.v1.Hello
-	(*Welcome)(nil),        // 58: parley.wire.v1.Welcome
-	(*Limits)(nil),         // 59: parley.wire.v1.Limits
-	(*Hint)(nil),           // 60: parley.wire.v1.Hint
-	(*Presence)(nil),       // 61: parley.wire.v1.Presence
-	(*Deliver)(nil),        // 62: parley.wire.v1.Deliver
-	(*Delivered)(nil),      // 63: parley.wire.v1.Delivered
-	(*PairJoin)(nil),       // 64: parley.wire.v1.PairJoin
-	(*PairJoined)(nil),     // 65: parley.wire.v1.PairJoined
-	(*PairFrame)(nil),      // 66: parley.wire.v1.PairFrame
-	(*Membership)(nil),     // 67: parley.wire.v1.Membership
-	(*GetPrekey)(nil),      // 68: parley.wire.v1.GetPrekey
-	(*OwnPrekey)(nil),      // 69: parley.wire.v1.OwnPrekey
-	(*Follow)(nil),         // 70: parley.wire.v1.Follow
-	(*Announcement)(nil),   // 71: parley.wire.v1.Announcement
-	(*Followed)(nil),       // 72: parley.wire.v1.Followed
-	(*Present)(nil),        // 73: parley.wire.v1.Present
-	(*Admission)(nil),      // 74: parley.wire.v1.Admission
+	(*RegisterGuest)(nil),  // 18: parley.wire.v1.RegisterGuest
+	(*Lookup)(nil),         // 19: parley.wire.v1.Lookup
+	(*Found)(nil),          // 20: parley.wire.v1.Found
+	(*LogHead)(nil),        // 21: parley.wire.v1.LogHead
+	(*ReadLog)(nil),        // 22: parley.wire.v1.ReadLog
+	(*LogPage)(nil),        // 23: parley.wire.v1.LogPage
+	(*Bundle)(nil),         // 24: parley.wire.v1.Bundle
+	(*UploadPrekeys)(nil),  // 25: parley.wire.v1.UploadPrekeys
+	(*PrekeyCounts)(nil),   // 26: parley.wire.v1.PrekeyCounts
+	(*SetContacts)(nil),    // 27: parley.wire.v1.SetContacts
+	(*ContactsSet)(nil),    // 28: parley.wire.v1.ContactsSet
+	(*UpdateChain)(nil),    // 29: parley.wire.v1.UpdateChain
+	(*ChainUpdated)(nil),   // 30: parley.wire.v1.ChainUpdated
+	(*FetchChain)(nil),     // 31: parley.wire.v1.FetchChain
+	(*Heads)(nil),          // 32: parley.wire.v1.Heads
+	(*HeadList)(nil),       // 33: parley.wire.v1.HeadList
+	(*Head)(nil),           // 34: parley.wire.v1.Head
+	(*Put)(nil),            // 35: parley.wire.v1.Put
+	(*PutItem)(nil),        // 36: parley.wire.v1.PutItem
+	(*PutResults)(nil),     // 37: parley.wire.v1.PutResults
+	(*PutResult)(nil),      // 38: parley.wire.v1.PutResult
+	(*Fetch)(nil),          // 39: parley.wire.v1.Fetch
+	(*Mail)(nil),           // 40: parley.wire.v1.Mail
+	(*MailItem)(nil),       // 41: parley.wire.v1.MailItem
+	(*Ack)(nil),            // 42: parley.wire.v1.Ack
+	(*Acked)(nil),          // 43: parley.wire.v1.Acked
+	(*Where)(nil),          // 44: parley.wire.v1.Where
+	(*Places)(nil),         // 45: parley.wire.v1.Places
+	(*Place)(nil),          // 46: parley.wire.v1.Place
+	(*CreateInvite)(nil),   // 47: parley.wire.v1.CreateInvite
+	(*Invite)(nil),         // 48: parley.wire.v1.Invite
+	(*GetToken)(nil),       // 49: parley.wire.v1.GetToken
+	(*Token)(nil),          // 50: parley.wire.v1.Token
+	(*GetKeySet)(nil),      // 51: parley.wire.v1.GetKeySet
+	(*KeySet)(nil),         // 52: parley.wire.v1.KeySet
+	(*GetRelays)(nil),      // 53: parley.wire.v1.GetRelays
+	(*RelayList)(nil),      // 54: parley.wire.v1.RelayList
+	(*Relay)(nil),          // 55: parley.wire.v1.Relay
+	(*RelayLimits)(nil),    // 56: parley.wire.v1.RelayLimits
+	(*AppendRoom)(nil),     // 57: parley.wire.v1.AppendRoom
+	(*RoomAppended)(nil),   // 58: parley.wire.v1.RoomAppended
+	(*ReadRoom)(nil),       // 59: parley.wire.v1.ReadRoom
+	(*RoomPage)(nil),       // 60: parley.wire.v1.RoomPage
+	(*RoomItem)(nil),       // 61: parley.wire.v1.RoomItem
+	(*PutRoom)(nil),        // 62: parley.wire.v1.PutRoom
+	(*RoomPutResults)(nil), // 63: parley.wire.v1.RoomPutResults
+	(*RoomPutResult)(nil),  // 64: parley.wire.v1.RoomPutResult
+	(*FillRoom)(nil),       // 65: parley.wire.v1.FillRoom
+	(*RoomRange)(nil),      // 66: parley.wire.v1.RoomRange
+	(*Beat)(nil),           // 67: parley.wire.v1.Beat
+	(*Hello)(nil),          // 68: parley.wire.v1.Hello
+	(*Welcome)(nil),        // 69: parley.wire.v1.Welcome
+	(*Limits)(nil),         // 70: parley.wire.v1.Limits
+	(*Hint)(nil),           // 71: parley.wire.v1.Hint
+	(*RoomNews)(nil),       // 72: parley.wire.v1.RoomNews
+	(*Presence)(nil),       // 73: parley.wire.v1.Presence
+	(*Deliver)(nil),        // 74: parley.wire.v1.Deliver
+	(*Delivered)(nil),      // 75: parley.wire.v1.Delivered
+	(*PairJoin)(nil),       // 76: parley.wire.v1.PairJoin
+	(*PairJoined)(nil),     // 77: parley.wire.v1.PairJoined
+	(*PairFrame)(nil),      // 78: parley.wire.v1.PairFrame
+	(*Knock)(nil),          // 79: parley.wire.v1.Knock
+	(*Knocked)(nil),        // 80: parley.wire.v1.Knocked
+	(*Membership)(nil),     // 81: parley.wire.v1.Membership
+	(*GetPrekey)(nil),      // 82: parley.wire.v1.GetPrekey
+	(*OwnPrekey)(nil),      // 83: parley.wire.v1.OwnPrekey
+	(*Follow)(nil),         // 84: parley.wire.v1.Follow
+	(*Announcement)(nil),   // 85: parley.wire.v1.Announcement
+	(*Followed)(nil),       // 86: parley.wire.v1.Followed
+	(*Present)(nil),        // 87: parley.wire.v1.Present
+	(*Admission)(nil),      // 88: parley.wire.v1.Admission
 }
 var file_wire_proto_depIdxs = []int32{
 	3,  // 0: parley.wire.v1.Content.text:type_name -> parley.wire.v1.Text
@@ -5619,63 +6643,76 @@ var file_wire_proto_depIdxs = []int32{
 	0,  // 10: parley.wire.v1.ContactState.relation:type_name -> parley.wire.v1.Relation
 	9,  // 11: parley.wire.v1.Past.messages:type_name -> parley.wire.v1.PastMessage
 	16, // 12: parley.wire.v1.Request.register:type_name -> parley.wire.v1.Register
-	18, // 13: parley.wire.v1.Request.lookup:type_name -> parley.wire.v1.Lookup
-	24, // 14: parley.wire.v1.Request.upload_prekeys:type_name -> parley.wire.v1.UploadPrekeys
-	26, // 15: parley.wire.v1.Request.set_contacts:type_name -> parley.wire.v1.SetContacts
-	34, // 16: parley.wire.v1.Request.put:type_name -> parley.wire.v1.Put
-	38, // 17: parley.wire.v1.Request.fetch:type_name -> parley.wire.v1.Fetch
-	41, // 18: parley.wire.v1.Request.ack:type_name -> parley.wire.v1.Ack
-	43, // 19: parley.wire.v1.Request.where:type_name -> parley.wire.v1.Where
-	46, // 20: parley.wire.v1.Request.create_invite:type_name -> parley.wire.v1.CreateInvite
-	28, // 21: parley.wire.v1.Request.update_chain:type_name -> parley.wire.v1.UpdateChain
-	30, // 22: parley.wire.v1.Request.fetch_chain:type_name -> parley.wire.v1.FetchChain
-	31, // 23: parley.wire.v1.Request.heads:type_name -> parley.wire.v1.Heads
-	21, // 24: parley.wire.v1.Request.read_log:type_name -> parley.wire.v1.ReadLog
-	48, // 25: parley.wire.v1.Request.get_token:type_name -> parley.wire.v1.GetToken
-	50, // 26: parley.wire.v1.Request.get_key_set:type_name -> parley.wire.v1.GetKeySet
-	52, // 27: parley.wire.v1.Request.get_relays:type_name -> parley.wire.v1.GetRelays
-	17, // 28: parley.wire.v1.Response.registered:type_name -> parley.wire.v1.Registered
-	19, // 29: parley.wire.v1.Response.found:type_name -> parley.wire.v1.Found
-	25, // 30: parley.wire.v1.Response.prekey_counts:type_name -> parley.wire.v1.PrekeyCounts
-	27, // 31: parley.wire.v1.Response.contacts_set:type_name -> parley.wire.v1.ContactsSet
-	36, // 32: parley.wire.v1.Response.put_results:type_name -> parley.wire.v1.PutResults
-	39, // 33: parley.wire.v1.Response.mail:type_name -> parley.wire.v1.Mail
-	42, // 34: parley.wire.v1.Response.acked:type_name -> parley.wire.v1.Acked
-	44, // 35: parley.wire.v1.Response.places:type_name -> parley.wire.v1.Places
-	47, // 36: parley.wire.v1.Response.invite:type_name -> parley.wire.v1.Invite
-	29, // 37: parley.wire.v1.Response.chain_updated:type_name -> parley.wire.v1.ChainUpdated
-	32, // 38: parley.wire.v1.Response.head_list:type_name -> parley.wire.v1.HeadList
-	22, // 39: parley.wire.v1.Response.log_page:type_name -> parley.wire.v1.LogPage
-	49, // 40: parley.wire.v1.Response.token:type_name -> parley.wire.v1.Token
-	51, // 41: parley.wire.v1.Response.key_set:type_name -> parley.wire.v1.KeySet
-	53, // 42: parley.wire.v1.Response.relay_list:type_name -> parley.wire.v1.RelayList
-	23, // 43: parley.wire.v1.Found.bundles:type_name -> parley.wire.v1.Bundle
-	20, // 44: parley.wire.v1.Found.log:type_name -> parley.wire.v1.LogHead
-	20, // 45: parley.wire.v1.LogPage.log:type_name -> parley.wire.v1.LogHead
-	33, // 46: parley.wire.v1.HeadList.heads:type_name -> parley.wire.v1.Head
-	35, // 47: parley.wire.v1.Put.items:type_name -> parley.wire.v1.PutItem
-	1,  // 48: parley.wire.v1.PutItem.kind:type_name -> parley.wire.v1.MailKind
-	37, // 49: parley.wire.v1.PutResults.results:type_name -> parley.wire.v1.PutResult
-	40, // 50: parley.wire.v1.Mail.items:type_name -> parley.wire.v1.MailItem
-	45, // 51: parley.wire.v1.Places.places:type_name -> parley.wire.v1.Place
-	54, // 52: parley.wire.v1.RelayList.relays:type_name -> parley.wire.v1.Relay
-	55, // 53: parley.wire.v1.Relay.limits:type_name -> parley.wire.v1.RelayLimits
-	57, // 54: parley.wire.v1.Beat.hello:type_name -> parley.wire.v1.Hello
-	59, // 55: parley.wire.v1.Welcome.limits:type_name -> parley.wire.v1.Limits
-	25, // 56: parley.wire.v1.Welcome.prekeys:type_name -> parley.wire.v1.PrekeyCounts
-	61, // 57: parley.wire.v1.Welcome.presence:type_name -> parley.wire.v1.Presence
-	61, // 58: parley.wire.v1.Hint.presence:type_name -> parley.wire.v1.Presence
-	25, // 59: parley.wire.v1.Hint.prekeys:type_name -> parley.wire.v1.PrekeyCounts
-	23, // 60: parley.wire.v1.Delivered.bundle:type_name -> parley.wire.v1.Bundle
-	7,  // 61: parley.wire.v1.Membership.contacts:type_name -> parley.wire.v1.ContactState
-	23, // 62: parley.wire.v1.OwnPrekey.bundle:type_name -> parley.wire.v1.Bundle
-	71, // 63: parley.wire.v1.Follow.announcement:type_name -> parley.wire.v1.Announcement
-	55, // 64: parley.wire.v1.Announcement.limits:type_name -> parley.wire.v1.RelayLimits
-	65, // [65:65] is the sub-list for method output_type
-	65, // [65:65] is the sub-list for method input_type
-	65, // [65:65] is the sub-list for extension type_name
-	65, // [65:65] is the sub-list for extension extendee
-	0,  // [0:65] is the sub-list for field type_name
+	19, // 13: parley.wire.v1.Request.lookup:type_name -> parley.wire.v1.Lookup
+	25, // 14: parley.wire.v1.Request.upload_prekeys:type_name -> parley.wire.v1.UploadPrekeys
+	27, // 15: parley.wire.v1.Request.set_contacts:type_name -> parley.wire.v1.SetContacts
+	35, // 16: parley.wire.v1.Request.put:type_name -> parley.wire.v1.Put
+	39, // 17: parley.wire.v1.Request.fetch:type_name -> parley.wire.v1.Fetch
+	42, // 18: parley.wire.v1.Request.ack:type_name -> parley.wire.v1.Ack
+	44, // 19: parley.wire.v1.Request.where:type_name -> parley.wire.v1.Where
+	47, // 20: parley.wire.v1.Request.create_invite:type_name -> parley.wire.v1.CreateInvite
+	29, // 21: parley.wire.v1.Request.update_chain:type_name -> parley.wire.v1.UpdateChain
+	31, // 22: parley.wire.v1.Request.fetch_chain:type_name -> parley.wire.v1.FetchChain
+	32, // 23: parley.wire.v1.Request.heads:type_name -> parley.wire.v1.Heads
+	22, // 24: parley.wire.v1.Request.read_log:type_name -> parley.wire.v1.ReadLog
+	49, // 25: parley.wire.v1.Request.get_token:type_name -> parley.wire.v1.GetToken
+	51, // 26: parley.wire.v1.Request.get_key_set:type_name -> parley.wire.v1.GetKeySet
+	53, // 27: parley.wire.v1.Request.get_relays:type_name -> parley.wire.v1.GetRelays
+	57, // 28: parley.wire.v1.Request.append_room:type_name -> parley.wire.v1.AppendRoom
+	59, // 29: parley.wire.v1.Request.read_room:type_name -> parley.wire.v1.ReadRoom
+	62, // 30: parley.wire.v1.Request.put_room:type_name -> parley.wire.v1.PutRoom
+	65, // 31: parley.wire.v1.Request.fill_room:type_name -> parley.wire.v1.FillRoom
+	18, // 32: parley.wire.v1.Request.register_guest:type_name -> parley.wire.v1.RegisterGuest
+	17, // 33: parley.wire.v1.Response.registered:type_name -> parley.wire.v1.Registered
+	20, // 34: parley.wire.v1.Response.found:type_name -> parley.wire.v1.Found
+	26, // 35: parley.wire.v1.Response.prekey_counts:type_name -> parley.wire.v1.PrekeyCounts
+	28, // 36: parley.wire.v1.Response.contacts_set:type_name -> parley.wire.v1.ContactsSet
+	37, // 37: parley.wire.v1.Response.put_results:type_name -> parley.wire.v1.PutResults
+	40, // 38: parley.wire.v1.Response.mail:type_name -> parley.wire.v1.Mail
+	43, // 39: parley.wire.v1.Response.acked:type_name -> parley.wire.v1.Acked
+	45, // 40: parley.wire.v1.Response.places:type_name -> parley.wire.v1.Places
+	48, // 41: parley.wire.v1.Response.invite:type_name -> parley.wire.v1.Invite
+	30, // 42: parley.wire.v1.Response.chain_updated:type_name -> parley.wire.v1.ChainUpdated
+	33, // 43: parley.wire.v1.Response.head_list:type_name -> parley.wire.v1.HeadList
+	23, // 44: parley.wire.v1.Response.log_page:type_name -> parley.wire.v1.LogPage
+	50, // 45: parley.wire.v1.Response.token:type_name -> parley.wire.v1.Token
+	52, // 46: parley.wire.v1.Response.key_set:type_name -> parley.wire.v1.KeySet
+	54, // 47: parley.wire.v1.Response.relay_list:type_name -> parley.wire.v1.RelayList
+	58, // 48: parley.wire.v1.Response.room_appended:type_name -> parley.wire.v1.RoomAppended
+	60, // 49: parley.wire.v1.Response.room_page:type_name -> parley.wire.v1.RoomPage
+	63, // 50: parley.wire.v1.Response.room_put_results:type_name -> parley.wire.v1.RoomPutResults
+	24, // 51: parley.wire.v1.Found.bundles:type_name -> parley.wire.v1.Bundle
+	21, // 52: parley.wire.v1.Found.log:type_name -> parley.wire.v1.LogHead
+	21, // 53: parley.wire.v1.LogPage.log:type_name -> parley.wire.v1.LogHead
+	34, // 54: parley.wire.v1.HeadList.heads:type_name -> parley.wire.v1.Head
+	36, // 55: parley.wire.v1.Put.items:type_name -> parley.wire.v1.PutItem
+	1,  // 56: parley.wire.v1.PutItem.kind:type_name -> parley.wire.v1.MailKind
+	38, // 57: parley.wire.v1.PutResults.results:type_name -> parley.wire.v1.PutResult
+	41, // 58: parley.wire.v1.Mail.items:type_name -> parley.wire.v1.MailItem
+	46, // 59: parley.wire.v1.Places.places:type_name -> parley.wire.v1.Place
+	55, // 60: parley.wire.v1.RelayList.relays:type_name -> parley.wire.v1.Relay
+	56, // 61: parley.wire.v1.Relay.limits:type_name -> parley.wire.v1.RelayLimits
+	60, // 62: parley.wire.v1.RoomAppended.since:type_name -> parley.wire.v1.RoomPage
+	61, // 63: parley.wire.v1.RoomPage.items:type_name -> parley.wire.v1.RoomItem
+	64, // 64: parley.wire.v1.RoomPutResults.results:type_name -> parley.wire.v1.RoomPutResult
+	66, // 65: parley.wire.v1.FillRoom.ranges:type_name -> parley.wire.v1.RoomRange
+	68, // 66: parley.wire.v1.Beat.hello:type_name -> parley.wire.v1.Hello
+	70, // 67: parley.wire.v1.Welcome.limits:type_name -> parley.wire.v1.Limits
+	26, // 68: parley.wire.v1.Welcome.prekeys:type_name -> parley.wire.v1.PrekeyCounts
+	73, // 69: parley.wire.v1.Welcome.presence:type_name -> parley.wire.v1.Presence
+	73, // 70: parley.wire.v1.Hint.presence:type_name -> parley.wire.v1.Presence
+	26, // 71: parley.wire.v1.Hint.prekeys:type_name -> parley.wire.v1.PrekeyCounts
+	72, // 72: parley.wire.v1.Hint.rooms:type_name -> parley.wire.v1.RoomNews
+	24, // 73: parley.wire.v1.Delivered.bundle:type_name -> parley.wire.v1.Bundle
+	7,  // 74: parley.wire.v1.Membership.contacts:type_name -> parley.wire.v1.ContactState
+	24, // 75: parley.wire.v1.OwnPrekey.bundle:type_name -> parley.wire.v1.Bundle
+	85, // 76: parley.wire.v1.Follow.announcement:type_name -> parley.wire.v1.Announcement
+	56, // 77: parley.wire.v1.Announcement.limits:type_name -> parley.wire.v1.RelayLimits
+	78, // [78:78] is the sub-list for method output_type
+	78, // [78:78] is the sub-list for method input_type
+	78, // [78:78] is the sub-list for extension type_name
+	78, // [78:78] is the sub-list for extension extendee
+	0,  // [0:78] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -5712,6 +6749,11 @@ func file_wire_proto_init() {
 		(*Request_GetToken)(nil),
 		(*Request_GetKeySet)(nil),
 		(*Request_GetRelays)(nil),
+		(*Request_AppendRoom)(nil),
+		(*Request_ReadRoom)(nil),
+		(*Request_PutRoom)(nil),
+		(*Request_FillRoom)(nil),
+		(*Request_RegisterGuest)(nil),
 	}
 	file_wire_proto_msgTypes[13].OneofWrappers = []any{
 		(*Response_Registered)(nil),
@@ -5729,6 +6771,9 @@ func file_wire_proto_init() {
 		(*Response_Token)(nil),
 		(*Response_KeySet)(nil),
 		(*Response_RelayList)(nil),
+		(*Response_RoomAppended)(nil),
+		(*Response_RoomPage)(nil),
+		(*Response_RoomPutResults)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -5736,7 +6781,7 @@ func file_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   73,
+			NumMessages:   87,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -2,6 +2,7 @@ package p2p
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -11,7 +12,9 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
+	libp2pprotocol "github.com/libp2p/go-libp2p/core/protocol"
 	manet "github.com/multiformats/go-multiaddr/net"
+	"github.com/multiformats/go-multistream"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/parley-chat/parley/protocol"
@@ -20,6 +23,25 @@ import (
 
 // ErrUnreadable is a stream that did not bring a whole frame.
 var ErrUnreadable = errors.New("no whole frame")
+
+// OpenStream opens a stream on this connection, where libp2p would take the one with
+// the most streams. When ctx ends before both sides agreed on a protocol, it fails.
+func OpenStream(ctx context.Context, c network.Conn, ids ...libp2pprotocol.ID) (network.Stream, error) {
+	s, err := c.NewStream(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("open stream: %w", err)
+	}
+	defer context.AfterFunc(ctx, func() { s.Reset() })()
+	id, err := multistream.SelectOneOf(ids, s)
+	if err == nil {
+		err = s.SetProtocol(id)
+	}
+	if err != nil {
+		s.Reset()
+		return nil, fmt.Errorf("agree on a protocol: %w", err)
+	}
+	return s, nil
+}
 
 // ReadFrame reads one frame of at most limit bytes into m and returns its
 // size. A longer one is refused before anything is allocated for it, and while

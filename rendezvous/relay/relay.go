@@ -19,7 +19,8 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
 	relayv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
 	ma "github.com/multiformats/go-multiaddr"
-	"github.com/multiformats/go-multistream"
+
+	"github.com/parley-chat/parley/rendezvous/p2p"
 )
 
 // BufferSize is the bytes of buffer per circuit and direction. The library's
@@ -134,20 +135,7 @@ func (w oneWay) NewStream(ctx context.Context, p peer.ID, ids ...protocol.ID) (n
 	if c == nil {
 		return nil, network.ErrNoConn
 	}
-	s, err := c.NewStream(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("open stream: %w", err)
-	}
-	defer context.AfterFunc(ctx, func() { s.Reset() })()
-	id, err := multistream.SelectOneOf(ids, s)
-	if err == nil {
-		err = s.SetProtocol(id)
-	}
-	if err != nil {
-		s.Reset()
-		return nil, fmt.Errorf("agree on a protocol: %w", err)
-	}
-	return s, nil
+	return p2p.OpenStream(ctx, c, ids...)
 }
 
 // use counts what is in use; the library tells a MetricsTracer.

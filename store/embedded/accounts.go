@@ -131,18 +131,25 @@ func putDevice(tx store.Tx, account protocol.AccountID, d store.NewDevice, now t
 		old.Cert = d.Cert
 		return errors.Join(put(tx, deviceKey(d.ID), old), noteDevice(tx, now, audit.Renewed, account, d.ID))
 	}
+	added := deviceRow{ID: d.ID, Account: account, PeerID: d.PeerID, Cert: d.Cert, Created: now}
+	if err := addDevice(tx, added); err != nil {
+		return err
+	}
+	return noteDevice(tx, now, audit.Added, account, d.ID)
+}
+
+// addDevice writes a device that is not there.
+func addDevice(tx store.Tx, d deviceRow) error {
 	switch _, err := tx.Get(peerKey(d.PeerID)); {
 	case err == nil:
 		return protocol.Refuse(protocol.DeviceExists, "the peer id of device %s belongs to another", d.ID)
 	case !errors.Is(err, store.ErrNotFound):
 		return err
 	}
-	added := deviceRow{ID: d.ID, Account: account, PeerID: d.PeerID, Cert: d.Cert, Created: now}
 	return errors.Join(
-		put(tx, deviceKey(d.ID), added),
-		tx.Set(ownedKey(account, d.ID), nil),
-		tx.Set(peerKey(d.PeerID), d.ID[:]),
-		noteDevice(tx, now, audit.Added, account, d.ID))
+		put(tx, deviceKey(d.ID), d),
+		tx.Set(ownedKey(d.Account, d.ID), nil),
+		tx.Set(peerKey(d.PeerID), d.ID[:]))
 }
 
 // revokeDevice marks a device for ever, also one that was never seen.
@@ -244,13 +251,19 @@ func deviceOf(tx store.Tx, id protocol.DeviceID) (store.Device, error) {
 // Devices implements store.Accounts.
 func (s *Store) Devices(ctx context.Context, account protocol.AccountID) (devices []store.Device, err error) {
 	err = s.kv.View(ctx, func(tx store.Tx) error {
-		return scanPrefix(tx, ownedPrefix(account), func(pair store.Pair) (bool, error) {
-			r := store.ReadKey(pair.Key)
-			r.Bytes(len(account))
-			d, err := deviceOf(tx, protocol.DeviceID(r.Bytes(len(protocol.DeviceID{}))))
-			devices = append(devices, d)
-			return true, err
-		})
+		devices, err = devicesOf(tx, account)
+		return err
+	})
+	return devices, err
+}
+
+func devicesOf(tx store.Tx, account protocol.AccountID) (devices []store.Device, err error) {
+	err = scanPrefix(tx, ownedPrefix(account), func(pair store.Pair) (bool, error) {
+		r := store.ReadKey(pair.Key)
+		r.Bytes(len(account))
+		d, err := deviceOf(tx, protocol.DeviceID(r.Bytes(len(protocol.DeviceID{}))))
+		devices = append(devices, d)
+		return true, err
 	})
 	return devices, err
 }

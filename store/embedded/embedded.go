@@ -22,7 +22,7 @@ type Store struct{ kv store.KV }
 var _ store.Rendezvous = (*Store)(nil)
 
 // schema is the version of rows.go. A store of another one is refused untouched.
-const schema = 5
+const schema = 6
 
 // New prepares kv, which stays the caller's to close.
 func New(ctx context.Context, kv store.KV) (*Store, error) {

@@ -34,9 +34,12 @@ var (
 	chains  = storetest.Chains(over)
 	entries = storetest.Entries(over)
 	deeds   = storetest.Deeds(over)
+	rooms   = storetest.Rooms(over)
 )
 
-func TestMain(m *testing.M) { storetest.Main(m, openBadger, claims, letters, chains, entries, deeds) }
+func TestMain(m *testing.M) {
+	storetest.Main(m, openBadger, claims, letters, chains, entries, deeds, rooms)
+}
 
 func TestMemory(t *testing.T) {
 	storetest.RunRendezvous(t, func(t *testing.T) store.Rendezvous { return mustOver(t, memory.New()) })
@@ -67,6 +70,8 @@ func TestKillDuringAppends(t *testing.T) { entries.Run(t, openBadger, 10) }
 // TestKLC12_KillDuringDeeds: what is done and its entry of the operator's journal are
 // there together, and what was once the journal stays its beginning.
 func TestKLC12_KillDuringDeeds(t *testing.T) { deeds.Run(t, openBadger, 10) }
+
+func TestKillDuringRooms(t *testing.T) { rooms.Run(t, openBadger, 10) }
 
 // TestNewerSchema: a store of a newer version is refused and not touched.
 func TestNewerSchema(t *testing.T) {

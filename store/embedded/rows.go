@@ -40,6 +40,14 @@ import (
 //	Y n                        changeRow: the n-th change of the signing keys
 //	J n                        hash and entry n of the operator's journal, from 1
 //	j                          auditHeadRow: where the journal ends
+//	R room                     roomRow
+//	G room seq                 roomEntryRow: of its log
+//	M room cursor              roomMailRow: a message to it
+//	N room device number       roomNumberRow: where the message with that number of that device is
+//	U room account             usageRow: of the messages that the account brought
+//	A account room             (empty): the account is in the room
+//	C account                  sizeRow: rooms that the account made and that somebody is in
+//	Q account                  guestRow: the account is a guest's
 
 var (
 	schemaKey  = store.Key('V')
@@ -122,6 +130,7 @@ func (d *deviceRow) encode(w *writer) {
 	w.bytes(d.Cert)
 	w.time(d.Created)
 	w.flag(d.Revoked)
+	w.flag(d.Guest)
 }
 
 func (d *deviceRow) decode(r *reader) {
@@ -131,6 +140,7 @@ func (d *deviceRow) decode(r *reader) {
 	d.Cert = r.bytes()
 	d.Created = r.time()
 	d.Revoked = r.flag()
+	d.Guest = r.flag()
 }
 
 type inviteRow store.Invite

@@ -37,7 +37,7 @@ func TestRows(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	key := [32]byte{1, 2, 3}
 	roundTrip(t, accountRow{ID: key, Name: "alice", Chain: []byte("chain"), ChainSeq: 300, ChainHead: key, Entry: 1000, Created: now, InvitedBy: key})
-	roundTrip(t, deviceRow{ID: key, Account: key, PeerID: []byte("peer"), Cert: []byte("cert"), Created: now, Revoked: true})
+	roundTrip(t, deviceRow{ID: key, Account: key, PeerID: []byte("peer"), Cert: []byte("cert"), Created: now, Revoked: true, Guest: true})
 	roundTrip(t, inviteRow{Hash: key, By: key, Uses: 500, Used: 3, Created: now, Expires: now})
 	roundTrip(t, storeRow{StoreID: [16]byte{4}, Counter: 1 << 60, Start: [16]byte{5}})
 	roundTrip(t, signedRow{{ID: protocol.PrekeyID{5}, Key: key, Record: []byte("record"), RSA: []byte("rsa"), Created: now, Expires: now}, {}})
@@ -55,6 +55,11 @@ func TestRows(t *testing.T) {
 	roundTrip(t, signingKeyRow{ID: "id", Public: key[:], Seed: key, State: store.KeySigning, Published: now})
 	roundTrip(t, changeRow{At: now, Steps: []store.KeyStep{{ID: "a", State: store.KeyRetiring}, {ID: "b", State: store.KeyGone}}})
 	roundTrip(t, auditHeadRow{N: 1 << 60, Hash: key, Bytes: 300})
+	roundTrip(t, guestRow{until: now})
+	roundTrip(t, roomRow{creator: key, seq: 300, head: key, logBytes: 1, members: 5, count: 2, bytes: 3, cursor: 1000, first: 4, earliest: now})
+	roundTrip(t, roomEntryRow{cursor: 300, entry: []byte("entry")})
+	roundTrip(t, roomMailRow{device: key, number: 300, by: key, expires: now, message: []byte("message")})
+	roundTrip(t, roomNumberRow{cursor: 300, id: key})
 }
 
 func FuzzRows(f *testing.F) {
@@ -70,6 +75,9 @@ func FuzzRows(f *testing.F) {
 		parse[signingKeyRow](b)
 		parse[changeRow](b)
 		parse[auditHeadRow](b)
+		parse[roomRow](b)
+		parse[roomEntryRow](b)
+		parse[roomMailRow](b)
 		parseAudit(store.Pair{Key: b, Value: b})
 	})
 }

@@ -25,6 +25,8 @@ func (s *Store) Sweep(ctx context.Context, now time.Time) (dropped int, err erro
 		{'u', w.boundExpired, w.dropBound},
 		{'k', w.signedExpired, w.dropSigned},
 		{'i', w.inviteOld, w.dropInvite},
+		{'R', w.roomStale, w.dropRoomMail},
+		{'Q', w.guestDue, w.dropGuest},
 	} {
 		n, err := w.sweep(k)
 		dropped += n
