@@ -62,6 +62,26 @@ func (ts *testServer) auditHead(t testing.TB) uint64 {
 	return head.N
 }
 
+// TestAuditOfLiars: who says each day to have seen a huge log does not keep what
+// others have seen out of the journal.
+func TestAuditOfLiars(t *testing.T) {
+	s := startServer(t, nil)
+	liar, honest := newDevice(t, s, "mallory"), newDevice(t, s, "alice")
+	for _, d := range []*device{liar, honest} {
+		d.must(d.registerRequest(nil))
+		d.greet()
+	}
+	n := s.auditHead(t)
+	for _, d := range []*device{liar, liar, honest, honest} {
+		seen := lookupRequest("alice", nil)
+		seen.GetLookup().LogSize = 1000
+		d.call(seen)
+	}
+	auditSays(t, s, n,
+		"host set_back mallory this device says that the directory log had 1000 entries; it has 2",
+		"host set_back alice this device says that the directory log had 1000 entries; it has 2")
+}
+
 // TestAudit: what becomes of a device, from its registration to its revocation,
 // is in the journal, and so is the host; no secret is, and no address.
 func TestAudit(t *testing.T) {

@@ -17,10 +17,10 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 
-	"github.com/parley-chat/parley/store/dirlock"
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/rendezvous/p2p"
 	"github.com/parley-chat/parley/rendezvous/token"
+	"github.com/parley-chat/parley/store/dirlock"
 )
 
 const (
@@ -131,7 +131,7 @@ func (s *Server) open() (err error) {
 	s.host, err = p2p.New(p2p.Config{
 		Identity: filepath.Join(s.cfg.Dir, IdentityFile), Listen: s.cfg.Listen, Announce: s.announce, Agent: "parley-relay",
 		Limits: p2p.Limits{Conns: maxConns, PerAddress: l.PerAddress, Circuits: l.Circuits},
-		Dials:  s.cfg.Follow.ID, Admit: s.door.enter,
+		Dials:  s.cfg.Follow.ID, Admit: s.admits,
 	})
 	if err != nil {
 		return err
@@ -142,6 +142,14 @@ func (s *Server) open() (err error) {
 	}
 	s.host.SetStreamHandler(protocol.TokenProtocol, s.handleToken)
 	return nil
+}
+
+// admits takes every connection, if need be in the place of another one.
+func (s *Server) admits(c network.Conn) bool {
+	if over := s.door.enter(c); over != nil {
+		over.Close()
+	}
+	return true
 }
 
 func (s *Server) disconnected(_ network.Network, c network.Conn) {
