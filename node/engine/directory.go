@@ -203,7 +203,10 @@ func (w *work) learnChain(p *peerRow, chain *account.Chain) error {
 	if err := w.save(key, chain.Bytes(), known); err != nil {
 		return err
 	}
-	return w.learnDevices(p, answer{chain: chain, devices: w.devicesOf(chain)})
+	if err := w.learnDevices(p, answer{chain: chain, devices: w.devicesOf(chain)}); err != nil || len(known) == len(chain.Bytes()) {
+		return err
+	}
+	return w.learnedChain(chain)
 }
 
 // longestLookup is longer than any look-up takes. A hint that came later still
@@ -251,6 +254,9 @@ func (w *work) welcome(a answer) (*peerRow, error) {
 func (w *work) forget(id protocol.AccountID, p *peerRow) error {
 	if p.known {
 		return nil
+	}
+	if mate, err := w.mate(id); err != nil || mate {
+		return err
 	}
 	w.count().visitors = max(w.count().visitors, 1) - 1
 	keys := [][]byte{keyPeer(id), keyChain(id), w.e.keyName(p.name)}

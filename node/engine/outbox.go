@@ -218,6 +218,11 @@ func (w *work) settled(device protocol.DeviceID, r itemRow) error {
 	if err := w.delete(keyMine(r.id)); err != nil {
 		return err
 	}
+	if r.roomKeys {
+		if err := w.roomKeysSettled(r.content); err != nil {
+			return err
+		}
+	}
 	if r.account == w.e.id.Account {
 		return w.shared(device, r.id)
 	}
