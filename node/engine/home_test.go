@@ -19,7 +19,8 @@ type rendezvous struct {
 	names   map[string]*entry
 	devices map[protocol.DeviceID]*shelf
 
-	rooms map[protocol.RoomID]*roomHome
+	rooms  map[protocol.RoomID]*roomHome
+	sealed map[protocol.EnvelopeID]sealedText // every room message that left a node
 
 	log      *logbook
 	tamper   func(*wire.Found)            // changes answers, which the log then holds

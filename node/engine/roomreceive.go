@@ -120,8 +120,10 @@ func (w *work) openRoomMessage(r *openRoom, from *roomReceiver, v message.Verifi
 	if err := proto.Unmarshal(plain, content); err != nil || len(content.GetMsgId()) != len(protocol.MsgID{}) || len(content.GetVoid()) > maxRoomVoid {
 		return false, nil
 	}
+	first := m.Number // under which it was sealed at first: its place
 	for _, number := range content.GetVoid() {
 		if number < m.Number {
+			first = min(first, number)
 			from.chains = from.chains.GiveUp(w.now, chain.Gap{First: number, Last: number})
 		}
 	}
@@ -137,7 +139,8 @@ func (w *work) openRoomMessage(r *openRoom, from *roomReceiver, v message.Verifi
 	if account, _, _ := r.state.AccountOf(m.Device); account == w.e.id.Account {
 		h.mine, h.state = true, StateStored
 	}
-	return false, w.order(r, m, from, h)
+	h.number = m.Number
+	return false, w.order(r, from, first, h)
 }
 
 // waitForChain keeps a message until its chain comes. Of too many it is only
@@ -186,19 +189,26 @@ func (w *work) openWaiting(r *openRoom, device protocol.DeviceID, from *roomRece
 
 // order puts a message into its place: shown, or held until what is missing before it
 // has come.
-func (w *work) order(r *openRoom, m message.Message, from *roomReceiver, h historyRow) error {
+func (w *work) order(r *openRoom, from *roomReceiver, first uint64, h historyRow) error {
 	gap, waits := w.firstGap(from)
-	if from.held == 0 && (!waits || m.Number < gap.First) || from.held >= maxRoomHeld {
-		if err := w.showInRoom(r, from, m.Number, h); err != nil {
+	if from.held == 0 && (!waits || h.number < gap.First) || from.held >= maxRoomHeld {
+		if err := w.showInRoom(r, from, first, h); err != nil {
 			return err
 		}
-		return w.showRoomHeld(r, m.Device, from)
+		return w.showRoomHeld(r, h.device, from)
 	}
-	from.held++
-	if err := w.put(keyRoomFrom(tableRoomHeld, r.id, m.Device, m.Number), &h); err != nil {
+	key := keyRoomFrom(tableRoomHeld, r.id, h.device, first)
+	held, err := get(w.tx, key)
+	if err != nil {
 		return err
 	}
-	return w.showRoomHeld(r, m.Device, from)
+	if held == nil { // else it is the same, sealed twice
+		from.held++
+		if err := w.put(key, &h); err != nil {
+			return err
+		}
+	}
+	return w.showRoomHeld(r, h.device, from)
 }
 
 // firstGap is the first gap that is still waited for.
@@ -220,29 +230,28 @@ func (w *work) showRoomHeld(r *openRoom, device protocol.DeviceID, from *roomRec
 	gap, waits := w.firstGap(from)
 	id := slices.Concat(r.id[:], device[:])
 	return all(w.tx, store.Key(tableRoomHeld, id), func(pair store.Pair) (bool, error) {
-		number := keyNumber(pair.Key)
-		if waits && number > gap.First {
+		h, err := decodeRow[historyRow](pair.Value)
+		if err != nil {
+			return false, err
+		}
+		if waits && h.number > gap.First {
 			return false, w.at(gap.Since.Add(gapTime), timerRoomShow, id)
 		}
 		if w.full(rows) {
 			return false, w.at(w.now, timerRoomShow, id)
 		}
 		rows++
-		h, err := decodeRow[historyRow](pair.Value)
-		if err != nil {
-			return false, err
-		}
 		from.held--
 		if err := w.delete(pair.Key); err != nil {
 			return false, err
 		}
-		return true, w.showInRoom(r, from, number, h)
+		return true, w.showInRoom(r, from, keyNumber(pair.Key), h)
 	})
 }
 
 // showInRoom appends a message to the conversation, unless it is there: its author
 // may have sealed it twice.
-func (w *work) showInRoom(r *openRoom, from *roomReceiver, number uint64, h historyRow) error {
+func (w *work) showInRoom(r *openRoom, from *roomReceiver, first uint64, h historyRow) error {
 	key := keyIndex(h.id, h.device)
 	if h.mine {
 		key = keyMine(h.id)
@@ -251,8 +260,8 @@ func (w *work) showInRoom(r *openRoom, from *roomReceiver, number uint64, h hist
 	if err != nil || have && (h.mine || index.account == Conversation(r.id)) {
 		return err
 	}
-	h.late = number < from.shown
-	from.shown = max(from.shown, number)
+	h.late, h.number = first < from.shown, 0
+	from.shown = max(from.shown, first)
 	r.row.position++
 	if !h.mine {
 		r.row.unread++

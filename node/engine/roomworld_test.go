@@ -227,6 +227,7 @@ func (n *node) sendRoom(id protocol.RoomID) (busy bool) {
 		list, h, err = n.e.RoomOutbox(tx, n.w.now, id, 256<<10, 8)
 		return h, err
 	})
+	n.noteSealed(id)
 	for _, m := range list {
 		what := n.drawFate()
 		if what == repeated || what == ackLost {
@@ -247,6 +248,28 @@ func (n *node) sendRoom(id protocol.RoomID) (busy bool) {
 		})
 	}
 	return len(list) > 0
+}
+
+// sealedText is what a room message says, and when it was sealed.
+type sealedText struct {
+	text  string
+	by    protocol.DeviceID
+	epoch uint64
+}
+
+func (n *node) noteSealed(id protocol.RoomID) {
+	n.w.t.Helper()
+	n.view(func(tx store.Tx) error {
+		return all(tx, store.Key(tableRoomOut, id[:]), func(pair store.Pair) (bool, error) {
+			row, err := decodeRow[roomOutRow](pair.Value)
+			if err != nil || len(row.sealed) == 0 {
+				return false, err
+			}
+			h, _, err := loadHistory(tx, Conversation(id), row.position)
+			n.w.home.sealed[protocol.IDOf(row.sealed)] = sealedText{h.text, n.device(), row.epoch}
+			return true, err
+		})
+	})
 }
 
 // gossip hands a message to everybody who listens.

@@ -16,7 +16,7 @@ type historyRow struct {
 	state          State
 	via            Path
 	device         protocol.DeviceID
-	number         uint64 // of the contents in the queues; only of what was written here
+	number         uint64 // of the contents in the queues, only of what was written here; while held in a room, that of the room message
 	copies         uint8  // contents still in a queue
 	sent, recorded time.Time
 	problem        string

@@ -39,7 +39,7 @@ func newWorld(t testing.TB) *world { return newWorldWith(t, keytest.RSA(t, 0)) }
 
 func newWorldWith(t tb, rsa key.RSAPrivate) *world {
 	w := &world{t: t, now: start, rsa: rsa}
-	w.home = &rendezvous{w: w, names: map[string]*entry{}, devices: map[protocol.DeviceID]*shelf{}, rooms: map[protocol.RoomID]*roomHome{}, log: newLogbook()}
+	w.home = &rendezvous{w: w, names: map[string]*entry{}, devices: map[protocol.DeviceID]*shelf{}, rooms: map[protocol.RoomID]*roomHome{}, sealed: map[protocol.EnvelopeID]sealedText{}, log: newLogbook()}
 	return w
 }
 
