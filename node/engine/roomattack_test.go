@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -78,12 +77,18 @@ func items(list ...[]byte) (page RoomPage) {
 func TestMessagesOfALiarHarmNobody(t *testing.T) {
 	long := textOf("")
 	long.Body.(*wire.RoomContent_Text).Text.Text = string(make([]byte, protocol.MaxText+1))
-	notText := textOf("\xff")
 	for name, lie := range map[string]func(w *world, id protocol.RoomID, b *node) []byte{
-		"no message":      func(*world, protocol.RoomID, *node) []byte { return []byte("x") },
-		"no content":      func(_ *world, id protocol.RoomID, b *node) []byte { return b.forgeSaid(id, nil, &wire.RoomContent{}) },
-		"too long":        func(_ *world, id protocol.RoomID, b *node) []byte { return b.forgeSaid(id, nil, long) },
-		"unknown content": func(_ *world, id protocol.RoomID, b *node) []byte { return b.forgeSaid(id, nil, &wire.RoomContent{MsgId: make([]byte, 16)}) },
+		"no message": func(*world, protocol.RoomID, *node) []byte { return []byte("x") },
+		"no content": func(_ *world, id protocol.RoomID, b *node) []byte { return b.forgeSaid(id, nil, &wire.RoomContent{}) },
+		"too long":   func(_ *world, id protocol.RoomID, b *node) []byte { return b.forgeSaid(id, nil, long) },
+		"unknown content": func(_ *world, id protocol.RoomID, b *node) []byte {
+			return b.forgeSaid(id, nil, &wire.RoomContent{MsgId: make([]byte, 16)})
+		},
+		"another version": func(_ *world, id protocol.RoomID, b *node) []byte {
+			m := b.forgeSaid(id, nil, textOf("bad"))
+			m[0]++
+			return m
+		},
 		"flipped bit": func(_ *world, id protocol.RoomID, b *node) []byte {
 			m := b.forgeSaid(id, nil, textOf("bad"))
 			m[len(m)-1] ^= 1
@@ -102,17 +107,15 @@ func TestMessagesOfALiarHarmNobody(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w, id, _, b, c := trio(t)
-			_ = notText
+			w, id, a, b, c := trio(t)
 			before := c.heard(id)
 			w.check(c.takeRoom(id, items(lie(w, id, b))))
 			if got := c.heard(id); len(got) != len(before) {
 				t.Errorf("shows %q", texts(got))
 			}
-			b.say(id, "honest")
+			a.say(id, "honest") // the liar has used up a number of its own: that is its loss
 			w.settle()
-			w.pass(3 * gapTime)
-			if got := texts(c.heard(id)); !slices.Contains(got, "honest") && name != "no content" {
+			if got := texts(c.heard(id)); !slices.Contains(got, "honest") {
 				t.Errorf("shows only %q", got)
 			}
 		})
@@ -245,13 +248,12 @@ func TestFalseLogsAreRefused(t *testing.T) {
 	home := w.home.rooms[id]
 	other, second, err := home.state.Write(w.now, room.Author{Account: b.account(), Device: b.device(), Key: b.e.id.DSK}, room.Leave{})
 	w.check(err)
-	_ = other
 	forged := second.Bytes()
 	forged[len(forged)-1] ^= 1
 	for name, entries := range map[string][][]byte{
-		"another entry": {second.Bytes(), second.Bytes()}, // the second cannot follow itself
-		"forged":        {forged},
-		"no entry":      {[]byte("x")},
+		"one twice": {second.Bytes(), second.Bytes()},
+		"forged":    {forged},
+		"no entry":  {[]byte("x")},
 		"of the future": {func() []byte {
 			_, e, err := other.Write(w.now, room.Author{Account: a.account(), Device: a.device(), Key: a.e.id.DSK}, room.Rotate{})
 			w.check(err)
@@ -259,11 +261,8 @@ func TestFalseLogsAreRefused(t *testing.T) {
 		}()},
 	} {
 		before := fmt.Sprint(c.rows(tableRoom), c.rows(tableRoomLog))
-		if err := c.takeRoom(id, RoomPage{Entries: entries}); !errors.Is(err, ErrRoomLog) && name != "another entry" {
+		if err := c.takeRoom(id, RoomPage{Entries: entries}); !errors.Is(err, ErrRoomLog) {
 			t.Errorf("%s: %v", name, err)
-		}
-		if name == "another entry" {
-			continue
 		}
 		if fmt.Sprint(c.rows(tableRoom), c.rows(tableRoomLog)) != before {
 			t.Errorf("%s changes something", name)
@@ -364,5 +363,4 @@ func TestFloodWithoutKeysIsBounded(t *testing.T) {
 	if rows := len(c.rows(tableRoomWait)); rows != 0 {
 		t.Errorf("%d messages still wait", rows)
 	}
-	_ = context.Background
 }
