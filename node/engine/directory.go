@@ -255,9 +255,6 @@ func (w *work) forget(id protocol.AccountID, p *peerRow) error {
 	if p.known {
 		return nil
 	}
-	if mate, err := w.mate(id); err != nil || mate {
-		return err
-	}
 	w.count().visitors = max(w.count().visitors, 1) - 1
 	keys := [][]byte{keyPeer(id), keyChain(id), w.e.keyName(p.name)}
 	for _, d := range p.devices {

@@ -168,6 +168,7 @@ func (w *work) receiveFirst(o Opened, via Path) (protocol.Code, error) {
 		return code, err
 	}
 	in.first = true
+	w.remember(p) // its session is kept
 	if err := w.keepSession(d, o, next); err != nil {
 		return protocol.Internal, err
 	}

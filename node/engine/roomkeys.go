@@ -209,6 +209,7 @@ func (w *work) mateDevice(r *openRoom, device room.Device) (*deviceRow, error) {
 	if err != nil {
 		return nil, err
 	}
+	w.remember(p)
 	b, err := get(w.tx, keyChain(m.Account))
 	if err != nil {
 		return nil, err

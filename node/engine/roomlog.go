@@ -359,6 +359,11 @@ func (w *work) entered(r *openRoom, entries []room.Entry) error {
 		if r.row.stage != RoomJoined || !in { // not what was before us
 			continue
 		}
+		if op, is := entry.Op.(room.Devices); is && op.Account == w.e.id.Account { // one of them may be new
+			if err := w.tellSiblingsOfRoom(r); err != nil {
+				return err
+			}
+		}
 		if err := w.roomEvent(r, kindNames[entry.Op.Kind()], entry.Account.String()); err != nil {
 			return err
 		}
@@ -379,10 +384,6 @@ func (w *work) enteredOwn(r *openRoom, entry room.Entry) error {
 		return w.giveFresh(r, op.About)
 	case room.Join:
 		return w.giveFresh(r, op.Name)
-	case room.Devices:
-		if op.Account == w.e.id.Account {
-			return w.tellSiblingsOfRoom(r)
-		}
 	}
 	return nil
 }

@@ -63,8 +63,11 @@ func (e *Engine) HearRoom(tx store.Tx, now time.Time, id protocol.RoomID, b []by
 		return Hint{Rooms: []protocol.RoomID{id}}, message.ErrFuture
 	}
 	v, err := w.checker(r).Live(w.now, b)
-	if err != nil {
+	if errors.Is(err, message.ErrFuture) {
 		return Hint{Rooms: []protocol.RoomID{id}}, err
+	}
+	if err != nil {
+		return Hint{}, err
 	}
 	if err := w.takeMessage(r, v, PathUnknown); err != nil {
 		return Hint{}, err

@@ -30,7 +30,7 @@ var (
 const (
 	maxRooms        = 256 // with those that are over
 	maxRoomEntries  = 32  // entries of ours that are not in the log yet
-	maxRoomQueued   = 1000
+	maxRoomQueued   = 500 // all fail in one transaction when the account is out
 	maxRoomWaiting  = 256 // messages of one device that wait for their chain
 	maxRoomHeld     = 256 // messages of one device that came early
 	maxRoomStates   = 64  // folded logs in memory

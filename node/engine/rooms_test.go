@@ -4,8 +4,12 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
+	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/room"
+	"github.com/parley-chat/parley/protocol/wire"
+	"github.com/parley-chat/parley/store"
 )
 
 // Three people in a room, of whom two are no contacts, read what each of them says.
@@ -68,5 +72,177 @@ func TestNobodyReadsBeforeOrAfter(t *testing.T) {
 	}
 	if r := b.room(id); r.Stage != RoomOut || b.roomEvents("removed") != 1 {
 		t.Errorf("bob: %s", r.Stage)
+	}
+}
+
+// All devices of an account are in its rooms: those it has, and one that is added
+// later, from then on.
+func TestRoomOnAllDevices(t *testing.T) {
+	w, alices, bobs := crowd(t, 2, 2)
+	a, b := alices[0], bobs[0]
+	id := a.createRoom("Climbing")
+	w.settle()
+	a.invite(id, b)
+	w.settle()
+	bobs[1].join(id)
+	w.settle()
+	all := slices.Concat(alices, bobs)
+	var want []string
+	for i, n := range all {
+		want = append(want, fmt.Sprint("from ", i))
+		n.say(id, want[i])
+		w.settle()
+	}
+	for i, n := range all {
+		if got := texts(n.heard(id)); !slices.Equal(got, want) {
+			t.Errorf("device %d has %q", i, got)
+		}
+		if n.room(id).Name != "Climbing" {
+			t.Errorf("device %d calls it %q", i, n.room(id).Name)
+		}
+	}
+	third := w.link(a)
+	w.settle()
+	b.say(id, "for three")
+	w.settle()
+	third.say(id, "of the third")
+	w.settle()
+	if got := texts(third.heard(id)); !slices.Equal(got, []string{"for three", "of the third"}) {
+		t.Errorf("the new device has %q", got)
+	}
+	for i, n := range all {
+		if got := texts(n.heard(id)); !slices.Equal(got[len(want):], []string{"for three", "of the third"}) {
+			t.Errorf("device %d has %q", i, got)
+		}
+	}
+}
+
+// A moderator changes somebody's rights again and again while that one writes:
+// nothing is lost, nothing comes twice, and it stays who it is.
+func TestGST01_RightsChangeUnderTraffic(t *testing.T) {
+	w := newWorld(t)
+	id, nodes := roomOf(t, w, "alice", "bob", "carol")
+	a, b, c := nodes[0], nodes[1], nodes[2]
+	before, _ := a.room(id).State.Member(b.account())
+	var want []string
+	for i := range 100 {
+		rights := room.Access
+		if i%2 == 0 {
+			rights = room.Read | room.Send
+		}
+		want = append(want, fmt.Sprint("text ", i))
+		b.say(id, want[i])
+		if i%3 == 0 { // now and then it is sealed before the change is known, and refused after
+			b.sendRoom(id)
+		}
+		w.check(a.write(id, room.SetMemberRights{Account: b.account(), HasOwn: true, Own: rights}))
+		if i%7 == 0 {
+			w.settle()
+		}
+	}
+	w.settle()
+	w.pass(gapTime)
+	for _, n := range nodes {
+		if got := texts(n.heard(id)); !slices.Equal(got, want) {
+			t.Errorf("%s has %d of %d: %q", n.name, len(got), len(want), got)
+		}
+	}
+	after, _ := c.room(id).State.Member(b.account())
+	if after.Account != before.Account || after.Joined != before.Joined || b.roomEvents("removed") != 0 {
+		t.Error("the member is another")
+	}
+}
+
+// With the rendezvous away members who reach each other go on talking, and all are at
+// one afterwards.
+func TestRoomWithoutRendezvous(t *testing.T) {
+	w := newWorld(t)
+	id, nodes := roomOf(t, w, "alice", "bob", "carol")
+	a, b, c := nodes[0], nodes[1], nodes[2]
+	for _, n := range nodes { // all have all chains
+		n.say(id, n.name)
+		w.settle()
+	}
+	for _, n := range nodes {
+		n.offline = true
+	}
+	c.away = true
+	a.say(id, "anybody there?")
+	a.gossipAll(id)
+	b.say(id, "here")
+	b.gossipAll(id)
+	if got := texts(a.heard(id)); got[len(got)-1] != "here" {
+		t.Fatalf("alice has %q", got)
+	}
+	if got := texts(b.heard(id)); !slices.Contains(got, "anybody there?") {
+		t.Fatalf("bob has %q", got)
+	}
+	for _, n := range nodes {
+		n.offline, n.away = false, false
+	}
+	w.pass(gapTime)
+	for _, n := range nodes {
+		if got := texts(n.heard(id)); len(got) != 5 {
+			t.Errorf("%s has %q", n.name, got)
+		}
+	}
+}
+
+// An entry that lost its race is written again; a removal goes before what waits.
+func TestEntriesAreWrittenAgain(t *testing.T) {
+	w := newWorld(t)
+	id, nodes := roomOf(t, w, "alice", "bob", "carol")
+	a, b, c := nodes[0], nodes[1], nodes[2]
+	w.check(a.write(id, room.SetRole{Account: b.account(), Role: room.RoleModerator}))
+	w.settle()
+	a.offline, b.offline = true, true
+	w.check(b.write(id, room.Lock{On: true}))
+	w.check(b.write(id, room.Rotate{}))
+	w.check(a.write(id, room.Rotate{}))
+	w.check(a.write(id, room.Remove{Account: c.account()}))
+	a.offline = false
+	w.settle()
+	b.offline = false
+	w.pass(gapTime)
+	state := a.room(id).State
+	if _, in := state.Member(c.account()); in || !state.Locked() || state.Head() != b.room(id).State.Head() {
+		t.Errorf("carol is in: %v; locked: %v", in, state.Locked())
+	}
+	log := w.home.rooms[id].log
+	first, err := room.ParseEntry(log[len(log)-4])
+	w.check(err)
+	if first.Op.Kind() != room.KindRemove {
+		t.Errorf("%v came before the removal", first.Op.Kind())
+	}
+	if len(a.rows(tableRoomEntry))+len(b.rows(tableRoomEntry)) != 0 {
+		t.Error("entries still wait")
+	}
+}
+
+// Somebody met in a room, with whom there is a session, is not forgotten with the
+// room: what still comes from there is refused, and no error.
+func TestMateIsNotForgotten(t *testing.T) {
+	w := newWorld(t)
+	id, nodes := roomOf(t, w, "alice", "bob", "carol")
+	a, b, c := nodes[0], nodes[1], nodes[2]
+	c.say(id, "hello")
+	w.settle()
+	w.check(a.write(id, room.Remove{Account: c.account()}))
+	w.settle()
+	w.pass(3 * 24 * time.Hour)
+	keys := &wire.RoomKeys{Room: make([]byte, 32)}
+	if code := forgeContent(w, c, b, &wire.Content{Body: &wire.Content_RoomKeys{RoomKeys: keys}}); code != protocol.NotContact {
+		t.Errorf("keys of no room: %v", code)
+	}
+	if code := forgeContent(w, c, b, &wire.Content{Body: &wire.Content_Receipt{Receipt: &wire.Receipt{}}}); code != protocol.NotContact {
+		t.Errorf("a receipt: %v", code)
+	}
+	var list []Contact
+	b.view(func(tx store.Tx) (err error) {
+		list, err = b.e.Contacts(tx)
+		return err
+	})
+	if len(list) != 1 {
+		t.Errorf("%d contacts", len(list))
 	}
 }

@@ -128,6 +128,15 @@ func (r *rendezvous) readRoom(n *node, id protocol.RoomID, p RoomPlan, max int) 
 // anything.
 func (n *node) followRoom(id protocol.RoomID) (busy bool) {
 	n.w.t.Helper()
+	known := false
+	n.view(func(tx store.Tx) error {
+		b, err := get(tx, keyRoom(id))
+		known = b != nil
+		return err
+	})
+	if !known { // another device of the account tells it of the room
+		return false
+	}
 	plan := n.roomPlan(id)
 	if plan.Append != nil {
 		n.appendRoom(id, plan.Append)
@@ -283,6 +292,19 @@ func (n *node) gossip(id protocol.RoomID, b []byte) {
 		if refused := new(message.Error); err != nil && !errors.Is(err, ErrNoRoom) && !errors.As(err, &refused) {
 			n.w.check(err)
 		}
+	}
+}
+
+// gossipAll hands what waits to everybody who listens.
+func (n *node) gossipAll(id protocol.RoomID) {
+	n.w.t.Helper()
+	var list []RoomMessage
+	n.do(func(tx store.Tx) (h Hint, err error) {
+		list, h, err = n.e.RoomOutbox(tx, n.w.now, id, 256<<10, 8)
+		return h, err
+	})
+	for _, m := range list {
+		n.gossip(id, m.Message)
 	}
 }
 
