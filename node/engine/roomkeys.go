@@ -478,8 +478,7 @@ func (w *work) receiveInvite(in *incoming, i *wire.RoomInvite) error {
 	}
 	r, err := w.room(id)
 	if err == ErrNoRoom {
-		row := roomRow{home: Home{Peer: i.GetHome(), Addrs: i.GetAddrs()}, toldSeq: i.GetSeq(), since: w.now}
-		copy(row.toldHead[:], i.GetHead())
+		row := roomRow{stage: RoomTold, home: Home{Peer: i.GetHome(), Addrs: i.GetAddrs()}, since: w.now}
 		if r, err = w.addRoom(id, row); errors.Is(err, ErrManyRooms) {
 			return w.trouble(CauseMalformed, in.d.account, "an invitation, but there are too many rooms")
 		}
@@ -487,21 +486,21 @@ func (w *work) receiveInvite(in *incoming, i *wire.RoomInvite) error {
 	if err != nil {
 		return err
 	}
-	if _, ours := w.me(r); ours {
-		return w.takeStateKey(r, i.GetStateKey())
+	if err := w.takeStateKey(r, i.GetStateKey()); err != nil {
+		return err
+	}
+	if _, ours := w.me(r); ours || r.row.stage == RoomInvited {
+		return nil
 	}
 	w.hintRoom(id)
 	r.row.name = i.GetName()
-	if in.p.relation != Self {
-		r.row.by = in.d.account
+	r.row.toldSeq, r.row.toldHead = i.GetSeq(), [32]byte(i.GetHead())
+	if in.p.relation == Self { // the log says what we are there
+		r.row.stage = RoomTold
+		return nil
 	}
-	if r.row.stage != RoomInvited {
-		r.row.stage = RoomInvited
-		if err := w.roomEvent(r, "invited", r.row.name); err != nil {
-			return err
-		}
-	}
-	return w.takeStateKey(r, i.GetStateKey())
+	r.row.stage, r.row.by = RoomInvited, in.d.account
+	return w.roomEvent(r, "invited", r.row.name)
 }
 
 // maxHomePeer bounds the peer id of a rendezvous, in bytes.

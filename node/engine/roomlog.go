@@ -279,7 +279,7 @@ func (w *work) takeLog(r *openRoom, raw [][]byte) error {
 	if after.Room() != r.id {
 		return fmt.Errorf("%w: the log of another room", ErrRoomLog)
 	}
-	if hash, ok := after.At(r.row.toldSeq); ok && r.row.toldHead != ([32]byte{}) && hash != r.row.toldHead {
+	if hash, ok := after.At(r.row.toldSeq); ok && r.row.stage != RoomJoined && r.row.toldHead != ([32]byte{}) && hash != r.row.toldHead {
 		return fmt.Errorf("%w: not the one that the inviting contact has", ErrRoomLog)
 	}
 	for _, entry := range entries {

@@ -39,7 +39,7 @@ type roomRow struct {
 	sent     uint64 // number of the newest row in out
 }
 
-var roomStages = []RoomStage{"", RoomInvited, RoomJoined, RoomOut}
+var roomStages = []RoomStage{RoomTold, RoomInvited, RoomJoined, RoomOut}
 
 func (r *roomRow) encode() []byte {
 	e := newRow(320 + len(r.name) + len(r.fork))

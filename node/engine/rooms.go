@@ -44,6 +44,7 @@ const (
 type RoomStage string
 
 const (
+	RoomTold    RoomStage = ""        // named by another device of ours or by the rendezvous; the log has to show it
 	RoomInvited RoomStage = "invited" // a contact invited this account
 	RoomJoined  RoomStage = "joined"
 	RoomOut     RoomStage = "out" // left, or removed
@@ -70,7 +71,25 @@ type Room struct {
 	Queued int // own messages that are not in the room's mailbox
 }
 
-// Rooms returns all rooms, also those that are over.
+// FollowRoom makes a room known that the rendezvous says this account is in: its log
+// then shows whether that is so. Of a known one it changes nothing. ErrManyRooms.
+func (e *Engine) FollowRoom(tx store.Tx, now time.Time, id protocol.RoomID) (Hint, error) {
+	w, err := e.begin(tx, now)
+	if err != nil {
+		return Hint{}, err
+	}
+	_, err = w.room(id)
+	if err == ErrNoRoom {
+		_, err = w.addRoom(id, roomRow{stage: RoomTold, home: e.id.Home, since: w.now})
+		w.hintRoom(id)
+	}
+	if err != nil {
+		return Hint{}, err
+	}
+	return w.end()
+}
+
+// Rooms returns all rooms that this account is or was in, or is invited to.
 func (e *Engine) Rooms(tx store.Tx, now time.Time) ([]Room, error) {
 	w, err := e.begin(tx, now)
 	if err != nil {
@@ -80,10 +99,14 @@ func (e *Engine) Rooms(tx store.Tx, now time.Time) ([]Room, error) {
 	if err != nil {
 		return nil, err
 	}
-	list := make([]Room, len(ids))
-	for i, id := range ids {
-		if list[i], err = w.roomInfo(id); err != nil {
+	var list []Room
+	for _, id := range ids {
+		r, err := w.roomInfo(id)
+		if err != nil {
 			return nil, err
+		}
+		if r.Stage != RoomTold {
+			list = append(list, r)
 		}
 	}
 	return list, nil

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"testing"
@@ -244,5 +245,42 @@ func TestMateIsNotForgotten(t *testing.T) {
 	})
 	if len(list) != 1 {
 		t.Errorf("%d contacts", len(list))
+	}
+}
+
+// Keys of rooms stand in ephemeral rows and nowhere else, also while they wait for
+// somebody who is away.
+func TestKLC04_RoomKeysAreInEphemeralRows(t *testing.T) {
+	w := newWorld(t)
+	id, nodes := roomOf(t, w, "alice", "bob")
+	a, b := nodes[0], nodes[1]
+	b.away, a.offline = true, true
+	a.say(id, "text")
+	a.gossipAll(id)
+	secrets := map[string][]byte{}
+	for _, row := range a.rows(tableRoomChain) {
+		var r roomChainRow
+		w.check(r.decode(row.Value))
+		secrets["seed"] = r.distribution[len(r.distribution)-32:]
+	}
+	for _, row := range a.rows(tableRoomKey) {
+		var r roomKeyRow
+		w.check(r.decode(row.Value))
+		secrets["key of texts"] = r.key
+	}
+	if len(secrets) != 2 {
+		t.Fatalf("%d secrets", len(secrets))
+	}
+	for table := range 256 {
+		for _, row := range a.rows(byte(table)) {
+			for what, secret := range secrets {
+				if bytes.Contains(row.Value, secret) && !Ephemeral(row.Key) {
+					t.Errorf("the %s is in a row of table %c", what, table)
+				}
+			}
+		}
+	}
+	if queued, waiting := a.counts(); queued+waiting == 0 {
+		t.Error("nothing is queued")
 	}
 }

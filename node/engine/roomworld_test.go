@@ -128,15 +128,7 @@ func (r *rendezvous) readRoom(n *node, id protocol.RoomID, p RoomPlan, max int) 
 // anything.
 func (n *node) followRoom(id protocol.RoomID) (busy bool) {
 	n.w.t.Helper()
-	known := false
-	n.view(func(tx store.Tx) error {
-		b, err := get(tx, keyRoom(id))
-		known = b != nil
-		return err
-	})
-	if !known { // another device of the account tells it of the room
-		return false
-	}
+	n.do(func(tx store.Tx) (Hint, error) { return n.e.FollowRoom(tx, n.w.now, id) })
 	plan := n.roomPlan(id)
 	if plan.Append != nil {
 		n.appendRoom(id, plan.Append)
