@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -31,22 +32,17 @@ type admission struct {
 
 // token is the last access token that the rendezvous gave for relays.
 type token struct {
-	mu   sync.Mutex
+	over atomic.Bool // the next use asks for another one
+
+	mu   sync.Mutex // held while the rendezvous is asked: one question at a time
 	text string
 	got  time.Time
-}
-
-// forget makes the next use ask for another token.
-func (t *token) forget() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.text = ""
 }
 
 // keysChanged says that tokens may be signed with another key: what was shown is
 // shown anew, everywhere.
 func (r *relays) keysChanged() {
-	r.token.forget()
+	r.token.over.Store(true)
 	r.mu.Lock()
 	for _, s := range r.list {
 		s.admission.renew = time.Time{}
@@ -106,7 +102,7 @@ func (r *relays) present(ctx context.Context, p peer.ID) error {
 		err = r.show(ctx, p, text, got)
 		switch protocol.CodeOf(err) {
 		case protocol.TokenInvalid, protocol.TokenExpired:
-			r.token.forget()
+			r.token.over.Store(true)
 			if !again {
 				continue
 			}
@@ -123,9 +119,9 @@ func (r *relays) present(ctx context.Context, p peer.ID) error {
 func (r *relays) reach(ctx context.Context, p peer.ID) error {
 	r.mu.Lock()
 	s := r.list[p]
-	if s == nil {
+	if s == nil || s.gone {
 		r.mu.Unlock()
-		return errors.New("no such relay")
+		return errors.New("the rendezvous does not list this relay")
 	}
 	addrs, avoid := s.addrs, s.avoid
 	r.mu.Unlock()
@@ -193,12 +189,13 @@ func (r *relays) getToken(ctx context.Context) (text string, got time.Time, err 
 	t := &r.token
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.text != "" && time.Since(t.got) < tokenReuse {
+	if over := t.over.Swap(false); t.text != "" && !over && time.Since(t.got) < tokenReuse {
 		return t.text, t.got, nil
 	}
 	asked := time.Now()
 	resp, err := r.n.home.call(ctx, &wire.Request{Call: &wire.Request_GetToken{GetToken: &wire.GetToken{Audience: "relay"}}})
 	if err != nil {
+		t.text = ""
 		return "", time.Time{}, fmt.Errorf("get a token for relays: %w", err)
 	}
 	t.text, t.got = resp.GetToken().GetToken(), asked

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -80,6 +81,17 @@ func better(a, b network.Conn) bool {
 	return a.Stat().Opened.After(b.Stat().Opened)
 }
 
+// idle tells whether a connection carries nothing but gossipsub's own streams,
+// which stay for as long as it does.
+func idle(c network.Conn) bool {
+	for _, s := range c.GetStreams() {
+		if !strings.HasPrefix(string(s.Protocol()), "/meshsub/") {
+			return false
+		}
+	}
+	return true
+}
+
 // pathOf names the way a connection takes.
 func (n *Node) pathOf(c network.Conn) engine.Path {
 	switch {
@@ -117,19 +129,19 @@ func (d *dialer) dial(ctx context.Context, to device) error {
 
 func (d *dialer) dialNow(ctx context.Context, to device) error {
 	addrs, relays := d.candidates(ctx, to)
-	if d.n.home.isUp() {
-		relays = append(relays, d.n.home.info.ID)
-	}
-	if len(addrs) == 0 && len(relays) == 0 {
-		return errors.New("no address is known")
-	}
-	ctx = network.WithAllowLimitedConn(ctx, "parley")
-	if !slices.ContainsFunc(relays, d.n.gate.isRelay) { // libp2p knows best how long to wait with the rendezvous
-		for _, home := range relays {
-			addrs = append(addrs, circuit(home))
+	home, ctx := d.n.home.isUp(), network.WithAllowLimitedConn(ctx, "parley")
+	if len(relays) == 0 { // libp2p knows best how long to wait with the rendezvous
+		if home {
+			addrs = append(addrs, circuit(d.n.home.info.ID))
+		}
+		if len(addrs) == 0 {
+			return errors.New("no address is known")
 		}
 		d.prepare(to.peer, addrs)
 		return d.connect(ctx, to.peer)
+	}
+	if home {
+		relays = append(relays, d.n.home.info.ID)
 	}
 	d.prepare(to.peer, addrs)
 	return d.race(ctx, to.peer, len(addrs) > 0, d.n.relays.byDistance(relays))
@@ -139,19 +151,21 @@ func (d *dialer) dialNow(ctx context.Context, to device) error {
 // one of the ways led there, or none did.
 func (d *dialer) race(ctx context.Context, p peer.ID, directly bool, relays []peer.ID) error {
 	ctx, cancel := context.WithCancel(ctx)
-	ways := make(chan error, 1+len(relays))
+	results := make(chan error, 1+len(relays))
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
+	ways := len(relays)
 	if directly {
-		wg.Go(func() { ways <- d.connect(ctx, p) })
+		ways++
+		wg.Go(func() { results <- d.connect(ctx, p) })
 	}
 	for i, relay := range relays {
-		wg.Go(func() { ways <- d.through(ctx, p, relay, time.Duration(i)*relayHeadStart) })
+		wg.Go(func() { results <- d.through(ctx, p, relay, time.Duration(i)*relayHeadStart) })
 	}
 	var all error
-	for range len(relays) + map[bool]int{true: 1}[directly] {
-		err := <-ways
+	for range ways {
+		err := <-results
 		if err == nil {
 			return nil
 		}

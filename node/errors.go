@@ -24,6 +24,7 @@ var told = []struct {
 	{pairing.ErrWrongCode, api.ErrRefused, "the code is used up; get a new one: parley device add"},
 	{ErrPairingEnded, api.ErrTimeout, "get a new code: parley device add"},
 	{errAnotherAdded, api.ErrConflict, "finish it first, or wait five minutes"},
+	{errOtherAlarm, api.ErrConflict, "parley evidence list"},
 	{errNobodyAsks, api.ErrConflict, "get a new code: parley device add"},
 	{account.ErrFull, api.ErrFull, "recover the account with your 24 words, in another folder: parley --dir NEW recover INVITE NAME"},
 	{engine.ErrNoAlarm, api.ErrNotFound, "parley evidence list"},

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 
 	"github.com/parley-chat/parley/node/api"
 	"github.com/parley-chat/parley/node/engine"
@@ -30,19 +31,24 @@ func (n *Node) alarms(tx store.Tx) ([]api.Alarm, error) {
 	return list, err
 }
 
-// AcceptLog ends the alarm that stands: the user goes on with the log that the
-// rendezvous shows now.
-func (n *Node) AcceptLog(ctx context.Context) (ended api.Alarm, err error) {
+var errOtherAlarm = errors.New("there is another alarm by now")
+
+// AcceptLog ends the alarm that stands, if it is the one that the user has seen: he
+// goes on with the log that the rendezvous shows now.
+func (n *Node) AcceptLog(ctx context.Context, r api.AcceptRequest) (ended api.Alarm, err error) {
 	err = n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
 		h, err := n.eng.AcceptLog(tx, n.now())
 		if err != nil {
 			return h, err
 		}
 		list, err := n.alarms(tx)
-		if err == nil {
-			ended = list[len(list)-1]
+		if err != nil {
+			return h, err
 		}
-		return h, err
+		if ended = list[len(list)-1]; ended.N != r.N {
+			return h, errOtherAlarm
+		}
+		return h, nil
 	})
 	return ended, answer(err)
 }

@@ -30,6 +30,11 @@ func (n *Node) HelloFirst() error {
 	return n.home.checkGreeted(protocol.Refuse(protocol.HelloFirst, "say hello on this connection first"))
 }
 
+// LookUpSender looks up who an envelope says that it is from.
+func (n *Node) LookUpSender(ctx context.Context, a protocol.AccountID) error {
+	return n.lookUpSender(ctx, a)
+}
+
 // LogStatus says how far the directory's log is read.
 func (n *Node) LogStatus(ctx context.Context) (s engine.LogStatus, err error) {
 	err = n.kv.View(ctx, func(tx store.Tx) (err error) {

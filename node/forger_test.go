@@ -93,6 +93,19 @@ func (l *forgedLog) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
 	return list, nil
 }
 
+// grow makes the tree over the entries.
+func (l *forgedLog) grow() error {
+	l.hashes = nil
+	for i, leaf := range l.leaves {
+		more, err := tlog.StoredHashesForRecordHash(int64(i), leaf.Hash(), l)
+		if err != nil {
+			return err
+		}
+		l.hashes = append(l.hashes, more...)
+	}
+	return nil
+}
+
 // prove puts a head of a time into an answer to somebody who knows so many
 // entries, with every proof that this log has for it.
 func (l *forgedLog) prove(t *testing.T, found *wire.Found, known uint64, at time.Time) {
@@ -101,12 +114,7 @@ func (l *forgedLog) prove(t *testing.T, found *wire.Found, known uint64, at time
 			t.Errorf("forge a proof: %v", err)
 		}
 	}
-	l.hashes = nil
-	for i, leaf := range l.leaves {
-		more, err := tlog.StoredHashesForRecordHash(int64(i), leaf.Hash(), l)
-		must(err)
-		l.hashes = append(l.hashes, more...)
-	}
+	must(l.grow())
 	size := uint64(len(l.leaves))
 	root, err := tlog.TreeHash(int64(size), l)
 	must(err)

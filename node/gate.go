@@ -25,6 +25,10 @@ const (
 	addrsPerPeer   = protocol.MaxAddrs + 1 // and the relay's
 	addrsPerPeerIn = 20 * time.Second
 	maxHomeAddrs   = 64
+
+	// The rendezvous says which relays there are, and can name as many as it likes.
+	relayAddrs   = relayMeasured * protocol.MaxAddrs
+	relayAddrsIn = 10 * time.Minute
 )
 
 // gate is the connection gater. Connections come from contacts' devices, the
@@ -40,17 +44,31 @@ type gate struct {
 	mu        sync.RWMutex
 	byPeer    map[peer.ID]device
 	byDevice  map[protocol.DeviceID]device
-	dialed    map[peer.ID]*dialed // keys are keys of byPeer or relays
+	dialed    map[peer.ID]*dialed // keys are keys of byPeer
 	homeReach reach               // how far the rendezvous's own addresses reach
 	homeAddrs map[netip.Addr]bool // those of the invite, and what its names resolved to
 	relays    map[peer.ID]bool    // besides the rendezvous
+	toRelays  dialed              // of all of them
 	names     map[string]bool     // hosts in the relays' addresses
 }
 
-// dialed counts the addresses tried for one peer lately.
+// dialed counts the addresses tried lately, for one peer or for all relays.
 type dialed struct {
 	since time.Time
 	addrs map[string]bool
+}
+
+// take tells whether one may be tried now: one of those that were, or one of at
+// most so many others in a while.
+func (d *dialed) take(what string, most int, in time.Duration) bool {
+	if now := time.Now(); now.Sub(d.since) > in {
+		d.since, d.addrs = now, map[string]bool{}
+	}
+	if !d.addrs[what] && len(d.addrs) >= most {
+		return false
+	}
+	d.addrs[what] = true
+	return true
 }
 
 // reach says how far an address is usable.
@@ -244,24 +262,19 @@ func (g *gate) mayDial(a ma.Multiaddr) bool {
 }
 
 // count notes that a is dialed for p, and tells whether it still may be: few
-// addresses per peer in a while.
+// addresses per contact's device in a while, and few of all relays together.
 func (g *gate) count(p peer.ID, a ma.Multiaddr) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	now := time.Now()
+	if _, ok := g.byPeer[p]; !ok {
+		return g.relays[p] && g.toRelays.take(string(p)+string(a.Bytes()), relayAddrs, relayAddrsIn)
+	}
 	d := g.dialed[p]
-	if d == nil || now.Sub(d.since) > addrsPerPeerIn {
-		if _, ok := g.byPeer[p]; !ok && !g.relays[p] {
-			return false
-		}
-		d = &dialed{since: now, addrs: map[string]bool{}}
+	if d == nil {
+		d = &dialed{}
 		g.dialed[p] = d
 	}
-	if !d.addrs[string(a.Bytes())] && len(d.addrs) >= addrsPerPeer {
-		return false
-	}
-	d.addrs[string(a.Bytes())] = true
-	return true
+	return d.take(string(a.Bytes()), addrsPerPeer, addrsPerPeerIn)
 }
 
 func (g *gate) InterceptPeerDial(p peer.ID) bool { return g.known(p) }

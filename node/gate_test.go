@@ -133,6 +133,30 @@ func TestGateLimitsAddresses(t *testing.T) {
 	}
 }
 
+// The rendezvous can name new relays for ever, each with addresses of somebody
+// else. Few are dialed, nothing is kept of those that are gone, and contacts are
+// dialed as before.
+func TestGateLimitsAddressesOfRelays(t *testing.T) {
+	g, contact := testGate(t, "/ip4/1.2.3.4/tcp/4001")
+	dials := 0
+	for i := range 1000 {
+		p := peer.ID(fmt.Sprint("relay", i))
+		g.setRelays(map[peer.ID][]ma.Multiaddr{p: nil})
+		for port := range protocol.MaxAddrs {
+			if g.InterceptPeerDial(p) && g.InterceptAddrDial(p, ma.StringCast(fmt.Sprintf("/ip4/8.8.8.8/tcp/%d", 1000+port))) {
+				dials++
+			}
+		}
+		g.set([]device{contact})
+	}
+	if dials != relayAddrs || len(g.dialed) != 0 || len(g.toRelays.addrs) != relayAddrs {
+		t.Errorf("%d dials let through, want %d; kept of %d peers, and %d addresses", dials, relayAddrs, len(g.dialed), len(g.toRelays.addrs))
+	}
+	if !g.InterceptAddrDial(contact.peer, ma.StringCast("/ip4/8.8.8.8/tcp/1000")) {
+		t.Error("the contact is not dialed")
+	}
+}
+
 // A certificate does not prove that its account has the host key it names.
 func TestGateDisputedIdentity(t *testing.T) {
 	g, bob := testGate(t, "/ip4/1.2.3.4/tcp/4001")

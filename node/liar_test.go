@@ -153,7 +153,7 @@ func TestLyingRendezvous(t *testing.T) {
 			l.tell(nil)
 			l.phone.Start()
 			if tt.log {
-				if _, err := l.alice.AcceptLog(t.Context()); err != nil {
+				if _, err := l.alice.AcceptLog(t.Context(), api.AcceptRequest{N: 1}); err != nil {
 					t.Fatal(err)
 				}
 			}

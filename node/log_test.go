@@ -47,7 +47,10 @@ func TestForkedLogIsRefused(t *testing.T) {
 	if r := alice.Contact("bob").Relation; r != "" {
 		t.Errorf("bob is %q to alice", r)
 	}
-	if _, err := alice.AcceptLog(t.Context()); err != nil {
+	if _, err := alice.AcceptLog(t.Context(), api.AcceptRequest{N: 2}); codeOf(err) != api.ErrConflict {
+		t.Errorf("another alarm than the one that stands was accepted: %v", err)
+	}
+	if _, err := alice.AcceptLog(t.Context(), api.AcceptRequest{N: 1}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := alice.Add(t.Context(), api.AddRequest{Name: "bob"}); err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/parley-chat/parley/node/engine"
 	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/directory"
 	"github.com/parley-chat/parley/protocol/wire"
 	"github.com/parley-chat/parley/store"
 )
@@ -16,6 +17,11 @@ import (
 const (
 	logEvery = time.Hour // the log is read also if nobody says that it has grown
 	logRetry = time.Minute
+
+	// Each page costs a proof and a transaction, however few entries it has: a
+	// rendezvous that gives them out one by one is not read in haste.
+	shortPage = 512 // entries; those of an honest rendezvous have more, but for the last
+	shortRest = time.Second / 4
 )
 
 // logReader reads on in the directory's log: after each connect, when a look-up or
@@ -78,30 +84,38 @@ func (l *logReader) rest(ctx context.Context, err error) bool {
 // read reads the log to its end. Each page is a transaction of its own, so what
 // was read stays read.
 func (l *logReader) read(ctx context.Context) error {
-	for more := true; more; {
+	for {
+		var more, short bool
 		err := untilSettled(func() (err error) {
-			more, err = l.page(ctx)
+			more, short, err = l.page(ctx)
 			return err
 		})
-		if err != nil {
+		if err != nil || !more {
 			return err
 		}
+		if short {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(shortRest):
+			}
+		}
 	}
-	return nil
 }
 
-func (l *logReader) page(ctx context.Context) (more bool, err error) {
+// page reads one page, and tells whether there is more and whether it was short.
+func (l *logReader) page(ctx context.Context) (more, short bool, err error) {
 	req := &wire.ReadLog{}
 	err = l.n.kv.View(ctx, func(tx store.Tx) (err error) {
 		req.From, req.LogSize, err = l.n.eng.LogQuestion(tx)
 		return err
 	})
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
 	resp, err := l.n.home.call(ctx, &wire.Request{Call: &wire.Request_ReadLog{ReadLog: req}})
 	if err != nil {
-		return false, fmt.Errorf("read the directory's log: %w", err)
+		return false, false, fmt.Errorf("read the directory's log: %w", err)
 	}
 	page := resp.GetLogPage()
 	if page.GetLog() != nil {
@@ -112,9 +126,9 @@ func (l *logReader) page(ctx context.Context) (more bool, err error) {
 		return h, err
 	})
 	if !engine.IsAlarm(err) {
-		return more, err
+		return more, len(page.GetLeaves()) < shortPage*directory.LeafSize, err
 	}
-	return false, errors.Join(err, l.n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
+	return false, false, errors.Join(err, l.n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
 		return l.n.eng.LogFailed(tx, l.n.now(), err)
 	}))
 }

@@ -224,7 +224,7 @@ func (l *lookups) lookOnce(ctx context.Context, a protocol.AccountID, req *wire.
 	found, err := l.ask(ctx, req)
 	if refusal, ok := errors.AsType[*protocol.Error](err); ok {
 		return errors.Join(err, l.n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
-			return engine.Hint{}, l.n.eng.LookupFailed(tx, l.n.now(), a, refusal)
+			return l.n.eng.LookupFailed(tx, l.n.now(), a, refusal)
 		}))
 	}
 	if err != nil {
@@ -269,8 +269,7 @@ func (l *lookups) alarm(ctx context.Context, a protocol.AccountID, err error) er
 func (l *lookups) tell(ctx context.Context, a protocol.AccountID, err error) error {
 	l.n.log.Error("the rendezvous's answer is wrong", "account", a, "err", err)
 	return l.n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
-		// What its log says may tell more.
-		return engine.Hint{Events: true, Log: true, Tick: true}, l.n.eng.LookupFailed(tx, l.n.now(), a, err)
+		return l.n.eng.LookupFailed(tx, l.n.now(), a, err)
 	})
 }
 
@@ -343,12 +342,11 @@ func (l *lookups) forget(of string) {
 }
 
 // lookupRefusal is the code for an envelope whose sender could not be looked
-// up: nobody of that name, or try again.
+// up: nobody of that name, or try again. An answer that was refused says nothing
+// of the sender: the envelope is kept for one that holds.
 func lookupRefusal(err error) *protocol.Error {
-	switch protocol.CodeOf(err) {
-	case protocol.UnknownAccount, protocol.BadSignature:
+	if protocol.CodeOf(err) == protocol.UnknownAccount {
 		return protocol.Refuse(protocol.BadRequest, "unknown sender")
-	default:
-		return protocol.Refuse(protocol.Unavailable, "the sender cannot be looked up now")
 	}
+	return protocol.Refuse(protocol.Unavailable, "the sender cannot be looked up now")
 }

@@ -246,7 +246,8 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	if n.lan != nil {
 		g.Go(func() error { return n.lan.run(ctx) }) // mDNS; one reader per network interface
 	}
-	// And, waited for by Close: one per incoming stream (handleMsg, handlePrekey,
+	// Gossipsub's began in New, and end with the node's context. And, waited for by
+	// Close: one per incoming stream (handleMsg, handlePrekey,
 	// started by libp2p), one while an RSA key is made (makeRSA), per account that
 	// is looked up (lookups.look), per device that is dialed (dialer.dial), per
 	// attempt to replace a relayed connection (dialer.upgrade), per connection of

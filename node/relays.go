@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -16,10 +14,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 	"golang.org/x/sync/singleflight"
-
-	"github.com/parley-chat/parley/node/api"
-	"github.com/parley-chat/parley/protocol"
-	"github.com/parley-chat/parley/protocol/wire"
+	"golang.org/x/time/rate"
 )
 
 const (
@@ -27,6 +22,12 @@ const (
 	relayMeasured = 8                // at most, of the relays there are
 	relayRetry    = 10 * time.Second // of what could not be renewed, while it lasts
 	relayIdle     = 30 * time.Second // a connection to a relay where nothing is held or passes is closed
+
+	// What the rendezvous or a relay can make us do as often as they like: at once
+	// while it is seldom, and later when it is not.
+	relayListEvery = 30 * time.Second // the list is asked for
+	relayNewsEvery = 5 * time.Minute  // relays are measured before their time
+	relayBurst     = 8                // of each
 )
 
 // relays are the relays besides the rendezvous (SPEC "Relays that run alone").
@@ -41,16 +42,19 @@ type relays struct {
 	token   token
 
 	// Owned by run.
-	measureAt time.Time
-	renewAt   time.Time    // the reservation
-	on        network.Conn // that the reservation is for: it ends with it
-	failing   int          // times in a row that no relay was to be had
+	lists   *rate.Limiter // askings for the list
+	news    *rate.Limiter // measurements before their time
+	newsAt  time.Time     // of the last of them, which may be still to come
+	renewAt time.Time     // the reservation
+	on      network.Conn  // that the reservation is for: it ends with it
+	failing int           // times in a row that no relay was to be had
 
-	mu      sync.Mutex
-	list    map[peer.ID]*relayState
-	held    peer.ID // where this node has a reservation; empty: nowhere
-	since   time.Time
-	problem error // why nowhere, though there are relays
+	mu        sync.Mutex
+	measureAt time.Time
+	list      map[peer.ID]*relayState
+	held      peer.ID // where this node has a reservation; empty: nowhere
+	since     time.Time
+	problem   error // why nowhere, though there are relays
 }
 
 // relayState is what is known of one relay of the list.
@@ -59,10 +63,22 @@ type relayState struct {
 	rtt       time.Duration // of the last answer; zero: none yet
 	admission admission
 	avoid     time.Time // it refused us: not before
+	gone      bool      // from the list of the rendezvous; it is used while it serves us
+}
+
+// serves tells whether a relay lets us use the connection there is, or something
+// still passes there.
+func (s *relayState) serves() bool {
+	a := s.admission
+	return a.conn != nil && !a.conn.IsClosed() && (time.Now().Before(a.until) || !idle(a.conn))
 }
 
 func newRelays(n *Node) *relays {
-	return &relays{n: n, anew: newNudge(), list: map[peer.ID]*relayState{}}
+	return &relays{
+		n: n, anew: newNudge(), list: map[peer.ID]*relayState{},
+		lists: rate.NewLimiter(rate.Every(relayListEvery), relayBurst),
+		news:  rate.NewLimiter(rate.Every(relayNewsEvery), relayBurst),
+	}
 }
 
 // changed says that the list is another one than was read.
@@ -76,6 +92,9 @@ func (r *relays) moved() {
 	r.mu.Lock()
 	for _, s := range r.list {
 		s.rtt, s.avoid = 0, time.Time{}
+	}
+	if r.held == "" {
+		r.measureAt = time.Time{}
 	}
 	r.mu.Unlock()
 	r.anew.push()
@@ -91,13 +110,7 @@ func (r *relays) run(ctx context.Context) error {
 	r.n.host.Network().Notify(lost)
 	defer r.n.host.Network().StopNotify(lost)
 	for {
-		if r.stale.Swap(false) {
-			if err := r.read(ctx); err != nil {
-				r.n.log.Debug("relays not listed", "err", err)
-				r.stale.Store(true) // the next welcome asks again
-			}
-		}
-		wait := min(r.hold(ctx), r.tidy(ctx))
+		wait := min(r.refresh(ctx), r.hold(ctx), r.tidy(ctx))
 		select {
 		case <-ctx.Done():
 			return nil
@@ -107,70 +120,60 @@ func (r *relays) run(ctx context.Context) error {
 	}
 }
 
-// read asks the rendezvous which relays there are.
-func (r *relays) read(ctx context.Context) error {
-	resp, err := r.n.home.call(ctx, &wire.Request{Call: &wire.Request_GetRelays{GetRelays: &wire.GetRelays{}}})
-	if err != nil {
-		return err
+// soon measures before the time, or as soon as that may be again.
+func (r *relays) soon() {
+	if now := time.Now(); !r.newsAt.After(now) {
+		r.newsAt = now.Add(r.news.ReserveN(now, 1).DelayFrom(now))
 	}
-	list := map[peer.ID]*relayState{}
-	all := resp.GetRelayList().GetRelays()
-	for _, entry := range all[:min(len(all), protocol.MaxRelays)] {
-		p, err := peer.IDFromBytes(entry.GetPeer())
-		if err != nil || r.n.gate.known(p) && !r.n.gate.isRelay(p) || p == r.n.host.ID() {
-			continue
-		}
-		if addrs := slices.DeleteFunc(parseAddrs(entry.GetAddrs()), isRelayed); len(addrs) > 0 {
-			list[p] = &relayState{addrs: addrs}
-		}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.newsAt.Before(r.measureAt) {
+		r.measureAt = r.newsAt
 	}
-	r.set(list)
-	return nil
 }
 
-// set takes over a list. What is known of relays that stay is kept.
-func (r *relays) set(list map[peer.ID]*relayState) {
-	addrs := map[peer.ID][]ma.Multiaddr{}
+// due is the time until relays are to be measured. Where the relay that is held
+// is gone from the list, it is expected back while it serves us.
+func (r *relays) due() time.Duration {
 	r.mu.Lock()
-	before := r.list
-	for p, s := range list {
-		addrs[p] = s.addrs
-		if old := before[p]; old != nil {
-			old.addrs, list[p] = s.addrs, old
-		} else {
-			r.measureAt = time.Time{}
-		}
+	defer r.mu.Unlock()
+	if s := r.list[r.held]; s != nil && s.gone {
+		return relayMeasure
 	}
-	r.list = list
-	lost := r.held != "" && list[r.held] == nil
-	r.mu.Unlock()
-	r.n.gate.setRelays(addrs)
-	if lost {
-		r.setHeld("", nil)
-	}
-	for p := range before {
-		if list[p] == nil {
-			r.n.host.Network().ClosePeer(p)
-		}
-	}
+	return time.Until(r.measureAt)
+}
+
+func (r *relays) measureIn(d time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.measureAt = time.Now().Add(d)
 }
 
 // hold renews the reservation when it is time, or gets one at the nearest relay,
 // and tells when to look again.
 func (r *relays) hold(ctx context.Context) (wait time.Duration) {
-	if len(r.known()) == 0 {
+	held := r.holding()
+	if held == "" && len(r.listed()) == 0 {
 		r.setHeld("", nil)
 		return relayMeasure
 	}
-	if held := r.holding(); held != "" && time.Now().Before(r.measureAt) {
+	if due := r.due(); held != "" && due > 0 {
 		if r.stands(held) {
-			return time.Until(r.renewAt)
+			return min(time.Until(r.renewAt), due)
 		}
 		err := r.reserve(ctx, held)
 		if err == nil {
-			return time.Until(r.renewAt)
+			return min(time.Until(r.renewAt), due)
+		}
+		if ctx.Err() != nil {
+			return 0
 		}
 		r.n.log.Warn("reservation at a relay lost", "relay", held, "err", err)
+		r.setHeld("", err)
+		r.soon()
+	}
+	if due := r.due(); due > 0 {
+		return due
 	}
 	err := errors.New("no relay answers")
 	for _, p := range r.measure(ctx) {
@@ -179,7 +182,7 @@ func (r *relays) hold(ctx context.Context) (wait time.Duration) {
 		}
 		r.setHeld(p, nil)
 		r.failing = 0
-		r.measureAt = time.Now().Add(relayMeasure/2 + rand.N(relayMeasure))
+		r.measureIn(relayMeasure/2 + rand.N(relayMeasure))
 		return time.Until(r.renewAt)
 	}
 	if ctx.Err() != nil {
@@ -187,7 +190,9 @@ func (r *relays) hold(ctx context.Context) (wait time.Duration) {
 	}
 	r.setHeld("", err)
 	r.failing++
-	return min(pause(err, r.failing-1), relayAvoid)
+	wait = min(pause(err, r.failing-1), relayAvoid)
+	r.measureIn(wait)
+	return wait
 }
 
 // stands tells whether the reservation needs nothing yet.
@@ -202,7 +207,7 @@ func (r *relays) reserve(ctx context.Context, p peer.ID) error {
 		return err
 	}
 	conn, renew := r.admitted(p)
-	wait, err := r.n.home.reserve(ctx, p)
+	wait, err := r.n.reserve(ctx, p)
 	if err != nil {
 		return err
 	}
@@ -213,7 +218,7 @@ func (r *relays) reserve(ctx context.Context, p peer.ID) error {
 // measure is admitted to some relays, those that answered soonest the last time
 // among them, and returns those that took us, the nearest first.
 func (r *relays) measure(ctx context.Context) []peer.ID {
-	some := r.byDistance(r.known())
+	some := r.byDistance(r.listed())
 	if len(some) > relayMeasured {
 		others := some[relayMeasured/2:]
 		rand.Shuffle(len(others), func(i, j int) { others[i], others[j] = others[j], others[i] })
@@ -240,16 +245,20 @@ func (r *relays) measure(ctx context.Context) []peer.ID {
 // tidy renews the admissions that circuits live on, closes connections to relays
 // that are of no more use, and tells when to do it again.
 func (r *relays) tidy(ctx context.Context) (wait time.Duration) {
+	r.drop()
 	wait, held := relayMeasure, r.holding()
 	for _, p := range r.known() {
+		if r.isGone(p) {
+			wait = min(wait, relayIdle)
+		}
 		conn, renew := r.admitted(p)
 		switch {
 		case conn == nil || p == held:
 			continue
-		case len(conn.GetStreams()) == 0 && time.Since(conn.Stat().Opened) > relayIdle:
+		case idle(conn) && time.Since(conn.Stat().Opened) > relayIdle:
 			conn.Close()
 			continue
-		case len(conn.GetStreams()) == 0:
+		case idle(conn):
 			renew = relayIdle
 		case renew <= 0:
 			if err := r.admit(ctx, p); err != nil {
@@ -257,16 +266,9 @@ func (r *relays) tidy(ctx context.Context) (wait time.Duration) {
 			}
 			_, renew = r.admitted(p)
 		}
-		wait = min(wait, max(renew, time.Second))
+		wait = min(wait, max(renew, relayRetry))
 	}
 	return wait
-}
-
-// known returns the relays of the list, in a fixed order.
-func (r *relays) known() []peer.ID {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.Sorted(maps.Keys(r.list))
 }
 
 // byDistance sorts relays, the rendezvous among them, by how soon they answered;
@@ -321,47 +323,4 @@ func (r *relays) told() [][]byte {
 		return [][]byte{[]byte(held)}
 	}
 	return nil
-}
-
-// of picks from what the rendezvous says of a contact's device the relays that
-// are known here.
-func (r *relays) of(names [][]byte) (some []peer.ID) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, b := range names[:min(len(names), protocol.MaxAtRelays)] {
-		if p, err := peer.IDFromBytes(b); err == nil && r.list[p] != nil && !slices.Contains(some, p) {
-			some = append(some, p)
-		}
-	}
-	return some
-}
-
-// nearest are relays where a contact may be when the rendezvous cannot say.
-func (r *relays) nearest() []peer.ID {
-	some := r.byDistance(r.known())
-	return some[:min(len(some), protocol.MaxAtRelays)]
-}
-
-// status lists the relays, the one that is used first.
-func (r *relays) status() []api.Link {
-	all := r.byDistance(r.known())
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	links := make([]api.Link, 0, len(all))
-	for _, p := range all {
-		s := r.list[p]
-		l := api.Link{PeerID: p.String(), RTTms: millis(s.rtt), Up: p == r.held}
-		switch {
-		case l.Up:
-			since := r.since
-			l.Since = &since
-		case r.held == "" && r.problem != nil:
-			l.Problem = r.problem.Error()
-		}
-		links = append(links, l)
-	}
-	slices.SortStableFunc(links, func(a, b api.Link) int {
-		return cmp.Compare(fmt.Sprint(!a.Up), fmt.Sprint(!b.Up))
-	})
-	return links
 }

@@ -1,7 +1,9 @@
 package node_test
 
 import (
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/parley-chat/parley/node"
 	"github.com/parley-chat/parley/node/api"
@@ -58,6 +60,36 @@ func TestRelayWithoutRendezvous(t *testing.T) {
 	net.Wait("both see that it is away", func() bool { return !alice.Up() && !bob.Up() })
 	delivered(t, net, alice, bob, "without it")
 	delivered(t, net, bob, alice, "and back")
+}
+
+// A rendezvous that starts anew does not know of its relays at once. Who has a
+// place there keeps it.
+func TestRelayOutlivesRestartOfRendezvous(t *testing.T) {
+	net, alice, bob := undialable(t)
+	r := net.NewRelay()
+	people := []*nodetest.Person{alice, bob}
+	since := func() (list []time.Time) {
+		for _, p := range people {
+			for _, l := range relaysOf(t, p) {
+				if l.Up && l.PeerID == r.PeerID().String() {
+					list = append(list, *l.Since)
+				}
+			}
+		}
+		return list
+	}
+	net.Wait("both have a place at the relay", func() bool { return len(since()) == len(people) })
+	before := since()
+	for range 2 {
+		net.Home.Stop()
+		net.Wait("both see that it is away", func() bool { return !alice.Up() && !bob.Up() })
+		net.Home.Start()
+		net.Wait("all are back", func() bool { return alice.Up() && bob.Up() && r.Status().Follows })
+		delivered(t, net, alice, bob, "after a restart")
+		if got := since(); !slices.Equal(got, before) {
+			t.Errorf("they have a place since %v, before the restart since %v", got, before)
+		}
+	}
 }
 
 // What the operator and the machines do to a relay, nodes follow by themselves.

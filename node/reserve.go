@@ -32,7 +32,7 @@ func (h *home) keepReservation(ctx context.Context, limits *wire.Limits) error {
 		return nil
 	}
 	for failures := 0; ; failures++ {
-		wait, err := h.reserve(ctx, h.info.ID)
+		wait, err := h.n.reserve(ctx, h.info.ID)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -53,16 +53,16 @@ func (h *home) keepReservation(ctx context.Context, limits *wire.Limits) error {
 
 // reserve asks a relay once, over the connection there is, and tells when to ask
 // again.
-func (h *home) reserve(ctx context.Context, relay peer.ID) (wait time.Duration, err error) {
+func (n *Node) reserve(ctx context.Context, relay peer.ID) (wait time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(network.WithNoDial(ctx, "reserve"), reserveTimeout)
 	defer cancel()
-	r, err := client.Reserve(ctx, h.n.host, peer.AddrInfo{ID: relay})
+	r, err := client.Reserve(ctx, n.host, peer.AddrInfo{ID: relay})
 	if err == nil {
-		left := time.Until(r.Expiration) + h.skew()
+		left := time.Until(r.Expiration) + n.home.skew()
 		return max(reserveMin, min(left/2, reserveMax)), nil
 	}
-	if grantedAnyway(err, h.skew()) {
-		h.n.log.Warn("relay reservation kept although it looks expired: this clock is ahead", "by", h.skew())
+	if grantedAnyway(err, n.home.skew()) {
+		n.log.Warn("relay reservation kept although it looks expired: this clock is ahead", "by", n.home.skew())
 		return reserveMax, nil
 	}
 	if e, ok := errors.AsType[client.ReservationError](err); ok && e.Status == pb.Status_PERMISSION_DENIED {

@@ -90,16 +90,13 @@ func (n *Node) Status(ctx context.Context) (s api.Status, err error) {
 	s.Relays = n.relays.status()
 	if alarmed {
 		s.Problems = append(s.Problems, api.Problem{Fix: compareKeys, Text: fmt.Sprintf(
-			"On %s the rendezvous showed different logs of names and keys: it was restored from an old backup, or it shows you or others false keys. Nothing new is sent to contacts that you have not verified. %s",
+			"ALARM of %s: the rendezvous's log of names and keys does not hold. It was restored from an old backup, or it shows you or others false keys. Nothing new is sent to contacts that you have not verified. %s",
 			alarm.At.Format(time.DateOnly), alarm.Problem)})
-	} else if s.Waiting > 0 {
-		s.Problems = append(s.Problems, api.Problem{Fix: "parley contacts", Text: fmt.Sprintf(
-			"%d messages wait for keys of their recipients. They go out as soon as the rendezvous has them.", s.Waiting)})
-	}
-	if text := logProblem(log); text != "" {
-		s.Problems = append(s.Problems, api.Problem{Fix: askHost, Text: text})
 	}
 	n.addProblems(&s, reason, stale, keys.Held)
+	if !alarmed { // else it is why
+		addLogProblems(&s, log)
+	}
 	if fix, text := n.backupProblem(recovery); text != "" {
 		s.Problems = append(s.Problems, api.Problem{Text: text, Fix: fix})
 	}
@@ -159,15 +156,21 @@ func (n *Node) addProblems(s *api.Status, reason error, stale []protocol.Account
 	}
 }
 
-// logProblem says why the rendezvous's log is not watched as a whole.
-func logProblem(log engine.LogStatus) string {
+// addLogProblems says why the rendezvous's log is not watched as a whole, and
+// what waits for its answers.
+func addLogProblems(s *api.Status, log engine.LogStatus) {
+	add := func(fix, format string, args ...any) {
+		s.Problems = append(s.Problems, api.Problem{Text: fmt.Sprintf(format, args...), Fix: fix})
+	}
 	switch {
 	case log.Problem != "":
-		return "The rendezvous's log of names was not read on: " + log.Problem
+		add(askHost, "The rendezvous's log of names was not read on: %s", log.Problem)
 	case log.Whole && log.Mirrored < log.Size:
-		return fmt.Sprintf("The rendezvous's log of names is too long to be watched as a whole: %d of %d entries are. Each answer is still proven.", log.Mirrored, log.Size)
+		add(askHost, "The rendezvous's log of names is too long to be watched as a whole: %d of %d entries are. Each answer is still proven.", log.Mirrored, log.Size)
 	}
-	return ""
+	if s.Waiting > 0 {
+		add("parley contacts", "%d messages wait for keys of their recipients. They go out as soon as the rendezvous has them.", s.Waiting)
+	}
 }
 
 // linkProblem explains why there is no link, where somebody can do something about

@@ -1,19 +1,20 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
-	"strings"
 	"sync"
 	"time"
 
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	pb "github.com/libp2p/go-libp2p-pubsub/pb"
-	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"golang.org/x/time/rate"
 
 	"github.com/parley-chat/parley/node/engine"
 	"github.com/parley-chat/parley/protocol/directory"
@@ -21,13 +22,17 @@ import (
 )
 
 const (
-	headEvery  = 10 * time.Minute // between two heads that this node publishes,
-	headJitter = 2 * time.Minute  // and up to so much more: not all of a group at once
-	maxHeard   = 8                // heads that wait to be judged; more are dropped
+	publishEvery  = 10 * time.Minute // between two heads that this node publishes,
+	publishJitter = 2 * time.Minute  // and up to so much more: not all of a group at once
+	readEvery     = 10 * time.Minute // between two readings of the log because of what was heard
+	maxHeard      = 8                // heads that wait to be judged; more are dropped
 
 	maxTopics   = 16               // that a peer may name in one message
 	maxGossip   = 16 << 10         // bytes of one message of gossipsub
 	gossipPulse = 10 * time.Second // gossipsub's heartbeat; while nothing is published it sends nothing
+
+	gossipPerSec = 20 // messages of one peer that are looked at; a head is news every few minutes
+	gossipBurst  = 50
 )
 
 // topics is what this node hears and says by gossipsub, which reaches the
@@ -46,6 +51,7 @@ type topics struct {
 	read   time.Time // when the log was last read because of a head; only run uses it
 	mu     sync.Mutex
 	newest directory.Head // of the topic
+	judged directory.Head // the last one that was
 }
 
 // newTopics joins the topics. What it starts ends with the node's context.
@@ -72,29 +78,55 @@ func newTopics(n *Node) (*topics, error) {
 	return t, nil
 }
 
-var errNoMember = errors.New("no device of ours or of a contact")
+var (
+	errNoMember    = errors.New("no device of ours or of a contact")
+	errGossipsFast = errors.New("more messages than are looked at")
+)
+
+// gossipPace counts the messages of each peer.
+type gossipPace struct {
+	mu    sync.Mutex
+	peers map[peer.ID]*rate.Limiter // those that said something lately
+}
+
+// allow tells whether an rpc of so many messages is looked at.
+func (g *gossipPace) allow(p peer.ID, messages int, now time.Time) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	l := g.peers[p]
+	if l == nil {
+		maps.DeleteFunc(g.peers, func(_ peer.ID, l *rate.Limiter) bool { return l.TokensAt(now) >= gossipBurst })
+		l = rate.NewLimiter(gossipPerSec, gossipBurst)
+		g.peers[p] = l
+	}
+	return l.AllowN(now, max(messages, 1))
+}
 
 // newGossip starts gossipsub. Messages name no author: what they hold is signed
 // by itself. Peers learn of no other peers.
-func newGossip(n *Node, names ...string) (*pubsub.PubSub, error) {
+func newGossip(n *Node, topic string) (*pubsub.PubSub, error) {
 	member := func(p peer.ID) bool { // not other relays, which may also connect
 		_, ok := n.gate.deviceOf(p)
 		return ok || p == n.gate.home
 	}
 	params := pubsub.DefaultGossipSubParams()
 	params.HeartbeatInterval = gossipPulse
+	pace := &gossipPace{peers: map[peer.ID]*rate.Limiter{}}
 	ps, err := pubsub.NewGossipSub(n.ctx, n.host,
 		pubsub.WithGossipSubParams(params),
 		pubsub.WithFloodPublish(true), // our own go to all who are connected, also before the next heartbeat
 		pubsub.WithPeerExchange(false),
 		pubsub.WithPeerFilter(func(p peer.ID, _ string) bool { return member(p) }),
-		pubsub.WithAppSpecificRpcInspector(func(p peer.ID, _ *pubsub.RPC) error {
-			if !member(p) {
+		pubsub.WithAppSpecificRpcInspector(func(p peer.ID, rpc *pubsub.RPC) error {
+			switch {
+			case !member(p):
 				return errNoMember
+			case !pace.allow(p, len(rpc.GetPublish()), time.Now()):
+				return errGossipsFast
 			}
 			return nil
 		}),
-		pubsub.WithSubscriptionFilter(pubsub.WrapLimitSubscriptionFilter(pubsub.NewAllowlistSubscriptionFilter(names...), maxTopics)),
+		pubsub.WithSubscriptionFilter(pubsub.WrapLimitSubscriptionFilter(pubsub.NewAllowlistSubscriptionFilter(topic), maxTopics)),
 		pubsub.WithMessageSignaturePolicy(pubsub.StrictNoSign),
 		pubsub.WithNoAuthor(),
 		pubsub.WithMessageIdFn(func(m *pb.Message) string {
@@ -108,35 +140,25 @@ func newGossip(n *Node, names ...string) (*pubsub.PubSub, error) {
 	return ps, nil
 }
 
-// idle tells whether a connection carries nothing but gossipsub's own streams,
-// which stay for as long as it does.
-func idle(c network.Conn) bool {
-	for _, s := range c.GetStreams() {
-		if !strings.HasPrefix(string(s.Protocol()), "/meshsub/") {
-			return false
-		}
-	}
-	return true
-}
-
 // validate reads a head and decides whether it is passed on: only one that goes
-// beyond what the topic has seen, or contradicts it. Every one is judged.
+// beyond what the topic has seen, or contradicts it. Every one is judged, but not
+// one that says what the last one said.
 func (t *topics) validate(_ context.Context, from peer.ID, m *pubsub.Message) pubsub.ValidationResult {
 	h, err := t.log.Open(m.GetData())
-	if err != nil {
+	if err != nil || !bytes.Equal(m.GetData(), h.Bytes()) { // with another signature it would be another message
 		return pubsub.ValidationReject
 	}
 	if age := t.n.now().Sub(h.Time); age > directory.MaxAge || age < -directory.MaxAge {
 		return pubsub.ValidationIgnore
 	}
-	if from != t.n.host.ID() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if from != t.n.host.ID() && (h.Size != t.judged.Size || h.Root != t.judged.Root) {
 		select {
 		case t.heard <- h:
 		default:
 		}
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	if !news(t.newest, h) {
 		return pubsub.ValidationIgnore
 	}
@@ -152,7 +174,7 @@ func news(seen, h directory.Head) bool {
 // run judges the heads that come, and publishes our own when it has grown, until
 // ctx ends.
 func (t *topics) run(ctx context.Context) error {
-	due := time.NewTimer(rand.N(headJitter))
+	due := time.NewTimer(rand.N(publishJitter))
 	defer due.Stop()
 	for {
 		var err error
@@ -160,10 +182,14 @@ func (t *topics) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case h := <-t.heard:
-			err = t.judge(ctx, h)
+			if err = t.judge(ctx, h); err == nil {
+				t.mu.Lock()
+				t.judged = h
+				t.mu.Unlock()
+			}
 		case <-due.C:
 			err = t.publish(ctx)
-			due.Reset(headEvery + rand.N(headJitter))
+			due.Reset(publishEvery + rand.N(publishJitter))
 		}
 		if err != nil && ctx.Err() == nil {
 			t.n.log.Warn("gossip of the log", "err", err)
@@ -176,7 +202,7 @@ func (t *topics) run(ctx context.Context) error {
 func (t *topics) judge(ctx context.Context, h directory.Head) error {
 	return t.n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
 		hint, err := t.n.eng.HeardHead(tx, t.n.now(), h)
-		if hint.Log = hint.Log && time.Since(t.read) >= headEvery; hint.Log {
+		if hint.Log = hint.Log && time.Since(t.read) >= readEvery; hint.Log {
 			t.read = time.Now()
 		}
 		return hint, err

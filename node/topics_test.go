@@ -2,6 +2,9 @@ package node
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/binary"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +16,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"golang.org/x/mod/sumdb/tlog"
+	"golang.org/x/time/rate"
 
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/directory"
@@ -62,6 +66,7 @@ func TestTopicValidator(t *testing.T) {
 		{"old", head(t, own, 9, 1, now.Add(-directory.MaxAge-time.Second)).Bytes(), ignore, 0},
 		{"of the future", head(t, own, 9, 1, now.Add(directory.MaxAge+2*time.Second)).Bytes(), ignore, 0},
 		{"of another log", head(t, other, 9, 1, now).Bytes(), reject, 0},
+		{"with a signature of nobody", append(head(t, own, 9, 1, now).Bytes(), "— nobody "+base64.StdEncoding.EncodeToString(make([]byte, 68))+"\n"...), reject, 0},
 		{"nothing", nil, reject, 0},
 		{"noise", []byte(strings.Repeat("x", maxGossip)), reject, 0},
 	} {
@@ -77,6 +82,14 @@ func TestTopicValidator(t *testing.T) {
 	}
 	if got := from(h.ID(), head(t, own, 9, 1, now).Bytes()); got != accept || len(topics.heard) != 0 {
 		t.Errorf("our own: %v, %d to be judged", got, len(topics.heard))
+	}
+	topics.judged = head(t, own, 9, 1, now)
+	from("somebody", head(t, own, 9, 1, now.Add(time.Minute)).Bytes())
+	if len(topics.heard) != 0 {
+		t.Error("what was judged is to be judged again")
+	}
+	if from("somebody", head(t, own, 9, 2, now).Bytes()); len(topics.heard) != 1 {
+		t.Error("another of that size is not judged")
 	}
 	for i := range uint64(2 * maxHeard) {
 		from("somebody", head(t, own, 10+i, 1, now).Bytes())
@@ -133,6 +146,80 @@ func TestGossipOfOthersIsIgnored(t *testing.T) {
 	m, err := sub.Next(t.Context())
 	if err != nil || m.ReceivedFrom != contact.ID() {
 		t.Errorf("a message of %v, %v", m.ReceivedFrom, err)
+	}
+}
+
+// Who says too much is not listened to for a while, and the others are. What is
+// kept of it does not grow with time.
+func TestGossipOfOneIsLimited(t *testing.T) {
+	pace := &gossipPace{peers: map[peer.ID]*rate.Limiter{}}
+	now, heard := time.Now(), 0
+	for range 10 * gossipBurst {
+		if pace.allow("loud", 1, now) {
+			heard++
+		}
+	}
+	if heard != gossipBurst || pace.allow("loud", 0, now) {
+		t.Errorf("%d messages are looked at", heard)
+	}
+	if pace.allow("many at once", gossipBurst+1, now) || !pace.allow("quiet", 1, now) {
+		t.Error("one message of another peer is not looked at, or too many are")
+	}
+	if now = now.Add(time.Second); !pace.allow("loud", gossipPerSec, now) || pace.allow("loud", 1, now) {
+		t.Error("a second later it is not as much as a second allows")
+	}
+	if now = now.Add(time.Hour); !pace.allow("new", 1, now) || len(pace.peers) != 1 {
+		t.Errorf("kept of %d peers", len(pace.peers))
+	}
+}
+
+// A flood of a contact, in rpcs of many messages, is dropped before it is read.
+func TestGossipFloodIsDropped(t *testing.T) {
+	me, bad := plainHost(t), plainHost(t)
+	g := newGate(peer.AddrInfo{}, &interfaces{})
+	g.set([]device{{peer: bad.ID()}})
+	ps, err := newGossip(&Node{ctx: t.Context(), host: me, gate: g}, "topic")
+	if err != nil {
+		t.Fatal(err)
+	}
+	topic, err := ps.Join("topic")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sub, err := topic.Subscribe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := bad.Connect(t.Context(), peer.AddrInfo{ID: me.ID(), Addrs: me.Addrs()}); err != nil {
+		t.Fatal(err)
+	}
+	s, err := bad.NewStream(t.Context(), me.ID(), "/meshsub/1.1.0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := "topic"
+	send := func(texts ...string) {
+		rpc := &pb.RPC{}
+		for _, text := range texts {
+			rpc.Publish = append(rpc.Publish, &pb.Message{Data: []byte(text), Topic: &name})
+		}
+		b, err := rpc.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Write(append(binary.AppendUvarint(nil, uint64(len(b))), b...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	flood := make([]string, gossipBurst+1)
+	for i := range flood {
+		flood[i] = fmt.Sprint("flood ", i)
+	}
+	send(flood...)
+	send("what is to be heard")
+	m, err := sub.Next(t.Context())
+	if err != nil || string(m.GetData()) != "what is to be heard" {
+		t.Errorf("heard %q, %v", m.GetData(), err)
 	}
 }
 

@@ -41,7 +41,8 @@ type Status struct {
 	KeyAlarm     string   `json:"key_alarm,omitempty"` // what is wrong with the signing keys
 
 	Audit  store.AuditHead `json:"audit"`
-	Relays int             `json:"relays"` // that run alone and that members may use now
+	Relays int             `json:"relays"`        // that run alone and that members may use now
+	Asking int             `json:"relays_asking"` // that ask to be approved
 }
 
 // Status tells how the server is doing.
@@ -67,8 +68,8 @@ func (s *Server) Status(ctx context.Context) (Status, error) {
 		MailBytes:    totals.Mail.Bytes,
 		KeyAlarm:     s.issuer.trouble(),
 		Audit:        journal,
-		Relays:       len(s.relays.list()),
 	}
+	st.Relays, st.Asking = s.relays.count()
 	if s.web != nil {
 		st.HTTP = s.web.addr.String()
 	}
@@ -91,6 +92,10 @@ type inviteAnswer struct {
 type errorAnswer struct {
 	Error string `json:"error"`
 }
+
+// ErrNotFound means that there is no account, relay or signing key of the name
+// that was given.
+var ErrNotFound = errors.New("not known here")
 
 // serveAdmin answers the operator on a socket in the data directory, until ctx
 // ends. Whoever can open the socket is the operator.
@@ -161,9 +166,24 @@ func answerJSON(w http.ResponseWriter, v any, err error, failed int) {
 	w.Header().Set("Content-Type", "application/json")
 	if err != nil {
 		v = errorAnswer{err.Error()}
+		if errors.Is(err, ErrNotFound) {
+			failed = http.StatusNotFound
+		}
 		w.WriteHeader(failed)
 	}
 	json.NewEncoder(w).Encode(v)
+}
+
+// adminError is what the running rendezvous answers instead.
+type adminError struct {
+	status int // of HTTP
+	text   string
+}
+
+func (e *adminError) Error() string { return "rendezvous: " + e.text }
+
+func (e *adminError) Is(target error) bool {
+	return target == ErrNotFound && e.status == http.StatusNotFound
 }
 
 // Admin talks to a rendezvous that runs on this machine.
@@ -210,9 +230,9 @@ func (a *Admin) do(ctx context.Context, method, path string, body []byte, answer
 	if resp.StatusCode != http.StatusOK {
 		var e errorAnswer
 		if d.Decode(&e) != nil {
-			e.Error = resp.Status
+			return fmt.Errorf("rendezvous: %s", resp.Status)
 		}
-		return fmt.Errorf("rendezvous: %s", e.Error)
+		return &adminError{resp.StatusCode, e.Error}
 	}
 	if err := d.Decode(answer); err != nil {
 		return fmt.Errorf("read the rendezvous's answer: %w", err)

@@ -14,8 +14,7 @@ const noteTimeout = 5 * time.Second // for the last entry before the end
 
 // note writes an event into the operator's journal.
 func (s *Server) note(ctx context.Context, e audit.Event) error {
-	e.TimeMs = s.now().UnixMilli()
-	if err := s.store.Note(ctx, e); err != nil {
+	if err := s.store.Note(ctx, s.now(), e); err != nil {
 		return fmt.Errorf("write to the audit journal: %w", err)
 	}
 	return nil
@@ -33,7 +32,7 @@ func (s *Server) tryNote(ctx context.Context, e audit.Event) {
 // as often as he likes, and the journal is for ever.
 type warning struct {
 	what   audit.Act
-	device protocol.DeviceID // zero: whoever it was
+	device protocol.DeviceID
 }
 
 // noteRefusal notes that a device was refused for what it is, and not for what
@@ -45,9 +44,10 @@ func (s *Server) noteRefusal(ctx context.Context, d store.Device, what audit.Act
 }
 
 // noteSeen notes when a device says to hold more of the directory log than there
-// is: our store was set back to an older state, or the device lies.
+// is: our store was set back to an older state, or the device lies. It is noted of
+// each device: one that lies does not hide what the others have seen.
 func (s *Server) noteSeen(ctx context.Context, d store.Device, seen, size uint64) {
-	if seen <= size || take(s.now(), 1, "warnings", s.rates.warnings.get(warning{what: audit.SetBack})) != nil {
+	if seen <= size || take(s.now(), 1, "warnings", s.rates.warnings.get(warning{audit.SetBack, d.ID})) != nil {
 		return
 	}
 	s.tryNote(ctx, audit.Event{

@@ -29,8 +29,7 @@ type AuditPage struct {
 	Entries []AuditEntry    `json:"entries"`
 	Seen    uint64          `json:"seen"` // number of the last entry that was looked at; that of the query: there was none
 
-	Broken    *ledger.Broken `json:"broken,omitempty"`     // an entry after Seen cannot be read
-	NoAccount bool           `json:"no_account,omitempty"` // nobody has the name that was asked for
+	Broken *ledger.Broken `json:"broken,omitempty"` // an entry after Seen cannot be read
 }
 
 // AuditEntry is an entry, and who the account in it is now.
@@ -46,7 +45,7 @@ const (
 )
 
 // Audit reads a part of the operator's journal. Ask again with After set to Seen
-// until nothing more is seen.
+// until nothing more is seen. ErrNotFound if nobody has the name that it asks for.
 func (s *Server) Audit(ctx context.Context, q AuditQuery) (AuditPage, error) {
 	return readAudit(ctx, s.store, q)
 }
@@ -58,13 +57,8 @@ func readAudit(ctx context.Context, s store.Rendezvous, q AuditQuery) (AuditPage
 	}
 	page := AuditPage{Head: head, Entries: []AuditEntry{}, Seen: q.After}
 	r := auditReader{store: s, query: q, names: map[protocol.AccountID]string{}}
-	err = r.findAccount(ctx)
-	if protocol.CodeOf(err) == protocol.UnknownAccount {
-		page.NoAccount = true
-		return page, nil
-	}
-	if err != nil {
-		return AuditPage{}, fmt.Errorf("find account: %w", err)
+	if err := r.findAccount(ctx); err != nil {
+		return AuditPage{}, err
 	}
 	for scanned := 0; scanned < auditScan && len(page.Entries) < auditEntries; scanned += auditBatch {
 		entries, err := s.AuditEntries(ctx, page.Seen, auditBatch)
@@ -100,8 +94,14 @@ func (r *auditReader) findAccount(ctx context.Context) error {
 		return nil
 	}
 	a, err := r.store.AccountByName(ctx, text)
+	if protocol.CodeOf(err) == protocol.UnknownAccount {
+		return fmt.Errorf("account %q: %w", text, ErrNotFound)
+	}
+	if err != nil {
+		return fmt.Errorf("find account: %w", err)
+	}
 	r.account = a.ID
-	return err
+	return nil
 }
 
 // pick puts into the page those that the query asks for.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/audit"
@@ -48,7 +49,7 @@ var (
 func newTampered(t *testing.T) *tampered {
 	src, kv, r := auditOf(t)
 	for i := range 6 {
-		mustDo(t, r.Note(t.Context(), audit.Event{TimeMs: int64(i), Kind: audit.Token, What: audit.Issued, Name: fmt.Sprint("key ", i), Note: "relay"}))
+		mustDo(t, r.Note(t.Context(), time.UnixMilli(int64(i)), audit.Event{Kind: audit.Token, What: audit.Issued, Name: fmt.Sprint("key ", i), Note: "relay"}))
 	}
 	w := &tampered{t: t, kv: kv, src: src}
 	var err error
@@ -163,10 +164,10 @@ func TestKLC12_AuditTamperingAtTheEnd(t *testing.T) {
 // by what was noted before.
 func TestAuditNoted(t *testing.T) {
 	src, _, r := auditOf(t)
-	mustDo(t, r.Note(t.Context(), audit.Event{Kind: audit.Host, What: audit.Started}))
+	mustDo(t, r.Note(t.Context(), newClock().Now(), audit.Event{Kind: audit.Host, What: audit.Started}))
 	noted, err := VerifyAudit(t.Context(), src, ledger.Chain{})
 	mustDo(t, err)
-	mustDo(t, r.Note(t.Context(), audit.Event{Kind: audit.Host, What: audit.Stopped}))
+	mustDo(t, r.Note(t.Context(), newClock().Now(), audit.Event{Kind: audit.Host, What: audit.Stopped}))
 	if c, err := VerifyAudit(t.Context(), src, noted); err != nil || c.N != noted.N+1 {
 		t.Errorf("%+v, %v", c, err)
 	}
@@ -175,7 +176,7 @@ func TestAuditNoted(t *testing.T) {
 	if b, ok := errors.AsType[*ledger.Broken](err); !ok || b.N != noted.N || older.N != noted.N-1 {
 		t.Errorf("set back: %+v, %v", older, err)
 	}
-	mustDo(t, r.Note(t.Context(), audit.Event{Kind: audit.Host, What: audit.Removed}))
+	mustDo(t, r.Note(t.Context(), newClock().Now(), audit.Event{Kind: audit.Host, What: audit.Removed}))
 	c, err := VerifyAudit(t.Context(), anew, noted)
 	if b, ok := errors.AsType[*ledger.Broken](err); !ok || b.N != noted.N || c != older {
 		t.Errorf("written anew: %+v, %v", c, err)

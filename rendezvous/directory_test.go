@@ -235,7 +235,7 @@ func (c *logCopy) read(w *watcher) int {
 	if len(leaves) == 0 {
 		return 0
 	}
-	f, err := directory.Fold(w.view.Log, w.view.Head, from, directory.Page{From: from, Leaves: leaves, Proof: proofOf(w.t, page.GetProof())}, c)
+	f, err := directory.Fold(w.view.Log, w.view.Head, from, directory.Page{From: from, Leaves: leaves, Proof: proofOf(w.t, page.GetProof())}, c, nil)
 	mustDo(w.t, err)
 	c.hashes, c.leaves = append(c.hashes, f.Hashes...), append(c.leaves, leaves...)
 	for label, i := range f.Newest {

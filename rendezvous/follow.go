@@ -264,6 +264,6 @@ func shownRelay(id peer.ID, a *wire.Announcement) (*wire.Relay, error) {
 // address or a host name, and names neither a peer nor another relay.
 func isServer(m ma.Multiaddr) bool {
 	begins := []int{ma.P_IP4, ma.P_IP6, ma.P_DNS, ma.P_DNS4, ma.P_DNS6}
-	return len(m) > 0 && slices.Contains(begins, m[0].Protocol().Code) &&
-		!slices.ContainsFunc(m, func(c ma.Component) bool { return c.Protocol().Code == ma.P_P2P || c.Protocol().Code == ma.P_CIRCUIT })
+	return len(m) > 0 && slices.Contains(begins, m[0].Protocol().Code) && !p2p.IsCircuit(m) &&
+		!slices.ContainsFunc(m, func(c ma.Component) bool { return c.Protocol().Code == ma.P_P2P })
 }

@@ -3,7 +3,9 @@ package rendezvous
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
+	"net/http"
 	"slices"
 	"testing"
 	"time"
@@ -331,9 +333,12 @@ func TestAdminRelays(t *testing.T) {
 	eventually(t, "the admin socket is there", func() bool { _, err := a.Relays(context.Background()); return err == nil })
 	f := newFollower(t, s)
 	f.follow(s, firstFollow(t))
-	id := f.host.ID().String()
+	if st, err := a.Status(t.Context()); err != nil || st.Relays != 0 || st.Asking != 1 {
+		t.Errorf("status %+v, %v", st, err)
+	}
+	id := f.host.ID()
 	list, err := a.Relays(t.Context())
-	want := RelayInfo{Peer: id, Follows: true, Addrs: []string{"/ip4/192.0.2.1/tcp/1"}, Reservations: 7, Bytes: 8}
+	want := RelayInfo{Peer: id.String(), Follows: true, Addrs: []string{"/ip4/192.0.2.1/tcp/1"}, Reservations: 7, Bytes: 8}
 	if err != nil || len(list) != 1 || !equalInfo(list[0], want) {
 		t.Errorf("relays %+v, %v", list, err)
 	}
@@ -341,21 +346,22 @@ func TestAdminRelays(t *testing.T) {
 	if list, err = a.AddRelay(t.Context(), id); err != nil || len(list) != 1 || !equalInfo(list[0], want) {
 		t.Errorf("added %+v, %v", list, err)
 	}
-	other := "12D3KooWGzxzKZYveHXtpG6AsrUJBcWxHBFS2HsEoGTxrMLvKXtf"
+	other, err := peer.Decode("12D3KooWGzxzKZYveHXtpG6AsrUJBcWxHBFS2HsEoGTxrMLvKXtf")
+	mustDo(t, err)
 	if list, err = a.AddRelay(t.Context(), other); err != nil || len(list) != 2 {
 		t.Errorf("added %+v, %v", list, err)
 	}
-	if st, err := a.Status(t.Context()); err != nil || st.Relays != 1 {
+	if st, err := a.Status(t.Context()); err != nil || st.Relays != 1 || st.Asking != 0 {
 		t.Errorf("status %+v, %v", st, err)
 	}
 	if list, err = a.RemoveRelay(t.Context(), other); err != nil || len(list) != 1 {
 		t.Errorf("removed %+v, %v", list, err)
 	}
-	if _, err = a.RemoveRelay(t.Context(), other); err == nil {
-		t.Error("removed twice")
+	if _, err = a.RemoveRelay(t.Context(), other); !errors.Is(err, ErrNotFound) {
+		t.Errorf("removed twice: %v, want ErrNotFound", err)
 	}
 	for _, bad := range []string{"", "x", "/ip4/1.2.3.4/tcp/1"} {
-		if _, err = a.AddRelay(t.Context(), bad); err == nil {
+		if _, err = a.relays(t.Context(), http.MethodPost, "/v1/relays/add", []byte(`{"peer":"`+bad+`"}`)); err == nil || errors.Is(err, ErrNotFound) {
 			t.Errorf("added %q", bad)
 		}
 	}

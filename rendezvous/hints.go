@@ -86,18 +86,9 @@ func (l *link) tell(change func(*news)) {
 	l.rouse()
 }
 
-// next is take for standing.write.
-func (l *link) next() (m proto.Message, last bool) {
-	hint, last := l.take()
-	if hint == nil {
-		return nil, last
-	}
-	return hint, last
-}
-
-// take returns what is to be written now, nil for nothing, and whether it is
+// next returns what is to be written now, nil for nothing, and whether it is
 // the last.
-func (l *link) take() (hint *wire.Hint, last bool) {
+func (l *link) next() (m proto.Message, last bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.goodbye != nil {
@@ -112,7 +103,7 @@ func (l *link) take() (hint *wire.Hint, last bool) {
 	if !n.beaten && !n.mail && n.prekeys == nil && len(n.presence) == 0 && len(n.changed) == 0 && n.keyEvent == nil && !n.relays {
 		return nil, false
 	}
-	hint = &wire.Hint{Beat: n.beat, Mail: n.mail, Prekeys: n.prekeys, KeyEvent: n.keyEvent, RelaysChanged: n.relays}
+	hint := &wire.Hint{Beat: n.beat, Mail: n.mail, Prekeys: n.prekeys, KeyEvent: n.keyEvent, RelaysChanged: n.relays}
 	for id, online := range n.presence {
 		hint.Presence = append(hint.Presence, &wire.Presence{Account: id[:], Online: online})
 	}
@@ -170,8 +161,7 @@ func direct(m ma.Multiaddr) bool {
 	if len(m) == 0 || m[0].Protocol().Code != ma.P_IP4 && m[0].Protocol().Code != ma.P_IP6 {
 		return false
 	}
-	_, err := m.ValueForProtocol(ma.P_CIRCUIT)
-	return err != nil
+	return !p2p.IsCircuit(m)
 }
 
 // places returns the addresses and relays last announced; they are not to be

@@ -310,6 +310,12 @@ func TestTooManyAddresses(t *testing.T) {
 	}
 }
 
+func nextHint(l *link) (h *wire.Hint, last bool) {
+	m, last := l.next()
+	h, _ = m.(*wire.Hint)
+	return h, last
+}
+
 // A hint merges what a slow reader has not fetched; nothing is queued.
 func TestHintsAreMerged(t *testing.T) {
 	l := newLink(nil, store.Device{})
@@ -320,7 +326,7 @@ func TestHintsAreMerged(t *testing.T) {
 		l.tellPresence(b, true)
 		l.answerBeat(uint64(i))
 	}
-	h, last := l.take()
+	h, last := nextHint(l)
 	if last || !h.GetMail() || h.GetBeat() != 999 || len(h.GetPresence()) != 2 {
 		t.Errorf("merged into %v", h)
 	}
@@ -329,12 +335,12 @@ func TestHintsAreMerged(t *testing.T) {
 			t.Errorf("presence %v", p)
 		}
 	}
-	if h, last := l.take(); h != nil || last {
+	if h, last := nextHint(l); h != nil || last {
 		t.Errorf("nothing is left, got %v", h)
 	}
 	l.bye(protocol.Refuse(protocol.Replaced, ""))
 	l.bye(protocol.Refuse(protocol.Draining, ""))
-	if h, last := l.take(); !last || protocol.Code(h.GetBye()) != protocol.Replaced {
+	if h, last := nextHint(l); !last || protocol.Code(h.GetBye()) != protocol.Replaced {
 		t.Errorf("goodbye %v", h)
 	}
 }
@@ -350,7 +356,7 @@ func TestHintsFitAFrame(t *testing.T) {
 	}
 	changed, presence := map[protocol.AccountID]bool{}, 0
 	for range l.wake {
-		h, _ := l.take()
+		h, _ := nextHint(l)
 		if h == nil {
 			break
 		}
@@ -369,7 +375,7 @@ func TestHintsFitAFrame(t *testing.T) {
 	if len(changed) != protocol.MaxContacts || presence != protocol.MaxContacts {
 		t.Errorf("told %d changes and the presence of %d", len(changed), presence)
 	}
-	if h, _ := l.take(); h != nil {
+	if h, _ := nextHint(l); h != nil {
 		t.Errorf("nothing is left, got %v", h)
 	}
 }

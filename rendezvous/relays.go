@@ -122,6 +122,19 @@ func (r *relays) list() (list []*wire.Relay) {
 	return list
 }
 
+// count tells how many relays members may use now, and how many ask to be
+// approved.
+func (r *relays) count() (used, asking int) {
+	for _, f := range r.all() {
+		if f.isApproved() {
+			used++
+		} else {
+			asking++
+		}
+	}
+	return used, asking
+}
+
 // only leaves those of these peer ids that members may use now.
 func (r *relays) only(ids [][]byte) (left [][]byte) {
 	r.mu.Lock()
@@ -150,8 +163,6 @@ func (s *Server) isApproved(ctx context.Context, id peer.ID) (bool, error) {
 	return slices.ContainsFunc(all, func(r store.Relay) bool { return peer.ID(r.Peer) == id }), nil
 }
 
-var errNoSuchRelay = errors.New("no such relay was approved")
-
 // AddRelay approves a relay that runs alone, whether it follows already or not.
 // Members may use it at once. Repeating it changes nothing.
 func (s *Server) AddRelay(ctx context.Context, id peer.ID) error {
@@ -159,11 +170,11 @@ func (s *Server) AddRelay(ctx context.Context, id peer.ID) error {
 }
 
 // RemoveRelay takes the approval back: the relay is told so, ceases to serve, and
-// members hear of it no more.
+// members hear of it no more. ErrNotFound if there is none.
 func (s *Server) RemoveRelay(ctx context.Context, id peer.ID) error {
 	err := s.approveRelay(id, false, func() error { return s.store.RemoveRelay(ctx, []byte(id), s.now()) })
 	if errors.Is(err, store.ErrNotFound) {
-		return fmt.Errorf("%w: %s", errNoSuchRelay, id)
+		return fmt.Errorf("relay %s: %w", id, ErrNotFound)
 	}
 	return err
 }

@@ -106,18 +106,18 @@ func (a *Admin) Relays(ctx context.Context) ([]RelayInfo, error) {
 }
 
 // AddRelay is Server.AddRelay of the running rendezvous; it returns all relays.
-func (a *Admin) AddRelay(ctx context.Context, id string) ([]RelayInfo, error) {
+func (a *Admin) AddRelay(ctx context.Context, id peer.ID) ([]RelayInfo, error) {
 	return a.changeRelay(ctx, "/v1/relays/add", id)
 }
 
 // RemoveRelay is Server.RemoveRelay of the running rendezvous; it returns all
 // relays.
-func (a *Admin) RemoveRelay(ctx context.Context, id string) ([]RelayInfo, error) {
+func (a *Admin) RemoveRelay(ctx context.Context, id peer.ID) ([]RelayInfo, error) {
 	return a.changeRelay(ctx, "/v1/relays/remove", id)
 }
 
-func (a *Admin) changeRelay(ctx context.Context, path, id string) ([]RelayInfo, error) {
-	body, err := json.Marshal(relayRequest{id})
+func (a *Admin) changeRelay(ctx context.Context, path string, id peer.ID) ([]RelayInfo, error) {
+	body, err := json.Marshal(relayRequest{id.String()})
 	if err != nil {
 		return nil, err
 	}

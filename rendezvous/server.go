@@ -304,7 +304,8 @@ func (s *Server) closeHost() (err error) {
 	return err
 }
 
-// Host is the libp2p host that the server runs on, for what is served beside it.
+// Host is the libp2p host that the server runs on. It is for tests that put
+// themselves between the server and its streams, to alter what it answers.
 func (s *Server) Host() host.Host { return s.host }
 
 // PeerID is the rendezvous's name, the same for as long as its data directory

@@ -105,7 +105,7 @@ func (i *issuer) tend(ctx context.Context) error {
 	if i.now().Before(i.retryAt) {
 		return nil
 	}
-	return i.changeLocked(ctx, true, func(keys []store.SigningKey, now time.Time) ([]store.SigningKey, error) {
+	return i.changeLocked(ctx, store.KeyDue, func(keys []store.SigningKey, now time.Time) ([]store.SigningKey, error) {
 		return due(keys, now), nil
 	})
 }
@@ -116,54 +116,44 @@ func (i *issuer) rotate(ctx context.Context) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.retryAt = time.Time{}
-	return i.changeLocked(ctx, true, func(keys []store.SigningKey, now time.Time) ([]store.SigningKey, error) {
+	return i.changeLocked(ctx, store.KeyAsked, func(keys []store.SigningKey, now time.Time) ([]store.SigningKey, error) {
 		if _, waits := inState(keys, store.KeyPublished); waits {
 			return nil, nil
 		}
-		return because(store.KeyAsked, newSigningKey(store.KeyPublished, now)), nil
+		return []store.SigningKey{newSigningKey(store.KeyPublished, now)}, nil
 	})
 }
-
-// because says why the keys change, for the journal.
-func because(why store.KeyCause, keys ...store.SigningKey) []store.SigningKey {
-	for n := range keys {
-		keys[n].Cause = why
-	}
-	return keys
-}
-
-var errNoSuchKey = errors.New("no such signing key")
 
 // revoke takes a key away at once. If it is the one that signs, the published
 // one takes its place, or a fresh one, although not every verifier knows it
 // yet: they read the set when they meet it. Nothing brings a revoked key back,
-// not even a self-test that fails.
+// not even a self-test that fails. ErrNotFound if there is none with this id.
 func (i *issuer) revoke(ctx context.Context, id string) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return i.changeLocked(ctx, false, func(keys []store.SigningKey, now time.Time) ([]store.SigningKey, error) {
+	return i.changeLocked(ctx, store.KeyRevoked, func(keys []store.SigningKey, now time.Time) ([]store.SigningKey, error) {
 		at := slices.IndexFunc(keys, func(k store.SigningKey) bool { return k.ID == id })
 		if at < 0 {
-			return nil, fmt.Errorf("%w: %s", errNoSuchKey, id)
+			return nil, fmt.Errorf("signing key %q: %w", id, ErrNotFound)
 		}
 		gone := keys[at]
 		signed := gone.State == store.KeySigning
 		gone.State = store.KeyGone
 		if !signed {
-			return because(store.KeyRevoked, gone), nil
+			return []store.SigningKey{gone}, nil
 		}
 		next, waits := inState(keys, store.KeyPublished)
 		if !waits {
-			return because(store.KeyRevoked, gone, newSigningKey(store.KeySigning, now)), nil
+			return []store.SigningKey{gone, newSigningKey(store.KeySigning, now)}, nil
 		}
 		next.State, next.Signing = store.KeySigning, now
-		return because(store.KeyRevoked, gone, next), nil
+		return []store.SigningKey{gone, next}, nil
 	})
 }
 
 // changeLocked commits what plan says, looks whether others see it, and if not
-// raises the alarm and, where it may, takes it back.
-func (i *issuer) changeLocked(ctx context.Context, undo bool, plan func([]store.SigningKey, time.Time) ([]store.SigningKey, error)) error {
+// raises the alarm and, unless it revokes a key, takes it back.
+func (i *issuer) changeLocked(ctx context.Context, why store.KeyCause, plan func([]store.SigningKey, time.Time) ([]store.SigningKey, error)) error {
 	before, number, err := i.store.SigningKeys(ctx)
 	if err != nil {
 		return fmt.Errorf("read signing keys: %w", err)
@@ -173,9 +163,9 @@ func (i *issuer) changeLocked(ctx context.Context, undo bool, plan func([]store.
 	if err != nil || len(changed) == 0 {
 		return err
 	}
-	err = i.store.ChangeSigningKeys(ctx, number, changed, now)
+	err = i.store.ChangeSigningKeys(ctx, number, changed, why, now)
 	if errors.Is(err, store.ErrOvertaken) { // by another rendezvous on this store
-		return i.changeLocked(ctx, undo, plan)
+		return i.changeLocked(ctx, why, plan)
 	}
 	if err != nil {
 		return fmt.Errorf("change signing keys: %w", err)
@@ -191,6 +181,7 @@ func (i *issuer) changeLocked(ctx context.Context, undo bool, plan func([]store.
 		i.alarm = ""
 		return nil
 	}
+	undo := why != store.KeyRevoked
 	if undo {
 		i.retryAt = now.Add(rotateRetry)
 		err = errors.Join(err, i.takeBack(ctx, before, changed, number+1))
@@ -217,7 +208,7 @@ func (i *issuer) takeBack(ctx context.Context, before, changed []store.SigningKe
 	if len(back) == 0 {
 		return nil
 	}
-	if err := i.store.ChangeSigningKeys(ctx, number, because(store.KeyTakenBack, back...), i.now()); err != nil {
+	if err := i.store.ChangeSigningKeys(ctx, number, back, store.KeyTakenBack, i.now()); err != nil {
 		return fmt.Errorf("take back a rotation of signing keys: %w", err)
 	}
 	return nil

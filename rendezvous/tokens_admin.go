@@ -61,7 +61,8 @@ func (s *Server) RotateKeys(ctx context.Context) (KeysStatus, error) {
 }
 
 // RevokeKey takes a signing key away at once: no token by it is good any more,
-// also if the error is that the key set does not look as it should.
+// also if the error is that the key set does not look as it should. ErrNotFound if
+// there is none with this id.
 func (s *Server) RevokeKey(ctx context.Context, id string) (KeysStatus, error) {
 	return s.tellAndShowKeys(ctx, s.issuer.revoke(ctx, id))
 }

@@ -230,7 +230,7 @@ func TestJWK03_RevokedIsGoneAtOnce(t *testing.T) {
 	if _, err := v.Verify(t.Context(), alice.must(tokenRequest("relay")).GetToken().GetToken()); err != nil {
 		t.Errorf("a new token: %v", err)
 	}
-	if _, err := s.RevokeKey(t.Context(), id); !errors.Is(err, errNoSuchKey) {
+	if _, err := s.RevokeKey(t.Context(), id); !errors.Is(err, ErrNotFound) {
 		t.Errorf("again: %v", err)
 	}
 }
@@ -370,8 +370,8 @@ func TestAdminKeys(t *testing.T) {
 		t.Errorf("revoked %+v, %v", st, err)
 	}
 	for _, id := range []string{first, "", "../x"} {
-		if _, err := a.RevokeKey(t.Context(), id); err == nil || !strings.Contains(err.Error(), "no such signing key") {
-			t.Errorf("revoked %q: %v", id, err)
+		if _, err := a.RevokeKey(t.Context(), id); !errors.Is(err, ErrNotFound) {
+			t.Errorf("revoked %q: %v, want ErrNotFound", id, err)
 		}
 	}
 	if got := mustSet(t, s.issuer).IDs(); !slices.Equal(got, []string{second}) {

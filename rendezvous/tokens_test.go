@@ -364,7 +364,7 @@ func TestJWK11_RevocationIsNeverTakenBack(t *testing.T) {
 	if _, err := mustSet(t, i).Verify(witness, "relay", c.Now()); !errors.Is(err, token.ErrUnknownKey) {
 		t.Errorf("a token by the revoked key: %v", err)
 	}
-	if err := i.revoke(t.Context(), first.ID); !errors.Is(err, errNoSuchKey) {
+	if err := i.revoke(t.Context(), first.ID); !errors.Is(err, ErrNotFound) {
 		t.Errorf("again: %v", err)
 	}
 }
@@ -375,8 +375,8 @@ type unsureStore struct {
 	armed bool
 }
 
-func (s *unsureStore) ChangeSigningKeys(ctx context.Context, after uint64, keys []store.SigningKey, now time.Time) error {
-	err := s.Rendezvous.ChangeSigningKeys(ctx, after, keys, now)
+func (s *unsureStore) ChangeSigningKeys(ctx context.Context, after uint64, keys []store.SigningKey, why store.KeyCause, now time.Time) error {
+	err := s.Rendezvous.ChangeSigningKeys(ctx, after, keys, why, now)
 	if s.armed {
 		return errors.Join(err, store.ErrFailed)
 	}
@@ -405,7 +405,7 @@ func TestKeyChangeStoredButFailed(t *testing.T) {
 		t.Errorf("revoked: %v", err)
 	}
 	s.armed = false
-	if err := i.revoke(t.Context(), first.ID); !errors.Is(err, errNoSuchKey) || mustSet(t, i).Has(first.ID) {
+	if err := i.revoke(t.Context(), first.ID); !errors.Is(err, ErrNotFound) || mustSet(t, i).Has(first.ID) {
 		t.Errorf("again: %v", err)
 	}
 	if got := states(t, i); got != "signing" {

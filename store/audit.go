@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"time"
 
 	"github.com/parley-chat/parley/protocol/audit"
 	"github.com/parley-chat/parley/protocol/ledger"
@@ -15,8 +16,8 @@ import (
 // transaction, once; a repetition and a refusal write nothing. No entry is ever
 // changed or removed.
 type Audit interface {
-	// Note writes an event that changes nothing else here.
-	Note(ctx context.Context, e audit.Event) error
+	// Note writes an event that changes nothing else here, with this time.
+	Note(ctx context.Context, now time.Time, e audit.Event) error
 
 	// AuditHead tells how far the journal goes.
 	AuditHead(ctx context.Context) (AuditHead, error)

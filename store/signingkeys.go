@@ -23,10 +23,10 @@ type SigningKeys interface {
 	SigningKeys(ctx context.Context) (keys []SigningKey, number uint64, err error)
 
 	// ChangeSigningKeys adds the keys that are new and sets the state and times
-	// of the others, as the change after number after. ErrOvertaken if that
-	// is not the last one. Refusals: KeyConflict (the id is bound to another
+	// of the others, as the change after number after; the journal says why.
+	// ErrOvertaken if that is not the last one. Refusals: KeyConflict (the id is bound to another
 	// key, or the key is gone), BadRequest (against the rules).
-	ChangeSigningKeys(ctx context.Context, after uint64, keys []SigningKey, now time.Time) error
+	ChangeSigningKeys(ctx context.Context, after uint64, keys []SigningKey, why KeyCause, now time.Time) error
 
 	// KeyChanges returns the changes with Number > after, in order, at most max.
 	KeyChanges(ctx context.Context, after uint64, max int) ([]KeyChange, error)
@@ -44,13 +44,9 @@ type SigningKey struct {
 	Published time.Time // when the key was made
 	Signing   time.Time // when it last began to sign; zero: never
 	Retiring  time.Time // when it last ceased to; zero: never
-
-	// Cause is why a change puts the key into its state. The journal tells it;
-	// nothing else remembers it.
-	Cause KeyCause
 }
 
-// KeyCause is why the state of a signing key changes.
+// KeyCause is why signing keys change.
 type KeyCause uint8
 
 const (

@@ -79,7 +79,7 @@ func (p *program) app() *cli.App {
 func (p *program) commands() (all []*cli.Command) {
 	for _, group := range [][]*cli.Command{
 		p.hostCommands(), p.relayCommands(), p.nodeCommands(), p.contactCommands(), p.deviceCommands(), p.messageCommands(),
-		p.keysCommands(), p.backupCommands(), p.otherCommands(),
+		p.evidenceCommands(), p.keysCommands(), p.backupCommands(), p.otherCommands(),
 	} {
 		all = append(all, group...)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/parley-chat/parley/protocol/account"
 	"github.com/parley-chat/parley/protocol/invite"
 	"github.com/parley-chat/parley/protocol/pairing"
+	"github.com/parley-chat/parley/rendezvous"
 	"github.com/parley-chat/parley/store"
 )
 
@@ -140,6 +141,7 @@ var knownErrors = []struct {
 	{store.ErrLocked, exitConflict, "another process works in this directory: parley status, or parley down"},
 	{store.ErrFull, exitError, "make room on the disk"},
 	{store.ErrDamaged, exitError, "begin in a new folder: parley --dir NEW link CODE, or parley --dir NEW backup restore FILE"},
+	{rendezvous.ErrNotFound, exitNotFound, ""},
 	{invite.ErrNotInvite, exitUsage, "ask for an invite: whoever runs `parley host` gets one with `parley host invite`"},
 	{invite.ErrDamaged, exitUsage, "put the link in single quotes"},
 	{invite.ErrVersion, exitUsage, ""},

@@ -14,8 +14,8 @@ import (
 	"github.com/parley-chat/parley/protocol/directory"
 )
 
-func (p *program) evidenceCommand() *cli.Command {
-	return &cli.Command{
+func (p *program) evidenceCommands() []*cli.Command {
+	return []*cli.Command{{
 		Name: "evidence", Category: "Node", Usage: "what the rendezvous was caught at: see it, keep it, have it checked, go on",
 		Description: "The rendezvous signs a log of all names and keys. One that shows two people different logs can show them\n" +
 			"false keys. Devices compare what they are shown inside their messages; two signatures that contradict each\n" +
@@ -26,6 +26,7 @@ func (p *program) evidenceCommand() *cli.Command {
 			{
 				Name: "export", ArgsUsage: "FILE [N]", Usage: "write the evidence of an alarm to a new file; without N the last that has any",
 				Description: "There is nothing secret in it: give it to the others of your group.",
+				Flags:       []cli.Flag{&cli.BoolFlag{Name: "force", Usage: "replace the file if it is there"}},
 				Action:      asking(1, 2, p.evidenceExport),
 			},
 			{
@@ -41,7 +42,7 @@ func (p *program) evidenceCommand() *cli.Command {
 				Action:      asking(0, 0, p.evidenceAccept),
 			},
 		},
-	}
+	}}
 }
 
 const acceptMeans = "Do this only when you know what happened, for example that the rendezvous was restored from an old backup.\n" +
@@ -129,9 +130,6 @@ func findAlarm(c *cli.Context, client *api.Client, number string, withEvidence b
 
 func (p *program) evidenceExport(c *cli.Context, client *api.Client) error {
 	path, number := c.Args().First(), c.Args().Get(1)
-	if _, err := os.Lstat(path); err == nil {
-		return fail(exitConflict, "there is a file %s already", path).hint("choose another name")
-	}
 	a, err := findAlarm(c, client, number, true)
 	if err != nil {
 		return err
@@ -140,7 +138,7 @@ func (p *program) evidenceExport(c *cli.Context, client *api.Client) error {
 	if err != nil {
 		return err
 	}
-	err = writeNew(path, false, func(w io.Writer) error {
+	err = writeNew(path, c.Bool("force"), func(w io.Writer) error {
 		_, err := io.WriteString(w, a.Evidence)
 		return err
 	})
@@ -170,7 +168,7 @@ func (p *program) evidenceCheck(c *cli.Context) error {
 	}
 	e, err := directory.CheckEvidence(file)
 	if err != nil {
-		return fail(exitUnverified, "%s proves nothing: %v", path, err)
+		return fail(exitUnverified, "%s proves nothing: %v", path, err).hint("ask whoever gave it to you for a new one: parley evidence export FILE")
 	}
 	found := evidenceAnswer(path, e)
 	if client, err := dial(c); err == nil {
@@ -217,13 +215,14 @@ func (p *program) evidenceAccept(c *cli.Context, client *api.Client) error {
 		return err
 	}
 	if len(list) == 0 || list[len(list)-1].Ended != nil {
-		return fail(exitNotFound, "no alarm stands")
+		return fail(exitNotFound, "no alarm stands").hint("see those that are over: parley evidence list")
 	}
+	stands := list[len(list)-1]
 	if !c.Bool("yes") {
 		if !p.interactive() {
 			return usageError("the rendezvous may show you false keys, and nobody is here to ask").hint("--yes does it without asking")
 		}
-		p.note("%s", list[len(list)-1].Text)
+		p.note("%s", stands.Text)
 		p.note("%s", acceptMeans)
 		typed, err := p.ask(c.Context, "To believe it from now on, type accept: ")
 		if err != nil {
@@ -233,7 +232,7 @@ func (p *program) evidenceAccept(c *cli.Context, client *api.Client) error {
 			return fail(exitError, "nothing was changed")
 		}
 	}
-	a, err := client.AcceptLog(c.Context)
+	a, err := client.AcceptLog(c.Context, api.AcceptRequest{N: stands.N})
 	if err != nil {
 		return err
 	}

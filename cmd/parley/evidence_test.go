@@ -8,14 +8,15 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/parley-chat/parley/node/api"
 	"github.com/parley-chat/parley/node/nodetest"
 	"github.com/parley-chat/parley/node/web"
 )
 
-// command runs one command line in a folder and returns what it printed to
-// standard output and the exit code.
+// command runs one command line in a folder and returns what it printed and the
+// exit code.
 func command(t *testing.T, dir string, line ...string) (out string, code int) {
 	t.Helper()
 	p := newProgram()
@@ -24,7 +25,7 @@ func command(t *testing.T, dir string, line ...string) (out string, code int) {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	p.stdout = file
+	p.stdout, p.stderr = file, file
 	app := p.app()
 	args, err := arrange(app, append([]string{"parley", "--dir", dir}, line...))
 	if err == nil {
@@ -32,7 +33,7 @@ func command(t *testing.T, dir string, line ...string) (out string, code int) {
 	}
 	if err != nil {
 		f := explain(err)
-		t.Logf("parley %s: %s %q", strings.Join(line, " "), f.text, f.hints)
+		p.complain(f, false)
 		code = f.code
 	}
 	text, err := os.ReadFile(file.Name())
@@ -60,8 +61,14 @@ func serve(t *testing.T, p *nodetest.Person) {
 			client.Close()
 			return
 		}
-		if !errors.Is(err, api.ErrNotRunning) || t.Context().Err() != nil {
+		if !errors.Is(err, api.ErrNotRunning) {
 			t.Fatal(err)
+		}
+		select {
+		case err := <-ended:
+			ended <- err // for the cleanup
+			t.Fatal("the local API did not begin")
+		case <-time.After(10 * time.Millisecond):
 		}
 	}
 }
@@ -84,7 +91,7 @@ func TestEvidence(t *testing.T) {
 	expect(exitOK, "no alarm", "evidence", "list")
 	expect(exitNotFound, "", "evidence", "show")
 	expect(exitNotFound, "", "evidence", "export", file)
-	expect(exitNotFound, "", "evidence", "accept", "--yes")
+	expect(exitNotFound, "hint: see those that are over: parley evidence list", "evidence", "accept", "--yes")
 
 	net.Befriend(alice, bob)
 	m := bob.Say(alice, "hello")
@@ -113,7 +120,8 @@ func TestEvidence(t *testing.T) {
 	expect(exitUsage, "", "evidence", "show", "first")
 	expect(exitNotFound, "", "evidence", "show", "99")
 	expect(exitOK, "convicts your rendezvous", "evidence", "export", file)
-	expect(exitConflict, "", "evidence", "export", file)
+	expect(exitConflict, "--force", "evidence", "export", file)
+	expect(exitOK, "convicts your rendezvous", "evidence", "export", file, "--force")
 
 	expect(exitOK, "That is your rendezvous", "evidence", "check", file)
 	other, err := os.ReadFile(filepath.Join("..", "..", "protocol", "directory", "testdata", "evidence.json"))
@@ -145,7 +153,7 @@ func TestEvidence(t *testing.T) {
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		expect(exitUnverified, "", "evidence", "check", path)
+		expect(exitUnverified, "hint: ask whoever gave it to you", "evidence", "check", path)
 	}
 	if _, err := os.Lstat(nowhere); err == nil {
 		t.Error("a folder was made")

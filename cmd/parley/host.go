@@ -12,7 +12,6 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/parley-chat/parley/node/vault"
 	"github.com/parley-chat/parley/rendezvous"
 	"github.com/parley-chat/parley/store"
 )
@@ -54,8 +53,8 @@ func (p *program) host(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, _, err := vault.Kind(dir); err == nil {
-		return fail(exitConflict, "%s belongs to a node", dir).hint("choose another directory for the rendezvous: --dir")
+	if err := checkDir(dir, aRendezvous); err != nil {
+		return err
 	}
 	_, err = os.Stat(filepath.Join(dir, invitedName))
 	first := errors.Is(err, fs.ErrNotExist)
@@ -164,8 +163,11 @@ func (p *program) hostStatus(c *cli.Context) error {
 	p.say("up          %s", span(time.Duration(s.UptimeS)*time.Second))
 	p.say("online      %s, %s", count(s.Online, "device", "devices"), count(s.Connections, "connection", "connections"))
 	p.say("relay       %s, %s", count(s.Reservations, "reservation", "reservations"), count(s.Circuits, "circuit", "circuits"))
-	if s.Relays > 0 {
-		p.say("relays      %s besides", count(s.Relays, "other", "others"))
+	switch asking := count(s.Asking, "asks", "ask") + " to be added: parley host relays list"; {
+	case s.Asking > 0:
+		p.say("relays      %d in use, %s", s.Relays, asking)
+	case s.Relays > 0:
+		p.say("relays      %d in use", s.Relays)
 	}
 	p.say("joining     %s", map[bool]string{true: "open to everybody", false: "by invite"}[s.Open])
 	p.say("accounts    %d", s.Accounts)
@@ -186,6 +188,15 @@ func (p *program) hostStatus(c *cli.Context) error {
 
 func isHostDown(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)
+}
+
+// notFound adds to an error, if it is that something is not known here, the
+// command that shows what is.
+func notFound(err error, list string) error {
+	if errors.Is(err, rendezvous.ErrNotFound) {
+		return explain(err).hint("%s", list)
+	}
+	return err
 }
 
 // hostNotRunning tells a rendezvous that is not there from other errors.

@@ -129,9 +129,6 @@ func (p *program) showAudit(c *cli.Context, src rendezvous.AuditSource, q *rende
 		if err != nil {
 			return err
 		}
-		if page.NoAccount {
-			return fail(exitNotFound, "there is no account %q", q.Account)
-		}
 		for _, e := range page.Entries {
 			if err := p.showAuditEntry(c, e); err != nil {
 				return err

@@ -37,7 +37,8 @@ func (p *program) hostKeysRotate(c *cli.Context) error {
 
 func (p *program) hostKeysRevoke(c *cli.Context) error {
 	return p.askHostKeys(c, func(a *rendezvous.Admin) (rendezvous.KeysStatus, error) {
-		return a.RevokeKey(c.Context, c.Args().First())
+		st, err := a.RevokeKey(c.Context, c.Args().First())
+		return st, notFound(err, "parley host keys status")
 	})
 }
 

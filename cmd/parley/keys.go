@@ -17,7 +17,7 @@ import (
 )
 
 func (p *program) keysCommands() []*cli.Command {
-	return []*cli.Command{p.evidenceCommand(), {
+	return []*cli.Command{{
 		Name: "keys", Category: "Node", Usage: "the keys of this device: see, check, replace or destroy them",
 		Subcommands: []*cli.Command{
 			{Name: "status", Usage: "what is published, how old the keys are, what went wrong last", Action: asking(0, 0, p.keysStatus)},

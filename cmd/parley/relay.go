@@ -2,17 +2,14 @@ package main
 
 import (
 	"errors"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/urfave/cli/v2"
 
-	"github.com/parley-chat/parley/node/vault"
-	"github.com/parley-chat/parley/rendezvous"
 	"github.com/parley-chat/parley/rendezvous/relay"
+	"github.com/parley-chat/parley/store/dirlock"
 )
 
 const maxReservations = 1_000_000
@@ -43,7 +40,7 @@ func (p *program) relay(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := checkRelayDir(dir); err != nil {
+	if err := checkDir(dir, aRelay); err != nil {
 		return err
 	}
 	follow, err := followed(c.StringSlice("follow"))
@@ -59,6 +56,9 @@ func (p *program) relay(c *cli.Context) error {
 			Reservations: c.Int("reservations"), Bytes: c.Int64("circuit-bytes"), Duration: time.Duration(*c.Generic("circuit-time").(*duration)),
 		},
 	})
+	if errors.Is(err, dirlock.ErrHeld) {
+		return fail(exitConflict, "a relay runs in %s already", dir).hint("for another relay, choose another directory: --dir")
+	}
 	if err != nil {
 		return err
 	}
@@ -66,21 +66,6 @@ func (p *program) relay(c *cli.Context) error {
 		return errors.Join(err, server.Close())
 	}
 	return server.Run(c.Context)
-}
-
-// checkRelayDir keeps a relay out of the directories of others, and so from
-// having their names.
-func checkRelayDir(dir string) error {
-	owner := ""
-	if _, _, err := vault.Kind(dir); err == nil {
-		owner = "a node"
-	} else if _, err := os.Stat(filepath.Join(dir, rendezvous.IdentityFile)); err == nil {
-		owner = "a rendezvous"
-	}
-	if owner == "" {
-		return nil
-	}
-	return fail(exitConflict, "%s belongs to %s", dir, owner).hint("choose another directory for the relay: --dir")
 }
 
 // followed reads the addresses of one rendezvous.

@@ -109,8 +109,19 @@ func (w *work) overtaken(f *wire.Found) bool {
 	if err != nil {
 		return false
 	}
-	_, err = w.proven(f, chain)
-	return errors.Is(err, ErrLogMoved)
+	if _, err = w.proven(f, chain); err != nil {
+		return errors.Is(err, ErrLogMoved)
+	}
+	v, err := w.e.logView(w.tx)
+	if err != nil || f.GetLog().GetFrom() >= v.Head.Size {
+		return false
+	}
+	b, err := get(w.tx, keyChain(chain.Account())) // the account was read before its chain grew, and the head signed after
+	if err != nil || b == nil {
+		return false
+	}
+	known, err := account.ParseChain(b)
+	return err == nil && known.Extends(chain)
 }
 
 // answer verifies f and changes nothing.

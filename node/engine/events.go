@@ -26,8 +26,8 @@ func (w *work) notice(code string, about protocol.AccountID, text string) error 
 	return w.event(eventRow{kind: KindNotice, account: about, cause: code, text: text})
 }
 
-// Anybody who may send can make undecryptable envelopes, so they are noted
-// only so often; the events are a sample then.
+// Anybody who may send can make undecryptable envelopes, and the rendezvous false
+// answers, so they are noted only so often; the events are a sample then.
 const (
 	maxTroubles  = 60
 	troubleEvery = time.Hour
@@ -35,15 +35,24 @@ const (
 
 // trouble notes an envelope that could not be opened.
 func (w *work) trouble(cause string, from protocol.AccountID, text string) error {
+	if !w.mayTrouble() {
+		return nil
+	}
+	return w.event(eventRow{kind: KindUndecryptable, account: from, cause: cause, text: text})
+}
+
+// mayTrouble counts one more event that others can cause, and tells whether there
+// is room for it in this hour.
+func (w *work) mayTrouble() bool {
 	c := w.count()
 	if elapsed := w.now.Sub(c.troubledAt); elapsed < 0 || elapsed >= troubleEvery {
 		c.troubles, c.troubledAt = 0, w.now
 	}
 	if c.troubles >= maxTroubles {
-		return nil
+		return false
 	}
 	c.troubles++
-	return w.event(eventRow{kind: KindUndecryptable, account: from, cause: cause, text: text})
+	return true
 }
 
 // Events returns events after the number after, oldest first, at most limit

@@ -34,7 +34,7 @@ func (w *work) hearEvidence(from protocol.AccountID, p *peerRow, file []byte) er
 		return nil // the user has seen it
 	}
 	cause := &logChanged{cause: &directory.Convicted{Evidence: e}, held: e.Heads[0].Bytes(), shown: e.Heads[len(e.Heads)-1].Bytes()}
-	news, err := w.keepLogAlarm(cause)
+	news, err := w.raise(cause.alarm(w.now))
 	if err != nil || !news {
 		return err
 	}

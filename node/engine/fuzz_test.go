@@ -239,7 +239,7 @@ func TestRowsRoundTrip(t *testing.T) {
 			"log": &logAlarmRow{At: at, Ended: at, Problem: text, Held: id[:], Shown: msg[:], Evidence: []byte(text),
 				Entry: directory.Inclusion{Index: n, Leaf: directory.Leaf{Label: id, Account: id, Seq: n, Head: id}, Proof: directory.Proof{id, id}}},
 			"heard":  &heardRow{at: at, size: n, ahead: id[:], reads: n, told: protocol.EnvelopeID(id)},
-			"mirror": &mirrorRow{gen: n, size: n, head: id[:], reads: n, accepted: at, problem: text, told: text},
+			"mirror": &mirrorRow{gen: n, size: n, head: id[:], reads: n, accepted: at, dropped: id[:], problem: text, told: text},
 			"packed": &packedRow{items: id[:]},
 			"newest": &newestRow{index: n},
 			"prekeys": &prekeysRow{signed: protocol.PrekeyID(msg), signedPending: yes, signedAt: at, rotateAt: at, fallback: yes,

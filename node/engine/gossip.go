@@ -233,15 +233,16 @@ func (e *Engine) Standing(tx store.Tx, now time.Time, a protocol.AccountID) (s S
 	if m.accepted.After(since) { // before, it was another log
 		since = m.accepted
 	}
-	s.Confirmed, err = confirmedSince(tx, since)
+	s.Confirmed, err = confirmedSince(tx, since, s.Entry)
 	return s, err
 }
 
-// confirmedSince lists the contacts who showed a newer head of our log.
-func confirmedSince(tx store.Tx, since time.Time) (list []protocol.AccountID, err error) {
+// confirmedSince lists the contacts who showed a newer head of our log, with an
+// entry in it.
+func confirmedSince(tx store.Tx, since time.Time, entry uint64) (list []protocol.AccountID, err error) {
 	err = all(tx, []byte{tableHeard}, func(pair store.Pair) (bool, error) {
 		r, err := decodeRow[heardRow](pair.Value)
-		if err != nil || !r.at.After(since) {
+		if err != nil || !r.at.After(since) || r.size <= entry {
 			return true, err
 		}
 		a := protocol.AccountID(pair.Key[1:])

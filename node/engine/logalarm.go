@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -101,17 +102,6 @@ func (r *logAlarmRow) decode(b []byte) error {
 	return d.end("alarm of the log")
 }
 
-// keepLogAlarm stores what there is to show against the directory, if cause is
-// that its log does not continue. The first time counts, unless only a later one
-// convicts it. It tells whether that is news.
-func (w *work) keepLogAlarm(cause error) (news bool, err error) {
-	changed, ok := errors.AsType[*logChanged](cause)
-	if !ok {
-		return false, nil
-	}
-	return w.raise(changed.alarm(w.now))
-}
-
 // alarm is what is kept of it.
 func (l *logChanged) alarm(now time.Time) logAlarmRow {
 	r := logAlarmRow{At: now, Problem: l.cause.Error(), Held: l.held, Shown: l.shown, Entry: l.entry}
@@ -122,7 +112,8 @@ func (l *logChanged) alarm(now time.Time) logAlarmRow {
 }
 
 // raise stores an alarm, unless one stands that says as much, or the user has
-// accepted what it is about. It tells whether that is news.
+// accepted what it is about. The first counts, unless only a later one convicts. It
+// tells whether that is news.
 func (w *work) raise(r logAlarmRow) (news bool, err error) {
 	stands, ok, err := load[logAlarmRow](w.tx, w.e.keyLogAlarm())
 	if err != nil || ok && (len(r.Evidence) == 0 || len(stands.Evidence) > 0) {
@@ -146,17 +137,12 @@ func (w *work) raise(r logAlarmRow) (news bool, err error) {
 	return true, w.put(w.e.keyLogAlarm(), &r)
 }
 
-// accepted tells whether an alarm is about what the user has seen: heads from
-// before, or entries, as what is in a log stays there.
+// accepted tells whether an alarm is about what the user has seen: it was found
+// before, and comes to be told now; or it is about entries, which stay in a log.
 func (w *work) accepted(r logAlarmRow) (bool, error) {
 	m, _, err := load[mirrorRow](w.tx, keyMirror())
-	if err != nil {
-		return false, err
-	}
-	for _, signed := range w.signedAt(r) {
-		if signed.Before(m.accepted) {
-			return true, nil
-		}
+	if err != nil || len(r.Held) > 0 && bytes.Contains(m.dropped, r.Held) {
+		return err == nil, err
 	}
 	list, err := w.e.LogAlarms(w.tx)
 	about := r.entries()
@@ -202,6 +188,25 @@ func (r logAlarmRow) entries() []directory.Inclusion {
 	return e.Leaves
 }
 
+// excused tells of which labels the user accepted that their entries contradict
+// each other. What they say of names that are known here is judged all the same.
+func (w *work) excused() (func(label [32]byte) bool, error) {
+	list, err := w.e.LogAlarms(w.tx)
+	if err != nil {
+		return nil, err
+	}
+	labels := map[[32]byte]bool{}
+	for _, past := range list {
+		if past.Ended.IsZero() {
+			continue
+		}
+		if e, err := directory.CheckEvidence(past.Evidence); err == nil && len(e.Leaves) > 0 {
+			labels[e.Leaves[0].Leaf.Label] = true
+		}
+	}
+	return func(label [32]byte) bool { return labels[label] }, nil
+}
+
 // archive keeps an alarm that does not stand any more.
 func (w *work) archive(r logAlarmRow) error {
 	number := uint64(0)
@@ -236,9 +241,16 @@ func (e *Engine) AcceptLog(tx store.Tx, now time.Time) (Hint, error) {
 	if err != nil {
 		return Hint{}, err
 	}
-	accepted := slices.MaxFunc(append(w.signedAt(r), w.now.Truncate(time.Second)), time.Time.Compare) // heads have whole seconds, and their clock may be ahead
+	held, err := get(tx, e.keyLog())
+	if err != nil {
+		return Hint{}, err
+	}
+	accepted := slices.MaxFunc(append(w.signedAt(r), w.now.Truncate(time.Second)), time.Time.Compare) // heads have whole seconds, and their clock may be ahead,
+	if latest := w.now.Add(directory.MaxAge); accepted.After(latest) {                                // though not so far that a head would be believed
+		accepted = latest
+	}
 	err = errors.Join(w.archive(r), w.delete(e.keyLogAlarm()), w.delete(e.keyLog()),
-		w.put(keyMirror(), &mirrorRow{gen: m.gen + 1, accepted: accepted}),
+		w.put(keyMirror(), &mirrorRow{gen: m.gen + 1, accepted: accepted, dropped: slices.Concat(held, m.head)}),
 		w.at(w.now, timerMirror, nil), w.at(w.now, timerUnblock, nil))
 	if err != nil {
 		return Hint{}, err
@@ -247,9 +259,9 @@ func (e *Engine) AcceptLog(tx store.Tx, now time.Time) (Hint, error) {
 	return w.end()
 }
 
-// tellLogAlarm is keepLogAlarm, with a notice if that is news.
+// tellLogAlarm raises the alarm, with a notice if that is news.
 func (w *work) tellLogAlarm(cause *logChanged) error {
-	news, err := w.keepLogAlarm(cause)
+	news, err := w.raise(cause.alarm(w.now))
 	if err != nil || !news {
 		return err
 	}

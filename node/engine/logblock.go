@@ -13,7 +13,7 @@ import (
 // send is taken.
 
 // BlockedByAlarm is why messages wait for an account that is not verified.
-const BlockedByAlarm = "the rendezvous showed different logs of names and keys: verify the contact, or accept the log"
+const BlockedByAlarm = "the rendezvous's log of names and keys does not hold: verify the contact, or accept the log"
 
 // blocked tells that nothing new is sealed for an account for now.
 func (w *work) blocked(a protocol.AccountID) (bool, error) {
@@ -68,26 +68,4 @@ func (w *work) unblockPeer(p *peerRow) error {
 		errs = append(errs, w.at(w.now, timerDrain, d.id[:]))
 	}
 	return errors.Join(errs...)
-}
-
-// sweepMirror deletes the rows of mirrors that were dropped.
-func (w *work) sweepMirror() error {
-	m, _, err := load[mirrorRow](w.tx, keyMirror())
-	if err != nil {
-		return err
-	}
-	for _, table := range []byte{tableLogHash, tableLogLeaf, tableLogLabel} {
-		for pair, err := range w.tx.Scan([]byte{table}, store.Key(table, m.gen)) {
-			if err != nil {
-				return err
-			}
-			if w.full(0) { // small rows: bounded by their size
-				return w.at(w.now, timerMirror, nil)
-			}
-			if err := w.delete(pair.Key); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }

@@ -57,6 +57,9 @@ func (w *work) foldPage(from uint64, p *wire.LogPage) (more bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	if m.size == 0 && m.accepted.IsZero() { // what was before this device is others' to judge
+		m.accepted = next.Head.Time.Add(-2 * directory.MaxAge)
+	}
 	if m.size < maxMirror {
 		if err := w.fold(m, next, from, p); err != nil {
 			return false, err
@@ -97,7 +100,11 @@ func (w *work) fold(m *mirror, v directory.View, from uint64, p *wire.LogPage) e
 	case len(page.Leaves) == 0:
 		return nil
 	}
-	folded, err := directory.Fold(v.Log, v.Head, m.size, page, m)
+	excused, err := w.excused()
+	if err != nil {
+		return err
+	}
+	folded, err := directory.Fold(v.Log, v.Head, m.size, page, m, excused)
 	if _, convicted := errors.AsType[*directory.Convicted](err); convicted {
 		return &logChanged{cause: err, held: m.head, shown: v.Head.Bytes()}
 	}
@@ -139,7 +146,7 @@ func (e *Engine) LogFailed(tx store.Tx, now time.Time, cause error) (Hint, error
 	m.problem = problem[:min(len(problem), maxReason)]
 	if changed, ok := errors.AsType[*logChanged](cause); ok {
 		err = w.tellLogAlarm(changed)
-	} else if code != "" && code != m.told {
+	} else if code != "" && code != m.told && w.mayTrouble() {
 		m.told = code
 		err = w.notice(code, e.id.Account, "a page of the directory's log was refused: "+problem)
 	}

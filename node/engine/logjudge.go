@@ -14,7 +14,7 @@ type verdict uint8
 const (
 	headSame    verdict = iota // it is
 	headAhead                  // not known yet: the log is to be read first, which the hint asks for; then judge it again
-	headUnknown                // never known: from before the log was accepted, or beyond what is mirrored
+	headUnknown                // never known: from before the log was accepted, from the future, or beyond what is mirrored
 	headAlarm                  // it is not: the alarm is kept
 )
 
@@ -39,7 +39,7 @@ func (w *work) judgeHead(h directory.Head, reads uint64) (verdict, error) {
 		held = v.Head // needs no mirror
 	}
 	switch {
-	case h.Time.Before(m.accepted):
+	case h.Time.Before(m.accepted), h.Time.After(w.now.Add(directory.MaxAge)): // nobody believes one from the future
 		return headUnknown, nil
 	case h.Size <= held.Size:
 		return w.compareHeads(v.Log, held, h, m)

@@ -30,18 +30,20 @@ type mirrorRow struct {
 	reads uint64 // how often the log was read to its end
 
 	accepted time.Time // when the user last accepted the log as it is; older heads are not compared
+	dropped  []byte    // the heads that were held then: what was found against them is told no more
 
 	problem string // why the log could not be read on the last time; "": it could
 	told    string // the notice that was made of it, so that it is made once
 }
 
 func (r *mirrorRow) encode() []byte {
-	e := newRow(64 + len(r.head) + len(r.problem))
+	e := newRow(64 + len(r.head) + len(r.dropped) + len(r.problem))
 	e.u64(r.gen)
 	e.u64(r.size)
 	e.bytes(r.head)
 	e.u64(r.reads)
 	e.time(r.accepted)
+	e.bytes(r.dropped)
 	e.string(r.problem)
 	e.string(r.told)
 	return e.b
@@ -50,7 +52,7 @@ func (r *mirrorRow) encode() []byte {
 func (r *mirrorRow) decode(b []byte) error {
 	d := readRow(b)
 	r.gen, r.size, r.head, r.reads = d.u64(), d.u64(), d.bytes(), d.u64()
-	r.accepted, r.problem, r.told = d.time(), d.string(), d.string()
+	r.accepted, r.dropped, r.problem, r.told = d.time(), d.bytes(), d.string(), d.string()
 	return d.end("mirror")
 }
 
@@ -214,4 +216,26 @@ func itemAt(items []byte, i uint64, size int) ([]byte, error) {
 		return nil, fmt.Errorf("packed row: %w", store.ErrDamaged)
 	}
 	return items[i*uint64(size):][:size], nil
+}
+
+// sweepMirror deletes the rows of mirrors that were dropped.
+func (w *work) sweepMirror() error {
+	m, _, err := load[mirrorRow](w.tx, keyMirror())
+	if err != nil {
+		return err
+	}
+	for _, table := range []byte{tableLogHash, tableLogLeaf, tableLogLabel} {
+		for pair, err := range w.tx.Scan([]byte{table}, store.Key(table, m.gen)) {
+			if err != nil {
+				return err
+			}
+			if w.full(0) { // small rows: bounded by their size
+				return w.at(w.now, timerMirror, nil)
+			}
+			if err := w.delete(pair.Key); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

@@ -87,18 +87,21 @@ func (w *work) lookupAgain(id protocol.AccountID, p *peerRow) error {
 
 // LookupFailed notes that a look-up did not end with SetAccount, for the trace,
 // and for how long the rendezvous wants not to be asked again. An answer that
-// did not verify is noticed.
-func (e *Engine) LookupFailed(tx store.Tx, now time.Time, id protocol.AccountID, cause error) error {
+// did not verify is noticed, and the log is to be read on: it may tell more.
+func (e *Engine) LookupFailed(tx store.Tx, now time.Time, id protocol.AccountID, cause error) (Hint, error) {
 	w, err := e.begin(tx, now)
 	if err != nil {
-		return err
+		return Hint{}, err
 	}
-	if _, err := w.keepLogAlarm(cause); err != nil {
-		return err
+	w.hint.Log = IsAlarm(cause)
+	if changed, ok := errors.AsType[*logChanged](cause); ok {
+		if err := w.tellLogAlarm(changed); err != nil {
+			return Hint{}, err
+		}
 	}
 	if id == e.id.Account && (errors.Is(cause, ErrWithheld) || errors.Is(cause, ErrChainFork)) {
 		if err := w.ownStatementHidden(); err != nil {
-			return err
+			return Hint{}, err
 		}
 	}
 	p, err := w.peer(id)
@@ -109,10 +112,9 @@ func (e *Engine) LookupFailed(tx store.Tx, now time.Time, id protocol.AccountID,
 		err = w.lookupFailed(id, p, cause)
 	}
 	if err != nil {
-		return err
+		return Hint{}, err
 	}
-	_, err = w.end()
-	return err
+	return w.end()
 }
 
 func (w *work) lookupFailed(id protocol.AccountID, p *peerRow, cause error) error {
@@ -135,15 +137,16 @@ func (w *work) lookupFailed(id protocol.AccountID, p *peerRow, cause error) erro
 	return nil
 }
 
-// alarms are the errors that prove that somebody does not tell the truth.
+// alarms are the errors that the user is told of: mostly because somebody does not
+// tell the truth.
 var alarms = map[error]string{
 	ErrNameSwapped: NoticeNameSwapped, ErrChainFork: NoticeChainFork, ErrBadAnswer: NoticeBadAnswer, errBadBundle: NoticeBadBundle,
 	ErrUnproven: NoticeUnproven, ErrLogChanged: NoticeLogChanged, ErrLogStale: NoticeLogStale,
 	ErrWithheld: NoticeWithheld,
 }
 
-// IsAlarm tells whether err proves that the directory does not tell the truth:
-// LookupFailed is to be told.
+// IsAlarm tells whether err is one that the user must know of: LookupFailed, or
+// LogFailed, is to be told.
 func IsAlarm(err error) bool { return alarmCode(err) != "" }
 
 // alarmCode is the notice that an error calls for; "" for none.
@@ -158,7 +161,7 @@ func alarmCode(cause error) string {
 
 func (w *work) alarm(id protocol.AccountID, name string, cause error) error {
 	code := alarmCode(cause)
-	if code == "" {
+	if code == "" || code == NoticeLogChanged || !w.mayTrouble() { // tellLogAlarm tells of a changed log, once
 		return nil
 	}
 	return w.notice(code, id, fmt.Sprintf("look-up of %s refused: %v", name, cause))

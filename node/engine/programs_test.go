@@ -145,9 +145,7 @@ func (n *node) lookUp(a protocol.AccountID, prekeys bool) {
 
 func (n *node) lookupFailed(a protocol.AccountID, cause error) {
 	n.w.t.Helper()
-	n.do(func(tx store.Tx) (Hint, error) {
-		return Hint{Tick: true, Log: IsAlarm(cause)}, n.e.LookupFailed(tx, n.w.now, a, cause)
-	})
+	n.do(func(tx store.Tx) (Hint, error) { return n.e.LookupFailed(tx, n.w.now, a, cause) })
 }
 
 // flush sends what is queued for a device, directly or to its mailbox. False:

@@ -1,10 +1,20 @@
 package web
 
-import "net/http"
+import (
+	"net/http"
+
+	"github.com/parley-chat/parley/node/api"
+)
 
 func (s server) alarms(r *http.Request) (any, error) {
 	list, err := s.node.Alarms(r.Context())
 	return notNil(list), err
 }
 
-func (s server) acceptLog(r *http.Request) (any, error) { return s.node.AcceptLog(r.Context()) }
+func (s server) acceptLog(r *http.Request) (any, error) {
+	in, err := body[api.AcceptRequest](r)
+	if err != nil {
+		return nil, err
+	}
+	return s.node.AcceptLog(r.Context(), in)
+}

@@ -78,7 +78,7 @@ func TestEveryRequest(t *testing.T) {
 	if alarms == nil || len(alarms) != 0 {
 		t.Errorf("alarms: %#v", alarms)
 	}
-	_, err = alice.AcceptLog(ctx)
+	_, err = alice.AcceptLog(ctx, api.AcceptRequest{N: 1})
 	refused(t, "accept a log that nobody doubts", err, api.ErrNotFound)
 
 	_, err = alice.Add(ctx, api.AddRequest{Name: "nobody"})

@@ -122,6 +122,22 @@ func TestEvidenceDamaged(t *testing.T) {
 	}
 }
 
+// TestEvidenceOfManyHeads: what no evidence has is refused for its number, not for
+// its signatures, which would have to be checked first.
+func TestEvidenceOfManyHeads(t *testing.T) {
+	for name, e := range accusations(t) {
+		heads := append(slices.Clone(e.Heads), make([]Head, 3-len(e.Heads))...) // without signatures
+		for what, more := range map[string]Evidence{
+			"heads":   {Kind: e.Kind, Log: e.Log, Heads: heads, Part: e.Part, Leaves: e.Leaves},
+			"entries": {Kind: e.Kind, Log: e.Log, Heads: make([]Head, 1), Part: e.Part, Leaves: make([]Inclusion, 3)},
+		} {
+			if _, err := CheckEvidence(more.Marshal()); !errors.Is(err, ErrMalformed) || !strings.Contains(err.Error(), "entries") {
+				t.Errorf("%s, three %s: %v", name, what, err)
+			}
+		}
+	}
+}
+
 // TestEvidenceOfAnother: signatures of one rendezvous do not convict another.
 func TestEvidenceOfAnother(t *testing.T) {
 	other, err := NewSigner(key.NewHost())

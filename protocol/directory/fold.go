@@ -48,8 +48,9 @@ type Folded struct {
 //   - ErrContradiction, in a *Convicted: it is, and contradicts what came before: a
 //     name of two accounts, or a chain that did not grow;
 //
-// or are of rows. Head is one that View.Advance accepted.
-func Fold(l Log, head Head, size uint64, page Page, rows Rows) (Folded, error) {
+// or are of rows. Head is one that View.Advance accepted. Entries of an excused label
+// may contradict each other: who reads has seen that and goes on; nil excuses none.
+func Fold(l Log, head Head, size uint64, page Page, rows Rows, excused func(label [32]byte) bool) (Folded, error) {
 	end := size + uint64(len(page.Leaves))
 	if page.From != size || end > head.Size || len(page.Leaves) == 0 {
 		return Folded{}, fmt.Errorf("%w: entries %d to %d of %d, want those from %d", ErrUnproven, page.From, end, head.Size, size)
@@ -69,7 +70,7 @@ func Fold(l Log, head Head, size uint64, page Page, rows Rows) (Folded, error) {
 	if err := checkTree(page.Proof, head, end, root); err != nil {
 		return Folded{}, err
 	}
-	newest, err := judge(l, head, Part{end, root, page.Proof}, page, rows, tree)
+	newest, err := judge(l, head, Part{end, root, page.Proof}, page, rows, tree, excused)
 	if err != nil {
 		return Folded{}, err
 	}
@@ -78,7 +79,7 @@ func Fold(l Log, head Head, size uint64, page Page, rows Rows) (Folded, error) {
 
 // judge finds the newest entry of each label, and convicts the log of the first
 // entry that cannot follow the one before it.
-func judge(l Log, head Head, part Part, page Page, rows Rows, tree tlog.HashReader) (map[[32]byte]uint64, error) {
+func judge(l Log, head Head, part Part, page Page, rows Rows, tree tlog.HashReader, excused func([32]byte) bool) (map[[32]byte]uint64, error) {
 	newest := map[[32]byte]uint64{}
 	for i, leaf := range page.Leaves {
 		index := page.From + uint64(i)
@@ -86,7 +87,7 @@ func judge(l Log, head Head, part Part, page Page, rows Rows, tree tlog.HashRead
 		if err != nil {
 			return nil, err
 		}
-		if ok && before.Contradicts(leaf) {
+		if ok && before.Contradicts(leaf) && (excused == nil || !excused(leaf.Label)) {
 			return nil, convictLeaves(l, head, part, tree, Inclusion{Index: at, Leaf: before}, Inclusion{Index: index, Leaf: leaf})
 		}
 		newest[leaf.Label] = index

@@ -30,7 +30,7 @@ func (m *mirror) Newest(label [32]byte) (Leaf, uint64, bool, error) {
 }
 
 func (m *mirror) fold(l Log, head Head, p Page) error {
-	f, err := Fold(l, head, m.size, p, m)
+	f, err := Fold(l, head, m.size, p, m, nil)
 	if err != nil {
 		return err
 	}
@@ -155,11 +155,11 @@ func (shortRows) ReadHashes([]int64) ([]tlog.Hash, error) { return nil, nil }
 // TestFoldErrorsOfRows: what cannot be read accuses nobody.
 func TestFoldErrorsOfRows(t *testing.T) {
 	h := newHistory(t, entries(8)...)
-	_, err := Fold(h.signer.Log(), h.head(), 0, h.page(0, 3), brokenRows{newMirror()})
+	_, err := Fold(h.signer.Log(), h.head(), 0, h.page(0, 3), brokenRows{newMirror()}, nil)
 	wants(t, err, errRows)
-	_, err = Fold(h.signer.Log(), h.head(), 3, h.page(3, 3), brokenRows{newMirror()})
+	_, err = Fold(h.signer.Log(), h.head(), 3, h.page(3, 3), brokenRows{newMirror()}, nil)
 	wants(t, err, errRows)
-	if _, err = Fold(h.signer.Log(), h.head(), 3, h.page(3, 3), shortRows{newMirror()}); err == nil {
+	if _, err = Fold(h.signer.Log(), h.head(), 3, h.page(3, 3), shortRows{newMirror()}, nil); err == nil {
 		t.Error("hashes that are missing were not missed")
 	}
 }

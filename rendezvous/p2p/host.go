@@ -200,6 +200,12 @@ func Addrs(h host.Host, announce []ma.Multiaddr) []ma.Multiaddr {
 	return slices.Concat(announce, found)
 }
 
+// IsCircuit tells whether an address leads over a relay.
+func IsCircuit(m ma.Multiaddr) bool {
+	_, err := m.ValueForProtocol(ma.P_CIRCUIT)
+	return err == nil
+}
+
 // Far leaves out addresses that only this machine reaches, unless there are no
 // others.
 func Far(addrs []ma.Multiaddr) []ma.Multiaddr {

@@ -30,6 +30,8 @@ type door struct {
 	verifier *token.Verifier
 	now      func() time.Time
 
+	maxWaiting, maxFromSite int // callers without a pass that new ones may add to
+
 	mu       sync.Mutex
 	callers  map[network.Conn]*caller
 	admitted map[peer.ID]network.Conn // the newest of each peer
@@ -49,24 +51,42 @@ func (c *caller) waits() bool { return c.pass.KeyID == "" }
 
 func newDoor(v *token.Verifier, now func() time.Time) *door {
 	return &door{
-		verifier: v, now: now,
+		verifier: v, now: now, maxWaiting: maxWaiting, maxFromSite: maxFromSite,
 		callers: map[network.Conn]*caller{}, admitted: map[peer.ID]network.Conn{}, sites: map[netip.Prefix]int{},
 	}
 }
 
-// enter takes a new connection, which has some time to show a token, unless
-// there are too many of its kind.
-func (d *door) enter(c network.Conn) bool {
+// enter takes a new connection, which has some time to show a token. When there
+// are too many of its kind it returns the one that has waited longest, to be
+// closed: members show theirs at once, and are not kept out by who shows none.
+func (d *door) enter(c network.Conn) (over network.Conn) {
 	site := p2p.Site(c)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.waiting >= maxWaiting || d.sites[site] >= maxFromSite {
-		return false
+	switch {
+	case d.sites[site] >= d.maxFromSite:
+		over = d.longestLocked(func(who *caller) bool { return who.site == site })
+	case d.waiting >= d.maxWaiting:
+		over = d.longestLocked(func(*caller) bool { return true })
+	}
+	if over != nil {
+		d.waitedLocked(d.callers[over])
+		delete(d.callers, over)
 	}
 	who := &caller{site: site, pace: rate.NewLimiter(rate.Every(presentEvery), presentBurst)}
 	d.callers[c] = who
 	d.waitLocked(who)
-	return true
+	return over
+}
+
+// longestLocked returns the connection that has waited longest, of those meant.
+func (d *door) longestLocked(meant func(*caller) bool) (longest network.Conn) {
+	for c, who := range d.callers {
+		if who.waits() && meant(who) && (longest == nil || who.end.Before(d.callers[longest].end)) {
+			longest = c
+		}
+	}
+	return longest
 }
 
 // waitLocked gives a caller without a pass until the end of tokenWait.

@@ -41,7 +41,7 @@ func connections(t *testing.T) []network.Conn {
 // TestDoorModel: in whatever order connections come, show tokens, stay too long
 // and go, and the issuer is trusted and distrusted, the door lets in who has
 // shown a token that holds, on the newest connection of each peer; it closes who
-// waits for too long; and it counts right.
+// waits for too long, or longest when there are too many; and it counts right.
 func TestDoorModel(t *testing.T) {
 	conns := connections(t)
 	k := token.NewKey()
@@ -65,6 +65,7 @@ func TestDoorModel(t *testing.T) {
 		v.Trust(keys)
 		trusted := true
 		d := newDoor(v, c.Now)
+		d.maxWaiting, d.maxFromSite = rapid.IntRange(1, 5).Draw(t, "most"), rapid.IntRange(1, 5).Draw(t, "most of a site")
 		type state struct {
 			pass bool
 			end  time.Time
@@ -77,10 +78,27 @@ func TestDoorModel(t *testing.T) {
 			_, known := inside[conn]
 			switch rapid.IntRange(0, 5).Draw(t, "step") {
 			case 0:
-				if !known {
-					d.enter(conn)
-					wait(conn)
+				if known {
+					break
 				}
+				waiting, first := 0, time.Time{}
+				for _, s := range inside {
+					if s.pass {
+						continue
+					}
+					if waiting++; waiting == 1 || s.end.Before(first) {
+						first = s.end
+					}
+				}
+				over := d.enter(conn)
+				if full := waiting >= min(d.maxWaiting, d.maxFromSite); full != (over != nil) {
+					t.Fatalf("%d wait, one is closed: %v", waiting, over != nil)
+				}
+				if s, was := inside[over]; over != nil && (!was || s.pass || !s.end.Equal(first)) {
+					t.Fatalf("closed %+v, which was there: %v; the first would have ended %v", s, was, first)
+				}
+				delete(inside, over)
+				wait(conn)
 			case 1:
 				pass := token.Claims{Issuer: "parley/test", KeyID: set.IDs()[0], Expires: c.Now().Add(time.Duration(rapid.IntRange(0, 60).Draw(t, "life")) * time.Second)}
 				lasts, ok := d.admit(conn, pass)

@@ -11,7 +11,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	libp2pprotocol "github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
-	ma "github.com/multiformats/go-multiaddr"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/parley-chat/parley/protocol"
@@ -140,16 +139,11 @@ func (s *Server) announcement() *wire.Announcement {
 		Reservations: uint32(l.Reservations), Bytes: uint64(l.Bytes), Ms: uint64(l.Duration.Milliseconds()),
 	}}
 	for _, m := range p2p.Far(s.Addrs()) {
-		if b := m.Bytes(); len(b) <= protocol.MaxAddr && len(a.Addrs) < protocol.MaxAddrs && !isCircuit(m) {
+		if b := m.Bytes(); len(b) <= protocol.MaxAddr && len(a.Addrs) < protocol.MaxAddrs && !p2p.IsCircuit(m) {
 			a.Addrs = append(a.Addrs, b)
 		}
 	}
 	return a
-}
-
-func isCircuit(m ma.Multiaddr) bool {
-	_, err := m.ValueForProtocol(ma.P_CIRCUIT)
-	return err == nil
 }
 
 // hear takes in what the rendezvous says; first on this stream, or later.

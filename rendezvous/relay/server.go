@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -19,6 +20,7 @@ import (
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/rendezvous/p2p"
 	"github.com/parley-chat/parley/rendezvous/token"
+	"github.com/parley-chat/parley/store/dirlock"
 )
 
 const (
@@ -33,7 +35,7 @@ const (
 
 // ServerConfig says how to run a relay alone. Dir and Follow are required.
 type ServerConfig struct {
-	Dir      string        // holds the identity key and nothing else; made private to its owner
+	Dir      string        // holds the identity key, and a lock while a relay runs; made private to its owner
 	Follow   peer.AddrInfo // the rendezvous
 	Listen   []string      // multiaddrs; empty: TCP and QUIC on port 4001, IPv4 and IPv6
 	Announce []string      // further addresses to tell: multiaddrs, or host:port
@@ -53,6 +55,7 @@ type Server struct {
 	log      *slog.Logger
 	issuer   string // the rendezvous, as tokens name it
 	announce []ma.Multiaddr
+	lock     *os.File // of the directory
 	host     host.Host
 	relay    *Relay
 	door     *door
@@ -70,7 +73,8 @@ type Server struct {
 }
 
 // NewServer begins to listen. Until Run has heard of the rendezvous that it is
-// approved, the relay serves nobody. Without Run, call Close.
+// approved, the relay serves nobody. Without Run, call Close. The error is
+// dirlock.ErrHeld while another relay runs in the directory.
 func NewServer(ctx context.Context, cfg ServerConfig) (*Server, error) {
 	s := &Server{cfg: cfg, log: cfg.Log, issuer: token.Issuer(cfg.Follow.ID.String())}
 	if cfg.Dir == "" || len(cfg.Follow.Addrs) == 0 {
@@ -120,11 +124,14 @@ func (s *Server) open() (err error) {
 	if err := p2p.PrepareDir(s.cfg.Dir); err != nil {
 		return err
 	}
+	if s.lock, err = dirlock.Take(s.cfg.Dir); err != nil {
+		return fmt.Errorf("take data directory: %w", err)
+	}
 	l := s.cfg.Limits
 	s.host, err = p2p.New(p2p.Config{
 		Identity: filepath.Join(s.cfg.Dir, IdentityFile), Listen: s.cfg.Listen, Announce: s.announce, Agent: "parley-relay",
 		Limits: p2p.Limits{Conns: maxConns, PerAddress: l.PerAddress, Circuits: l.Circuits},
-		Dials:  s.cfg.Follow.ID, Admit: s.door.enter,
+		Dials:  s.cfg.Follow.ID, Admit: s.admits,
 	})
 	if err != nil {
 		return err
@@ -135,6 +142,14 @@ func (s *Server) open() (err error) {
 	}
 	s.host.SetStreamHandler(protocol.TokenProtocol, s.handleToken)
 	return nil
+}
+
+// admits takes every connection, if need be in the place of another one.
+func (s *Server) admits(c network.Conn) bool {
+	if over := s.door.enter(c); over != nil {
+		over.Close()
+	}
+	return true
 }
 
 func (s *Server) disconnected(_ network.Network, c network.Conn) {
@@ -165,6 +180,9 @@ func (s *Server) Close() error {
 		}
 		if s.host != nil {
 			s.closeErr = errors.Join(s.closeErr, s.host.Close())
+		}
+		if s.lock != nil {
+			s.closeErr = errors.Join(s.closeErr, s.lock.Close())
 		}
 	})
 	return s.closeErr

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"errors"
 	"log/slog"
 	"strings"
 	"sync"
@@ -19,6 +20,7 @@ import (
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/wire"
 	"github.com/parley-chat/parley/rendezvous/token"
+	"github.com/parley-chat/parley/store/dirlock"
 )
 
 const patience = 20 * time.Second
@@ -284,21 +286,27 @@ func TestJWK05_RelayAndForgedEvents(t *testing.T) {
 	}
 }
 
-// Connections that show no token are few, and end.
+// Connections that show no token are few, and end. They keep nobody out: the new
+// one stays, and the one that has waited longest goes.
 func TestWaitingIsBounded(t *testing.T) {
-	h := newHome(t, token.NewKey())
+	k := token.NewKey()
+	h := newHome(t, k)
 	r := startAlone(t, h)
 	var guests []host.Host
 	for range maxFromSite {
+		h.clock.add(time.Millisecond)
 		guests = append(guests, newPeer(t, r.info()))
 	}
 	eventually(t, "all wait", func() bool { return r.Status().Waiting == maxFromSite })
-	more := newHost(t, libp2p.NoListenAddrs)
-	more.Connect(t.Context(), r.info()) // may seem to work until the other side has closed it
-	eventually(t, "one too many is turned away", func() bool { return len(more.Network().ConnsToPeer(r.PeerID())) == 0 })
+	member := newPeer(t, r.info())
+	eventually(t, "who has waited longest is sent away", func() bool { return len(guests[0].Network().ConnsToPeer(r.PeerID())) == 0 })
 	if n := r.Status().Waiting; n != maxFromSite {
 		t.Errorf("%d wait", n)
 	}
+	if a := present(t, member, r, h.by(k, member)); a.GetCode() != 0 {
+		t.Errorf("a member who comes last: %v", a)
+	}
+	member.Close()
 	h.clock.add(tokenWait)
 	for _, g := range guests {
 		eventually(t, "who waited is sent away", func() bool { return len(g.Network().ConnsToPeer(r.PeerID())) == 0 })
@@ -369,5 +377,33 @@ func TestServerConfig(t *testing.T) {
 			s.Close()
 			t.Errorf("%s: it starts", name)
 		}
+	}
+}
+
+// A name is that of one relay: a second one does not run in its directory.
+func TestOneRelayInADirectory(t *testing.T) {
+	h := newHome(t)
+	c := ServerConfig{
+		Dir: t.TempDir(), Follow: peer.AddrInfo{ID: h.host.ID(), Addrs: h.host.Addrs()}, Listen: []string{"/ip4/127.0.0.1/tcp/0"},
+		Log: slog.New(slog.DiscardHandler),
+	}
+	first, err := NewServer(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if second, err := NewServer(t.Context(), c); !errors.Is(err, dirlock.ErrHeld) {
+		t.Errorf("a second relay: %v, %v, want ErrHeld", second, err)
+	}
+	id := first.PeerID()
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := NewServer(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	if again.PeerID() != id {
+		t.Error("the relay has another name")
 	}
 }

@@ -3,7 +3,8 @@
 // What it adds to Badger: every commit is synced before it is answered, and
 // updates side by side share one commit (commit.go); a nearly full disk refuses
 // writes instead of killing the process (space.go); damage is noticed
-// (verify.go, tx.go); one process holds the store (lock_unix.go).
+// (verify.go, tx.go); one process holds the store, also while Badger is not open
+// yet (dirlock).
 //
 // Open a Badger directory only through this package. File bodies do not belong
 // here: values stay below Badger's value threshold, so that nothing ever goes
@@ -28,6 +29,7 @@ import (
 	"github.com/dgraph-io/badger/v4/options"
 
 	"github.com/parley-chat/parley/store"
+	"github.com/parley-chat/parley/store/dirlock"
 )
 
 // Options say where the store is and how careful it is. Only Dir is required.
@@ -112,7 +114,11 @@ func (db *DB) start(o Options) error {
 		return err
 	}
 	var err error
-	if db.lock, err = lockDir(db.dir); err != nil {
+	db.lock, err = dirlock.Take(db.dir)
+	if errors.Is(err, dirlock.ErrHeld) {
+		return fmt.Errorf("%w: %w", store.ErrLocked, err)
+	}
+	if err != nil {
 		return err
 	}
 	db.planSpace(o)

@@ -34,13 +34,13 @@ func note(tx store.Tx, now time.Time, e audit.Event) error {
 }
 
 // noteKeyChange notes what a change did to the signing keys.
-func noteKeyChange(tx store.Tx, now time.Time, keys []store.SigningKey) error {
+func noteKeyChange(tx store.Tx, now time.Time, why store.KeyCause, keys []store.SigningKey) error {
 	for _, k := range keys {
-		e := audit.Event{Kind: audit.TokenKey, Name: k.ID, What: keyActs[k.State], Note: keyNotes[k.Cause]}
+		e := audit.Event{Kind: audit.TokenKey, Name: k.ID, What: keyActs[k.State], Note: keyNotes[why]}
 		switch {
-		case k.State == store.KeyGone && k.Cause == store.KeyRevoked:
+		case k.State == store.KeyGone && why == store.KeyRevoked:
 			e.What = audit.Revoked
-		case k.State == store.KeyGone && k.Cause == store.KeyTakenBack:
+		case k.State == store.KeyGone && why == store.KeyTakenBack:
 			e.What = audit.RolledBack
 		}
 		if err := note(tx, now, e); err != nil {
@@ -97,8 +97,8 @@ func noteDevice(tx store.Tx, now time.Time, what audit.Act, account protocol.Acc
 func inviteName(hash [32]byte) string { return hex.EncodeToString(hash[:8]) }
 
 // Note implements store.Audit.
-func (s *Store) Note(ctx context.Context, e audit.Event) error {
-	return s.kv.Update(ctx, func(tx store.Tx) error { return note(tx, e.Time(), e) })
+func (s *Store) Note(ctx context.Context, now time.Time, e audit.Event) error {
+	return s.kv.Update(ctx, func(tx store.Tx) error { return note(tx, now, e) })
 }
 
 // AuditHead implements store.Audit.

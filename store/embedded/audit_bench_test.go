@@ -18,11 +18,11 @@ func BenchmarkAudit(b *testing.B) {
 	}
 	r := mustOver(b, kv)
 	token := audit.Event{
-		TimeMs: start.UnixMilli(), Kind: audit.Token, What: audit.Issued, Account: protocol.AccountID{1}, Device: protocol.DeviceID{2},
+		Kind: audit.Token, What: audit.Issued, Account: protocol.AccountID{1}, Device: protocol.DeviceID{2},
 		Name: "ncil8Hhpz8RgZtSSwYcpJgYJMBUw_NI7hAh8l56ncPo", Note: "relay",
 	}
 	note := func(b *testing.B) {
-		if err := r.Note(b.Context(), token); err != nil {
+		if err := r.Note(b.Context(), start, token); err != nil {
 			b.Error(err)
 		}
 	}

@@ -49,7 +49,7 @@ func signingKeys(tx store.Tx) (keys []store.SigningKey, number uint64, err error
 }
 
 // ChangeSigningKeys implements store.SigningKeys.
-func (s *Store) ChangeSigningKeys(ctx context.Context, after uint64, keys []store.SigningKey, now time.Time) error {
+func (s *Store) ChangeSigningKeys(ctx context.Context, after uint64, keys []store.SigningKey, why store.KeyCause, now time.Time) error {
 	return s.kv.Update(ctx, func(tx store.Tx) error {
 		before, number, err := signingKeys(tx)
 		if err != nil {
@@ -68,7 +68,7 @@ func (s *Store) ChangeSigningKeys(ctx context.Context, after uint64, keys []stor
 		if err := checkSigners(tx, before); err != nil {
 			return err
 		}
-		return errors.Join(put(tx, changeKey(number+1), change), noteKeyChange(tx, now, keys))
+		return errors.Join(put(tx, changeKey(number+1), change), noteKeyChange(tx, now, why, keys))
 	})
 }
 

@@ -77,7 +77,7 @@ func testAudit(t *testing.T, r store.Rendezvous) {
 	}
 	var bytes uint64
 	for _, e := range events {
-		ok(t, r.Note(ctx, e))
+		ok(t, r.Note(ctx, e.Time(), e))
 		head, err := r.AuditHead(ctx)
 		ok(t, err)
 		if head.Bytes < bytes+80 {
@@ -181,22 +181,24 @@ func testAuditOfKeys(t *testing.T, r store.Rendezvous) {
 	ack(t, r, device, "one")
 	added() // nothing is written for each message
 
-	because := func(k store.SigningKey, cause store.KeyCause) store.SigningKey { k.Cause = cause; return k }
-	for i, change := range [][]store.SigningKey{
-		{tokenKey(1, store.KeySigning)},
-		{because(tokenKey(2, store.KeyPublished), store.KeyAsked)},
-		{tokenKey(1, store.KeyRetiring), tokenKey(2, store.KeySigning)},
-		{because(tokenKey(1, store.KeySigning), store.KeyTakenBack), because(tokenKey(2, store.KeyGone), store.KeyTakenBack)},
-		{because(tokenKey(1, store.KeyGone), store.KeyRevoked), because(tokenKey(3, store.KeySigning), store.KeyRevoked)},
-		{tokenKey(3, store.KeyRetiring), tokenKey(4, store.KeySigning)},
-		{tokenKey(3, store.KeyGone)},
+	for i, change := range []struct {
+		why  store.KeyCause
+		keys []store.SigningKey
+	}{
+		{store.KeyDue, []store.SigningKey{tokenKey(1, store.KeySigning)}},
+		{store.KeyAsked, []store.SigningKey{tokenKey(2, store.KeyPublished)}},
+		{store.KeyDue, []store.SigningKey{tokenKey(1, store.KeyRetiring), tokenKey(2, store.KeySigning)}},
+		{store.KeyTakenBack, []store.SigningKey{tokenKey(1, store.KeySigning), tokenKey(2, store.KeyGone)}},
+		{store.KeyRevoked, []store.SigningKey{tokenKey(1, store.KeyGone), tokenKey(3, store.KeySigning)}},
+		{store.KeyDue, []store.SigningKey{tokenKey(3, store.KeyRetiring), tokenKey(4, store.KeySigning)}},
+		{store.KeyDue, []store.SigningKey{tokenKey(3, store.KeyGone)}},
 	} {
-		ok(t, r.ChangeSigningKeys(ctx, uint64(i), change, start))
+		ok(t, r.ChangeSigningKeys(ctx, uint64(i), change.keys, change.why, start))
 	}
-	if err := r.ChangeSigningKeys(ctx, 0, nil, start); !errors.Is(err, store.ErrOvertaken) {
+	if err := r.ChangeSigningKeys(ctx, 0, nil, store.KeyDue, start); !errors.Is(err, store.ErrOvertaken) {
 		t.Error(err)
 	}
-	refused(t, r.ChangeSigningKeys(ctx, 7, []store.SigningKey{tokenKey(4, store.KeyGone)}, start), protocol.BadRequest)
+	refused(t, r.ChangeSigningKeys(ctx, 7, []store.SigningKey{tokenKey(4, store.KeyGone)}, store.KeyDue, start), protocol.BadRequest)
 	added(
 		"token_key signing key 1",
 		"token_key published key 2 the operator asked for a rotation",
@@ -212,7 +214,7 @@ func testAuditRace(t *testing.T, r store.Rendezvous) {
 	const people = 32
 	codes := together(people, func(i int) error {
 		name := fmt.Sprint("racer", i)
-		return errors.Join(r.Register(ctx, registration(name, 1)), r.Note(ctx, audit.Event{Kind: audit.Token, What: audit.Issued, Name: name}))
+		return errors.Join(r.Register(ctx, registration(name, 1)), r.Note(ctx, start, audit.Event{Kind: audit.Token, What: audit.Issued, Name: name}))
 	})
 	equal(t, "codes", codes, map[protocol.Code]int{protocol.OK: people})
 	all, err := journal(r)

@@ -99,7 +99,7 @@ func rotateKeys(r store.Rendezvous) error {
 			old.State = store.KeyGone
 			next = append(next, old)
 		}
-		if err := r.ChangeSigningKeys(ctx, number, next, start); err != nil {
+		if err := r.ChangeSigningKeys(ctx, number, next, store.KeyDue, start); err != nil {
 			return err
 		}
 	}

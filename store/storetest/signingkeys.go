@@ -43,7 +43,7 @@ func testSigningKeys(t *testing.T, r store.Rendezvous) {
 	signingKeysAre(t, r, 0, "")
 	first := tokenKey(1, store.KeySigning)
 	first.Signing = start.Add(time.Hour)
-	ok(t, r.ChangeSigningKeys(ctx, 0, []store.SigningKey{first}, start))
+	ok(t, r.ChangeSigningKeys(ctx, 0, []store.SigningKey{first}, store.KeyDue, start))
 	keys, _, err := r.SigningKeys(ctx)
 	ok(t, err)
 	equal(t, "keys", keys, []store.SigningKey{first})
@@ -52,19 +52,19 @@ func testSigningKeys(t *testing.T, r store.Rendezvous) {
 	}
 
 	// Keys in one change, then one change that overlooks it.
-	ok(t, r.ChangeSigningKeys(ctx, 1, []store.SigningKey{tokenKey(3, store.KeyPublished), tokenKey(2, store.KeyPublished)}, start))
+	ok(t, r.ChangeSigningKeys(ctx, 1, []store.SigningKey{tokenKey(3, store.KeyPublished), tokenKey(2, store.KeyPublished)}, store.KeyDue, start))
 	signingKeysAre(t, r, 2, "1 signing, 2 published, 3 published")
 	for _, after := range []uint64{0, 1, 3} {
-		err := r.ChangeSigningKeys(ctx, after, []store.SigningKey{tokenKey(4, store.KeyPublished)}, start)
+		err := r.ChangeSigningKeys(ctx, after, []store.SigningKey{tokenKey(4, store.KeyPublished)}, store.KeyDue, start)
 		if !errors.Is(err, store.ErrOvertaken) {
 			t.Fatalf("after %d: %v", after, err)
 		}
 	}
 	// A rotation, taken back, and done again.
 	rotate := []store.SigningKey{tokenKey(1, store.KeyRetiring), tokenKey(2, store.KeySigning)}
-	ok(t, r.ChangeSigningKeys(ctx, 2, rotate, start.Add(time.Hour)))
+	ok(t, r.ChangeSigningKeys(ctx, 2, rotate, store.KeyDue, start.Add(time.Hour)))
 	signingKeysAre(t, r, 3, "1 retiring, 2 signing, 3 published")
-	ok(t, r.ChangeSigningKeys(ctx, 3, []store.SigningKey{tokenKey(1, store.KeySigning), tokenKey(2, store.KeyGone)}, start))
+	ok(t, r.ChangeSigningKeys(ctx, 3, []store.SigningKey{tokenKey(1, store.KeySigning), tokenKey(2, store.KeyGone)}, store.KeyDue, start))
 	signingKeysAre(t, r, 4, "1 signing, 3 published")
 
 	changes, err := r.KeyChanges(ctx, 1, 2)
@@ -95,7 +95,7 @@ func testSigningKeyRules(t *testing.T, r store.Rendezvous) {
 		t.Helper()
 		before, number, err := r.SigningKeys(ctx)
 		ok(t, err)
-		refused(t, r.ChangeSigningKeys(ctx, number, keys, start), want)
+		refused(t, r.ChangeSigningKeys(ctx, number, keys, store.KeyDue, start), want)
 		after, again, err := r.SigningKeys(ctx)
 		ok(t, err)
 		equal(t, "keys", after, before)
@@ -109,7 +109,7 @@ func testSigningKeyRules(t *testing.T, r store.Rendezvous) {
 	refuse(protocol.BadRequest, nameless)
 	refuse(protocol.BadRequest, short)
 
-	ok(t, r.ChangeSigningKeys(ctx, 0, []store.SigningKey{tokenKey(1, store.KeySigning), tokenKey(2, store.KeyPublished)}, start))
+	ok(t, r.ChangeSigningKeys(ctx, 0, []store.SigningKey{tokenKey(1, store.KeySigning), tokenKey(2, store.KeyPublished)}, store.KeyDue, start))
 	refuse(protocol.BadRequest, tokenKey(1, store.KeyRetiring)) // nobody would sign
 	refuse(protocol.BadRequest, tokenKey(1, store.KeyGone))
 	refuse(protocol.BadRequest, tokenKey(2, store.KeySigning)) // two would
@@ -120,7 +120,7 @@ func testSigningKeyRules(t *testing.T, r store.Rendezvous) {
 	refuse(protocol.KeyConflict, tokenKey(1, store.KeyRetiring), other)
 	refuse(protocol.KeyConflict, tokenKey(1, store.KeyRetiring), seed)
 
-	ok(t, r.ChangeSigningKeys(ctx, 1, []store.SigningKey{tokenKey(2, store.KeyGone)}, start))
+	ok(t, r.ChangeSigningKeys(ctx, 1, []store.SigningKey{tokenKey(2, store.KeyGone)}, store.KeyDue, start))
 	for _, state := range []store.KeyState{store.KeyPublished, store.KeySigning, store.KeyRetiring, store.KeyGone} {
 		refuse(protocol.KeyConflict, tokenKey(2, state)) // gone is for ever
 	}
@@ -129,7 +129,7 @@ func testSigningKeyRules(t *testing.T, r store.Rendezvous) {
 // testSigningKeyRace: of many changes made on top of the same one, one wins,
 // and no reader sees a moment in which not exactly one key signs.
 func testSigningKeyRace(t *testing.T, r store.Rendezvous) {
-	ok(t, r.ChangeSigningKeys(ctx, 0, []store.SigningKey{tokenKey(0, store.KeySigning)}, start))
+	ok(t, r.ChangeSigningKeys(ctx, 0, []store.SigningKey{tokenKey(0, store.KeySigning)}, store.KeyDue, start))
 	const rounds, racers = 20, 4
 	done := make(chan struct{})
 	var readers sync.WaitGroup
@@ -159,7 +159,7 @@ func testSigningKeyRace(t *testing.T, r store.Rendezvous) {
 		for i := range racers {
 			wg.Go(func() {
 				next := tokenKey(1+round*racers+i, store.KeySigning)
-				err := r.ChangeSigningKeys(ctx, number, []store.SigningKey{next, old}, start)
+				err := r.ChangeSigningKeys(ctx, number, []store.SigningKey{next, old}, store.KeyDue, start)
 				wins[i] = err == nil
 				if err != nil && !errors.Is(err, store.ErrOvertaken) {
 					t.Error(err)
@@ -216,7 +216,7 @@ func testSigningKeyModel(t *testing.T, r store.Rendezvous) {
 			}
 		}
 		legal = legal && signs <= 1 && signs >= signed
-		err := r.ChangeSigningKeys(ctx, number, keys, start)
+		err := r.ChangeSigningKeys(ctx, number, keys, store.KeyDue, start)
 		if (err == nil) != legal {
 			t.Fatalf("%v to %v: %v", states, next, err)
 		}
