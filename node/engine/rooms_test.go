@@ -284,3 +284,31 @@ func TestKLC04_RoomKeysAreInEphemeralRows(t *testing.T) {
 		t.Error("nothing is queued")
 	}
 }
+
+// Keys for who left meanwhile are given up when they are refused, and not tried again
+// for weeks.
+func TestKeysForWhoLeftAreGivenUp(t *testing.T) {
+	w := newWorld(t)
+	id, nodes := roomOf(t, w, "alice", "bob", "carol")
+	a, b, c := nodes[0], nodes[1], nodes[2]
+	b.say(id, "hello") // so that there are sessions
+	w.settle()
+	w.check(a.write(id, room.Rotate{}))
+	w.settle()
+	b.away, b.offline = true, true
+	b.say(id, "with new keys")
+	b.gossipAll(id)
+	w.check(a.write(id, room.Remove{Account: c.account()}))
+	w.settle()
+	if queued, _ := b.counts(); queued != 2 {
+		t.Fatalf("%d contents are queued", queued)
+	}
+	b.away, b.offline = false, false
+	w.pass(time.Hour)
+	if queued, waiting := b.counts(); queued+waiting != 0 {
+		t.Errorf("%d queued, %d waiting", queued, waiting)
+	}
+	if got := texts(a.heard(id)); !slices.Equal(got, []string{"hello", "with new keys"}) {
+		t.Errorf("alice has %q", got)
+	}
+}
