@@ -2,17 +2,14 @@ package engine
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"slices"
 
 	"google.golang.org/protobuf/proto"
 
 	"github.com/parley-chat/parley/protocol"
-	"github.com/parley-chat/parley/protocol/account"
 	"github.com/parley-chat/parley/protocol/room"
 	"github.com/parley-chat/parley/protocol/room/chain"
-	"github.com/parley-chat/parley/protocol/room/message"
 	"github.com/parley-chat/parley/protocol/wire"
 	"github.com/parley-chat/parley/store"
 )
@@ -294,19 +291,19 @@ func (w *work) roomKeysSettled(plain []byte) error {
 	if len(names) == 0 && len(keys.GetStateKeys()) > 0 {
 		names = keys.GetStateKeys()[:1]
 	}
-	for _, name := range names {
-		k := store.Key(tableRoomChain, keys.GetRoom(), name)
-		row, ok, err := load[roomChainRow](w.tx, k)
-		if err != nil || !ok {
-			return err
-		}
-		row.left = max(row.left, 1) - 1
-		if row.all && row.left == 0 {
-			return w.delete(k)
-		}
-		return w.put(k, &row)
+	if len(names) == 0 {
+		return nil
 	}
-	return nil
+	k := store.Key(tableRoomChain, keys.GetRoom(), names[0])
+	row, ok, err := load[roomChainRow](w.tx, k)
+	if err != nil || !ok {
+		return err
+	}
+	row.left = max(row.left, 1) - 1
+	if row.all && row.left == 0 {
+		return w.delete(k)
+	}
+	return w.put(k, &row)
 }
 
 // goOnGiving is giveKeys after a pause.
@@ -327,193 +324,6 @@ func (w *work) goOnGiving(id []byte) error {
 		return err
 	}
 	return w.giveKeys(r, name, &row)
-}
-
-// mayGiveKeys tells whether keys of a room may be taken from a device now: OK, for
-// Unavailable the log has to be read first.
-func (w *work) mayGiveKeys(in *incoming, keys *wire.RoomKeys) (protocol.Code, error) {
-	id, err := protocol.FromBytes[protocol.RoomID](keys.GetRoom())
-	if err != nil || len(keys.GetDistributions()) > maxRoomGive || len(keys.GetStateKeys()) > maxRoomGive {
-		return protocol.BadRequest, nil
-	}
-	stranger := protocol.OK // a contact's is taken, and dropped
-	if !in.p.close() {
-		stranger = protocol.NotContact
-	}
-	r, err := w.room(id)
-	if err == ErrNoRoom || err == nil && r.row.stage == RoomOut {
-		return stranger, nil
-	}
-	if err != nil {
-		return protocol.Internal, err
-	}
-	if r.state == nil {
-		w.hintRoom(id)
-		return protocol.Unavailable, nil
-	}
-	for _, b := range keys.GetDistributions() {
-		d, err := chain.ParseDistribution(in.from, b)
-		if err == nil && d.View.Epoch > r.state.Epoch() {
-			w.hintRoom(id)
-			return protocol.Unavailable, nil
-		}
-	}
-	if account, _, ok := r.state.AccountOf(in.from); !ok || account != in.d.account {
-		return stranger, nil
-	}
-	return protocol.OK, nil
-}
-
-// receiveRoomKeys takes the chains of a device and keys of texts, and opens what
-// waited for them.
-func (w *work) receiveRoomKeys(in *incoming, keys *wire.RoomKeys) error {
-	r, err := w.room(protocol.RoomID(keys.GetRoom()))
-	if err == ErrNoRoom || err == nil && r.state == nil {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	for _, b := range keys.GetDistributions() {
-		if err := w.takeChain(r, in.from, in.d.account, b); err != nil {
-			return err
-		}
-	}
-	if account, _, ok := r.state.AccountOf(in.from); !ok || account != in.d.account {
-		return nil
-	}
-	for _, b := range append(keys.GetStateKeys(), keys.GetPasswordKey()) {
-		if err := w.takeStateKey(r, b); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (w *work) takeChain(r *openRoom, device protocol.DeviceID, a protocol.AccountID, b []byte) error {
-	d, err := chain.ParseDistribution(device, b)
-	if err != nil || d.View.Room != r.id {
-		return w.trouble(CauseMalformed, a, "keys of a room that are not of their sender")
-	}
-	if w.checker(r).May(device, d.View.Epoch) != nil || r.state.May(w.e.id.Device, d.View.Epoch, room.Read) != nil {
-		return nil
-	}
-	switch r.state.Judge(d.View.Epoch, d.View.Seq, d.View.Head) {
-	case room.Ahead:
-		w.hintRoom(r.id)
-	case room.Forked:
-		if err := w.forked(r, device, message.View.Append(d.View, nil)); err != nil {
-			return err
-		}
-	}
-	from, err := w.receiverOf(r, device)
-	if err != nil {
-		return err
-	}
-	if from.chains, err = from.chains.Accept(w.now, d); err != nil {
-		return w.trouble(CauseMalformed, a, "keys of a room that are not of their sender")
-	}
-	return w.openWaiting(r, device, from)
-}
-
-// invitation is what a contact, or another device of ours, is told of a room.
-func (w *work) invitation(r *openRoom) (*wire.Content, error) {
-	about, err := w.roomAbout(r)
-	if err != nil {
-		return nil, err
-	}
-	head, name := r.state.Head(), r.state.About().Key
-	invite := &wire.RoomInvite{
-		Room: r.id[:], Home: r.row.home.Peer, Addrs: r.row.home.Addrs, Seq: r.state.Seq(), Head: head[:], Name: about.Name,
-	}
-	if name != (room.KeyID{}) {
-		invite.StateKey = name[:]
-	}
-	return &wire.Content{Body: &wire.Content_RoomInvite{RoomInvite: invite}}, nil
-}
-
-// sendInvite tells a contact that it may join.
-func (w *work) sendInvite(r *openRoom, a protocol.AccountID) error {
-	p, err := w.peer(a)
-	if err == ErrNotFound || err == nil && p.relation != Accepted {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return w.tellOfRoom(r, p.valid(w.now))
-}
-
-// tellSiblingsOfRoom tells our other devices that the account is in a room.
-func (w *work) tellSiblingsOfRoom(r *openRoom) error {
-	list, err := w.siblings()
-	if err != nil {
-		return err
-	}
-	return w.tellOfRoom(r, list)
-}
-
-func (w *work) tellOfRoom(r *openRoom, devices []protocol.DeviceID) error {
-	for _, device := range devices {
-		d, err := w.device(device)
-		if err != nil {
-			return err
-		}
-		content, err := w.invitation(r)
-		if err != nil {
-			return err
-		}
-		if err := w.postRoomKeys(device, d, wire.MailKind_MESSAGE, content); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// receiveInvite takes an invitation, or what a sibling tells of a room.
-func (w *work) receiveInvite(in *incoming, i *wire.RoomInvite) error {
-	id, err := protocol.FromBytes[protocol.RoomID](i.GetRoom())
-	if err != nil || !validInvite(i) {
-		return w.trouble(CauseMalformed, in.d.account, "an invitation to a room that cannot be read")
-	}
-	r, err := w.room(id)
-	if err == ErrNoRoom {
-		row := roomRow{stage: RoomTold, home: Home{Peer: i.GetHome(), Addrs: i.GetAddrs()}, since: w.now}
-		if r, err = w.addRoom(id, row); errors.Is(err, ErrManyRooms) {
-			return w.trouble(CauseMalformed, in.d.account, "an invitation, but there are too many rooms")
-		}
-	}
-	if err != nil {
-		return err
-	}
-	if err := w.takeStateKey(r, i.GetStateKey()); err != nil {
-		return err
-	}
-	if _, ours := w.me(r); ours || r.row.stage == RoomInvited {
-		return nil
-	}
-	w.hintRoom(id)
-	r.row.name = i.GetName()
-	r.row.toldSeq, r.row.toldHead = i.GetSeq(), [32]byte(i.GetHead())
-	if in.p.relation == Self { // the log says what we are there
-		r.row.stage = RoomTold
-		return nil
-	}
-	r.row.stage, r.row.by = RoomInvited, in.d.account
-	return w.roomEvent(r, "invited", r.row.name)
-}
-
-// maxHomePeer bounds the peer id of a rendezvous, in bytes.
-const maxHomePeer = 128
-
-func validInvite(i *wire.RoomInvite) bool {
-	for _, a := range i.GetAddrs() {
-		if len(a) > protocol.MaxAddr {
-			return false
-		}
-	}
-	return len(i.GetHead()) == 32 && len(i.GetHome()) <= maxHomePeer && len(i.GetAddrs()) <= protocol.MaxAddrs &&
-		(i.GetName() == "" || account.ValidDeviceName(i.GetName()))
 }
 
 // sweepRooms destroys what nobody waits for any more in rooms.
