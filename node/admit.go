@@ -57,24 +57,15 @@ func (r *relays) admit(ctx context.Context, p peer.ID) error {
 	if _, renew := r.admitted(p); renew > 0 {
 		return nil
 	}
-	ch := r.flights.DoChan(string(p), func() (any, error) {
-		if !r.n.enter() {
-			return nil, errClosed
-		}
-		defer r.n.leave()
-		ctx, cancel := context.WithTimeout(r.n.ctx, admitTimeout) // not the first caller's: others wait for it too
+	err := r.n.share(ctx, &r.flights, string(p), func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, admitTimeout)
 		defer cancel()
-		return nil, r.present(ctx, p)
+		return r.present(ctx, p)
 	})
-	select {
-	case res := <-ch:
-		if conn, _ := r.admitted(p); conn != nil {
-			return nil
-		}
-		return res.Err
-	case <-ctx.Done():
-		return ctx.Err()
+	if conn, _ := r.admitted(p); conn != nil {
+		return nil
 	}
+	return err
 }
 
 // admitted returns the connection on which a relay serves us, nil if there is

@@ -110,21 +110,11 @@ func (d *dialer) dial(ctx context.Context, to device) error {
 	if d.connected(to.peer) {
 		return nil
 	}
-	ch := d.flights.DoChan(string(to.peer), func() (any, error) {
-		if !d.n.enter() {
-			return nil, errClosed
-		}
-		defer d.n.leave()
-		ctx, cancel := context.WithTimeout(d.n.ctx, dialBudget) // not the first caller's: others wait for it too
+	return d.n.share(ctx, &d.flights, string(to.peer), func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, dialBudget)
 		defer cancel()
-		return nil, d.dialNow(ctx, to)
+		return d.dialNow(ctx, to)
 	})
-	select {
-	case r := <-ch:
-		return r.Err
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 func (d *dialer) dialNow(ctx context.Context, to device) error {

@@ -186,19 +186,9 @@ func (l *lookups) fetch(ctx context.Context, a protocol.AccountID) error {
 }
 
 func (l *lookups) look(ctx context.Context, a protocol.AccountID, prekeys bool) error {
-	ch := l.flights.DoChan(fmt.Sprint(a, prekeys), func() (any, error) {
-		if !l.n.enter() {
-			return nil, errClosed
-		}
-		defer l.n.leave()
-		return nil, l.lookNow(l.n.ctx, a, prekeys) // not the first caller's ctx: others wait for it too
+	return l.n.share(ctx, &l.flights, fmt.Sprint(a, prekeys), func(ctx context.Context) error {
+		return l.lookNow(ctx, a, prekeys)
 	})
-	select {
-	case r := <-ch:
-		return r.Err
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 func (l *lookups) lookNow(ctx context.Context, a protocol.AccountID, prekeys bool) error {

@@ -29,6 +29,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/parley-chat/parley/node/engine"
 	"github.com/parley-chat/parley/node/vault"
@@ -294,6 +295,25 @@ func (n *Node) enter() bool {
 }
 
 func (n *Node) leave() { n.others.Done() }
+
+// share runs fn, or waits for the run of it that somebody else began under this name.
+// It has the node's context and not the first caller's, who may give up earlier than
+// the others.
+func (n *Node) share(ctx context.Context, flights *singleflight.Group, name string, fn func(context.Context) error) error {
+	ch := flights.DoChan(name, func() (any, error) {
+		if !n.enter() {
+			return nil, errClosed
+		}
+		defer n.leave()
+		return nil, fn(n.ctx)
+	})
+	select {
+	case r := <-ch:
+		return r.Err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
 
 // do is the only way state changes: one transaction, then the hint.
 func (n *Node) do(ctx context.Context, fn func(store.Tx) (engine.Hint, error)) error {

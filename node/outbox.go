@@ -37,7 +37,7 @@ type outbox struct {
 type route struct {
 	again       time.Time // wake it then; zero: only when something changes
 	failures    int
-	avoidDirect time.Time // do not dial or use a connection before
+	avoidDirect time.Time // do not dial or use a connection before, while there is a mailbox
 	mailboxFrom time.Time // the rendezvous asked not to come before
 }
 

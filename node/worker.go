@@ -93,7 +93,8 @@ func (w *worker) direct(ctx context.Context, first engine.Queued) error {
 	if !ok {
 		return errUnknown // a contact request to a stranger
 	}
-	if time.Now().Before(w.route.avoidDirect) && !w.connectedSince(d) {
+	avoid := w.n.home.isUp() && time.Now().Before(w.route.avoidDirect) // without the mailbox there is no other way
+	if avoid && !w.connectedSince(d) {
 		return errNoConnection
 	}
 	if !w.n.dialer.connected(d.peer) {
