@@ -106,10 +106,7 @@ func (w *work) relate(id protocol.AccountID, p *peerRow, r Relation, k Kind) err
 	if p.relation == Incoming {
 		c.incoming--
 	}
-	if !p.known {
-		p.known = true
-		c.visitors--
-	}
+	w.remember(p)
 	p.relation, p.since = r, w.now
 	if p.listed() {
 		c.listed++
@@ -120,6 +117,14 @@ func (w *work) relate(id protocol.AccountID, p *peerRow, r Relation, k Kind) err
 	w.change(id, p)
 	w.hint.Contacts = true
 	return w.event(eventRow{kind: k, account: id, text: r.String()})
+}
+
+// remember keeps an account that would be forgotten after a day.
+func (w *work) remember(p *peerRow) {
+	if !p.known {
+		p.known = true
+		w.count().visitors = max(w.count().visitors, 1) - 1
+	}
 }
 
 // accept makes somebody who asked a contact and tells them.
@@ -296,17 +301,26 @@ func (w *work) purge(device protocol.DeviceID, d *deviceRow) error {
 	if err != nil || !d.revoked && (p.listed() || p.relation == Self) {
 		return err
 	}
+	mate := false
+	if !d.revoked {
+		if mate, err = w.mate(d.account); err != nil {
+			return err
+		}
+	}
 	rows := 0
 	for _, table := range []byte{tableKept, tableOut, tableWaiting} { // the oldest first
 		err := all(w.tx, store.Key(table, device[:]), func(pair store.Pair) (bool, error) {
 			if w.full(rows) {
 				return false, w.at(w.now, timerPurge, device[:])
 			}
-			rows++
 			r, err := decodeRow[itemRow](pair.Value)
 			if err != nil {
 				return false, err
 			}
+			if mate && r.kind == wire.MailKind_ROOM { // in a room with us all the same
+				return true, nil
+			}
+			rows++
 			return true, w.giveUp(p, d, pair.Key, r)
 		})
 		if err != nil {

@@ -30,7 +30,7 @@ func (w *work) receiveContent(in *incoming) error {
 	if err := w.hear(in); err != nil {
 		return err
 	}
-	if in.p.relation == Self {
+	if in.p.relation == Self && !ofRoom(in.content) {
 		return w.receiveSibling(in)
 	}
 	switch body := in.content.GetBody().(type) {
@@ -57,6 +57,14 @@ func (w *work) receiveContent(in *incoming) error {
 		if err := w.receiveCompare(in, body.Compare); err != nil {
 			return err
 		}
+	case *wire.Content_RoomKeys:
+		if err := w.receiveRoomKeys(in, body.RoomKeys); err != nil {
+			return err
+		}
+	case *wire.Content_RoomInvite:
+		if err := w.receiveInvite(in, body.RoomInvite); err != nil {
+			return err
+		}
 	case *wire.Content_Receipt:
 		return w.receivedReceipt(in.from, in.d, body.Receipt)
 	case *wire.Content_Repair: // the session it came on was opened with reset: see receiveFirst
@@ -68,7 +76,7 @@ func (w *work) receiveContent(in *incoming) error {
 // device that a new session was accepted, so that its opening stops riding
 // along.
 func (w *work) acknowledge(in *incoming) error {
-	if !in.p.close() {
+	if !in.p.close() && in.content.GetRoomKeys() == nil {
 		return nil
 	}
 	delay := receiptLater

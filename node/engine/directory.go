@@ -214,7 +214,10 @@ func (w *work) learnChain(p *peerRow, chain *account.Chain) error {
 	if err := w.save(key, chain.Bytes(), known); err != nil {
 		return err
 	}
-	return w.learnDevices(p, answer{chain: chain, devices: w.devicesOf(chain)})
+	if err := w.learnDevices(p, answer{chain: chain, devices: w.devicesOf(chain)}); err != nil || len(known) == len(chain.Bytes()) {
+		return err
+	}
+	return w.learnedChain(chain)
 }
 
 // longestLookup is longer than any look-up takes. A hint that came later still

@@ -92,6 +92,7 @@ type Engine struct {
 	id     *Identity
 	limits limits
 	rsas   rsaCache
+	folded roomStates
 	held   atomic.Pointer[directory.Head] // the stored head of the log that was last read, its signature checked
 
 	// stopped: the device is to be replaced, or is revoked. Nothing is sealed

@@ -150,6 +150,12 @@ var decoders = map[string]func() row{
 	"start":       func() row { return new(startRow) },
 	"swap":        func() row { return new(swapRow) },
 	"reborn":      func() row { return new(rebornRow) },
+
+	"room":          func() row { return new(roomRow) },
+	"room chain":    func() row { return new(roomChainRow) },
+	"room receiver": func() row { return new(roomReceiverRow) },
+	"room out":      func() row { return new(roomOutRow) },
+	"room key":      func() row { return new(roomKeyRow) },
 }
 
 // FuzzRows reads damaged rows: an error or a row that reads the same again,
@@ -218,7 +224,7 @@ func TestRowsRoundTrip(t *testing.T) {
 				sessions: []knownSession{{session.Info{ID: protocol.SessionID(msg), Gen: n, Confirmed: yes, Initiator: !yes, Reset: yes, Created: at}, at, at}}, renewing: yes},
 			"history": &historyRow{id: msg, mine: yes, late: !yes, state: StateHole, via: Relayed, device: id, number: n, copies: 9,
 				sent: at, recorded: at, problem: text, steps: []Step{{at, "queued", text}, {at, "read", ""}}, text: text},
-			"item": &itemRow{account: id, id: msg, number: n, seq: n, position: n, kind: wire.MailKind_REQUEST, receipt: yes, accountKey: !yes, urgent: yes,
+			"item": &itemRow{account: id, id: msg, number: n, seq: n, position: n, kind: wire.MailKind_REQUEST, receipt: yes, accountKey: !yes, urgent: yes, roomKeys: !yes,
 				since: at, stored: at, envelope: id, content: []byte(text), sealed: []byte(text)},
 			"event":    &eventRow{time: at, kind: KindNotice, account: id, position: n, cause: text, text: text},
 			"index":    &indexRow{account: id, position: n, number: n},
@@ -244,6 +250,13 @@ func TestRowsRoundTrip(t *testing.T) {
 			"start":       &startRow{ctr: n, start: [16]byte(msg), welcomed: yes, refused: yes},
 			"swap":        &swapRow{device: id, number: n},
 			"reborn":      &rebornRow{newcomer: newcomer, chain: []byte(text)},
+			"room": &roomRow{stage: RoomJoined, home: Home{Peer: id[:], Addrs: []string{text, text}}, by: id, name: text, since: at, made: yes,
+				joining: !yes, known: yes, seq: n, head: id, toldSeq: n, toldHead: id, aheadSeq: n, aheadHead: id, aheadBy: id,
+				fork: []byte(text), ignored: []protocol.DeviceID{id, id}, cursor: n, position: n, readTo: n, unread: 1, queued: 2, sent: n},
+			"room chain":    &roomChainRow{distribution: []byte(text), epoch: n, next: id, all: yes, left: 3},
+			"room receiver": &roomReceiverRow{shown: n, seen: n, waiting: 1, held: 2, receiver: []byte(text)},
+			"room out":      &roomOutRow{position: n, epoch: n, sealed: []byte(text), number: n, void: []uint64{n, n}},
+			"room key":      &roomKeyRow{fresh: yes, key: id[:]},
 		}
 		for name, want := range rows {
 			got := decoders[name]()

@@ -13,7 +13,7 @@ import (
 
 func (h *historyRow) message(with protocol.AccountID, position uint64) Message {
 	return Message{
-		ID: h.id, With: with, Position: position, Mine: h.mine, Text: h.text, Sent: h.sent, Recorded: h.recorded,
+		ID: h.id, With: with, Device: h.device, Position: position, Mine: h.mine, Text: h.text, Sent: h.sent, Recorded: h.recorded,
 		State: h.state, Via: h.via, Problem: h.problem, Late: h.late,
 	}
 }

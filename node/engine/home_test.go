@@ -19,6 +19,9 @@ type rendezvous struct {
 	names   map[string]*entry
 	devices map[protocol.DeviceID]*shelf
 
+	rooms  map[protocol.RoomID]*roomHome
+	sealed map[protocol.EnvelopeID]sealedText // every room message that left a node
+
 	log      *logbook
 	tamper   func(*wire.Found)            // changes answers, which the log then holds
 	forge    func(*wire.Found)            // changes answers and what is to prove them
@@ -178,6 +181,9 @@ func (r *rendezvous) put(from *node, q Queued) protocol.Code {
 	}
 	to := r.w.nodeOf(q.To)
 	if to != nil && q.Kind == wire.MailKind_MESSAGE && from.account() != to.account() && !to.allows(from.account()) {
+		return protocol.NotContact
+	}
+	if to != nil && q.Kind == wire.MailKind_ROOM && !r.share(from.account(), to.account()) {
 		return protocol.NotContact
 	}
 	s.mail = append(s.mail, q.Envelope)

@@ -59,6 +59,17 @@ const (
 	tableLogLeaf  byte = 'Q' // the same -> entries
 	tableLogLabel byte = 'V' // generation of the mirror, label -> newestRow
 
+	tableRoom         byte = '0' // room -> roomRow
+	tableRoomLog      byte = '1' // room, number -> entry of its log
+	tableRoomEntry    byte = '2' // room, number -> entry of ours that is to be appended
+	tableRoomKey      byte = '3' // room, name of the key -> room.StateKey
+	tableRoomChain    byte = '4' // room, chain -> roomChainRow
+	tableRoomSender   byte = '5' // room -> chain.Sender
+	tableRoomReceiver byte = '6' // room, device -> roomReceiverRow
+	tableRoomOut      byte = '7' // room, number -> roomOutRow
+	tableRoomWait     byte = '8' // room, device, number -> message that waits for its chain
+	tableRoomHeld     byte = '9' // room, device, number -> historyRow that came early
+
 	tableTimer   byte = 't' // time in milliseconds, kind of timer, id -> nothing
 	tableEvent   byte = 'v' // number -> eventRow
 	tableSigned  byte = 'S' // prekey -> pairRow
@@ -74,7 +85,8 @@ const (
 // are replaced often.
 func Ephemeral(key []byte) bool {
 	switch key[0] {
-	case tableIdentity, tableAccountKey, tableRSA, tableSession, tableSigned, tableOneTime:
+	case tableIdentity, tableAccountKey, tableRSA, tableSession, tableSigned, tableOneTime,
+		tableRoomKey, tableRoomChain, tableRoomSender, tableRoomReceiver:
 		return true
 	}
 	return false

@@ -218,6 +218,11 @@ func (w *work) settled(device protocol.DeviceID, r itemRow) error {
 	if err := w.delete(keyMine(r.id)); err != nil {
 		return err
 	}
+	if r.roomKeys {
+		if err := w.roomKeysSettled(r.content); err != nil {
+			return err
+		}
+	}
 	if r.account == w.e.id.Account {
 		return w.shared(device, r.id)
 	}
@@ -330,6 +335,16 @@ func (w *work) refused(to protocol.DeviceID, key []byte, r itemRow, refusal *pro
 	switch refusal.Code {
 	case protocol.TooLarge, protocol.BadRequest:
 		return w.fail(key, r, refusal.Error())
+	case protocol.NotContact:
+		if r.kind == wire.MailKind_ROOM { // nothing brings it there once it is in no room with us
+			mate, err := w.mate(r.account)
+			if err != nil {
+				return err
+			}
+			if !mate {
+				return w.fail(key, r, refusal.Error())
+			}
+		}
 	case protocol.UnknownDevice, protocol.Revoked:
 		d, err := w.device(to)
 		if err != nil {

@@ -69,6 +69,11 @@ func (w *work) takeOwnChain(c *account.Chain) error {
 			return err
 		}
 	}
+	if c.Seq() > known.Seq() {
+		if err := w.learnedChain(c); err != nil {
+			return err
+		}
+	}
 	return errors.Join(w.shareAccountKey(p, c, before), w.useAccountKey())
 }
 

@@ -41,6 +41,10 @@ func (w *world) pass(d time.Duration) {
 			n.view(func(tx store.Tx) error {
 				list, err := n.e.QueuedDevices(tx)
 				n.hint.Merge(Hint{Outbox: list})
+				if err != nil {
+					return err
+				}
+				n.hint.Rooms, err = n.e.RoomsToFollow(tx)
 				return err
 			})
 		}
@@ -80,8 +84,11 @@ func (n *node) step() bool {
 	h := n.hint
 	n.hint = Hint{NewRSA: h.NewRSA}
 	if n.offline {
-		n.hint.Lookup, n.hint.Refresh, n.hint.Prekeys = h.Lookup, h.Refresh, h.Prekeys
+		n.hint.Lookup, n.hint.Refresh, n.hint.Prekeys, n.hint.Rooms = h.Lookup, h.Refresh, h.Prekeys, h.Rooms
 	} else {
+		for _, id := range h.Rooms {
+			busy = n.followRoom(id) || busy
+		}
 		busy = n.look(h) || busy
 		if h.Log {
 			n.followLog()

@@ -27,7 +27,7 @@ import (
 func TestOTK15_AnyCopies(t *testing.T) {
 	origin, _, _ := pair(t)
 	rapid.Check(t, func(rt *rapid.T) {
-		c := &copies{t: rt, w: origin.clone(rt), lives: map[*node]*life{}, lastUse: map[chain]use{}, sealed: map[protocol.EnvelopeID]use{}}
+		c := &copies{t: rt, w: origin.clone(rt), lives: map[*node]*life{}, lastUse: map[sending]use{}, sealed: map[protocol.EnvelopeID]use{}}
 		for _, n := range c.w.nodes {
 			c.lives[n] = &life{linked: true, device: n.device()}
 			n.fate = c.fate
@@ -47,8 +47,8 @@ type copies struct {
 	written []*writing
 	clock   int // grows with every action
 	sealed  map[protocol.EnvelopeID]use
-	lastUse map[chain]use // of what left
-	made    int           // copies that were started, and states gone back to
+	lastUse map[sending]use // of what left
+	made    int             // copies that were started, and states gone back to
 	reborn  int
 	dies    bool // processes that become new devices
 }
@@ -75,8 +75,8 @@ type use struct {
 	at int
 }
 
-// chain is what one device seals with in one session.
-type chain struct {
+// sending is what one device seals with in one session.
+type sending struct {
 	session protocol.SessionID
 	device  protocol.DeviceID
 }
@@ -157,7 +157,7 @@ func (c *copies) watch(n *node) {
 		sealed := c.sealed[e]
 		id, _, err := session.PeekSession(env)
 		c.w.check(err)
-		key := chain{id, n.device()}
+		key := sending{id, n.device()}
 		last := c.lastUse[key]
 		own := last.by == n && (len(l.setBack) == 0 || last.at > l.setBack[len(l.setBack)-1])
 		if sealed.at > l.since && last.at > l.since && !own {

@@ -30,6 +30,9 @@ func (w *world) clone(t tb) *world {
 		next.bound = maps.Clone(s.bound)
 		c.home.devices[id] = &next
 	}
+	for id, r := range w.home.rooms {
+		c.home.rooms[id] = r.clone()
+	}
 	for _, n := range w.nodes {
 		m := &node{w: c, name: n.name, kv: n.copyStore()}
 		c.nodes = append(c.nodes, m)

@@ -115,6 +115,9 @@ func (w *work) plain(r itemRow, content *wire.Content) ([]byte, error) {
 	if r.accountKey {
 		return w.withAccountKey(r.content)
 	}
+	if r.roomKeys {
+		return w.withRoomKeys(r.content)
+	}
 	if r.position == 0 {
 		return r.content, nil
 	}

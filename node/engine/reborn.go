@@ -127,6 +127,9 @@ func (e *Engine) Reborn(tx store.Tx, now time.Time) (more bool, err error) {
 		w.unsealAll,
 		func() (bool, error) { return w.resetDevices(cursor) },
 		func() (bool, error) { return clearTables(tx, tableHole, tableHeld) },
+		func() (bool, error) { // of the old device: the new one begins anew in rooms, when their logs name it
+			return clearTables(tx, tableRoomEntry, tableRoomChain, tableRoomSender, tableRoomReceiver, tableRoomWait, tableRoomHeld)
+		},
 	} {
 		if more, err = step(); err != nil {
 			return false, err

@@ -125,7 +125,14 @@ func (w *work) flush(k receiptKey) error {
 	if err != nil {
 		return err
 	}
-	if d.revoked || !p.close() {
+	kind := wire.MailKind_MESSAGE
+	if !p.close() {
+		if mate, err := w.mate(d.account); err != nil || !mate {
+			return err
+		}
+		kind = wire.MailKind_ROOM
+	}
+	if d.revoked {
 		return nil
 	}
 	content := &wire.Content{Body: &wire.Content_Receipt{Receipt: &wire.Receipt{
@@ -135,7 +142,7 @@ func (w *work) flush(k receiptKey) error {
 		_, err = w.tell(k.device, content)
 		return err
 	}
-	_, err = w.postOther(k.device, d, wire.MailKind_MESSAGE, content)
+	_, err = w.postOther(k.device, d, kind, content)
 	return err
 }
 

@@ -101,10 +101,19 @@ func (w *work) admit(from protocol.DeviceID, d *deviceRow, p *peerRow, via Path,
 	switch {
 	case p.relation == Self && !fromSibling(content), p.relation != Self && onlySiblings(content):
 		return in, protocol.BadRequest, w.trouble(CauseMalformed, d.account, "a content that its sender may not send")
+	case content.GetRoomKeys() != nil:
+		code, err := w.mayGiveKeys(&in, content.GetRoomKeys())
+		return in, code, err
 	case p.relation == Self && in.tooEarly():
 		return in, protocol.Unavailable, nil
 	case p.relation == Self:
 		return in, protocol.OK, nil
+	case !p.listed() && answersRoom(content):
+		mate, err := w.mate(d.account)
+		if !mate {
+			code = protocol.NotContact
+		}
+		return in, code, err
 	case !p.mayReceive(content), p.relation == Stranger && w.count().incoming >= maxIncoming:
 		return in, protocol.NotContact, nil
 	case in.tooEarly():
@@ -159,6 +168,7 @@ func (w *work) receiveFirst(o Opened, via Path) (protocol.Code, error) {
 		return code, err
 	}
 	in.first = true
+	w.remember(p) // its session is kept
 	if err := w.keepSession(d, o, next); err != nil {
 		return protocol.Internal, err
 	}

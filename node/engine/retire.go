@@ -20,7 +20,8 @@ func Retire(tx store.Tx, now time.Time) (more bool, err error) {
 	if err := w.endIdentity(id); err != nil {
 		return false, err
 	}
-	return clearTables(tx, tableSession, tableOneTime, tableSigned, tableStock, tableGiven, tablePrekeys, tableReplay, tableGone)
+	return clearTables(tx, tableSession, tableOneTime, tableSigned, tableStock, tableGiven, tablePrekeys, tableReplay, tableGone,
+		tableRoomKey, tableRoomChain, tableRoomSender, tableRoomReceiver)
 }
 
 // endIdentity destroys the keys that are few: those of the device, the account

@@ -16,7 +16,7 @@ type historyRow struct {
 	state          State
 	via            Path
 	device         protocol.DeviceID
-	number         uint64 // of the contents in the queues; only of what was written here
+	number         uint64 // of the contents in the queues, only of what was written here; while held in a room, that of the room message
 	copies         uint8  // contents still in a queue
 	sent, recorded time.Time
 	problem        string
@@ -94,6 +94,7 @@ type itemRow struct {
 	copy     bool // for another device of ours: does not count for the state of the message
 
 	accountKey bool // content names an account key, which is put in when it is sealed
+	roomKeys   bool // content names keys of a room, which are put in when it is sealed
 	urgent     bool // a step of comparing emoji, or evidence: it goes out also while all else is held
 
 	since    time.Time
@@ -111,7 +112,7 @@ func (r *itemRow) encode() []byte {
 	e.u64(r.seq)
 	e.u64(r.position)
 	e.u8(uint8(r.kind))
-	e.bool(r.receipt, r.copy, r.accountKey, r.urgent)
+	e.bool(r.receipt, r.copy, r.accountKey, r.urgent, r.roomKeys)
 	e.time(r.since)
 	e.time(r.stored)
 	e.raw(r.envelope[:])
@@ -126,7 +127,7 @@ func (r *itemRow) decode(b []byte) error {
 	d.fixed(r.id[:])
 	r.number, r.seq, r.position = d.u64(), d.u64(), d.u64()
 	r.kind = wire.MailKind(d.u8())
-	d.bool(&r.receipt, &r.copy, &r.accountKey, &r.urgent)
+	d.bool(&r.receipt, &r.copy, &r.accountKey, &r.urgent, &r.roomKeys)
 	r.since, r.stored = d.time(), d.time()
 	d.fixed(r.envelope[:])
 	r.content, r.sealed = d.bytes(), d.bytes()
@@ -137,13 +138,13 @@ func (r *itemRow) decode(b []byte) error {
 type eventRow struct {
 	time     time.Time
 	kind     Kind
-	account  protocol.AccountID
+	account  protocol.AccountID // or the Conversation of a room
 	position uint64
 	cause    string
 	text     string
 }
 
-var kinds = []Kind{"", KindMessage, KindState, KindRequest, KindAccepted, KindContact, KindUndecryptable, KindNotice}
+var kinds = []Kind{"", KindMessage, KindState, KindRequest, KindAccepted, KindContact, KindUndecryptable, KindNotice, KindRoom}
 
 func (r *eventRow) encode() []byte {
 	e := newRow(64 + len(r.cause) + len(r.text))

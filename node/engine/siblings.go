@@ -72,7 +72,8 @@ func fromSibling(c *wire.Content) bool {
 	switch c.GetBody().(type) {
 	case *wire.Content_Sent, *wire.Content_ContactState:
 		return c.GetSeq() > 0
-	case *wire.Content_Past, *wire.Content_AccountKey, *wire.Content_Receipt, *wire.Content_Repair, nil:
+	case *wire.Content_Past, *wire.Content_AccountKey, *wire.Content_Receipt, *wire.Content_Repair,
+		*wire.Content_RoomKeys, *wire.Content_RoomInvite, nil:
 		return true
 	}
 	return false

@@ -91,6 +91,9 @@ func (w *work) setSeenElsewhere(index indexRow, h *historyRow) error {
 		return nil
 	}
 	p, err := w.peer(index.account)
+	if err == ErrNotFound { // in a room
+		return nil
+	}
 	if err != nil {
 		return err
 	}

@@ -31,6 +31,10 @@ const (
 
 	timerCompare timer = 14 // end a comparison, or forget how it ended; id: account
 
+	timerRoomGive timer = 33 // go on giving a chain to a room's readers; id: room, chain
+	timerRoomOpen timer = 34 // go on opening what waited for a chain; id: room, device
+	timerRoomShow timer = 35 // show what comes after messages that do not come; id: room, device
+
 	timerExpire   timer = 20 // give up contents that are too old; id: device to go on with
 	timerSkipped  timer = 21 // destroy old keys of missing messages; id: session to go on with
 	timerPrivates timer = 22 // destroy old prekeys; id: table to go on with
@@ -38,6 +42,7 @@ const (
 	timerEvidence timer = 25 // send all contacts what convicts the rendezvous; id: account to go on behind
 	timerUnblock  timer = 31 // seal what waited while an alarm stood; id: device to go on with
 	timerMirror   timer = 32 // delete mirrors of the log that were dropped
+	timerRooms    timer = 36 // destroy old keys of rooms, and what waited for them in vain; id: receiver to go on with
 	timerAccount  timer = 30 // destroy replaced account keys, see that certificates are renewed
 )
 
@@ -53,7 +58,7 @@ const (
 // be taken back.
 var sweeps = map[timer]time.Duration{
 	timerExpire: expireEvery, timerSkipped: sweepEvery, timerPrivates: sweepEvery, timerSeen: sweepEvery,
-	timerAccount: accountEvery,
+	timerAccount: accountEvery, timerRooms: sweepEvery,
 }
 
 // at sets a timer. The same again changes nothing.
@@ -131,6 +136,10 @@ func (w *work) fire(key []byte) error {
 		return w.firePeer(kind, id)
 	case timerReceipts, timerGap, timerDrain, timerRepair, timerPurge, timerReopen, timerShare:
 		return w.fireDevice(kind, id)
+	case timerRoomGive, timerRoomOpen, timerRoomShow:
+		return w.fireRoom(kind, id)
+	case timerRooms:
+		return w.sweepRooms(id)
 	case timerGone:
 		return w.delete(store.Key(tableGone, id))
 	case timerEarly:

@@ -69,6 +69,7 @@ const (
 	KindContact       Kind = "contact"       // something else about a contact changed
 	KindUndecryptable Kind = "undecryptable" // an envelope could not be opened; Cause says why
 	KindNotice        Kind = "notice"        // something the user should know; Cause is its code
+	KindRoom          Kind = "room"          // a room changed; With is its Conversation, Cause says what
 )
 
 func (k Kind) String() string { return string(k) }
@@ -119,9 +120,10 @@ const (
 
 // Message is one row of a conversation.
 type Message struct {
-	ID       protocol.MsgID // zero in a hole
-	With     protocol.AccountID
-	Position uint64 // 1, 2, 3 ... in the conversation, in the order shown
+	ID       protocol.MsgID     // zero in a hole
+	With     protocol.AccountID // or the Conversation of a room
+	Device   protocol.DeviceID  // of the author
+	Position uint64             // 1, 2, 3 ... in the conversation, in the order shown
 	Mine     bool
 	Text     string
 	Sent     time.Time // by the author's clock; never trusted for order
@@ -198,6 +200,7 @@ type Hint struct {
 	Chain    bool                 // certificates are to be renewed: see Renew
 	Log      bool                 // the directory's log is to be read: see LogQuestion
 	Revoked  bool                 // this device is none any more: see Retire
+	Rooms    []protocol.RoomID    // are to be read, or have something to be sent: see RoomPlan
 }
 
 // Merge adds what o says.
@@ -215,6 +218,7 @@ func (h *Hint) Merge(o Hint) {
 	h.Chain = h.Chain || o.Chain
 	h.Log = h.Log || o.Log
 	h.Revoked = h.Revoked || o.Revoked
+	h.Rooms = addOnce(h.Rooms, o.Rooms...)
 }
 
 func (h *Hint) outbox(d protocol.DeviceID) { h.Outbox = addOnce(h.Outbox, d) }

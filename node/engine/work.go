@@ -25,6 +25,7 @@ type work struct {
 	devices  map[protocol.DeviceID]*loaded[deviceRow]
 	sessions map[protocol.SessionID]*loadedSession
 	receipts map[receiptKey]*loaded[receiptRow]
+	rooms    map[protocol.RoomID]*openRoom
 	alarmed  *bool                // whether an alarm of the log stands; nil: not read yet
 	changed  []protocol.AccountID // contacts that changed: our other devices are told at the end
 
@@ -100,6 +101,11 @@ func (w *work) end() (Hint, error) {
 	}
 	for id, s := range w.sessions {
 		if err := w.saveSession(id, s); err != nil {
+			return Hint{}, err
+		}
+	}
+	for _, r := range w.rooms {
+		if err := w.saveRoom(r); err != nil {
 			return Hint{}, err
 		}
 	}

@@ -39,7 +39,7 @@ func newWorld(t testing.TB) *world { return newWorldWith(t, keytest.RSA(t, 0)) }
 
 func newWorldWith(t tb, rsa key.RSAPrivate) *world {
 	w := &world{t: t, now: start, rsa: rsa}
-	w.home = &rendezvous{w: w, names: map[string]*entry{}, devices: map[protocol.DeviceID]*shelf{}, log: newLogbook()}
+	w.home = &rendezvous{w: w, names: map[string]*entry{}, devices: map[protocol.DeviceID]*shelf{}, rooms: map[protocol.RoomID]*roomHome{}, sealed: map[protocol.EnvelopeID]sealedText{}, log: newLogbook()}
 	return w
 }
 
@@ -177,7 +177,10 @@ func (n *node) restart() (code protocol.Code) {
 		n.do(func(tx store.Tx) (Hint, error) { return Hint{}, n.e.Welcomed(tx, hello) })
 	}
 	n.view(func(tx store.Tx) (err error) {
-		n.hint.Outbox, err = n.e.QueuedDevices(tx)
+		if n.hint.Outbox, err = n.e.QueuedDevices(tx); err != nil {
+			return err
+		}
+		n.hint.Rooms, err = n.e.RoomsToFollow(tx)
 		return err
 	})
 	return code

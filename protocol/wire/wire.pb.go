@@ -148,6 +148,8 @@ type Content struct {
 	//	*Content_Past
 	//	*Content_AccountKey
 	//	*Content_Compare
+	//	*Content_RoomKeys
+	//	*Content_RoomInvite
 	Body          isContent_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -315,6 +317,24 @@ func (x *Content) GetCompare() *Compare {
 	return nil
 }
 
+func (x *Content) GetRoomKeys() *RoomKeys {
+	if x != nil {
+		if x, ok := x.Body.(*Content_RoomKeys); ok {
+			return x.RoomKeys
+		}
+	}
+	return nil
+}
+
+func (x *Content) GetRoomInvite() *RoomInvite {
+	if x != nil {
+		if x, ok := x.Body.(*Content_RoomInvite); ok {
+			return x.RoomInvite
+		}
+	}
+	return nil
+}
+
 type isContent_Body interface {
 	isContent_Body()
 }
@@ -359,6 +379,14 @@ type Content_Compare struct {
 	Compare *Compare `protobuf:"bytes,19,opt,name=compare,proto3,oneof"`
 }
 
+type Content_RoomKeys struct {
+	RoomKeys *RoomKeys `protobuf:"bytes,20,opt,name=room_keys,json=roomKeys,proto3,oneof"` // this one also from who is no contact, but in a room with the recipient
+}
+
+type Content_RoomInvite struct {
+	RoomInvite *RoomInvite `protobuf:"bytes,21,opt,name=room_invite,json=roomInvite,proto3,oneof"`
+}
+
 func (*Content_Text) isContent_Body() {}
 
 func (*Content_ContactRequest) isContent_Body() {}
@@ -378,6 +406,10 @@ func (*Content_Past) isContent_Body() {}
 func (*Content_AccountKey) isContent_Body() {}
 
 func (*Content_Compare) isContent_Body() {}
+
+func (*Content_RoomKeys) isContent_Body() {}
+
+func (*Content_RoomInvite) isContent_Body() {}
 
 type Text struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -590,6 +622,260 @@ func (x *Sent) GetText() string {
 	return ""
 }
 
+// What the author's device gives to a device that may read a room.
+type RoomKeys struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Room          []byte                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
+	Distributions [][]byte               `protobuf:"bytes,2,rep,name=distributions,proto3" json:"distributions,omitempty"`                // of the author's own chains (SPEC "Chains"), at most 16
+	StateKeys     [][]byte               `protobuf:"bytes,3,rep,name=state_keys,json=stateKeys,proto3" json:"state_keys,omitempty"`       // 32 each, at most 16
+	PasswordKey   []byte                 `protobuf:"bytes,4,opt,name=password_key,json=passwordKey,proto3" json:"password_key,omitempty"` // 32; only for who may admit
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RoomKeys) Reset() {
+	*x = RoomKeys{}
+	mi := &file_wire_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RoomKeys) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RoomKeys) ProtoMessage() {}
+
+func (x *RoomKeys) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RoomKeys.ProtoReflect.Descriptor instead.
+func (*RoomKeys) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *RoomKeys) GetRoom() []byte {
+	if x != nil {
+		return x.Room
+	}
+	return nil
+}
+
+func (x *RoomKeys) GetDistributions() [][]byte {
+	if x != nil {
+		return x.Distributions
+	}
+	return nil
+}
+
+func (x *RoomKeys) GetStateKeys() [][]byte {
+	if x != nil {
+		return x.StateKeys
+	}
+	return nil
+}
+
+func (x *RoomKeys) GetPasswordKey() []byte {
+	if x != nil {
+		return x.PasswordKey
+	}
+	return nil
+}
+
+// An account was invited to a room, or another device of the own account is in
+// it.
+type RoomInvite struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Room          []byte                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
+	Home          []byte                 `protobuf:"bytes,2,opt,name=home,proto3" json:"home,omitempty"`                         // peer id of the room's rendezvous
+	Addrs         []string               `protobuf:"bytes,3,rep,name=addrs,proto3" json:"addrs,omitempty"`                       // of it
+	Seq           uint64                 `protobuf:"varint,4,opt,name=seq,proto3" json:"seq,omitempty"`                          // the newest entry of the log that the author has,
+	Head          []byte                 `protobuf:"bytes,5,opt,name=head,proto3" json:"head,omitempty"`                         // and its hash
+	StateKey      []byte                 `protobuf:"bytes,6,opt,name=state_key,json=stateKey,proto3" json:"state_key,omitempty"` // 32; what the room's name is sealed with
+	Name          string                 `protobuf:"bytes,7,opt,name=name,proto3" json:"name,omitempty"`                         // of the room
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RoomInvite) Reset() {
+	*x = RoomInvite{}
+	mi := &file_wire_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RoomInvite) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RoomInvite) ProtoMessage() {}
+
+func (x *RoomInvite) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RoomInvite.ProtoReflect.Descriptor instead.
+func (*RoomInvite) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *RoomInvite) GetRoom() []byte {
+	if x != nil {
+		return x.Room
+	}
+	return nil
+}
+
+func (x *RoomInvite) GetHome() []byte {
+	if x != nil {
+		return x.Home
+	}
+	return nil
+}
+
+func (x *RoomInvite) GetAddrs() []string {
+	if x != nil {
+		return x.Addrs
+	}
+	return nil
+}
+
+func (x *RoomInvite) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *RoomInvite) GetHead() []byte {
+	if x != nil {
+		return x.Head
+	}
+	return nil
+}
+
+func (x *RoomInvite) GetStateKey() []byte {
+	if x != nil {
+		return x.StateKey
+	}
+	return nil
+}
+
+func (x *RoomInvite) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// What a room message holds, padded and sealed (SPEC "Room messages").
+type RoomContent struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	MsgId  []byte                 `protobuf:"bytes,1,opt,name=msg_id,json=msgId,proto3" json:"msg_id,omitempty"`     // 16
+	SentMs uint64                 `protobuf:"varint,2,opt,name=sent_ms,json=sentMs,proto3" json:"sent_ms,omitempty"` // the author's clock; shown, never trusted for order
+	Void   []uint64               `protobuf:"varint,3,rep,packed,name=void,proto3" json:"void,omitempty"`            // numbers under which the author sealed this before: those do not come, at most 64
+	// Types that are valid to be assigned to Body:
+	//
+	//	*RoomContent_Text
+	Body          isRoomContent_Body `protobuf_oneof:"body"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RoomContent) Reset() {
+	*x = RoomContent{}
+	mi := &file_wire_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RoomContent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RoomContent) ProtoMessage() {}
+
+func (x *RoomContent) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RoomContent.ProtoReflect.Descriptor instead.
+func (*RoomContent) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *RoomContent) GetMsgId() []byte {
+	if x != nil {
+		return x.MsgId
+	}
+	return nil
+}
+
+func (x *RoomContent) GetSentMs() uint64 {
+	if x != nil {
+		return x.SentMs
+	}
+	return 0
+}
+
+func (x *RoomContent) GetVoid() []uint64 {
+	if x != nil {
+		return x.Void
+	}
+	return nil
+}
+
+func (x *RoomContent) GetBody() isRoomContent_Body {
+	if x != nil {
+		return x.Body
+	}
+	return nil
+}
+
+func (x *RoomContent) GetText() *Text {
+	if x != nil {
+		if x, ok := x.Body.(*RoomContent_Text); ok {
+			return x.Text
+		}
+	}
+	return nil
+}
+
+type isRoomContent_Body interface {
+	isRoomContent_Body()
+}
+
+type RoomContent_Text struct {
+	Text *Text `protobuf:"bytes,10,opt,name=text,proto3,oneof"`
+}
+
+func (*RoomContent_Text) isRoomContent_Body() {}
+
 // What another device of the account knows of a contact.
 type ContactState struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -609,7 +895,7 @@ type ContactState struct {
 
 func (x *ContactState) Reset() {
 	*x = ContactState{}
-	mi := &file_wire_proto_msgTypes[5]
+	mi := &file_wire_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -621,7 +907,7 @@ func (x *ContactState) String() string {
 func (*ContactState) ProtoMessage() {}
 
 func (x *ContactState) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[5]
+	mi := &file_wire_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -634,7 +920,7 @@ func (x *ContactState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContactState.ProtoReflect.Descriptor instead.
 func (*ContactState) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{5}
+	return file_wire_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ContactState) GetAccount() []byte {
@@ -718,7 +1004,7 @@ type Past struct {
 
 func (x *Past) Reset() {
 	*x = Past{}
-	mi := &file_wire_proto_msgTypes[6]
+	mi := &file_wire_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -730,7 +1016,7 @@ func (x *Past) String() string {
 func (*Past) ProtoMessage() {}
 
 func (x *Past) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[6]
+	mi := &file_wire_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -743,7 +1029,7 @@ func (x *Past) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Past.ProtoReflect.Descriptor instead.
 func (*Past) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{6}
+	return file_wire_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Past) GetWith() []byte {
@@ -775,7 +1061,7 @@ type PastMessage struct {
 
 func (x *PastMessage) Reset() {
 	*x = PastMessage{}
-	mi := &file_wire_proto_msgTypes[7]
+	mi := &file_wire_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -787,7 +1073,7 @@ func (x *PastMessage) String() string {
 func (*PastMessage) ProtoMessage() {}
 
 func (x *PastMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[7]
+	mi := &file_wire_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -800,7 +1086,7 @@ func (x *PastMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PastMessage.ProtoReflect.Descriptor instead.
 func (*PastMessage) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{7}
+	return file_wire_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *PastMessage) GetMsgId() []byte {
@@ -863,7 +1149,7 @@ type AccountKey struct {
 
 func (x *AccountKey) Reset() {
 	*x = AccountKey{}
-	mi := &file_wire_proto_msgTypes[8]
+	mi := &file_wire_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -875,7 +1161,7 @@ func (x *AccountKey) String() string {
 func (*AccountKey) ProtoMessage() {}
 
 func (x *AccountKey) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[8]
+	mi := &file_wire_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -888,7 +1174,7 @@ func (x *AccountKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccountKey.ProtoReflect.Descriptor instead.
 func (*AccountKey) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{8}
+	return file_wire_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *AccountKey) GetSeed() []byte {
@@ -920,7 +1206,7 @@ type Compare struct {
 
 func (x *Compare) Reset() {
 	*x = Compare{}
-	mi := &file_wire_proto_msgTypes[9]
+	mi := &file_wire_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -932,7 +1218,7 @@ func (x *Compare) String() string {
 func (*Compare) ProtoMessage() {}
 
 func (x *Compare) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[9]
+	mi := &file_wire_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -945,7 +1231,7 @@ func (x *Compare) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Compare.ProtoReflect.Descriptor instead.
 func (*Compare) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{9}
+	return file_wire_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Compare) GetId() []byte {
@@ -1003,7 +1289,7 @@ type Receipt struct {
 
 func (x *Receipt) Reset() {
 	*x = Receipt{}
-	mi := &file_wire_proto_msgTypes[10]
+	mi := &file_wire_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1015,7 +1301,7 @@ func (x *Receipt) String() string {
 func (*Receipt) ProtoMessage() {}
 
 func (x *Receipt) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[10]
+	mi := &file_wire_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1028,7 +1314,7 @@ func (x *Receipt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Receipt.ProtoReflect.Descriptor instead.
 func (*Receipt) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{10}
+	return file_wire_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Receipt) GetDelivered() [][]byte {
@@ -1055,7 +1341,7 @@ type Repair struct {
 
 func (x *Repair) Reset() {
 	*x = Repair{}
-	mi := &file_wire_proto_msgTypes[11]
+	mi := &file_wire_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1067,7 +1353,7 @@ func (x *Repair) String() string {
 func (*Repair) ProtoMessage() {}
 
 func (x *Repair) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[11]
+	mi := &file_wire_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1080,7 +1366,7 @@ func (x *Repair) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Repair.ProtoReflect.Descriptor instead.
 func (*Repair) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{11}
+	return file_wire_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Repair) GetSessionId() []byte {
@@ -1122,7 +1408,7 @@ type Request struct {
 
 func (x *Request) Reset() {
 	*x = Request{}
-	mi := &file_wire_proto_msgTypes[12]
+	mi := &file_wire_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1134,7 +1420,7 @@ func (x *Request) String() string {
 func (*Request) ProtoMessage() {}
 
 func (x *Request) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[12]
+	mi := &file_wire_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1147,7 +1433,7 @@ func (x *Request) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Request.ProtoReflect.Descriptor instead.
 func (*Request) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{12}
+	return file_wire_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Request) GetCall() isRequest_Call {
@@ -1508,7 +1794,7 @@ type Response struct {
 
 func (x *Response) Reset() {
 	*x = Response{}
-	mi := &file_wire_proto_msgTypes[13]
+	mi := &file_wire_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1520,7 +1806,7 @@ func (x *Response) String() string {
 func (*Response) ProtoMessage() {}
 
 func (x *Response) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[13]
+	mi := &file_wire_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1533,7 +1819,7 @@ func (x *Response) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Response.ProtoReflect.Descriptor instead.
 func (*Response) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{13}
+	return file_wire_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Response) GetCode() uint32 {
@@ -1851,7 +2137,7 @@ type Register struct {
 
 func (x *Register) Reset() {
 	*x = Register{}
-	mi := &file_wire_proto_msgTypes[14]
+	mi := &file_wire_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1863,7 +2149,7 @@ func (x *Register) String() string {
 func (*Register) ProtoMessage() {}
 
 func (x *Register) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[14]
+	mi := &file_wire_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1876,7 +2162,7 @@ func (x *Register) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Register.ProtoReflect.Descriptor instead.
 func (*Register) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{14}
+	return file_wire_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Register) GetInvite() []byte {
@@ -1908,7 +2194,7 @@ type Registered struct {
 
 func (x *Registered) Reset() {
 	*x = Registered{}
-	mi := &file_wire_proto_msgTypes[15]
+	mi := &file_wire_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1920,7 +2206,7 @@ func (x *Registered) String() string {
 func (*Registered) ProtoMessage() {}
 
 func (x *Registered) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[15]
+	mi := &file_wire_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1933,7 +2219,7 @@ func (x *Registered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Registered.ProtoReflect.Descriptor instead.
 func (*Registered) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{15}
+	return file_wire_proto_rawDescGZIP(), []int{18}
 }
 
 // Of a guest, by the entry that let it into a room here (SPEC "Guests").
@@ -1947,7 +2233,7 @@ type RegisterGuest struct {
 
 func (x *RegisterGuest) Reset() {
 	*x = RegisterGuest{}
-	mi := &file_wire_proto_msgTypes[16]
+	mi := &file_wire_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1959,7 +2245,7 @@ func (x *RegisterGuest) String() string {
 func (*RegisterGuest) ProtoMessage() {}
 
 func (x *RegisterGuest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[16]
+	mi := &file_wire_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1972,7 +2258,7 @@ func (x *RegisterGuest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterGuest.ProtoReflect.Descriptor instead.
 func (*RegisterGuest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{16}
+	return file_wire_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RegisterGuest) GetRoom() []byte {
@@ -2002,7 +2288,7 @@ type Lookup struct {
 
 func (x *Lookup) Reset() {
 	*x = Lookup{}
-	mi := &file_wire_proto_msgTypes[17]
+	mi := &file_wire_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2014,7 +2300,7 @@ func (x *Lookup) String() string {
 func (*Lookup) ProtoMessage() {}
 
 func (x *Lookup) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[17]
+	mi := &file_wire_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2027,7 +2313,7 @@ func (x *Lookup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lookup.ProtoReflect.Descriptor instead.
 func (*Lookup) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{17}
+	return file_wire_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Lookup) GetName() string {
@@ -2073,7 +2359,7 @@ type Found struct {
 
 func (x *Found) Reset() {
 	*x = Found{}
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2085,7 +2371,7 @@ func (x *Found) String() string {
 func (*Found) ProtoMessage() {}
 
 func (x *Found) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2098,7 +2384,7 @@ func (x *Found) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Found.ProtoReflect.Descriptor instead.
 func (*Found) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{18}
+	return file_wire_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Found) GetName() string {
@@ -2163,7 +2449,7 @@ type LogHead struct {
 
 func (x *LogHead) Reset() {
 	*x = LogHead{}
-	mi := &file_wire_proto_msgTypes[19]
+	mi := &file_wire_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2175,7 +2461,7 @@ func (x *LogHead) String() string {
 func (*LogHead) ProtoMessage() {}
 
 func (x *LogHead) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[19]
+	mi := &file_wire_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2188,7 +2474,7 @@ func (x *LogHead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogHead.ProtoReflect.Descriptor instead.
 func (*LogHead) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{19}
+	return file_wire_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *LogHead) GetHead() []byte {
@@ -2223,7 +2509,7 @@ type ReadLog struct {
 
 func (x *ReadLog) Reset() {
 	*x = ReadLog{}
-	mi := &file_wire_proto_msgTypes[20]
+	mi := &file_wire_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2235,7 +2521,7 @@ func (x *ReadLog) String() string {
 func (*ReadLog) ProtoMessage() {}
 
 func (x *ReadLog) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[20]
+	mi := &file_wire_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2248,7 +2534,7 @@ func (x *ReadLog) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadLog.ProtoReflect.Descriptor instead.
 func (*ReadLog) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{20}
+	return file_wire_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ReadLog) GetFrom() uint64 {
@@ -2276,7 +2562,7 @@ type LogPage struct {
 
 func (x *LogPage) Reset() {
 	*x = LogPage{}
-	mi := &file_wire_proto_msgTypes[21]
+	mi := &file_wire_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2288,7 +2574,7 @@ func (x *LogPage) String() string {
 func (*LogPage) ProtoMessage() {}
 
 func (x *LogPage) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[21]
+	mi := &file_wire_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2301,7 +2587,7 @@ func (x *LogPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogPage.ProtoReflect.Descriptor instead.
 func (*LogPage) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{21}
+	return file_wire_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *LogPage) GetLog() *LogHead {
@@ -2337,7 +2623,7 @@ type Bundle struct {
 
 func (x *Bundle) Reset() {
 	*x = Bundle{}
-	mi := &file_wire_proto_msgTypes[22]
+	mi := &file_wire_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2349,7 +2635,7 @@ func (x *Bundle) String() string {
 func (*Bundle) ProtoMessage() {}
 
 func (x *Bundle) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[22]
+	mi := &file_wire_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2362,7 +2648,7 @@ func (x *Bundle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bundle.ProtoReflect.Descriptor instead.
 func (*Bundle) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{22}
+	return file_wire_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Bundle) GetDevice() []byte {
@@ -2405,7 +2691,7 @@ type UploadPrekeys struct {
 
 func (x *UploadPrekeys) Reset() {
 	*x = UploadPrekeys{}
-	mi := &file_wire_proto_msgTypes[23]
+	mi := &file_wire_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2417,7 +2703,7 @@ func (x *UploadPrekeys) String() string {
 func (*UploadPrekeys) ProtoMessage() {}
 
 func (x *UploadPrekeys) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[23]
+	mi := &file_wire_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2430,7 +2716,7 @@ func (x *UploadPrekeys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadPrekeys.ProtoReflect.Descriptor instead.
 func (*UploadPrekeys) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{23}
+	return file_wire_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *UploadPrekeys) GetSignedRecord() []byte {
@@ -2475,7 +2761,7 @@ type PrekeyCounts struct {
 
 func (x *PrekeyCounts) Reset() {
 	*x = PrekeyCounts{}
-	mi := &file_wire_proto_msgTypes[24]
+	mi := &file_wire_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2487,7 +2773,7 @@ func (x *PrekeyCounts) String() string {
 func (*PrekeyCounts) ProtoMessage() {}
 
 func (x *PrekeyCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[24]
+	mi := &file_wire_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2500,7 +2786,7 @@ func (x *PrekeyCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrekeyCounts.ProtoReflect.Descriptor instead.
 func (*PrekeyCounts) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{24}
+	return file_wire_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *PrekeyCounts) GetOneTime() uint32 {
@@ -2547,7 +2833,7 @@ type SetContacts struct {
 
 func (x *SetContacts) Reset() {
 	*x = SetContacts{}
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2559,7 +2845,7 @@ func (x *SetContacts) String() string {
 func (*SetContacts) ProtoMessage() {}
 
 func (x *SetContacts) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2572,7 +2858,7 @@ func (x *SetContacts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetContacts.ProtoReflect.Descriptor instead.
 func (*SetContacts) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{25}
+	return file_wire_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *SetContacts) GetAccounts() [][]byte {
@@ -2591,7 +2877,7 @@ type ContactsSet struct {
 
 func (x *ContactsSet) Reset() {
 	*x = ContactsSet{}
-	mi := &file_wire_proto_msgTypes[26]
+	mi := &file_wire_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2603,7 +2889,7 @@ func (x *ContactsSet) String() string {
 func (*ContactsSet) ProtoMessage() {}
 
 func (x *ContactsSet) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[26]
+	mi := &file_wire_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2616,7 +2902,7 @@ func (x *ContactsSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContactsSet.ProtoReflect.Descriptor instead.
 func (*ContactsSet) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{26}
+	return file_wire_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ContactsSet) GetDigest() []byte {
@@ -2639,7 +2925,7 @@ type UpdateChain struct {
 
 func (x *UpdateChain) Reset() {
 	*x = UpdateChain{}
-	mi := &file_wire_proto_msgTypes[27]
+	mi := &file_wire_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2651,7 +2937,7 @@ func (x *UpdateChain) String() string {
 func (*UpdateChain) ProtoMessage() {}
 
 func (x *UpdateChain) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[27]
+	mi := &file_wire_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2664,7 +2950,7 @@ func (x *UpdateChain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateChain.ProtoReflect.Descriptor instead.
 func (*UpdateChain) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{27}
+	return file_wire_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *UpdateChain) GetChain() []byte {
@@ -2682,7 +2968,7 @@ type ChainUpdated struct {
 
 func (x *ChainUpdated) Reset() {
 	*x = ChainUpdated{}
-	mi := &file_wire_proto_msgTypes[28]
+	mi := &file_wire_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2694,7 +2980,7 @@ func (x *ChainUpdated) String() string {
 func (*ChainUpdated) ProtoMessage() {}
 
 func (x *ChainUpdated) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[28]
+	mi := &file_wire_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2707,7 +2993,7 @@ func (x *ChainUpdated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChainUpdated.ProtoReflect.Descriptor instead.
 func (*ChainUpdated) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{28}
+	return file_wire_proto_rawDescGZIP(), []int{31}
 }
 
 // The stored chain of an account, for a machine that is no member (yet) and
@@ -2725,7 +3011,7 @@ type FetchChain struct {
 
 func (x *FetchChain) Reset() {
 	*x = FetchChain{}
-	mi := &file_wire_proto_msgTypes[29]
+	mi := &file_wire_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2737,7 +3023,7 @@ func (x *FetchChain) String() string {
 func (*FetchChain) ProtoMessage() {}
 
 func (x *FetchChain) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[29]
+	mi := &file_wire_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2750,7 +3036,7 @@ func (x *FetchChain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchChain.ProtoReflect.Descriptor instead.
 func (*FetchChain) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{29}
+	return file_wire_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *FetchChain) GetName() string {
@@ -2791,7 +3077,7 @@ type Heads struct {
 
 func (x *Heads) Reset() {
 	*x = Heads{}
-	mi := &file_wire_proto_msgTypes[30]
+	mi := &file_wire_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2803,7 +3089,7 @@ func (x *Heads) String() string {
 func (*Heads) ProtoMessage() {}
 
 func (x *Heads) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[30]
+	mi := &file_wire_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2816,7 +3102,7 @@ func (x *Heads) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heads.ProtoReflect.Descriptor instead.
 func (*Heads) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{30}
+	return file_wire_proto_rawDescGZIP(), []int{33}
 }
 
 type HeadList struct {
@@ -2828,7 +3114,7 @@ type HeadList struct {
 
 func (x *HeadList) Reset() {
 	*x = HeadList{}
-	mi := &file_wire_proto_msgTypes[31]
+	mi := &file_wire_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2840,7 +3126,7 @@ func (x *HeadList) String() string {
 func (*HeadList) ProtoMessage() {}
 
 func (x *HeadList) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[31]
+	mi := &file_wire_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2853,7 +3139,7 @@ func (x *HeadList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeadList.ProtoReflect.Descriptor instead.
 func (*HeadList) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{31}
+	return file_wire_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *HeadList) GetHeads() []*Head {
@@ -2873,7 +3159,7 @@ type Head struct {
 
 func (x *Head) Reset() {
 	*x = Head{}
-	mi := &file_wire_proto_msgTypes[32]
+	mi := &file_wire_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2885,7 +3171,7 @@ func (x *Head) String() string {
 func (*Head) ProtoMessage() {}
 
 func (x *Head) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[32]
+	mi := &file_wire_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2898,7 +3184,7 @@ func (x *Head) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Head.ProtoReflect.Descriptor instead.
 func (*Head) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{32}
+	return file_wire_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Head) GetAccount() []byte {
@@ -2924,7 +3210,7 @@ type Put struct {
 
 func (x *Put) Reset() {
 	*x = Put{}
-	mi := &file_wire_proto_msgTypes[33]
+	mi := &file_wire_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2936,7 +3222,7 @@ func (x *Put) String() string {
 func (*Put) ProtoMessage() {}
 
 func (x *Put) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[33]
+	mi := &file_wire_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2949,7 +3235,7 @@ func (x *Put) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Put.ProtoReflect.Descriptor instead.
 func (*Put) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{33}
+	return file_wire_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Put) GetItems() []*PutItem {
@@ -2970,7 +3256,7 @@ type PutItem struct {
 
 func (x *PutItem) Reset() {
 	*x = PutItem{}
-	mi := &file_wire_proto_msgTypes[34]
+	mi := &file_wire_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2982,7 +3268,7 @@ func (x *PutItem) String() string {
 func (*PutItem) ProtoMessage() {}
 
 func (x *PutItem) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[34]
+	mi := &file_wire_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2995,7 +3281,7 @@ func (x *PutItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutItem.ProtoReflect.Descriptor instead.
 func (*PutItem) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{34}
+	return file_wire_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *PutItem) GetDevice() []byte {
@@ -3028,7 +3314,7 @@ type PutResults struct {
 
 func (x *PutResults) Reset() {
 	*x = PutResults{}
-	mi := &file_wire_proto_msgTypes[35]
+	mi := &file_wire_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3040,7 +3326,7 @@ func (x *PutResults) String() string {
 func (*PutResults) ProtoMessage() {}
 
 func (x *PutResults) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[35]
+	mi := &file_wire_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3053,7 +3339,7 @@ func (x *PutResults) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutResults.ProtoReflect.Descriptor instead.
 func (*PutResults) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{35}
+	return file_wire_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *PutResults) GetResults() []*PutResult {
@@ -3073,7 +3359,7 @@ type PutResult struct {
 
 func (x *PutResult) Reset() {
 	*x = PutResult{}
-	mi := &file_wire_proto_msgTypes[36]
+	mi := &file_wire_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3085,7 +3371,7 @@ func (x *PutResult) String() string {
 func (*PutResult) ProtoMessage() {}
 
 func (x *PutResult) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[36]
+	mi := &file_wire_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3098,7 +3384,7 @@ func (x *PutResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutResult.ProtoReflect.Descriptor instead.
 func (*PutResult) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{36}
+	return file_wire_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *PutResult) GetCode() uint32 {
@@ -3125,7 +3411,7 @@ type Fetch struct {
 
 func (x *Fetch) Reset() {
 	*x = Fetch{}
-	mi := &file_wire_proto_msgTypes[37]
+	mi := &file_wire_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3137,7 +3423,7 @@ func (x *Fetch) String() string {
 func (*Fetch) ProtoMessage() {}
 
 func (x *Fetch) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[37]
+	mi := &file_wire_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3150,7 +3436,7 @@ func (x *Fetch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fetch.ProtoReflect.Descriptor instead.
 func (*Fetch) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{37}
+	return file_wire_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Fetch) GetAfter() uint64 {
@@ -3177,7 +3463,7 @@ type Mail struct {
 
 func (x *Mail) Reset() {
 	*x = Mail{}
-	mi := &file_wire_proto_msgTypes[38]
+	mi := &file_wire_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3189,7 +3475,7 @@ func (x *Mail) String() string {
 func (*Mail) ProtoMessage() {}
 
 func (x *Mail) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[38]
+	mi := &file_wire_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3202,7 +3488,7 @@ func (x *Mail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mail.ProtoReflect.Descriptor instead.
 func (*Mail) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{38}
+	return file_wire_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Mail) GetItems() []*MailItem {
@@ -3230,7 +3516,7 @@ type MailItem struct {
 
 func (x *MailItem) Reset() {
 	*x = MailItem{}
-	mi := &file_wire_proto_msgTypes[39]
+	mi := &file_wire_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3242,7 +3528,7 @@ func (x *MailItem) String() string {
 func (*MailItem) ProtoMessage() {}
 
 func (x *MailItem) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[39]
+	mi := &file_wire_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3255,7 +3541,7 @@ func (x *MailItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MailItem.ProtoReflect.Descriptor instead.
 func (*MailItem) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{39}
+	return file_wire_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *MailItem) GetCursor() uint64 {
@@ -3288,7 +3574,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_wire_proto_msgTypes[40]
+	mi := &file_wire_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3300,7 +3586,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[40]
+	mi := &file_wire_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3313,7 +3599,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{40}
+	return file_wire_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Ack) GetIds() [][]byte {
@@ -3331,7 +3617,7 @@ type Acked struct {
 
 func (x *Acked) Reset() {
 	*x = Acked{}
-	mi := &file_wire_proto_msgTypes[41]
+	mi := &file_wire_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3343,7 +3629,7 @@ func (x *Acked) String() string {
 func (*Acked) ProtoMessage() {}
 
 func (x *Acked) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[41]
+	mi := &file_wire_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3356,7 +3642,7 @@ func (x *Acked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Acked.ProtoReflect.Descriptor instead.
 func (*Acked) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{41}
+	return file_wire_proto_rawDescGZIP(), []int{44}
 }
 
 // Where the devices of an accepted contact can be reached now.
@@ -3369,7 +3655,7 @@ type Where struct {
 
 func (x *Where) Reset() {
 	*x = Where{}
-	mi := &file_wire_proto_msgTypes[42]
+	mi := &file_wire_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3381,7 +3667,7 @@ func (x *Where) String() string {
 func (*Where) ProtoMessage() {}
 
 func (x *Where) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[42]
+	mi := &file_wire_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3394,7 +3680,7 @@ func (x *Where) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Where.ProtoReflect.Descriptor instead.
 func (*Where) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{42}
+	return file_wire_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Where) GetAccount() []byte {
@@ -3413,7 +3699,7 @@ type Places struct {
 
 func (x *Places) Reset() {
 	*x = Places{}
-	mi := &file_wire_proto_msgTypes[43]
+	mi := &file_wire_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3425,7 +3711,7 @@ func (x *Places) String() string {
 func (*Places) ProtoMessage() {}
 
 func (x *Places) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[43]
+	mi := &file_wire_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3438,7 +3724,7 @@ func (x *Places) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Places.ProtoReflect.Descriptor instead.
 func (*Places) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{43}
+	return file_wire_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Places) GetPlaces() []*Place {
@@ -3460,7 +3746,7 @@ type Place struct {
 
 func (x *Place) Reset() {
 	*x = Place{}
-	mi := &file_wire_proto_msgTypes[44]
+	mi := &file_wire_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3472,7 +3758,7 @@ func (x *Place) String() string {
 func (*Place) ProtoMessage() {}
 
 func (x *Place) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[44]
+	mi := &file_wire_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3485,7 +3771,7 @@ func (x *Place) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Place.ProtoReflect.Descriptor instead.
 func (*Place) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{44}
+	return file_wire_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Place) GetDevice() []byte {
@@ -3526,7 +3812,7 @@ type CreateInvite struct {
 
 func (x *CreateInvite) Reset() {
 	*x = CreateInvite{}
-	mi := &file_wire_proto_msgTypes[45]
+	mi := &file_wire_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3538,7 +3824,7 @@ func (x *CreateInvite) String() string {
 func (*CreateInvite) ProtoMessage() {}
 
 func (x *CreateInvite) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[45]
+	mi := &file_wire_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3551,7 +3837,7 @@ func (x *CreateInvite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateInvite.ProtoReflect.Descriptor instead.
 func (*CreateInvite) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{45}
+	return file_wire_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *CreateInvite) GetUses() uint32 {
@@ -3578,7 +3864,7 @@ type Invite struct {
 
 func (x *Invite) Reset() {
 	*x = Invite{}
-	mi := &file_wire_proto_msgTypes[46]
+	mi := &file_wire_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3590,7 +3876,7 @@ func (x *Invite) String() string {
 func (*Invite) ProtoMessage() {}
 
 func (x *Invite) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[46]
+	mi := &file_wire_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3603,7 +3889,7 @@ func (x *Invite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Invite.ProtoReflect.Descriptor instead.
 func (*Invite) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{46}
+	return file_wire_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Invite) GetToken() []byte {
@@ -3631,7 +3917,7 @@ type GetToken struct {
 
 func (x *GetToken) Reset() {
 	*x = GetToken{}
-	mi := &file_wire_proto_msgTypes[47]
+	mi := &file_wire_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3643,7 +3929,7 @@ func (x *GetToken) String() string {
 func (*GetToken) ProtoMessage() {}
 
 func (x *GetToken) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[47]
+	mi := &file_wire_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3656,7 +3942,7 @@ func (x *GetToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetToken.ProtoReflect.Descriptor instead.
 func (*GetToken) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{47}
+	return file_wire_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *GetToken) GetAudience() string {
@@ -3676,7 +3962,7 @@ type Token struct {
 
 func (x *Token) Reset() {
 	*x = Token{}
-	mi := &file_wire_proto_msgTypes[48]
+	mi := &file_wire_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3688,7 +3974,7 @@ func (x *Token) String() string {
 func (*Token) ProtoMessage() {}
 
 func (x *Token) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[48]
+	mi := &file_wire_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3701,7 +3987,7 @@ func (x *Token) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Token.ProtoReflect.Descriptor instead.
 func (*Token) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{48}
+	return file_wire_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Token) GetToken() string {
@@ -3728,7 +4014,7 @@ type GetKeySet struct {
 
 func (x *GetKeySet) Reset() {
 	*x = GetKeySet{}
-	mi := &file_wire_proto_msgTypes[49]
+	mi := &file_wire_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3740,7 +4026,7 @@ func (x *GetKeySet) String() string {
 func (*GetKeySet) ProtoMessage() {}
 
 func (x *GetKeySet) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[49]
+	mi := &file_wire_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3753,7 +4039,7 @@ func (x *GetKeySet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetKeySet.ProtoReflect.Descriptor instead.
 func (*GetKeySet) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{49}
+	return file_wire_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *GetKeySet) GetEtag() string {
@@ -3773,7 +4059,7 @@ type KeySet struct {
 
 func (x *KeySet) Reset() {
 	*x = KeySet{}
-	mi := &file_wire_proto_msgTypes[50]
+	mi := &file_wire_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3785,7 +4071,7 @@ func (x *KeySet) String() string {
 func (*KeySet) ProtoMessage() {}
 
 func (x *KeySet) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[50]
+	mi := &file_wire_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3798,7 +4084,7 @@ func (x *KeySet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeySet.ProtoReflect.Descriptor instead.
 func (*KeySet) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{50}
+	return file_wire_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *KeySet) GetDocument() []byte {
@@ -3825,7 +4111,7 @@ type GetRelays struct {
 
 func (x *GetRelays) Reset() {
 	*x = GetRelays{}
-	mi := &file_wire_proto_msgTypes[51]
+	mi := &file_wire_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3837,7 +4123,7 @@ func (x *GetRelays) String() string {
 func (*GetRelays) ProtoMessage() {}
 
 func (x *GetRelays) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[51]
+	mi := &file_wire_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3850,7 +4136,7 @@ func (x *GetRelays) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRelays.ProtoReflect.Descriptor instead.
 func (*GetRelays) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{51}
+	return file_wire_proto_rawDescGZIP(), []int{54}
 }
 
 type RelayList struct {
@@ -3862,7 +4148,7 @@ type RelayList struct {
 
 func (x *RelayList) Reset() {
 	*x = RelayList{}
-	mi := &file_wire_proto_msgTypes[52]
+	mi := &file_wire_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3874,7 +4160,7 @@ func (x *RelayList) String() string {
 func (*RelayList) ProtoMessage() {}
 
 func (x *RelayList) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[52]
+	mi := &file_wire_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3887,7 +4173,7 @@ func (x *RelayList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayList.ProtoReflect.Descriptor instead.
 func (*RelayList) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{52}
+	return file_wire_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *RelayList) GetRelays() []*Relay {
@@ -3908,7 +4194,7 @@ type Relay struct {
 
 func (x *Relay) Reset() {
 	*x = Relay{}
-	mi := &file_wire_proto_msgTypes[53]
+	mi := &file_wire_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3920,7 +4206,7 @@ func (x *Relay) String() string {
 func (*Relay) ProtoMessage() {}
 
 func (x *Relay) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[53]
+	mi := &file_wire_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3933,7 +4219,7 @@ func (x *Relay) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Relay.ProtoReflect.Descriptor instead.
 func (*Relay) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{53}
+	return file_wire_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Relay) GetPeer() []byte {
@@ -3968,7 +4254,7 @@ type RelayLimits struct {
 
 func (x *RelayLimits) Reset() {
 	*x = RelayLimits{}
-	mi := &file_wire_proto_msgTypes[54]
+	mi := &file_wire_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3980,7 +4266,7 @@ func (x *RelayLimits) String() string {
 func (*RelayLimits) ProtoMessage() {}
 
 func (x *RelayLimits) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[54]
+	mi := &file_wire_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3993,7 +4279,7 @@ func (x *RelayLimits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayLimits.ProtoReflect.Descriptor instead.
 func (*RelayLimits) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{54}
+	return file_wire_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *RelayLimits) GetReservations() uint32 {
@@ -4028,7 +4314,7 @@ type AppendRoom struct {
 
 func (x *AppendRoom) Reset() {
 	*x = AppendRoom{}
-	mi := &file_wire_proto_msgTypes[55]
+	mi := &file_wire_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4040,7 +4326,7 @@ func (x *AppendRoom) String() string {
 func (*AppendRoom) ProtoMessage() {}
 
 func (x *AppendRoom) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[55]
+	mi := &file_wire_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4053,7 +4339,7 @@ func (x *AppendRoom) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppendRoom.ProtoReflect.Descriptor instead.
 func (*AppendRoom) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{55}
+	return file_wire_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *AppendRoom) GetEntry() []byte {
@@ -4074,7 +4360,7 @@ type RoomAppended struct {
 
 func (x *RoomAppended) Reset() {
 	*x = RoomAppended{}
-	mi := &file_wire_proto_msgTypes[56]
+	mi := &file_wire_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4086,7 +4372,7 @@ func (x *RoomAppended) String() string {
 func (*RoomAppended) ProtoMessage() {}
 
 func (x *RoomAppended) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[56]
+	mi := &file_wire_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4099,7 +4385,7 @@ func (x *RoomAppended) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomAppended.ProtoReflect.Descriptor instead.
 func (*RoomAppended) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{56}
+	return file_wire_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *RoomAppended) GetCode() uint32 {
@@ -4139,7 +4425,7 @@ type ReadRoom struct {
 
 func (x *ReadRoom) Reset() {
 	*x = ReadRoom{}
-	mi := &file_wire_proto_msgTypes[57]
+	mi := &file_wire_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4151,7 +4437,7 @@ func (x *ReadRoom) String() string {
 func (*ReadRoom) ProtoMessage() {}
 
 func (x *ReadRoom) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[57]
+	mi := &file_wire_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4164,7 +4450,7 @@ func (x *ReadRoom) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadRoom.ProtoReflect.Descriptor instead.
 func (*ReadRoom) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{57}
+	return file_wire_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *ReadRoom) GetRoom() []byte {
@@ -4220,7 +4506,7 @@ type RoomPage struct {
 
 func (x *RoomPage) Reset() {
 	*x = RoomPage{}
-	mi := &file_wire_proto_msgTypes[58]
+	mi := &file_wire_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4232,7 +4518,7 @@ func (x *RoomPage) String() string {
 func (*RoomPage) ProtoMessage() {}
 
 func (x *RoomPage) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[58]
+	mi := &file_wire_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4245,7 +4531,7 @@ func (x *RoomPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomPage.ProtoReflect.Descriptor instead.
 func (*RoomPage) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{58}
+	return file_wire_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *RoomPage) GetEntries() [][]byte {
@@ -4280,7 +4566,7 @@ type RoomItem struct {
 
 func (x *RoomItem) Reset() {
 	*x = RoomItem{}
-	mi := &file_wire_proto_msgTypes[59]
+	mi := &file_wire_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4292,7 +4578,7 @@ func (x *RoomItem) String() string {
 func (*RoomItem) ProtoMessage() {}
 
 func (x *RoomItem) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[59]
+	mi := &file_wire_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4305,7 +4591,7 @@ func (x *RoomItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomItem.ProtoReflect.Descriptor instead.
 func (*RoomItem) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{59}
+	return file_wire_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *RoomItem) GetCursor() uint64 {
@@ -4339,7 +4625,7 @@ type PutRoom struct {
 
 func (x *PutRoom) Reset() {
 	*x = PutRoom{}
-	mi := &file_wire_proto_msgTypes[60]
+	mi := &file_wire_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4351,7 +4637,7 @@ func (x *PutRoom) String() string {
 func (*PutRoom) ProtoMessage() {}
 
 func (x *PutRoom) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[60]
+	mi := &file_wire_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4364,7 +4650,7 @@ func (x *PutRoom) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutRoom.ProtoReflect.Descriptor instead.
 func (*PutRoom) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{60}
+	return file_wire_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *PutRoom) GetRoom() []byte {
@@ -4390,7 +4676,7 @@ type RoomPutResults struct {
 
 func (x *RoomPutResults) Reset() {
 	*x = RoomPutResults{}
-	mi := &file_wire_proto_msgTypes[61]
+	mi := &file_wire_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4402,7 +4688,7 @@ func (x *RoomPutResults) String() string {
 func (*RoomPutResults) ProtoMessage() {}
 
 func (x *RoomPutResults) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[61]
+	mi := &file_wire_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4415,7 +4701,7 @@ func (x *RoomPutResults) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomPutResults.ProtoReflect.Descriptor instead.
 func (*RoomPutResults) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{61}
+	return file_wire_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *RoomPutResults) GetResults() []*RoomPutResult {
@@ -4436,7 +4722,7 @@ type RoomPutResult struct {
 
 func (x *RoomPutResult) Reset() {
 	*x = RoomPutResult{}
-	mi := &file_wire_proto_msgTypes[62]
+	mi := &file_wire_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4448,7 +4734,7 @@ func (x *RoomPutResult) String() string {
 func (*RoomPutResult) ProtoMessage() {}
 
 func (x *RoomPutResult) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[62]
+	mi := &file_wire_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4461,7 +4747,7 @@ func (x *RoomPutResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomPutResult.ProtoReflect.Descriptor instead.
 func (*RoomPutResult) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{62}
+	return file_wire_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *RoomPutResult) GetCode() uint32 {
@@ -4497,7 +4783,7 @@ type FillRoom struct {
 
 func (x *FillRoom) Reset() {
 	*x = FillRoom{}
-	mi := &file_wire_proto_msgTypes[63]
+	mi := &file_wire_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4509,7 +4795,7 @@ func (x *FillRoom) String() string {
 func (*FillRoom) ProtoMessage() {}
 
 func (x *FillRoom) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[63]
+	mi := &file_wire_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4522,7 +4808,7 @@ func (x *FillRoom) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FillRoom.ProtoReflect.Descriptor instead.
 func (*FillRoom) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{63}
+	return file_wire_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *FillRoom) GetRoom() []byte {
@@ -4550,7 +4836,7 @@ type RoomRange struct {
 
 func (x *RoomRange) Reset() {
 	*x = RoomRange{}
-	mi := &file_wire_proto_msgTypes[64]
+	mi := &file_wire_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4562,7 +4848,7 @@ func (x *RoomRange) String() string {
 func (*RoomRange) ProtoMessage() {}
 
 func (x *RoomRange) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[64]
+	mi := &file_wire_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4575,7 +4861,7 @@ func (x *RoomRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomRange.ProtoReflect.Descriptor instead.
 func (*RoomRange) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{64}
+	return file_wire_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *RoomRange) GetDevice() []byte {
@@ -4612,7 +4898,7 @@ type Beat struct {
 
 func (x *Beat) Reset() {
 	*x = Beat{}
-	mi := &file_wire_proto_msgTypes[65]
+	mi := &file_wire_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4624,7 +4910,7 @@ func (x *Beat) String() string {
 func (*Beat) ProtoMessage() {}
 
 func (x *Beat) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[65]
+	mi := &file_wire_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4637,7 +4923,7 @@ func (x *Beat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Beat.ProtoReflect.Descriptor instead.
 func (*Beat) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{65}
+	return file_wire_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *Beat) GetHello() *Hello {
@@ -4690,7 +4976,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_wire_proto_msgTypes[66]
+	mi := &file_wire_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4702,7 +4988,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[66]
+	mi := &file_wire_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4715,7 +5001,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{66}
+	return file_wire_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *Hello) GetMinVersion() uint32 {
@@ -4786,7 +5072,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_wire_proto_msgTypes[67]
+	mi := &file_wire_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4798,7 +5084,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[67]
+	mi := &file_wire_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4811,7 +5097,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{67}
+	return file_wire_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *Welcome) GetCode() uint32 {
@@ -4906,7 +5192,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_wire_proto_msgTypes[68]
+	mi := &file_wire_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4918,7 +5204,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[68]
+	mi := &file_wire_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4931,7 +5217,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{68}
+	return file_wire_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *Limits) GetMailboxBytes() uint64 {
@@ -5001,7 +5287,7 @@ type Hint struct {
 
 func (x *Hint) Reset() {
 	*x = Hint{}
-	mi := &file_wire_proto_msgTypes[69]
+	mi := &file_wire_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5013,7 +5299,7 @@ func (x *Hint) String() string {
 func (*Hint) ProtoMessage() {}
 
 func (x *Hint) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[69]
+	mi := &file_wire_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5026,7 +5312,7 @@ func (x *Hint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hint.ProtoReflect.Descriptor instead.
 func (*Hint) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{69}
+	return file_wire_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *Hint) GetBeat() uint64 {
@@ -5110,7 +5396,7 @@ type RoomNews struct {
 
 func (x *RoomNews) Reset() {
 	*x = RoomNews{}
-	mi := &file_wire_proto_msgTypes[70]
+	mi := &file_wire_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5122,7 +5408,7 @@ func (x *RoomNews) String() string {
 func (*RoomNews) ProtoMessage() {}
 
 func (x *RoomNews) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[70]
+	mi := &file_wire_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5135,7 +5421,7 @@ func (x *RoomNews) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomNews.ProtoReflect.Descriptor instead.
 func (*RoomNews) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{70}
+	return file_wire_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *RoomNews) GetRoom() []byte {
@@ -5169,7 +5455,7 @@ type Presence struct {
 
 func (x *Presence) Reset() {
 	*x = Presence{}
-	mi := &file_wire_proto_msgTypes[71]
+	mi := &file_wire_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5181,7 +5467,7 @@ func (x *Presence) String() string {
 func (*Presence) ProtoMessage() {}
 
 func (x *Presence) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[71]
+	mi := &file_wire_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5194,7 +5480,7 @@ func (x *Presence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Presence.ProtoReflect.Descriptor instead.
 func (*Presence) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{71}
+	return file_wire_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *Presence) GetAccount() []byte {
@@ -5220,7 +5506,7 @@ type Deliver struct {
 
 func (x *Deliver) Reset() {
 	*x = Deliver{}
-	mi := &file_wire_proto_msgTypes[72]
+	mi := &file_wire_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5232,7 +5518,7 @@ func (x *Deliver) String() string {
 func (*Deliver) ProtoMessage() {}
 
 func (x *Deliver) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[72]
+	mi := &file_wire_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5245,7 +5531,7 @@ func (x *Deliver) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Deliver.ProtoReflect.Descriptor instead.
 func (*Deliver) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{72}
+	return file_wire_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *Deliver) GetEnvelopes() [][]byte {
@@ -5265,7 +5551,7 @@ type Delivered struct {
 
 func (x *Delivered) Reset() {
 	*x = Delivered{}
-	mi := &file_wire_proto_msgTypes[73]
+	mi := &file_wire_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5277,7 +5563,7 @@ func (x *Delivered) String() string {
 func (*Delivered) ProtoMessage() {}
 
 func (x *Delivered) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[73]
+	mi := &file_wire_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5290,7 +5576,7 @@ func (x *Delivered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delivered.ProtoReflect.Descriptor instead.
 func (*Delivered) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{73}
+	return file_wire_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *Delivered) GetCodes() []uint32 {
@@ -5316,7 +5602,7 @@ type PairJoin struct {
 
 func (x *PairJoin) Reset() {
 	*x = PairJoin{}
-	mi := &file_wire_proto_msgTypes[74]
+	mi := &file_wire_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5328,7 +5614,7 @@ func (x *PairJoin) String() string {
 func (*PairJoin) ProtoMessage() {}
 
 func (x *PairJoin) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[74]
+	mi := &file_wire_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5341,7 +5627,7 @@ func (x *PairJoin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairJoin.ProtoReflect.Descriptor instead.
 func (*PairJoin) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{74}
+	return file_wire_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *PairJoin) GetSlot() string {
@@ -5365,7 +5651,7 @@ type PairJoined struct {
 
 func (x *PairJoined) Reset() {
 	*x = PairJoined{}
-	mi := &file_wire_proto_msgTypes[75]
+	mi := &file_wire_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5377,7 +5663,7 @@ func (x *PairJoined) String() string {
 func (*PairJoined) ProtoMessage() {}
 
 func (x *PairJoined) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[75]
+	mi := &file_wire_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5390,7 +5676,7 @@ func (x *PairJoined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairJoined.ProtoReflect.Descriptor instead.
 func (*PairJoined) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{75}
+	return file_wire_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *PairJoined) GetCode() uint32 {
@@ -5444,7 +5730,7 @@ type PairFrame struct {
 
 func (x *PairFrame) Reset() {
 	*x = PairFrame{}
-	mi := &file_wire_proto_msgTypes[76]
+	mi := &file_wire_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5456,7 +5742,7 @@ func (x *PairFrame) String() string {
 func (*PairFrame) ProtoMessage() {}
 
 func (x *PairFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[76]
+	mi := &file_wire_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5469,7 +5755,7 @@ func (x *PairFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairFrame.ProtoReflect.Descriptor instead.
 func (*PairFrame) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{76}
+	return file_wire_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *PairFrame) GetData() []byte {
@@ -5489,7 +5775,7 @@ type Knock struct {
 
 func (x *Knock) Reset() {
 	*x = Knock{}
-	mi := &file_wire_proto_msgTypes[77]
+	mi := &file_wire_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5501,7 +5787,7 @@ func (x *Knock) String() string {
 func (*Knock) ProtoMessage() {}
 
 func (x *Knock) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[77]
+	mi := &file_wire_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5514,7 +5800,7 @@ func (x *Knock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Knock.ProtoReflect.Descriptor instead.
 func (*Knock) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{77}
+	return file_wire_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *Knock) GetRoom() []byte {
@@ -5542,7 +5828,7 @@ type Knocked struct {
 
 func (x *Knocked) Reset() {
 	*x = Knocked{}
-	mi := &file_wire_proto_msgTypes[78]
+	mi := &file_wire_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5554,7 +5840,7 @@ func (x *Knocked) String() string {
 func (*Knocked) ProtoMessage() {}
 
 func (x *Knocked) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[78]
+	mi := &file_wire_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5567,7 +5853,7 @@ func (x *Knocked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Knocked.ProtoReflect.Descriptor instead.
 func (*Knocked) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{78}
+	return file_wire_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *Knocked) GetCode() uint32 {
@@ -5607,7 +5893,7 @@ type Membership struct {
 
 func (x *Membership) Reset() {
 	*x = Membership{}
-	mi := &file_wire_proto_msgTypes[79]
+	mi := &file_wire_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5619,7 +5905,7 @@ func (x *Membership) String() string {
 func (*Membership) ProtoMessage() {}
 
 func (x *Membership) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[79]
+	mi := &file_wire_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5632,7 +5918,7 @@ func (x *Membership) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Membership.ProtoReflect.Descriptor instead.
 func (*Membership) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{79}
+	return file_wire_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *Membership) GetName() string {
@@ -5693,7 +5979,7 @@ type GetPrekey struct {
 
 func (x *GetPrekey) Reset() {
 	*x = GetPrekey{}
-	mi := &file_wire_proto_msgTypes[80]
+	mi := &file_wire_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5705,7 +5991,7 @@ func (x *GetPrekey) String() string {
 func (*GetPrekey) ProtoMessage() {}
 
 func (x *GetPrekey) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[80]
+	mi := &file_wire_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5718,7 +6004,7 @@ func (x *GetPrekey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPrekey.ProtoReflect.Descriptor instead.
 func (*GetPrekey) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{80}
+	return file_wire_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *GetPrekey) GetNonce() []byte {
@@ -5739,7 +6025,7 @@ type OwnPrekey struct {
 
 func (x *OwnPrekey) Reset() {
 	*x = OwnPrekey{}
-	mi := &file_wire_proto_msgTypes[81]
+	mi := &file_wire_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5751,7 +6037,7 @@ func (x *OwnPrekey) String() string {
 func (*OwnPrekey) ProtoMessage() {}
 
 func (x *OwnPrekey) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[81]
+	mi := &file_wire_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5764,7 +6050,7 @@ func (x *OwnPrekey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OwnPrekey.ProtoReflect.Descriptor instead.
 func (*OwnPrekey) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{81}
+	return file_wire_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *OwnPrekey) GetCode() uint32 {
@@ -5798,7 +6084,7 @@ type Follow struct {
 
 func (x *Follow) Reset() {
 	*x = Follow{}
-	mi := &file_wire_proto_msgTypes[82]
+	mi := &file_wire_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5810,7 +6096,7 @@ func (x *Follow) String() string {
 func (*Follow) ProtoMessage() {}
 
 func (x *Follow) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[82]
+	mi := &file_wire_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5823,7 +6109,7 @@ func (x *Follow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Follow.ProtoReflect.Descriptor instead.
 func (*Follow) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{82}
+	return file_wire_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *Follow) GetSeq() uint64 {
@@ -5850,7 +6136,7 @@ type Announcement struct {
 
 func (x *Announcement) Reset() {
 	*x = Announcement{}
-	mi := &file_wire_proto_msgTypes[83]
+	mi := &file_wire_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5862,7 +6148,7 @@ func (x *Announcement) String() string {
 func (*Announcement) ProtoMessage() {}
 
 func (x *Announcement) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[83]
+	mi := &file_wire_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5875,7 +6161,7 @@ func (x *Announcement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Announcement.ProtoReflect.Descriptor instead.
 func (*Announcement) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{83}
+	return file_wire_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *Announcement) GetAddrs() [][]byte {
@@ -5906,7 +6192,7 @@ type Followed struct {
 
 func (x *Followed) Reset() {
 	*x = Followed{}
-	mi := &file_wire_proto_msgTypes[84]
+	mi := &file_wire_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5918,7 +6204,7 @@ func (x *Followed) String() string {
 func (*Followed) ProtoMessage() {}
 
 func (x *Followed) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[84]
+	mi := &file_wire_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5931,7 +6217,7 @@ func (x *Followed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Followed.ProtoReflect.Descriptor instead.
 func (*Followed) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{84}
+	return file_wire_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *Followed) GetCode() uint32 {
@@ -5985,7 +6271,7 @@ type Present struct {
 
 func (x *Present) Reset() {
 	*x = Present{}
-	mi := &file_wire_proto_msgTypes[85]
+	mi := &file_wire_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5997,7 +6283,7 @@ func (x *Present) String() string {
 func (*Present) ProtoMessage() {}
 
 func (x *Present) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[85]
+	mi := &file_wire_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6010,7 +6296,7 @@ func (x *Present) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Present.ProtoReflect.Descriptor instead.
 func (*Present) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{85}
+	return file_wire_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *Present) GetToken() string {
@@ -6032,7 +6318,7 @@ type Admission struct {
 
 func (x *Admission) Reset() {
 	*x = Admission{}
-	mi := &file_wire_proto_msgTypes[86]
+	mi := &file_wire_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6044,7 +6330,7 @@ func (x *Admission) String() string {
 func (*Admission) ProtoMessage() {}
 
 func (x *Admission) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[86]
+	mi := &file_wire_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6057,7 +6343,7 @@ func (x *Admission) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Admission.ProtoReflect.Descriptor instead.
 func (*Admission) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{86}
+	return file_wire_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *Admission) GetCode() uint32 {
@@ -6093,7 +6379,7 @@ var File_wire_proto protoreflect.FileDescriptor
 const file_wire_proto_rawDesc = "" +
 	"\n" +
 	"\n" +
-	"wire.proto\x12\x0eparley.wire.v1\"\xc1\x05\n" +
+	"wire.proto\x12\x0eparley.wire.v1\"\xb9\x06\n" +
 	"\aContent\x12\x15\n" +
 	"\x06msg_id\x18\x01 \x01(\fR\x05msgId\x12\x17\n" +
 	"\asent_ms\x18\x02 \x01(\x04R\x06sentMs\x12\x10\n" +
@@ -6111,7 +6397,10 @@ const file_wire_proto_rawDesc = "" +
 	"\x04past\x18\x11 \x01(\v2\x14.parley.wire.v1.PastH\x00R\x04past\x12=\n" +
 	"\vaccount_key\x18\x12 \x01(\v2\x1a.parley.wire.v1.AccountKeyH\x00R\n" +
 	"accountKey\x123\n" +
-	"\acompare\x18\x13 \x01(\v2\x17.parley.wire.v1.CompareH\x00R\acompareB\x06\n" +
+	"\acompare\x18\x13 \x01(\v2\x17.parley.wire.v1.CompareH\x00R\acompare\x127\n" +
+	"\troom_keys\x18\x14 \x01(\v2\x18.parley.wire.v1.RoomKeysH\x00R\broomKeys\x12=\n" +
+	"\vroom_invite\x18\x15 \x01(\v2\x1a.parley.wire.v1.RoomInviteH\x00R\n" +
+	"roomInviteB\x06\n" +
 	"\x04body\"\x1a\n" +
 	"\x04Text\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\"R\n" +
@@ -6124,7 +6413,29 @@ const file_wire_proto_rawDesc = "" +
 	"\adisplay\x18\x02 \x01(\tR\adisplay\"*\n" +
 	"\x04Sent\x12\x0e\n" +
 	"\x02to\x18\x01 \x01(\fR\x02to\x12\x12\n" +
-	"\x04text\x18\x02 \x01(\tR\x04text\"\xac\x02\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"\x86\x01\n" +
+	"\bRoomKeys\x12\x12\n" +
+	"\x04room\x18\x01 \x01(\fR\x04room\x12$\n" +
+	"\rdistributions\x18\x02 \x03(\fR\rdistributions\x12\x1d\n" +
+	"\n" +
+	"state_keys\x18\x03 \x03(\fR\tstateKeys\x12!\n" +
+	"\fpassword_key\x18\x04 \x01(\fR\vpasswordKey\"\xa1\x01\n" +
+	"\n" +
+	"RoomInvite\x12\x12\n" +
+	"\x04room\x18\x01 \x01(\fR\x04room\x12\x12\n" +
+	"\x04home\x18\x02 \x01(\fR\x04home\x12\x14\n" +
+	"\x05addrs\x18\x03 \x03(\tR\x05addrs\x12\x10\n" +
+	"\x03seq\x18\x04 \x01(\x04R\x03seq\x12\x12\n" +
+	"\x04head\x18\x05 \x01(\fR\x04head\x12\x1b\n" +
+	"\tstate_key\x18\x06 \x01(\fR\bstateKey\x12\x12\n" +
+	"\x04name\x18\a \x01(\tR\x04name\"\x85\x01\n" +
+	"\vRoomContent\x12\x15\n" +
+	"\x06msg_id\x18\x01 \x01(\fR\x05msgId\x12\x17\n" +
+	"\asent_ms\x18\x02 \x01(\x04R\x06sentMs\x12\x12\n" +
+	"\x04void\x18\x03 \x03(\x04R\x04void\x12*\n" +
+	"\x04text\x18\n" +
+	" \x01(\v2\x14.parley.wire.v1.TextH\x00R\x04textB\x06\n" +
+	"\x04body\"\xac\x02\n" +
 	"\fContactState\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\fR\aaccount\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -6537,7 +6848,7 @@ func file_wire_proto_rawDescGZIP() []byte {
 }
 
 var file_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 87)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 90)
 var file_wire_proto_goTypes = []any{
 	(Relation)(0),          // 0: parley.wire.v1.Relation
 	(MailKind)(0),          // 1: parley.wire.v1.MailKind
@@ -6546,173 +6857,179 @@ var file_wire_proto_goTypes = []any{
 	(*ContactRequest)(nil), // 4: parley.wire.v1.ContactRequest
 	(*ContactAccept)(nil),  // 5: parley.wire.v1.ContactAccept
 	(*Sent)(nil),           // 6: parley.wire.v1.Sent
-	(*ContactState)(nil),   // 7: parley.wire.v1.ContactState
-	(*Past)(nil),           // 8: parley.wire.v1.Past
-	(*PastMessage)(nil),    // 9: parley.wire.v1.PastMessage
-	(*AccountKey)(nil),     // 10: parley.wire.v1.AccountKey
-	(*Compare)(nil),        // 11: parley.wire.v1.Compare
-	(*Receipt)(nil),        // 12: parley.wire.v1.Receipt
-	(*Repair)(nil),         // 13: parley.wire.v1.Repair
-	(*Request)(nil),        // 14: parley.wire.v1.Request
-	(*Response)(nil),       // 15: parley.wire.v1.Response
-	(*Register)(nil),       // 16: parley.wire.v1.Register
-	(*Registered)(nil),     // 17: parley.wire.v1.Registered
-	(*RegisterGuest)(nil),  // 18: parley.wire.v1.RegisterGuest
-	(*Lookup)(nil),         // 19: parley.wire.v1.Lookup
-	(*Found)(nil),          // 20: parley.wire.v1.Found
-	(*LogHead)(nil),        // 21: parley.wire.v1.LogHead
-	(*ReadLog)(nil),        // 22: parley.wire.v1.ReadLog
-	(*LogPage)(nil),        // 23: parley.wire.v1.LogPage
-	(*Bundle)(nil),         // 24: parley.wire.v1.Bundle
-	(*UploadPrekeys)(nil),  // 25: parley.wire.v1.UploadPrekeys
-	(*PrekeyCounts)(nil),   // 26: parley.wire.v1.PrekeyCounts
-	(*SetContacts)(nil),    // 27: parley.wire.v1.SetContacts
-	(*ContactsSet)(nil),    // 28: parley.wire.v1.ContactsSet
-	(*UpdateChain)(nil),    // 29: parley.wire.v1.UpdateChain
-	(*ChainUpdated)(nil),   // 30: parley.wire.v1.ChainUpdated
-	(*FetchChain)(nil),     // 31: parley.wire.v1.FetchChain
-	(*Heads)(nil),          // 32: parley.wire.v1.Heads
-	(*HeadList)(nil),       // 33: parley.wire.v1.HeadList
-	(*Head)(nil),           // 34: parley.wire.v1.Head
-	(*Put)(nil),            // 35: parley.wire.v1.Put
-	(*PutItem)(nil),        // 36: parley.wire.v1.PutItem
-	(*PutResults)(nil),     // 37: parley.wire.v1.PutResults
-	(*PutResult)(nil),      // 38: parley.wire.v1.PutResult
-	(*Fetch)(nil),          // 39: parley.wire.v1.Fetch
-	(*Mail)(nil),           // 40: parley.wire.v1.Mail
-	(*MailItem)(nil),       // 41: parley.wire.v1.MailItem
-	(*Ack)(nil),            // 42: parley.wire.v1.Ack
-	(*Acked)(nil),          // 43: parley.wire.v1.Acked
-	(*Where)(nil),          // 44: parley.wire.v1.Where
-	(*Places)(nil),         // 45: parley.wire.v1.Places
-	(*Place)(nil),          // 46: parley.wire.v1.Place
-	(*CreateInvite)(nil),   // 47: parley.wire.v1.CreateInvite
-	(*Invite)(nil),         // 48: parley.wire.v1.Invite
-	(*GetToken)(nil),       // 49: parley.wire.v1.GetToken
-	(*Token)(nil),          // 50: parley.wire.v1.Token
-	(*GetKeySet)(nil),      // 51: parley.wire.v1.GetKeySet
-	(*KeySet)(nil),         // 52: parley.wire.v1.KeySet
-	(*GetRelays)(nil),      // 53: parley.wire.v1.GetRelays
-	(*RelayList)(nil),      // 54: parley.wire.v1.RelayList
-	(*Relay)(nil),          // 55: parley.wire.v1.Relay
-	(*RelayLimits)(nil),    // 56: parley.wire.v1.RelayLimits
-	(*AppendRoom)(nil),     // 57: parley.wire.v1.AppendRoom
-	(*RoomAppended)(nil),   // 58: parley.wire.v1.RoomAppended
-	(*ReadRoom)(nil),       // 59: parley.wire.v1.ReadRoom
-	(*RoomPage)(nil),       // 60: parley.wire.v1.RoomPage
-	(*RoomItem)(nil),       // 61: parley.wire.v1.RoomItem
-	(*PutRoom)(nil),        // 62: parley.wire.v1.PutRoom
-	(*RoomPutResults)(nil), // 63: parley.wire.v1.RoomPutResults
-	(*RoomPutResult)(nil),  // 64: parley.wire.v1.RoomPutResult
-	(*FillRoom)(nil),       // 65: parley.wire.v1.FillRoom
-	(*RoomRange)(nil),      // 66: parley.wire.v1.RoomRange
-	(*Beat)(nil),           // 67: parley.wire.v1.Beat
-	(*Hello)(nil),          // 68: parley.wire.v1.Hello
-	(*Welcome)(nil),        // 69: parley.wire.v1.Welcome
-	(*Limits)(nil),         // 70: parley.wire.v1.Limits
-	(*Hint)(nil),           // 71: parley.wire.v1.Hint
-	(*RoomNews)(nil),       // 72: parley.wire.v1.RoomNews
-	(*Presence)(nil),       // 73: parley.wire.v1.Presence
-	(*Deliver)(nil),        // 74: parley.wire.v1.Deliver
-	(*Delivered)(nil),      // 75: parley.wire.v1.Delivered
-	(*PairJoin)(nil),       // 76: parley.wire.v1.PairJoin
-	(*PairJoined)(nil),     // 77: parley.wire.v1.PairJoined
-	(*PairFrame)(nil),      // 78: parley.wire.v1.PairFrame
-	(*Knock)(nil),          // 79: parley.wire.v1.Knock
-	(*Knocked)(nil),        // 80: parley.wire.v1.Knocked
-	(*Membership)(nil),     // 81: parley.wire.v1.Membership
-	(*GetPrekey)(nil),      // 82: parley.wire.v1.GetPrekey
-	(*OwnPrekey)(nil),      // 83: parley.wire.v1.OwnPrekey
-	(*Follow)(nil),         // 84: parley.wire.v1.Follow
-	(*Announcement)(nil),   // 85: parley.wire.v1.Announcement
-	(*Followed)(nil),       // 86: parley.wire.v1.Followed
-	(*Present)(nil),        // 87: parley.wire.v1.Present
-	(*Admission)(nil),      // 88: parley.wire.v1.Admission
+	(*RoomKeys)(nil),       // 7: parley.wire.v1.RoomKeys
+	(*RoomInvite)(nil),     // 8: parley.wire.v1.RoomInvite
+	(*RoomContent)(nil),    // 9: parley.wire.v1.RoomContent
+	(*ContactState)(nil),   // 10: parley.wire.v1.ContactState
+	(*Past)(nil),           // 11: parley.wire.v1.Past
+	(*PastMessage)(nil),    // 12: parley.wire.v1.PastMessage
+	(*AccountKey)(nil),     // 13: parley.wire.v1.AccountKey
+	(*Compare)(nil),        // 14: parley.wire.v1.Compare
+	(*Receipt)(nil),        // 15: parley.wire.v1.Receipt
+	(*Repair)(nil),         // 16: parley.wire.v1.Repair
+	(*Request)(nil),        // 17: parley.wire.v1.Request
+	(*Response)(nil),       // 18: parley.wire.v1.Response
+	(*Register)(nil),       // 19: parley.wire.v1.Register
+	(*Registered)(nil),     // 20: parley.wire.v1.Registered
+	(*RegisterGuest)(nil),  // 21: parley.wire.v1.RegisterGuest
+	(*Lookup)(nil),         // 22: parley.wire.v1.Lookup
+	(*Found)(nil),          // 23: parley.wire.v1.Found
+	(*LogHead)(nil),        // 24: parley.wire.v1.LogHead
+	(*ReadLog)(nil),        // 25: parley.wire.v1.ReadLog
+	(*LogPage)(nil),        // 26: parley.wire.v1.LogPage
+	(*Bundle)(nil),         // 27: parley.wire.v1.Bundle
+	(*UploadPrekeys)(nil),  // 28: parley.wire.v1.UploadPrekeys
+	(*PrekeyCounts)(nil),   // 29: parley.wire.v1.PrekeyCounts
+	(*SetContacts)(nil),    // 30: parley.wire.v1.SetContacts
+	(*ContactsSet)(nil),    // 31: parley.wire.v1.ContactsSet
+	(*UpdateChain)(nil),    // 32: parley.wire.v1.UpdateChain
+	(*ChainUpdated)(nil),   // 33: parley.wire.v1.ChainUpdated
+	(*FetchChain)(nil),     // 34: parley.wire.v1.FetchChain
+	(*Heads)(nil),          // 35: parley.wire.v1.Heads
+	(*HeadList)(nil),       // 36: parley.wire.v1.HeadList
+	(*Head)(nil),           // 37: parley.wire.v1.Head
+	(*Put)(nil),            // 38: parley.wire.v1.Put
+	(*PutItem)(nil),        // 39: parley.wire.v1.PutItem
+	(*PutResults)(nil),     // 40: parley.wire.v1.PutResults
+	(*PutResult)(nil),      // 41: parley.wire.v1.PutResult
+	(*Fetch)(nil),          // 42: parley.wire.v1.Fetch
+	(*Mail)(nil),           // 43: parley.wire.v1.Mail
+	(*MailItem)(nil),       // 44: parley.wire.v1.MailItem
+	(*Ack)(nil),            // 45: parley.wire.v1.Ack
+	(*Acked)(nil),          // 46: parley.wire.v1.Acked
+	(*Where)(nil),          // 47: parley.wire.v1.Where
+	(*Places)(nil),         // 48: parley.wire.v1.Places
+	(*Place)(nil),          // 49: parley.wire.v1.Place
+	(*CreateInvite)(nil),   // 50: parley.wire.v1.CreateInvite
+	(*Invite)(nil),         // 51: parley.wire.v1.Invite
+	(*GetToken)(nil),       // 52: parley.wire.v1.GetToken
+	(*Token)(nil),          // 53: parley.wire.v1.Token
+	(*GetKeySet)(nil),      // 54: parley.wire.v1.GetKeySet
+	(*KeySet)(nil),         // 55: parley.wire.v1.KeySet
+	(*GetRelays)(nil),      // 56: parley.wire.v1.GetRelays
+	(*RelayList)(nil),      // 57: parley.wire.v1.RelayList
+	(*Relay)(nil),          // 58: parley.wire.v1.Relay
+	(*RelayLimits)(nil),    // 59: parley.wire.v1.RelayLimits
+	(*AppendRoom)(nil),     // 60: parley.wire.v1.AppendRoom
+	(*RoomAppended)(nil),   // 61: parley.wire.v1.RoomAppended
+	(*ReadRoom)(nil),       // 62: parley.wire.v1.ReadRoom
+	(*RoomPage)(nil),       // 63: parley.wire.v1.RoomPage
+	(*RoomItem)(nil),       // 64: parley.wire.v1.RoomItem
+	(*PutRoom)(nil),        // 65: parley.wire.v1.PutRoom
+	(*RoomPutResults)(nil), // 66: parley.wire.v1.RoomPutResults
+	(*RoomPutResult)(nil),  // 67: parley.wire.v1.RoomPutResult
+	(*FillRoom)(nil),       // 68: parley.wire.v1.FillRoom
+	(*RoomRange)(nil),      // 69: parley.wire.v1.RoomRange
+	(*Beat)(nil),           // 70: parley.wire.v1.Beat
+	(*Hello)(nil),          // 71: parley.wire.v1.Hello
+	(*Welcome)(nil),        // 72: parley.wire.v1.Welcome
+	(*Limits)(nil),         // 73: parley.wire.v1.Limits
+	(*Hint)(nil),           // 74: parley.wire.v1.Hint
+	(*RoomNews)(nil),       // 75: parley.wire.v1.RoomNews
+	(*Presence)(nil),       // 76: parley.wire.v1.Presence
+	(*Deliver)(nil),        // 77: parley.wire.v1.Deliver
+	(*Delivered)(nil),      // 78: parley.wire.v1.Delivered
+	(*PairJoin)(nil),       // 79: parley.wire.v1.PairJoin
+	(*PairJoined)(nil),     // 80: parley.wire.v1.PairJoined
+	(*PairFrame)(nil),      // 81: parley.wire.v1.PairFrame
+	(*Knock)(nil),          // 82: parley.wire.v1.Knock
+	(*Knocked)(nil),        // 83: parley.wire.v1.Knocked
+	(*Membership)(nil),     // 84: parley.wire.v1.Membership
+	(*GetPrekey)(nil),      // 85: parley.wire.v1.GetPrekey
+	(*OwnPrekey)(nil),      // 86: parley.wire.v1.OwnPrekey
+	(*Follow)(nil),         // 87: parley.wire.v1.Follow
+	(*Announcement)(nil),   // 88: parley.wire.v1.Announcement
+	(*Followed)(nil),       // 89: parley.wire.v1.Followed
+	(*Present)(nil),        // 90: parley.wire.v1.Present
+	(*Admission)(nil),      // 91: parley.wire.v1.Admission
 }
 var file_wire_proto_depIdxs = []int32{
 	3,  // 0: parley.wire.v1.Content.text:type_name -> parley.wire.v1.Text
 	4,  // 1: parley.wire.v1.Content.contact_request:type_name -> parley.wire.v1.ContactRequest
 	5,  // 2: parley.wire.v1.Content.contact_accept:type_name -> parley.wire.v1.ContactAccept
-	12, // 3: parley.wire.v1.Content.receipt:type_name -> parley.wire.v1.Receipt
-	13, // 4: parley.wire.v1.Content.repair:type_name -> parley.wire.v1.Repair
+	15, // 3: parley.wire.v1.Content.receipt:type_name -> parley.wire.v1.Receipt
+	16, // 4: parley.wire.v1.Content.repair:type_name -> parley.wire.v1.Repair
 	6,  // 5: parley.wire.v1.Content.sent:type_name -> parley.wire.v1.Sent
-	7,  // 6: parley.wire.v1.Content.contact_state:type_name -> parley.wire.v1.ContactState
-	8,  // 7: parley.wire.v1.Content.past:type_name -> parley.wire.v1.Past
-	10, // 8: parley.wire.v1.Content.account_key:type_name -> parley.wire.v1.AccountKey
-	11, // 9: parley.wire.v1.Content.compare:type_name -> parley.wire.v1.Compare
-	0,  // 10: parley.wire.v1.ContactState.relation:type_name -> parley.wire.v1.Relation
-	9,  // 11: parley.wire.v1.Past.messages:type_name -> parley.wire.v1.PastMessage
-	16, // 12: parley.wire.v1.Request.register:type_name -> parley.wire.v1.Register
-	19, // 13: parley.wire.v1.Request.lookup:type_name -> parley.wire.v1.Lookup
-	25, // 14: parley.wire.v1.Request.upload_prekeys:type_name -> parley.wire.v1.UploadPrekeys
-	27, // 15: parley.wire.v1.Request.set_contacts:type_name -> parley.wire.v1.SetContacts
-	35, // 16: parley.wire.v1.Request.put:type_name -> parley.wire.v1.Put
-	39, // 17: parley.wire.v1.Request.fetch:type_name -> parley.wire.v1.Fetch
-	42, // 18: parley.wire.v1.Request.ack:type_name -> parley.wire.v1.Ack
-	44, // 19: parley.wire.v1.Request.where:type_name -> parley.wire.v1.Where
-	47, // 20: parley.wire.v1.Request.create_invite:type_name -> parley.wire.v1.CreateInvite
-	29, // 21: parley.wire.v1.Request.update_chain:type_name -> parley.wire.v1.UpdateChain
-	31, // 22: parley.wire.v1.Request.fetch_chain:type_name -> parley.wire.v1.FetchChain
-	32, // 23: parley.wire.v1.Request.heads:type_name -> parley.wire.v1.Heads
-	22, // 24: parley.wire.v1.Request.read_log:type_name -> parley.wire.v1.ReadLog
-	49, // 25: parley.wire.v1.Request.get_token:type_name -> parley.wire.v1.GetToken
-	51, // 26: parley.wire.v1.Request.get_key_set:type_name -> parley.wire.v1.GetKeySet
-	53, // 27: parley.wire.v1.Request.get_relays:type_name -> parley.wire.v1.GetRelays
-	57, // 28: parley.wire.v1.Request.append_room:type_name -> parley.wire.v1.AppendRoom
-	59, // 29: parley.wire.v1.Request.read_room:type_name -> parley.wire.v1.ReadRoom
-	62, // 30: parley.wire.v1.Request.put_room:type_name -> parley.wire.v1.PutRoom
-	65, // 31: parley.wire.v1.Request.fill_room:type_name -> parley.wire.v1.FillRoom
-	18, // 32: parley.wire.v1.Request.register_guest:type_name -> parley.wire.v1.RegisterGuest
-	17, // 33: parley.wire.v1.Response.registered:type_name -> parley.wire.v1.Registered
-	20, // 34: parley.wire.v1.Response.found:type_name -> parley.wire.v1.Found
-	26, // 35: parley.wire.v1.Response.prekey_counts:type_name -> parley.wire.v1.PrekeyCounts
-	28, // 36: parley.wire.v1.Response.contacts_set:type_name -> parley.wire.v1.ContactsSet
-	37, // 37: parley.wire.v1.Response.put_results:type_name -> parley.wire.v1.PutResults
-	40, // 38: parley.wire.v1.Response.mail:type_name -> parley.wire.v1.Mail
-	43, // 39: parley.wire.v1.Response.acked:type_name -> parley.wire.v1.Acked
-	45, // 40: parley.wire.v1.Response.places:type_name -> parley.wire.v1.Places
-	48, // 41: parley.wire.v1.Response.invite:type_name -> parley.wire.v1.Invite
-	30, // 42: parley.wire.v1.Response.chain_updated:type_name -> parley.wire.v1.ChainUpdated
-	33, // 43: parley.wire.v1.Response.head_list:type_name -> parley.wire.v1.HeadList
-	23, // 44: parley.wire.v1.Response.log_page:type_name -> parley.wire.v1.LogPage
-	50, // 45: parley.wire.v1.Response.token:type_name -> parley.wire.v1.Token
-	52, // 46: parley.wire.v1.Response.key_set:type_name -> parley.wire.v1.KeySet
-	54, // 47: parley.wire.v1.Response.relay_list:type_name -> parley.wire.v1.RelayList
-	58, // 48: parley.wire.v1.Response.room_appended:type_name -> parley.wire.v1.RoomAppended
-	60, // 49: parley.wire.v1.Response.room_page:type_name -> parley.wire.v1.RoomPage
-	63, // 50: parley.wire.v1.Response.room_put_results:type_name -> parley.wire.v1.RoomPutResults
-	24, // 51: parley.wire.v1.Found.bundles:type_name -> parley.wire.v1.Bundle
-	21, // 52: parley.wire.v1.Found.log:type_name -> parley.wire.v1.LogHead
-	21, // 53: parley.wire.v1.LogPage.log:type_name -> parley.wire.v1.LogHead
-	34, // 54: parley.wire.v1.HeadList.heads:type_name -> parley.wire.v1.Head
-	36, // 55: parley.wire.v1.Put.items:type_name -> parley.wire.v1.PutItem
-	1,  // 56: parley.wire.v1.PutItem.kind:type_name -> parley.wire.v1.MailKind
-	38, // 57: parley.wire.v1.PutResults.results:type_name -> parley.wire.v1.PutResult
-	41, // 58: parley.wire.v1.Mail.items:type_name -> parley.wire.v1.MailItem
-	46, // 59: parley.wire.v1.Places.places:type_name -> parley.wire.v1.Place
-	55, // 60: parley.wire.v1.RelayList.relays:type_name -> parley.wire.v1.Relay
-	56, // 61: parley.wire.v1.Relay.limits:type_name -> parley.wire.v1.RelayLimits
-	60, // 62: parley.wire.v1.RoomAppended.since:type_name -> parley.wire.v1.RoomPage
-	61, // 63: parley.wire.v1.RoomPage.items:type_name -> parley.wire.v1.RoomItem
-	64, // 64: parley.wire.v1.RoomPutResults.results:type_name -> parley.wire.v1.RoomPutResult
-	66, // 65: parley.wire.v1.FillRoom.ranges:type_name -> parley.wire.v1.RoomRange
-	68, // 66: parley.wire.v1.Beat.hello:type_name -> parley.wire.v1.Hello
-	70, // 67: parley.wire.v1.Welcome.limits:type_name -> parley.wire.v1.Limits
-	26, // 68: parley.wire.v1.Welcome.prekeys:type_name -> parley.wire.v1.PrekeyCounts
-	73, // 69: parley.wire.v1.Welcome.presence:type_name -> parley.wire.v1.Presence
-	73, // 70: parley.wire.v1.Hint.presence:type_name -> parley.wire.v1.Presence
-	26, // 71: parley.wire.v1.Hint.prekeys:type_name -> parley.wire.v1.PrekeyCounts
-	72, // 72: parley.wire.v1.Hint.rooms:type_name -> parley.wire.v1.RoomNews
-	24, // 73: parley.wire.v1.Delivered.bundle:type_name -> parley.wire.v1.Bundle
-	7,  // 74: parley.wire.v1.Membership.contacts:type_name -> parley.wire.v1.ContactState
-	24, // 75: parley.wire.v1.OwnPrekey.bundle:type_name -> parley.wire.v1.Bundle
-	85, // 76: parley.wire.v1.Follow.announcement:type_name -> parley.wire.v1.Announcement
-	56, // 77: parley.wire.v1.Announcement.limits:type_name -> parley.wire.v1.RelayLimits
-	78, // [78:78] is the sub-list for method output_type
-	78, // [78:78] is the sub-list for method input_type
-	78, // [78:78] is the sub-list for extension type_name
-	78, // [78:78] is the sub-list for extension extendee
-	0,  // [0:78] is the sub-list for field type_name
+	10, // 6: parley.wire.v1.Content.contact_state:type_name -> parley.wire.v1.ContactState
+	11, // 7: parley.wire.v1.Content.past:type_name -> parley.wire.v1.Past
+	13, // 8: parley.wire.v1.Content.account_key:type_name -> parley.wire.v1.AccountKey
+	14, // 9: parley.wire.v1.Content.compare:type_name -> parley.wire.v1.Compare
+	7,  // 10: parley.wire.v1.Content.room_keys:type_name -> parley.wire.v1.RoomKeys
+	8,  // 11: parley.wire.v1.Content.room_invite:type_name -> parley.wire.v1.RoomInvite
+	3,  // 12: parley.wire.v1.RoomContent.text:type_name -> parley.wire.v1.Text
+	0,  // 13: parley.wire.v1.ContactState.relation:type_name -> parley.wire.v1.Relation
+	12, // 14: parley.wire.v1.Past.messages:type_name -> parley.wire.v1.PastMessage
+	19, // 15: parley.wire.v1.Request.register:type_name -> parley.wire.v1.Register
+	22, // 16: parley.wire.v1.Request.lookup:type_name -> parley.wire.v1.Lookup
+	28, // 17: parley.wire.v1.Request.upload_prekeys:type_name -> parley.wire.v1.UploadPrekeys
+	30, // 18: parley.wire.v1.Request.set_contacts:type_name -> parley.wire.v1.SetContacts
+	38, // 19: parley.wire.v1.Request.put:type_name -> parley.wire.v1.Put
+	42, // 20: parley.wire.v1.Request.fetch:type_name -> parley.wire.v1.Fetch
+	45, // 21: parley.wire.v1.Request.ack:type_name -> parley.wire.v1.Ack
+	47, // 22: parley.wire.v1.Request.where:type_name -> parley.wire.v1.Where
+	50, // 23: parley.wire.v1.Request.create_invite:type_name -> parley.wire.v1.CreateInvite
+	32, // 24: parley.wire.v1.Request.update_chain:type_name -> parley.wire.v1.UpdateChain
+	34, // 25: parley.wire.v1.Request.fetch_chain:type_name -> parley.wire.v1.FetchChain
+	35, // 26: parley.wire.v1.Request.heads:type_name -> parley.wire.v1.Heads
+	25, // 27: parley.wire.v1.Request.read_log:type_name -> parley.wire.v1.ReadLog
+	52, // 28: parley.wire.v1.Request.get_token:type_name -> parley.wire.v1.GetToken
+	54, // 29: parley.wire.v1.Request.get_key_set:type_name -> parley.wire.v1.GetKeySet
+	56, // 30: parley.wire.v1.Request.get_relays:type_name -> parley.wire.v1.GetRelays
+	60, // 31: parley.wire.v1.Request.append_room:type_name -> parley.wire.v1.AppendRoom
+	62, // 32: parley.wire.v1.Request.read_room:type_name -> parley.wire.v1.ReadRoom
+	65, // 33: parley.wire.v1.Request.put_room:type_name -> parley.wire.v1.PutRoom
+	68, // 34: parley.wire.v1.Request.fill_room:type_name -> parley.wire.v1.FillRoom
+	21, // 35: parley.wire.v1.Request.register_guest:type_name -> parley.wire.v1.RegisterGuest
+	20, // 36: parley.wire.v1.Response.registered:type_name -> parley.wire.v1.Registered
+	23, // 37: parley.wire.v1.Response.found:type_name -> parley.wire.v1.Found
+	29, // 38: parley.wire.v1.Response.prekey_counts:type_name -> parley.wire.v1.PrekeyCounts
+	31, // 39: parley.wire.v1.Response.contacts_set:type_name -> parley.wire.v1.ContactsSet
+	40, // 40: parley.wire.v1.Response.put_results:type_name -> parley.wire.v1.PutResults
+	43, // 41: parley.wire.v1.Response.mail:type_name -> parley.wire.v1.Mail
+	46, // 42: parley.wire.v1.Response.acked:type_name -> parley.wire.v1.Acked
+	48, // 43: parley.wire.v1.Response.places:type_name -> parley.wire.v1.Places
+	51, // 44: parley.wire.v1.Response.invite:type_name -> parley.wire.v1.Invite
+	33, // 45: parley.wire.v1.Response.chain_updated:type_name -> parley.wire.v1.ChainUpdated
+	36, // 46: parley.wire.v1.Response.head_list:type_name -> parley.wire.v1.HeadList
+	26, // 47: parley.wire.v1.Response.log_page:type_name -> parley.wire.v1.LogPage
+	53, // 48: parley.wire.v1.Response.token:type_name -> parley.wire.v1.Token
+	55, // 49: parley.wire.v1.Response.key_set:type_name -> parley.wire.v1.KeySet
+	57, // 50: parley.wire.v1.Response.relay_list:type_name -> parley.wire.v1.RelayList
+	61, // 51: parley.wire.v1.Response.room_appended:type_name -> parley.wire.v1.RoomAppended
+	63, // 52: parley.wire.v1.Response.room_page:type_name -> parley.wire.v1.RoomPage
+	66, // 53: parley.wire.v1.Response.room_put_results:type_name -> parley.wire.v1.RoomPutResults
+	27, // 54: parley.wire.v1.Found.bundles:type_name -> parley.wire.v1.Bundle
+	24, // 55: parley.wire.v1.Found.log:type_name -> parley.wire.v1.LogHead
+	24, // 56: parley.wire.v1.LogPage.log:type_name -> parley.wire.v1.LogHead
+	37, // 57: parley.wire.v1.HeadList.heads:type_name -> parley.wire.v1.Head
+	39, // 58: parley.wire.v1.Put.items:type_name -> parley.wire.v1.PutItem
+	1,  // 59: parley.wire.v1.PutItem.kind:type_name -> parley.wire.v1.MailKind
+	41, // 60: parley.wire.v1.PutResults.results:type_name -> parley.wire.v1.PutResult
+	44, // 61: parley.wire.v1.Mail.items:type_name -> parley.wire.v1.MailItem
+	49, // 62: parley.wire.v1.Places.places:type_name -> parley.wire.v1.Place
+	58, // 63: parley.wire.v1.RelayList.relays:type_name -> parley.wire.v1.Relay
+	59, // 64: parley.wire.v1.Relay.limits:type_name -> parley.wire.v1.RelayLimits
+	63, // 65: parley.wire.v1.RoomAppended.since:type_name -> parley.wire.v1.RoomPage
+	64, // 66: parley.wire.v1.RoomPage.items:type_name -> parley.wire.v1.RoomItem
+	67, // 67: parley.wire.v1.RoomPutResults.results:type_name -> parley.wire.v1.RoomPutResult
+	69, // 68: parley.wire.v1.FillRoom.ranges:type_name -> parley.wire.v1.RoomRange
+	71, // 69: parley.wire.v1.Beat.hello:type_name -> parley.wire.v1.Hello
+	73, // 70: parley.wire.v1.Welcome.limits:type_name -> parley.wire.v1.Limits
+	29, // 71: parley.wire.v1.Welcome.prekeys:type_name -> parley.wire.v1.PrekeyCounts
+	76, // 72: parley.wire.v1.Welcome.presence:type_name -> parley.wire.v1.Presence
+	76, // 73: parley.wire.v1.Hint.presence:type_name -> parley.wire.v1.Presence
+	29, // 74: parley.wire.v1.Hint.prekeys:type_name -> parley.wire.v1.PrekeyCounts
+	75, // 75: parley.wire.v1.Hint.rooms:type_name -> parley.wire.v1.RoomNews
+	27, // 76: parley.wire.v1.Delivered.bundle:type_name -> parley.wire.v1.Bundle
+	10, // 77: parley.wire.v1.Membership.contacts:type_name -> parley.wire.v1.ContactState
+	27, // 78: parley.wire.v1.OwnPrekey.bundle:type_name -> parley.wire.v1.Bundle
+	88, // 79: parley.wire.v1.Follow.announcement:type_name -> parley.wire.v1.Announcement
+	59, // 80: parley.wire.v1.Announcement.limits:type_name -> parley.wire.v1.RelayLimits
+	81, // [81:81] is the sub-list for method output_type
+	81, // [81:81] is the sub-list for method input_type
+	81, // [81:81] is the sub-list for extension type_name
+	81, // [81:81] is the sub-list for extension extendee
+	0,  // [0:81] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -6731,8 +7048,13 @@ func file_wire_proto_init() {
 		(*Content_Past)(nil),
 		(*Content_AccountKey)(nil),
 		(*Content_Compare)(nil),
+		(*Content_RoomKeys)(nil),
+		(*Content_RoomInvite)(nil),
 	}
-	file_wire_proto_msgTypes[12].OneofWrappers = []any{
+	file_wire_proto_msgTypes[7].OneofWrappers = []any{
+		(*RoomContent_Text)(nil),
+	}
+	file_wire_proto_msgTypes[15].OneofWrappers = []any{
 		(*Request_Register)(nil),
 		(*Request_Lookup)(nil),
 		(*Request_UploadPrekeys)(nil),
@@ -6755,7 +7077,7 @@ func file_wire_proto_init() {
 		(*Request_FillRoom)(nil),
 		(*Request_RegisterGuest)(nil),
 	}
-	file_wire_proto_msgTypes[13].OneofWrappers = []any{
+	file_wire_proto_msgTypes[16].OneofWrappers = []any{
 		(*Response_Registered)(nil),
 		(*Response_Found)(nil),
 		(*Response_PrekeyCounts)(nil),
@@ -6781,7 +7103,7 @@ func file_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   87,
+			NumMessages:   90,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

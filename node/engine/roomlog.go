@@ -1,0 +1,240 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/parley-chat/parley/protocol/account"
+	"github.com/parley-chat/parley/protocol/room"
+)
+
+// takeLog takes entries that follow the log as it is here; those that are here are
+// passed over. Entries that are wrong are ErrRoomLog, and nothing changes.
+func (w *work) takeLog(r *openRoom, raw [][]byte) error {
+	before := r.state
+	entries, err := w.newEntries(r, raw)
+	if err != nil || len(entries) == 0 {
+		return err
+	}
+	after, err := extend(before, entries)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrRoomLog, err)
+	}
+	if after.Room() != r.id {
+		return fmt.Errorf("%w: the log of another room", ErrRoomLog)
+	}
+	if hash, ok := after.At(r.row.toldSeq); ok && r.row.stage != RoomJoined && r.row.toldHead != ([32]byte{}) && hash != r.row.toldHead {
+		return fmt.Errorf("%w: not the one that the inviting contact has", ErrRoomLog)
+	}
+	for _, entry := range entries {
+		if err := w.set(keyRoomItem(tableRoomLog, r.id, entry.Seq), entry.Bytes()); err != nil {
+			return err
+		}
+	}
+	list, err := w.entriesToAppend(r)
+	if err != nil {
+		return err
+	}
+	mine := 0
+	for mine < min(len(list), len(entries)) && list[mine].Hash() == entries[mine].Hash() {
+		mine++
+	}
+	if mine > 0 {
+		if before, err = extend(before, entries[:mine]); err != nil {
+			return err
+		}
+	}
+	r.state, r.row.known, r.row.seq, r.row.head = after, true, after.Seq(), after.Head()
+	w.e.keepFolded(w.now, r.id, after)
+	if mine == len(entries) {
+		before = after
+	}
+	if list, err = w.rebase(r, before, list[mine:]); err != nil {
+		return err
+	}
+	if err := w.setEntries(r, list); err != nil {
+		return err
+	}
+	return w.entered(r, entries)
+}
+
+func extend(s *room.State, entries []room.Entry) (*room.State, error) {
+	if s == nil {
+		return room.Fold(entries)
+	}
+	return s.Extend(entries...)
+}
+
+// newEntries reads entries and leaves out those that the log has. Of too many it
+// takes the first.
+func (w *work) newEntries(r *openRoom, raw [][]byte) (list []room.Entry, err error) {
+	next, size := uint64(0), 0
+	if r.row.known {
+		next = r.row.seq + 1
+	}
+	for _, b := range raw {
+		entry, err := room.ParseEntry(b)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrRoomLog, err)
+		}
+		if entry.Seq < next {
+			if hash, _ := r.state.At(entry.Seq); r.state != nil && hash != entry.Hash() {
+				return nil, fmt.Errorf("%w: entry %d is another than before", ErrRoomLog, entry.Seq)
+			}
+			continue
+		}
+		if size += len(b); size > maxRoomTakeSize {
+			break
+		}
+		list = append(list, entry)
+	}
+	return list, nil
+}
+
+// entered does what follows from entries that are new in the log.
+func (w *work) entered(r *openRoom, entries []room.Entry) error {
+	_, in := w.me(r)
+	for _, entry := range entries {
+		if entry.Device == w.e.id.Device {
+			if err := w.enteredOwn(r, entry); err != nil {
+				return err
+			}
+		}
+		if r.row.stage != RoomJoined || !in { // not what was before us
+			continue
+		}
+		if op, is := entry.Op.(room.Devices); is && op.Account == w.e.id.Account { // one of them may be new
+			if err := w.tellSiblingsOfRoom(r); err != nil {
+				return err
+			}
+		}
+		if err := w.roomEvent(r, kindNames[entry.Op.Kind()], entry.Account.String()); err != nil {
+			return err
+		}
+	}
+	if err := errors.Join(w.settleStage(r, in), w.judgeAhead(r), w.pursue(r)); err != nil {
+		return err
+	}
+	w.hintRoom(r.id) // messages of the new epoch may be here, and others need our keys
+	return nil
+}
+
+// enteredOwn tells whom an entry of this device concerns.
+func (w *work) enteredOwn(r *openRoom, entry room.Entry) error {
+	switch op := entry.Op.(type) {
+	case room.Invite:
+		return w.sendInvite(r, op.Account)
+	case room.Describe:
+		return w.giveFresh(r, op.About)
+	case room.Join:
+		return w.giveFresh(r, op.Name)
+	}
+	return nil
+}
+
+// settleStage changes what the room is to us when we came in or are out.
+func (w *work) settleStage(r *openRoom, in bool) error {
+	switch {
+	case in && r.row.stage != RoomJoined:
+		r.row.stage, r.row.joining, r.row.since = RoomJoined, false, w.now
+		return w.roomEvent(r, "joined", r.row.name)
+	case !in && r.row.stage == RoomJoined:
+		r.row.stage = RoomOut
+		removed, _ := r.state.Barred(w.e.id.Account)
+		cause := "left"
+		if removed {
+			cause = "removed"
+		}
+		return errors.Join(w.setEntries(r, nil), w.failRoomQueue(r), w.roomEvent(r, cause, ""))
+	}
+	return nil
+}
+
+// pursue writes what this device owes the log: that it joins, if the user wants
+// that, and which devices the account has.
+func (w *work) pursue(r *openRoom) error {
+	if r.state == nil {
+		return nil
+	}
+	list, err := w.entriesToAppend(r)
+	if err != nil || len(list) > 0 {
+		return err
+	}
+	own, err := w.e.OwnChain(w.tx)
+	if err != nil {
+		return err
+	}
+	m, in := w.me(r)
+	if in {
+		return w.passOn(r, m, own)
+	}
+	if !r.row.joining || r.state.Seq() < r.row.toldSeq {
+		return nil
+	}
+	join := room.Join{Chain: own.Bytes()}
+	if w.e.id.Display != "" {
+		k, err := w.sealingKey(r)
+		if err != nil {
+			return err
+		}
+		if join.Name, err = k.SealName(r.id, w.e.id.Display); err != nil {
+			return err
+		}
+	}
+	_, entry, err := r.state.Write(w.now, w.author(), join)
+	if err != nil {
+		return w.notWritten(r, room.Entry{Op: join}, err)
+	}
+	return w.setEntries(r, []room.Entry{entry})
+}
+
+// passOn adds the statements of a member's chain that the log does not have.
+func (w *work) passOn(r *openRoom, m room.Member, known *account.Chain) error {
+	if m.Role == room.RoleGuest || !known.Extends(m.Chain) || len(known.Bytes()) == len(m.Chain.Bytes()) {
+		return nil
+	}
+	op := room.Devices{Account: m.Account, Statements: known.Bytes()[len(m.Chain.Bytes()):]}
+	if _, _, err := r.state.Write(w.now, w.author(), op); err != nil {
+		return nil // this device is not in the log yet, say: another member does it
+	}
+	if err := w.write(r, op); err != nil && !errors.Is(err, ErrQueueFull) && !errors.Is(err, account.ErrMalformed) {
+		return err
+	}
+	return nil
+}
+
+// learnedChain passes a chain that grew on to the rooms that its account is in with
+// us: so a revoked device loses them too.
+func (w *work) learnedChain(known *account.Chain) error {
+	ids, err := roomIDs(w.tx)
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		r, err := w.room(id)
+		if err != nil {
+			return err
+		}
+		if me, in := w.me(r); !in || me.Role == room.RoleGuest {
+			continue
+		}
+		m, in := r.state.Member(known.Account())
+		if !in {
+			continue
+		}
+		if err := w.passOn(r, m, known); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// kindNames are the causes of events about entries.
+var kindNames = map[room.Kind]string{
+	room.KindCreate: "create", room.KindInvite: "invite", room.KindUninvite: "uninvite", room.KindLink: "link",
+	room.KindUnlink: "unlink", room.KindJoin: "join", room.KindLeave: "leave", room.KindRemove: "remove",
+	room.KindBan: "ban", room.KindUnban: "unban", room.KindSetRole: "role", room.KindSetMemberRights: "rights",
+	room.KindSetRoleRights: "role_rights", room.KindLock: "lock", room.KindDescribe: "describe",
+	room.KindSetPassword: "password", room.KindGuestJoin: "guest_join", room.KindGuestRenew: "guest_renew",
+	room.KindGuestExpire: "guest_expire", room.KindDevices: "devices", room.KindRotate: "rotate", room.KindMerge: "merge",
+}

@@ -1,0 +1,370 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+	"unicode/utf8"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/room"
+	"github.com/parley-chat/parley/protocol/room/chain"
+	"github.com/parley-chat/parley/protocol/room/message"
+	"github.com/parley-chat/parley/protocol/wire"
+	"github.com/parley-chat/parley/store"
+)
+
+// A message of a room is opened once, in any order, as soon as its chain is here, and
+// shown in the order of its author's device: what comes early is held for gapTime.
+
+// takeItems takes messages from the room's mailbox, as many as one transaction may
+// carry. One of an epoch that the log here does not have stops it: the log is read
+// first.
+func (w *work) takeItems(r *openRoom, items []RoomItem) error {
+	if r.state == nil {
+		return nil
+	}
+	for i, item := range items {
+		if w.full(i) {
+			w.hintRoom(r.id)
+			return nil
+		}
+		v, err := w.checker(r).Stored(item.Message)
+		if errors.Is(err, message.ErrFuture) && item.Cursor > 0 {
+			w.hintRoom(r.id)
+			return nil
+		}
+		if err == nil {
+			if err := w.takeMessage(r, v, Mailbox); err != nil {
+				return err
+			}
+		}
+		r.row.cursor = max(r.row.cursor, item.Cursor)
+	}
+	return nil
+}
+
+// HearRoom takes a message that came live, by the topic or from a member. It is an
+// *message.Error if it is not to be passed on: the log is to be read first for
+// message.ErrFuture, which Hint.Rooms tells too.
+func (e *Engine) HearRoom(tx store.Tx, now time.Time, id protocol.RoomID, b []byte) (Hint, error) {
+	w, err := e.begin(tx, now)
+	if err != nil {
+		return Hint{}, err
+	}
+	r, err := w.room(id)
+	if err != nil {
+		return Hint{}, err
+	}
+	if r.state == nil {
+		return Hint{Rooms: []protocol.RoomID{id}}, message.ErrFuture
+	}
+	v, err := w.checker(r).Live(w.now, b)
+	if errors.Is(err, message.ErrFuture) {
+		return Hint{Rooms: []protocol.RoomID{id}}, err
+	}
+	if err != nil {
+		return Hint{}, err
+	}
+	if err := w.takeMessage(r, v, PathUnknown); err != nil {
+		return Hint{}, err
+	}
+	return w.end()
+}
+
+// takeMessage opens a message, or keeps it for its chain.
+func (w *work) takeMessage(r *openRoom, v message.Verified, via Path) error {
+	m := v.Message()
+	if m.Device == w.e.id.Device { // it came back: the answer to it may have been lost
+		if via != Mailbox {
+			return nil
+		}
+		return w.eachOut(r, []protocol.EnvelopeID{m.ID()}, func(w *work, r *openRoom, key []byte, row *roomOutRow) error {
+			return w.roomMessageDone(r, key, row, StateStored, "")
+		})
+	}
+	if err := w.judgeView(r, m); err != nil {
+		return err
+	}
+	if r.state.May(w.e.id.Device, m.Epoch, room.Read) != nil { // not for us
+		return nil
+	}
+	from, err := w.receiverOf(r, m.Device)
+	if err != nil {
+		return err
+	}
+	waits, err := w.openRoomMessage(r, from, v, via)
+	if err != nil || !waits {
+		return err
+	}
+	return w.waitForChain(r, from, m)
+}
+
+// openRoomMessage opens a message and shows what it says; waits tells that its chain
+// did not come yet. One that does not open is nothing.
+func (w *work) openRoomMessage(r *openRoom, from *roomReceiver, v message.Verified, via Path) (waits bool, err error) {
+	next, plain, err := from.chains.Open(w.now, v)
+	m := v.Message()
+	switch {
+	case errors.Is(err, chain.ErrNoChain):
+		return true, nil
+	case errors.Is(err, chain.ErrReplay):
+		return false, nil
+	case err != nil:
+		account, _, _ := r.state.AccountOf(m.Device)
+		return false, w.trouble(CauseBadTag, account, "a message in a room: "+err.Error())
+	}
+	from.chains = next
+	w.spent += len(next.Marshal())
+	content := &wire.RoomContent{}
+	if err := proto.Unmarshal(plain, content); err != nil || len(content.GetMsgId()) != len(protocol.MsgID{}) || len(content.GetVoid()) > maxRoomVoid {
+		return false, nil
+	}
+	first := m.Number // under which it was sealed at first: its place
+	for _, number := range content.GetVoid() {
+		if number < m.Number {
+			first = min(first, number)
+			from.chains = from.chains.GiveUp(w.now, chain.Gap{First: number, Last: number})
+		}
+	}
+	text := content.GetText()
+	if text == nil || len(text.GetText()) > protocol.MaxText || !utf8.ValidString(text.GetText()) ||
+		r.state.May(m.Device, m.Epoch, room.Send) != nil {
+		return false, w.showRoomHeld(r, m.Device, from)
+	}
+	h := historyRow{
+		id: protocol.MsgID(content.GetMsgId()), state: StateReceived, via: via, device: m.Device, text: text.GetText(),
+		sent: fromMillis(int64(content.GetSentMs())), recorded: w.now,
+	}
+	if account, _, _ := r.state.AccountOf(m.Device); account == w.e.id.Account {
+		h.mine, h.state = true, StateStored
+	}
+	h.number = m.Number
+	return false, w.order(r, from, first, h)
+}
+
+// waitForChain keeps a message until its chain comes. Of too many it is only
+// remembered that they are.
+func (w *work) waitForChain(r *openRoom, from *roomReceiver, m message.Message) error {
+	from.seen = max(from.seen, m.Number)
+	key := keyRoomFrom(tableRoomWait, r.id, m.Device, m.Number)
+	have, err := get(w.tx, key)
+	if err != nil || have != nil || from.waiting >= maxRoomWaiting {
+		return err
+	}
+	from.waiting++
+	return w.put(key, &heldRow{recorded: w.now, content: m.Bytes()})
+}
+
+// openWaiting opens what waited for a chain of a device.
+func (w *work) openWaiting(r *openRoom, device protocol.DeviceID, from *roomReceiver) error {
+	if from.waiting == 0 {
+		return nil
+	}
+	rows := 0
+	return all(w.tx, store.Key(tableRoomWait, r.id[:], device[:]), func(pair store.Pair) (bool, error) {
+		if w.full(rows) {
+			return false, w.at(w.now, timerRoomOpen, slices.Concat(r.id[:], device[:]))
+		}
+		row, err := decodeRow[heldRow](pair.Value)
+		if err != nil {
+			return false, err
+		}
+		waits := false
+		if w.now.Sub(row.recorded) < protocol.MailboxTTL {
+			if v, err := w.checker(r).Stored(row.content); err == nil {
+				if waits, err = w.openRoomMessage(r, from, v, Mailbox); err != nil {
+					return false, err
+				}
+			}
+		}
+		if waits {
+			return true, nil
+		}
+		rows++
+		from.waiting--
+		return true, w.delete(pair.Key)
+	})
+}
+
+// order puts a message into its place: shown, or held until what is missing before it
+// has come.
+func (w *work) order(r *openRoom, from *roomReceiver, first uint64, h historyRow) error {
+	gap, waits := w.firstGap(from)
+	if from.held == 0 && (!waits || h.number < gap.First) || from.held >= maxRoomHeld {
+		if err := w.showInRoom(r, from, first, h); err != nil {
+			return err
+		}
+		return w.showRoomHeld(r, h.device, from)
+	}
+	key := keyRoomFrom(tableRoomHeld, r.id, h.device, first)
+	held, err := get(w.tx, key)
+	if err != nil {
+		return err
+	}
+	if held == nil { // else it is the same, sealed twice
+		from.held++
+		if err := w.put(key, &h); err != nil {
+			return err
+		}
+	}
+	return w.showRoomHeld(r, h.device, from)
+}
+
+// firstGap is the first gap that is still waited for.
+func (w *work) firstGap(from *roomReceiver) (gap chain.Gap, waits bool) {
+	for _, g := range from.chains.Gaps() {
+		if waited := w.now.Sub(g.Since); waited < gapTime {
+			return g, true
+		}
+	}
+	return gap, false
+}
+
+// showRoomHeld shows what is held and comes before the first gap that is waited for.
+func (w *work) showRoomHeld(r *openRoom, device protocol.DeviceID, from *roomReceiver) error {
+	if from.held == 0 {
+		return nil
+	}
+	rows := 0
+	gap, waits := w.firstGap(from)
+	id := slices.Concat(r.id[:], device[:])
+	return all(w.tx, store.Key(tableRoomHeld, id), func(pair store.Pair) (bool, error) {
+		h, err := decodeRow[historyRow](pair.Value)
+		if err != nil {
+			return false, err
+		}
+		if waits && h.number > gap.First {
+			return false, w.at(gap.Since.Add(gapTime), timerRoomShow, id)
+		}
+		if w.full(rows) {
+			return false, w.at(w.now, timerRoomShow, id)
+		}
+		rows++
+		from.held--
+		if err := w.delete(pair.Key); err != nil {
+			return false, err
+		}
+		return true, w.showInRoom(r, from, keyNumber(pair.Key), h)
+	})
+}
+
+// showInRoom appends a message to the conversation, unless it is there: its author
+// may have sealed it twice.
+func (w *work) showInRoom(r *openRoom, from *roomReceiver, first uint64, h historyRow) error {
+	key := keyIndex(h.id, h.device)
+	if h.mine {
+		key = keyMine(h.id)
+	}
+	index, have, err := load[indexRow](w.tx, key)
+	if err != nil || have && (h.mine || index.account == Conversation(r.id)) {
+		return err
+	}
+	h.late, h.number = first < from.shown, 0
+	from.shown = max(from.shown, first)
+	r.row.position++
+	if !h.mine {
+		r.row.unread++
+	}
+	return w.place(Conversation(r.id), r.row.position, h)
+}
+
+// fireRoom does what a timer of a room was set for.
+func (w *work) fireRoom(kind timer, id []byte) error {
+	if kind == timerRoomGive {
+		return w.goOnGiving(id)
+	}
+	if len(id) != 64 {
+		return fmt.Errorf("timer row: %w", store.ErrDamaged)
+	}
+	r, err := w.room(protocol.RoomID(id[:32]))
+	if err == ErrNoRoom || err == nil && r.state == nil {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	device := protocol.DeviceID(id[32:])
+	from, err := w.receiverOf(r, device)
+	if err != nil {
+		return err
+	}
+	if kind == timerRoomOpen {
+		return w.openWaiting(r, device, from)
+	}
+	return w.showRoomHeld(r, device, from)
+}
+
+// RoomGap is a run of messages of a device that are known to exist, and are not
+// here.
+type RoomGap struct {
+	Device      protocol.DeviceID
+	First, Last uint64
+}
+
+// RoomGaps returns what of a room is missing, at most limit runs: the rendezvous
+// may have it, or a member. What comes is taken with TakeRoom, without a cursor.
+func (e *Engine) RoomGaps(tx store.Tx, id protocol.RoomID, limit int) (list []RoomGap, err error) {
+	err = all(tx, store.Key(tableRoomReceiver, id[:]), func(pair store.Pair) (bool, error) {
+		row, err := decodeRow[roomReceiverRow](pair.Value)
+		if err != nil {
+			return false, err
+		}
+		chains, err := chain.ParseReceiver(row.receiver)
+		if err != nil {
+			return false, fmt.Errorf("chains of a sender in a room: %w", store.ErrDamaged)
+		}
+		device := protocol.DeviceID(pair.Key[33:])
+		for _, g := range chains.Gaps() {
+			if len(list) == limit {
+				return false, nil
+			}
+			list = append(list, RoomGap{device, g.First, g.Last})
+		}
+		if next := chains.Next(); next > 0 && next <= row.seen && len(list) < limit {
+			list = append(list, RoomGap{device, next, row.seen})
+		}
+		return true, nil
+	})
+	return list, err
+}
+
+// MarkRoomRead notes that the conversation of a room was seen up to a position.
+// Nobody else is told.
+func (e *Engine) MarkRoomRead(tx store.Tx, now time.Time, id protocol.RoomID, upTo uint64) error {
+	w, err := e.begin(tx, now)
+	if err != nil {
+		return err
+	}
+	r, err := w.room(id)
+	if err != nil {
+		return err
+	}
+	upTo = min(upTo, r.row.position)
+	for pair, err := range tx.Scan(keyHistory(Conversation(id), r.row.readTo+1), keyHistory(Conversation(id), upTo+1)) {
+		if err != nil {
+			return err
+		}
+		h, err := decodeRow[historyRow](pair.Value)
+		if err != nil {
+			return err
+		}
+		if h.state == StateReceived {
+			r.row.unread = max(r.row.unread, 1) - 1
+		}
+	}
+	r.row.readTo = max(r.row.readTo, upTo)
+	_, err = w.end()
+	return err
+}
+
+// ofRoom tells whether a content is about a room: such go between siblings as they
+// go between members.
+func ofRoom(c *wire.Content) bool { return c.GetRoomKeys() != nil || c.GetRoomInvite() != nil }
+
+// answersRoom tells whether a content acknowledges keys of a room, or repairs the
+// session they go on: what a member may send who is no contact, besides keys.
+func answersRoom(c *wire.Content) bool { return c.GetReceipt() != nil || c.GetRepair() != nil }

@@ -1,0 +1,242 @@
+package engine
+
+import (
+	"fmt"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/room"
+	"github.com/parley-chat/parley/protocol/room/chain"
+	"github.com/parley-chat/parley/protocol/wire"
+	"github.com/parley-chat/parley/store"
+)
+
+// An own message waits as a row, and is sealed when it is handed out: in the epoch
+// that is in force then. If that ends before the mailbox has the message, it is
+// sealed again under another number, and names those it had before.
+
+// ComposeRoom writes a text to a room. Repeating it with the same id and text
+// changes nothing; with another text or room it is ErrConflict.
+//
+// Refusals: ErrNoRoom, ErrNotInRoom, ErrRoomMute, ErrRoomFork, ErrTooLong, ErrBadText,
+// ErrQueueFull, ErrRevoked.
+func (e *Engine) ComposeRoom(tx store.Tx, now time.Time, id protocol.RoomID, msg protocol.MsgID, text string) (Hint, error) {
+	if err := checkText(text); err != nil {
+		return Hint{}, err
+	}
+	return e.inRoom(tx, now, id, func(w *work, r *openRoom) error {
+		if done, err := w.composed(Conversation(id), msg, text); done || err != nil {
+			return err
+		}
+		switch {
+		case !r.state.Rights(e.id.Account).Has(room.Send):
+			return ErrRoomMute
+		case len(r.row.fork) > 0:
+			return ErrRoomFork
+		case r.row.queued >= maxRoomQueued:
+			return ErrQueueFull
+		}
+		r.row.position++
+		r.row.queued++
+		r.row.sent++
+		h := historyRow{
+			id: msg, mine: true, state: StateQueued, device: e.id.Device,
+			sent: w.now, recorded: w.now, text: text, steps: []Step{{w.now, "queued", ""}},
+		}
+		if err := w.put(keyRoomItem(tableRoomOut, id, r.row.sent), &roomOutRow{position: r.row.position}); err != nil {
+			return err
+		}
+		w.hintRoom(id)
+		return w.place(Conversation(id), r.row.position, h)
+	})
+}
+
+// RoomMessage is an own message to a room, sealed. The bytes are the same in every
+// retry while the epoch is.
+type RoomMessage struct {
+	ID      protocol.EnvelopeID
+	Message []byte
+}
+
+// RoomOutbox returns own messages that are not in the room's mailbox, in order, at
+// most limit of them and about maxBytes, but at least one if there is one. It seals
+// them, so the transaction must be committed before any of them leaves. There is none
+// while the user has to look at a fork of the log.
+func (e *Engine) RoomOutbox(tx store.Tx, now time.Time, id protocol.RoomID, maxBytes, limit int) ([]RoomMessage, Hint, error) {
+	w, err := e.begin(tx, now)
+	if err != nil {
+		return nil, Hint{}, err
+	}
+	r, err := w.room(id)
+	if err != nil {
+		return nil, Hint{}, err
+	}
+	if !w.maySend(r) {
+		return nil, Hint{}, nil
+	}
+	var list []RoomMessage
+	err = all(tx, store.Key(tableRoomOut, id[:]), func(pair store.Pair) (bool, error) {
+		row, err := decodeRow[roomOutRow](pair.Value)
+		if err != nil || len(list) == limit || w.full(0) {
+			return false, err
+		}
+		if len(row.sealed) == 0 || row.epoch != r.state.Epoch() {
+			if err := w.sealForRoom(r, pair.Key, &row); err != nil {
+				return false, err
+			}
+		}
+		if maxBytes -= len(row.sealed); maxBytes < 0 && len(list) > 0 {
+			return false, nil
+		}
+		list = append(list, RoomMessage{protocol.IDOf(row.sealed), row.sealed})
+		return true, nil
+	})
+	if err != nil {
+		return nil, Hint{}, err
+	}
+	h, err := w.end()
+	return list, h, err
+}
+
+// maySend tells whether messages of this device count in the room now.
+func (w *work) maySend(r *openRoom) bool {
+	if r.state == nil || r.row.made || len(r.row.fork) > 0 || w.e.stopped.Load() {
+		return false
+	}
+	_, ok := r.state.Sender(w.e.id.Device, r.state.Epoch())
+	return ok
+}
+
+// sealForRoom seals a message in the epoch in force.
+func (w *work) sealForRoom(r *openRoom, key []byte, row *roomOutRow) error {
+	h, ok, err := loadHistory(w.tx, Conversation(r.id), row.position)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return fmt.Errorf("message to a room: %w", store.ErrDamaged)
+	}
+	s, err := w.senderOf(r)
+	if err != nil {
+		return err
+	}
+	if s.Ended(w.now, r.view()) {
+		if err := w.startChain(r, s); err != nil {
+			return err
+		}
+	}
+	if len(row.sealed) > 0 {
+		row.void = append(row.void, row.number)
+		row.void = row.void[max(0, len(row.void)-maxRoomVoid):]
+	}
+	plain, err := proto.Marshal(&wire.RoomContent{
+		MsgId: h.id[:], SentMs: uint64(millis(h.sent)), Void: row.void,
+		Body: &wire.RoomContent_Text{Text: &wire.Text{Text: h.text}},
+	})
+	if err != nil {
+		return fmt.Errorf("encode message to a room: %w", err)
+	}
+	row.number, row.epoch = s.Next(), r.state.Epoch()
+	var next chain.Sender
+	if next, row.sealed, err = s.Seal(w.now, w.e.id.DSK, r.view(), plain); err != nil {
+		return fmt.Errorf("seal message to a room: %w", err)
+	}
+	*s = next
+	return w.put(key, row)
+}
+
+// RoomStored notes that messages are in the room's mailbox. Ids that do not wait
+// are ignored.
+func (e *Engine) RoomStored(tx store.Tx, now time.Time, id protocol.RoomID, ids []protocol.EnvelopeID) (Hint, error) {
+	return e.settleRoom(tx, now, id, ids, func(w *work, r *openRoom, key []byte, row *roomOutRow) error {
+		return w.roomMessageDone(r, key, row, StateStored, "")
+	})
+}
+
+// RoomRefused notes that the rendezvous did not take a message: it is given up,
+// sealed again, or kept to be tried later, as the code says.
+func (e *Engine) RoomRefused(tx store.Tx, now time.Time, id protocol.RoomID, msg protocol.EnvelopeID, refusal *protocol.Error) (Hint, error) {
+	return e.settleRoom(tx, now, id, []protocol.EnvelopeID{msg}, func(w *work, r *openRoom, key []byte, row *roomOutRow) error {
+		switch refusal.Code {
+		case protocol.TooLarge:
+			return w.roomMessageDone(r, key, row, StateFailed, refusal.Error())
+		case protocol.StaleEpoch, protocol.BadRequest: // another epoch, or a number that is taken
+			w.hintRoom(r.id)
+			row.epoch = 0
+			return w.put(key, row)
+		}
+		return nil
+	})
+}
+
+// settleRoom calls fn for the messages of these ids that wait.
+func (e *Engine) settleRoom(tx store.Tx, now time.Time, id protocol.RoomID, ids []protocol.EnvelopeID, fn func(*work, *openRoom, []byte, *roomOutRow) error) (Hint, error) {
+	w, err := e.begin(tx, now)
+	if err != nil {
+		return Hint{}, err
+	}
+	r, err := w.room(id)
+	if err != nil {
+		return Hint{}, err
+	}
+	if err := w.eachOut(r, ids, fn); err != nil {
+		return Hint{}, err
+	}
+	if r.row.queued > 0 {
+		w.hintRoom(id)
+	}
+	return w.end()
+}
+
+func (w *work) eachOut(r *openRoom, ids []protocol.EnvelopeID, fn func(*work, *openRoom, []byte, *roomOutRow) error) error {
+	wanted := make(map[protocol.EnvelopeID]bool, len(ids))
+	for _, id := range ids {
+		wanted[id] = true
+	}
+	return all(w.tx, store.Key(tableRoomOut, r.id[:]), func(pair store.Pair) (bool, error) {
+		row, err := decodeRow[roomOutRow](pair.Value)
+		if err != nil || len(row.sealed) == 0 { // nothing behind it was handed out
+			return false, err
+		}
+		id := protocol.IDOf(row.sealed)
+		if !wanted[id] {
+			return true, nil
+		}
+		delete(wanted, id)
+		return len(wanted) > 0, fn(w, r, pair.Key, &row)
+	})
+}
+
+// roomMessageDone ends the wait of an own message.
+func (w *work) roomMessageDone(r *openRoom, key []byte, row *roomOutRow, state State, problem string) error {
+	if err := w.delete(key); err != nil {
+		return err
+	}
+	r.row.queued = max(r.row.queued, 1) - 1
+	err := w.changeHistory(Conversation(r.id), row.position, func(h *historyRow) {
+		h.state, h.problem = state, problem
+		if state == StateStored {
+			h.via = Mailbox
+			h.step(w.now, "mailbox", "")
+			return
+		}
+		h.step(w.now, state.String(), problem)
+	})
+	if err != nil {
+		return err
+	}
+	return w.event(eventRow{kind: KindState, account: Conversation(r.id), position: row.position})
+}
+
+// failRoomQueue gives up what waits for a room that this account is not in any more.
+func (w *work) failRoomQueue(r *openRoom) error {
+	return all(w.tx, store.Key(tableRoomOut, r.id[:]), func(pair store.Pair) (bool, error) {
+		row, err := decodeRow[roomOutRow](pair.Value)
+		if err != nil {
+			return false, err
+		}
+		return true, w.roomMessageDone(r, pair.Key, &row, StateFailed, ErrNotInRoom.Error())
+	})
+}
