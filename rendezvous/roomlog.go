@@ -81,6 +81,10 @@ func (s *Server) storeEntry(ctx context.Context, l *liveRoom, before, after *roo
 	if before.state != nil {
 		p.Came = after.notIn(before.state)
 	}
+	switch e.Op.(type) {
+	case room.Leave, room.GuestExpire: // by themselves: what they still have to answer is taken
+		p.Left = p.Went
+	}
 	appended, err := s.store.AppendRoom(ctx, p, s.roomQuotas(e.Op))
 	if err != nil {
 		return fmt.Errorf("append to room: %w", err)

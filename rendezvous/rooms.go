@@ -77,7 +77,7 @@ func (r *rooms) release(l *liveRoom) {
 	if l.uses--; l.uses > 0 {
 		return
 	}
-	if l.view.Load() == nil {
+	if v := l.view.Load(); v == nil || len(v.members) == 0 { // the store may delete what nobody is in
 		delete(r.live, l.id)
 		return
 	}
