@@ -144,7 +144,11 @@ func (s *Server) foldRoom(ctx context.Context, id protocol.RoomID) (*roomView, e
 	if len(log) == 0 {
 		return nil, unknownRoom()
 	}
-	state, err := room.Fold(log)
+	known, err := s.store.Room(ctx, id)
+	if err != nil {
+		return nil, fmt.Errorf("read room: %w", err)
+	}
+	state, err := room.Refold(log, known.Head) // nothing that was not folded is stored
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", store.ErrDamaged, err)
 	}
