@@ -94,7 +94,7 @@ func (n *Node) RoomLog(ctx context.Context, name string, before uint64, limit in
 func (s names) room(r engine.Room) api.Room {
 	out := api.Room{
 		ID: r.ID.String(), Name: r.Name, Topic: r.Topic, Stage: r.Stage.String(), By: s.of(r.By), Rights: []string{},
-		Forked: r.Forked, Unread: r.Unread, Queued: r.Queued, Pending: r.Pending, Since: r.Since,
+		Forked: r.Forked, Unread: r.Unread, Queued: r.Queued, Pending: r.Pending, Since: r.Since, Problem: r.Problem,
 	}
 	if home := peerText(r.Home.Peer); home != peerText(s.n.self.Home.Peer) {
 		out.HomePeer = home
