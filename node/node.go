@@ -220,6 +220,7 @@ func (n *Node) makeHost(cfg Config) error {
 	}
 	n.host.SetStreamHandler(protocol.MsgProtocol, n.handleMsg)
 	n.host.SetStreamHandler(protocol.PrekeyProtocol, n.handlePrekey)
+	n.host.SetStreamHandler(protocol.RoomProtocol, n.handleRoom)
 	return nil
 }
 

@@ -45,8 +45,9 @@ func (w *roomWorker) serve(ctx context.Context) error {
 	}
 	topicErr := w.n.topics.follow(ctx, w.id)
 	if errors.Is(err, ErrOffline) {
-		_, sendErr := w.toPut(ctx)
+		said, sendErr := w.toPut(ctx)
 		err = errors.Join(err, sendErr)
+		w.n.rooms.askMembers(w, said)
 	}
 	return errors.Join(err, topicErr)
 }
