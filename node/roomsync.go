@@ -118,9 +118,7 @@ func (n *Node) hearMember(p *wire.PutRoom) error {
 		}
 		return all, nil
 	})
-	for _, b := range good {
-		n.topics.say(n.ctx, id, b)
-	}
+	n.topics.say(n.ctx, id, good)
 	return err
 }
 
@@ -248,7 +246,7 @@ func (w *roomWorker) amongMembers(ctx context.Context) {
 	}
 }
 
-// meet connects to members if few are connected: see met.
+// meet connects to members if few are connected. Who connects is asked: see wakeRoomsOf.
 func (w *roomWorker) meet(ctx context.Context, mates []device) {
 	missing := matesWanted
 	var others []device
@@ -388,18 +386,11 @@ func (r *rooms) wakeAlone() {
 	}
 }
 
-// met asks a member who connected, if there is no rendezvous.
-func (r *rooms) met(p peer.ID) {
-	if !r.n.home.isUp() {
-		r.wake(r.n.topics.rooms.of(p)...)
-	}
-}
-
 // matesIn are the devices of others for whom a room's topic is.
 func (t *topics) matesIn(id protocol.RoomID) (list []device) {
 	t.rooms.mu.RLock()
 	defer t.rooms.mu.RUnlock()
-	if r := t.rooms.joined[roomTopicName(id)]; r != nil {
+	if r := t.rooms.joined[protocol.RoomTopic(id)]; r != nil {
 		for p, d := range r.members {
 			if p != t.n.gate.home {
 				list = append(list, d)
@@ -407,16 +398,4 @@ func (t *topics) matesIn(id protocol.RoomID) (list []device) {
 		}
 	}
 	return list
-}
-
-// of are the rooms that a peer is in.
-func (r *roomTopics) of(p peer.ID) (ids []protocol.RoomID) {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	for _, t := range r.joined {
-		if _, in := t.members[p]; in {
-			ids = append(ids, t.id)
-		}
-	}
-	return ids
 }

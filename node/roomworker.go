@@ -328,9 +328,11 @@ func (w *roomWorker) toPut(ctx context.Context) (list []engine.RoomMessage, err 
 	if err != nil {
 		return nil, err
 	}
-	for _, m := range list {
-		w.n.topics.say(ctx, w.id, m.Message)
+	messages := make([][]byte, len(list))
+	for i, m := range list {
+		messages[i] = m.Message
 	}
+	w.n.topics.say(ctx, w.id, messages)
 	return list, nil
 }
 
