@@ -240,7 +240,9 @@ func TestGuessesAreBounded(t *testing.T) {
 	}
 	for i := range 500 {
 		place := []byte(fmt.Sprint("place ", i))
-		a.do(func(tx store.Tx) (Hint, error) { return a.e.NoteGuestAttempt(tx, w.now, id, place, protocol.WrongPassword) })
+		a.do(func(tx store.Tx) (Hint, error) {
+			return a.e.NoteGuestAttempt(tx, w.now, id, place, protocol.WrongPassword)
+		})
 	}
 	if codes[protocol.WrongPassword] != 5 || codes[protocol.RateLimited] != 195 {
 		t.Errorf("%v", codes)

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 	"testing"
@@ -94,8 +93,9 @@ func (c *guestChaos) knock(*node) {
 
 // heal has the guest knock as its program does, when it hears that it is out.
 func (c *guestChaos) heal() {
-	c.roomChaos.heal()
-	for range 3 {
+	c.mend()
+	c.w.pass(2 * time.Hour)
+	for range 2 {
 		if c.guest.guest().Stage == GuestKnocks {
 			if err := c.guest.comeIn(c.doors[0], c.id, c.password); err != nil {
 				c.t.Fatalf("the guest is refused: %v", err)
@@ -103,8 +103,7 @@ func (c *guestChaos) heal() {
 		}
 		c.w.pass(time.Hour)
 	}
-	c.w.pass(13 * time.Hour)
 	if c.guest.guest().Stage != GuestIn {
-		c.t.Fatalf("the guest is %s", fmt.Sprint(c.guest.guest()))
+		c.t.Fatalf("the guest is %+v", c.guest.guest())
 	}
 }
