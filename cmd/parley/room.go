@@ -15,8 +15,17 @@ func (p *program) roomCommands() []*cli.Command {
 		Name: "room", Category: "Rooms", Usage: "talk with many at once: rooms with roles and rights",
 		Description: "ROOM is the name of a room, its id, or at least 6 characters of that. Other commands take a room where\nthey take a contact, with # before it: parley history '#climbing'.\n\n" +
 			"NAME is a contact, or somebody in the room: ~ begins a name that somebody chose there, which proves nothing.",
-		Subcommands: slices.Concat(p.roomBasics(), p.roomMessages(), p.roomPeople(), p.roomRules()),
+		Subcommands: slices.Concat(
+			p.roomBasics(), grouped("Messages", p.roomMessages()), grouped("People", p.roomPeople()), grouped("Rules", p.roomRules()),
+		),
 	}}
+}
+
+func grouped(category string, all []*cli.Command) []*cli.Command {
+	for _, c := range all {
+		c.Category = category
+	}
+	return all
 }
 
 // roomBasics are the commands about which rooms there are.
@@ -84,7 +93,7 @@ func (p *program) roomMessages() []*cli.Command {
 func (p *program) roomPeople() []*cli.Command {
 	return []*cli.Command{
 		p.offeringRooms(&cli.Command{Name: "members", ArgsUsage: "ROOM", Usage: "who is in a room, and who is invited", Action: aboutRoom(1, 1, p.roomMembers)}, nil),
-		p.roomVerb(api.RoomInvite, "let contacts join", contactNames, "%s may join %s now, by: parley room join %s"),
+		p.roomVerb(api.RoomInvite, "let contacts join", contactNames, "%s is invited to %s; they type: parley room join %s"),
 		p.roomVerb(api.RoomUninvite, "take an invitation back", memberNames, "%s is not invited to %s any more"),
 		p.roomVerb(api.RoomKick, "remove somebody, who can be invited again", memberNames, "%s is out of %s"),
 		p.roomVerb(api.RoomBan, "remove somebody for good", memberNames, "%s is banned from %s"),

@@ -131,6 +131,14 @@ func (p *program) sure(c *cli.Context, why, question string) error {
 }
 
 func (p *program) joinRoom(c *cli.Context, client *api.Client, room string) error {
+	invited, err := invitations(c.Context, client)
+	if err != nil {
+		return err
+	}
+	named := slices.DeleteFunc(invited, func(r api.Room) bool { return !strings.EqualFold(r.Name, room) })
+	if len(named) == 1 { // there may be another of that name, which the user is in
+		room = named[0].ID
+	}
 	r, err := client.ChangeRoom(c.Context, room, api.RoomJoin, api.RoomRequest{})
 	if err != nil {
 		return err
