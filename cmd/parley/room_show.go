@@ -45,7 +45,7 @@ func describeRoom(r api.Room) string {
 	case api.RoomInvited:
 		return invitation(r)
 	case api.RoomOut:
-		return "you are not in it any more"
+		return "you are not in it"
 	}
 	parts := []string{count(r.Members, "member", "members")}
 	if r.Role != "member" && r.Role != "" {

@@ -14,7 +14,7 @@ func TestDescribeRoom(t *testing.T) {
 		"2 members, DIFFERENT LOGS, nothing is sent: parley room show x": {Name: "x", ID: id, Stage: api.RoomJoined, Members: 2, Forked: true},
 		"alice invites you: parley room join climbing":                   {Name: "climbing", ID: id, Stage: api.RoomInvited, By: "alice"},
 		"somebody invites you: parley room join abcdefgh":                {Name: "; rm -rf ~", ID: id, Stage: api.RoomInvited},
-		"you are not in it any more":                                     {Stage: api.RoomOut},
+		"you are not in it": {Stage: api.RoomOut},
 	} {
 		if got := describeRoom(r); got != want {
 			t.Errorf("%+v: %q, want %q", r, got, want)
