@@ -214,17 +214,17 @@ func (w *work) changeMessage(a protocol.AccountID, position uint64, h *historyRo
 		if err := w.destroyText(a, position, h); err != nil {
 			return err
 		}
-		return w.putChanged(a, position, h, by, CauseDeleted, "")
+		return w.putChanged(a, position, h, by, CauseDeleted)
 	}
 	return w.hide(a, position, h)
 }
 
 // putChanged writes a row that somebody changed, and says so.
-func (w *work) putChanged(a protocol.AccountID, position uint64, h *historyRow, by protocol.AccountID, cause, text string) error {
+func (w *work) putChanged(a protocol.AccountID, position uint64, h *historyRow, by protocol.AccountID, cause string) error {
 	if err := w.put(keyHistory(a, position), h); err != nil {
 		return err
 	}
-	return w.event(eventRow{kind: KindChanged, account: a, position: position, cause: cause, by: by, text: text})
+	return w.event(eventRow{kind: KindChanged, account: a, position: position, cause: cause, by: by})
 }
 
 func (w *work) applyMark(a protocol.AccountID, position uint64, h *historyRow, kind mark, r markRow) error {
@@ -234,13 +234,13 @@ func (w *work) applyMark(a protocol.AccountID, position uint64, h *historyRow, k
 	}
 	h.marked = true
 	if kind == markReaction {
-		return w.putChanged(a, position, h, r.by, CauseReaction, r.text)
+		return w.putChanged(a, position, h, r.by, CauseReaction)
 	}
 	cause := CauseUnpinned
 	if h.pinned = r.text != ""; h.pinned {
 		cause = CausePinned
 	}
-	return w.putChanged(a, position, h, r.by, cause, "")
+	return w.putChanged(a, position, h, r.by, cause)
 }
 
 func (w *work) applyEdit(a protocol.AccountID, position uint64, h *historyRow, by protocol.AccountID, act *action) error {
@@ -257,7 +257,7 @@ func (w *work) applyEdit(a protocol.AccountID, position uint64, h *historyRow, b
 	if err := w.record(a, position, h); err != nil {
 		return err
 	}
-	return w.putChanged(a, position, h, by, CauseEdited, "")
+	return w.putChanged(a, position, h, by, CauseEdited)
 }
 
 func (w *work) dropLongText(a protocol.AccountID, position uint64, h *historyRow) error {

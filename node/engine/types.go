@@ -88,7 +88,7 @@ const (
 
 // Causes of KindChanged events.
 const (
-	CauseReaction = "reaction" // Text is the emoji; empty: taken back
+	CauseReaction = "reaction" // the message tells which By has now
 	CauseEdited   = "edited"
 	CauseDeleted  = "deleted"
 	CausePinned   = "pinned"

@@ -67,7 +67,7 @@ func (w *work) hide(a protocol.AccountID, position uint64, h *historyRow) error 
 			return err
 		}
 	}
-	return w.putChanged(a, position, h, w.e.id.Account, CauseGone, "")
+	return w.putChanged(a, position, h, w.e.id.Account, CauseGone)
 }
 
 // readUnseen counts one message less that was not read.
