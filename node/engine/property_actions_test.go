@@ -34,12 +34,18 @@ func (c *actionChaos) run() {
 	}
 	emoji := []string{"👍", "👎", "🎉", ""}
 	actions := map[string]func(n *node){
-		"send":    func(n *node) { n.trySend(c.other(n), protocol.NewMsgID(), "said") },
-		"react":   func(n *node) { c.do(n, func(id protocol.MsgID) { n.react(id, rapid.SampledFrom(emoji).Draw(c.t, "emoji")) }) },
-		"edit":    func(n *node) { c.do(n, func(id protocol.MsgID) { n.edit(id, rapid.SampledFrom(emoji).Draw(c.t, "text")) }) },
-		"delete":  func(n *node) { c.do(n, func(id protocol.MsgID) { n.erase(id) }) },
-		"pin":     func(n *node) { c.do(n, func(id protocol.MsgID) { n.pin(id, rapid.Bool().Draw(c.t, "on")) }) },
-		"timer":   func(n *node) { n.setTimer(c.other(n).account(), rapid.SampledFrom([]time.Duration{0, 60 * 24 * time.Hour}).Draw(c.t, "timer")) },
+		"send": func(n *node) { n.trySend(c.other(n), protocol.NewMsgID(), "said") },
+		"react": func(n *node) {
+			c.do(n, func(id protocol.MsgID) { n.react(id, rapid.SampledFrom(emoji).Draw(c.t, "emoji")) })
+		},
+		"edit": func(n *node) {
+			c.do(n, func(id protocol.MsgID) { n.edit(id, rapid.SampledFrom(emoji).Draw(c.t, "text")) })
+		},
+		"delete": func(n *node) { c.do(n, func(id protocol.MsgID) { n.erase(id) }) },
+		"pin":    func(n *node) { c.do(n, func(id protocol.MsgID) { n.pin(id, rapid.Bool().Draw(c.t, "on")) }) },
+		"timer": func(n *node) {
+			n.setTimer(c.other(n).account(), rapid.SampledFrom([]time.Duration{0, 60 * 24 * time.Hour}).Draw(c.t, "timer"))
+		},
 		"step":    func(n *node) { n.step() },
 		"settle":  func(*node) { c.steps() },
 		"away":    func(n *node) { n.away = !n.away },

@@ -121,7 +121,8 @@ func (w *work) openRoomMessage(r *openRoom, from *roomReceiver, v message.Verifi
 	content := &wire.RoomContent{}
 	readErr := proto.Unmarshal(plain, content)
 	if content.GetAction() != nil && m.Seq > r.state.Seq() && via != Mailbox {
-		return false, nil // what its author may do is not known: the mailbox brings it again
+		from.seen = max(from.seen, m.Number) // what its author may do is not known: it is fetched again
+		return false, nil
 	}
 	from.chains = next
 	w.spent += len(next.Marshal())
@@ -197,7 +198,7 @@ func (w *work) openWaiting(r *openRoom, device protocol.DeviceID, from *roomRece
 		waits := false
 		if w.now.Sub(row.recorded) < protocol.MailboxTTL {
 			if v, err := w.checker(r).Stored(row.content); err == nil {
-				if waits, err = w.openRoomMessage(r, from, v, Mailbox); err != nil {
+				if waits, err = w.openRoomMessage(r, from, v, PathUnknown); err != nil {
 					return false, err
 				}
 			}
