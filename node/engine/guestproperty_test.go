@@ -23,8 +23,7 @@ func TestGuestsAnyNetworkAnyCrash(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		w := origin.clone(rt)
 		g := w.nodes[2]
-		c := &guestChaos{roomChaos{t: rt, w: w, id: id, crashes: 100, said: map[*node][]string{}}, g, w.nodes[:2], "open sesame"}
-		c.draw = func(n int, what string) int { return rapid.IntRange(0, n-1).Draw(rt, what) }
+		c := &guestChaos{rapidRoomChaos(rt, w, id), g, w.nodes[:2], "open sesame"}
 		account := g.account()
 		c.run()
 		c.heal()
@@ -36,18 +35,16 @@ func TestGuestsAnyNetworkAnyCrash(t *testing.T) {
 }
 
 type guestChaos struct {
-	roomChaos
+	*roomChaos
 	guest    *node
 	doors    []*node
 	password string
 }
 
 func (c *guestChaos) run() {
+	c.trouble()
 	for _, n := range c.w.nodes {
 		n.skew = time.Duration(c.draw(3, "skew")-1) * 5 * time.Minute
-		n.fate = func() fate { return fates[c.draw(len(fates), "fate")] }
-		n.crash = func() bool { return c.draw(c.crashes, "crash") == c.crashes-1 }
-		n.tap = func(to *node, env []byte) { c.note(n, to, env) }
 	}
 	actions := map[string]func(n *node){
 		"say":     c.say,

@@ -72,6 +72,9 @@ const (
 
 	tableGuest    byte = 'N' // guestRow of the guest whose store this is
 	tableRoomNote byte = 'U' // room, what it is about -> see keyRoomCame, keyRoomTries
+	tableMark     byte = 'X' // conversation, kind of mark, position, account of a reaction -> markRow
+	tableAction   byte = 'Y' // conversation, message, its author, kind of action, account -> earlyActionRow
+	tableSetting  byte = 'Z' // conversation -> settingsRow
 
 	tableTimer   byte = 't' // time in milliseconds, kind of timer, id -> nothing
 	tableEvent   byte = 'v' // number -> eventRow

@@ -169,6 +169,7 @@ type roomOutRow struct {
 	sealed   []byte // empty: not yet
 	number   uint64 // of sealed
 	void     []uint64
+	content  []byte // wire.RoomContent of an action, which has no position
 }
 
 func (r *roomOutRow) encode() []byte {
@@ -181,6 +182,9 @@ func (r *roomOutRow) encode() []byte {
 	for _, n := range r.void {
 		e.u64(n)
 	}
+	if len(r.content) > 0 {
+		e.bytes(r.content)
+	}
 	return e.b
 }
 
@@ -191,6 +195,9 @@ func (r *roomOutRow) decode(b []byte) error {
 	r.void = make([]uint64, d.count(8))
 	for i := range r.void {
 		r.void[i] = d.u64()
+	}
+	if len(d.rest) > 0 {
+		r.content = d.bytes()
 	}
 	return d.end("message to a room")
 }
