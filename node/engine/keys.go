@@ -70,6 +70,8 @@ const (
 	tableRoomWait     byte = '8' // room, device, number -> message that waits for its chain
 	tableRoomHeld     byte = '9' // room, device, number -> historyRow that came early
 
+	tableRoomLink byte = '+' // room, public half -> roomLinkRow
+
 	tableTimer   byte = 't' // time in milliseconds, kind of timer, id -> nothing
 	tableEvent   byte = 'v' // number -> eventRow
 	tableSigned  byte = 'S' // prekey -> pairRow
@@ -86,7 +88,7 @@ const (
 func Ephemeral(key []byte) bool {
 	switch key[0] {
 	case tableIdentity, tableAccountKey, tableRSA, tableSession, tableSigned, tableOneTime,
-		tableRoomKey, tableRoomChain, tableRoomSender, tableRoomReceiver:
+		tableRoomKey, tableRoomChain, tableRoomSender, tableRoomReceiver, tableRoomLink:
 		return true
 	}
 	return false

@@ -68,6 +68,8 @@ type Room struct {
 	Forked bool        // nothing is sent: see SettleRoomFork
 	Unread int
 	Queued int // own messages that are not in the room's mailbox
+
+	Joining bool // JoinRoom or JoinRoomByLink is under way
 }
 
 // FollowRoom makes a room known that the rendezvous says this account is in: its log
@@ -88,7 +90,8 @@ func (e *Engine) FollowRoom(tx store.Tx, now time.Time, id protocol.RoomID) (Hin
 	return w.end()
 }
 
-// Rooms returns all rooms that this account is or was in, or is invited to.
+// Rooms returns all rooms that this account is or was in, is invited to, or wants to
+// join.
 func (e *Engine) Rooms(tx store.Tx, now time.Time) ([]Room, error) {
 	w, err := e.begin(tx, now)
 	if err != nil {
@@ -104,7 +107,7 @@ func (e *Engine) Rooms(tx store.Tx, now time.Time) ([]Room, error) {
 		if err != nil {
 			return nil, err
 		}
-		if r.Stage != RoomTold {
+		if r.Stage != RoomTold || r.Joining {
 			list = append(list, r)
 		}
 	}
@@ -132,6 +135,7 @@ func (w *work) roomInfo(id protocol.RoomID) (Room, error) {
 	return Room{
 		ID: id, Stage: r.row.stage, Name: about.Name, Topic: about.Topic, By: r.row.by, Home: r.row.home, Since: r.row.since,
 		State: r.state, Forked: len(r.row.fork) > 0, Unread: int(r.row.unread), Queued: int(r.row.queued),
+		Joining: r.row.joining,
 	}, nil
 }
 

@@ -96,7 +96,7 @@ func (e *Engine) LeaveRoom(tx store.Tx, now time.Time, id protocol.RoomID) (Hint
 		err = w.write(r, room.Leave{})
 	} else {
 		r.row.stage = RoomOut
-		err = errors.Join(w.setEntries(r, nil), w.roomEvent(r, "declined", ""))
+		err = errors.Join(w.setEntries(r, nil), w.dropLinks(r), w.roomEvent(r, "declined", ""))
 	}
 	if err != nil {
 		return Hint{}, err
@@ -258,7 +258,7 @@ func (w *work) notWritten(r *openRoom, entry room.Entry, cause error) error {
 	case room.Devices: // nobody asked for it; somebody else brought the statements
 		return nil
 	case room.Join:
-		r.row.joining = false
+		return w.giveUpJoining(r, cause.Error())
 	}
 	return w.roomEvent(r, "not_done", cause.Error())
 }
