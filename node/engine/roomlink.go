@@ -359,7 +359,7 @@ func (w *work) giveTexts(r *openRoom, to room.Device) error {
 			keys.PasswordKey = secret.Key[:]
 		}
 		content := &wire.Content{Body: &wire.Content_RoomKeys{RoomKeys: keys}}
-		if err := w.postRoomKeys(to.ID, d, wire.MailKind_ROOM, content); err != nil {
+		if _, err := w.postRoomKeys(to.ID, d, wire.MailKind_ROOM, content); err != nil {
 			return err
 		}
 	}

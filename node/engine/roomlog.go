@@ -137,7 +137,7 @@ func (w *work) enteredOwn(r *openRoom, entry room.Entry) error {
 	case room.Describe:
 		return w.giveFresh(r, op.About)
 	case room.Join:
-		return w.giveFresh(r, op.Name)
+		return errors.Join(w.giveFresh(r, op.Name), w.tellSiblingsOfRoom(r))
 	}
 	return nil
 }
