@@ -36,7 +36,7 @@ func (w *work) sendInvite(r *openRoom, a protocol.AccountID) error {
 
 // invitation is what a contact is told of a room.
 func (w *work) invitation(r *openRoom) (*wire.Content, error) {
-	about, err := w.roomAbout(r)
+	about, err := w.roomAbout(r, r.state)
 	if err != nil {
 		return nil, err
 	}
@@ -69,14 +69,14 @@ func (w *work) receiveInvite(in *incoming, i *wire.RoomInvite) error {
 	if err := w.takeStateKey(r, i.GetStateKey(), maxRoomKeys); err != nil {
 		return err
 	}
-	if _, ours := w.me(r); ours || r.row.stage == RoomInvited {
+	if r.row.stage == RoomInvited || r.row.stage == RoomJoined {
 		return nil
 	}
 	w.hintRoom(id)
 	r.row.name = i.GetName()
 	r.row.toldSeq, r.row.toldHead = i.GetSeq(), [32]byte(i.GetHead())
 	r.row.stage, r.row.by = RoomInvited, in.d.account
-	return w.roomEvent(r, "invited", r.row.name)
+	return w.roomEvent(r, RoomWasInvited, r.row.name)
 }
 
 // maxHomePeer bounds the peer id of a rendezvous, in bytes.

@@ -181,7 +181,7 @@ func (e *Engine) JoinRoomByLink(tx store.Tx, now time.Time, l roomlink.Link) (Hi
 	if err != nil {
 		return Hint{}, err
 	}
-	if _, in := w.me(r); in {
+	if r.row.stage == RoomJoined {
 		return Hint{}, nil
 	}
 	if r.row.stage == RoomOut {
@@ -206,7 +206,7 @@ func (e *Engine) JoinRoomByLink(tx store.Tx, now time.Time, l roomlink.Link) (Hi
 // joinsBy returns the link by which this account wants to join; not ok if it was
 // invited by name, or is in.
 func (w *work) joinsBy(r *openRoom) (k key.LinkPrivate, row roomLinkRow, ok bool, err error) {
-	if _, in := w.me(r); in || !r.row.joining || r.state != nil && r.state.Invited(w.e.id.Account) {
+	if !r.row.joining || r.row.stage == RoomJoined || r.state != nil && r.state.Invited(w.e.id.Account) {
 		return k, row, false, nil
 	}
 	err = w.eachLink(r, func(_ []byte, have roomLinkRow) error {
@@ -264,37 +264,13 @@ func (w *work) checkFounder(r *openRoom, first room.Entry) error {
 	return err
 }
 
-// RoomUnreadable notes that the rendezvous refuses for good to show a room to this
-// account, which wants to join it: a link or an invitation does not hold any more.
-func (e *Engine) RoomUnreadable(tx store.Tx, now time.Time, id protocol.RoomID, refusal *protocol.Error) (Hint, error) {
-	w, err := e.begin(tx, now)
-	if err != nil {
-		return Hint{}, err
-	}
-	r, err := w.room(id)
-	if err != nil {
-		return Hint{}, err
-	}
-	if _, in := w.me(r); in || !r.row.joining {
-		return Hint{}, nil
-	}
-	why := refusal.Error()
-	if refusal.Code == protocol.UnknownRoom {
-		why = "there is no such room, or what was to let you in was used up or taken back"
-	}
-	if err := errors.Join(w.setEntries(r, nil), w.giveUpJoining(r, why)); err != nil {
-		return Hint{}, err
-	}
-	return w.end()
-}
-
 // giveUpJoining ends the wish to join, and says why.
 func (w *work) giveUpJoining(r *openRoom, why string) error {
 	r.row.joining = false
 	if r.row.stage == RoomTold {
 		r.row.stage = RoomOut
 	}
-	return errors.Join(w.dropLinks(r), w.roomEvent(r, "not_done", why))
+	return errors.Join(w.dropLinks(r), w.roomEvent(r, RoomNotDone, why))
 }
 
 // dropLinks destroys the keys of links that are good for nothing any more.

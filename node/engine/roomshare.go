@@ -26,7 +26,7 @@ var toldStages = []RoomStage{RoomTold, RoomInvited, RoomJoined, RoomOut}
 // roomTold is what is told of a room, with its keys as they are stored, by name: those
 // themselves are put in when it is sealed.
 func (w *work) roomTold(r *openRoom) (*wire.RoomState, error) {
-	about, err := w.roomAbout(r)
+	about, err := w.roomAbout(r, r.state)
 	if err != nil {
 		return nil, err
 	}

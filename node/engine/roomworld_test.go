@@ -148,7 +148,7 @@ func (n *node) followRoom(id protocol.RoomID) (busy bool) {
 		page, ok := n.w.home.readRoom(n, id, plan, 7)
 		if !ok && plan.Link != nil {
 			n.do(func(tx store.Tx) (Hint, error) {
-				return n.e.RoomUnreadable(tx, n.w.now, id, protocol.Refuse(protocol.UnknownRoom, ""))
+				return n.e.RoomTurnedAway(tx, n.w.now, id, protocol.Refuse(protocol.UnknownRoom, ""))
 			})
 		}
 		if !ok || len(page.Entries)+len(page.Messages) == 0 {
