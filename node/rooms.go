@@ -48,6 +48,7 @@ func (n *Node) CreateRoom(ctx context.Context, r api.CreateRoomRequest) (api.Roo
 	if err != nil {
 		return api.Room{}, answer(err)
 	}
+	n.rooms.settle(ctx, id)
 	return n.Room(ctx, id.String())
 }
 
@@ -124,8 +125,8 @@ func (s names) member(r engine.Room, m room.Member) api.RoomMember {
 		Rights: rightNames(r.State.Rights(m.Account)), Self: m.Account == s.n.self.Account,
 		Guest: m.Role == room.RoleGuest, Expires: unlessZero(m.Expires), Muted: m.Muted, Joined: m.Joined,
 	}
-	if online, _ := s.n.reach(m.Account); !out.Self {
-		out.Online = online
+	if !out.Self {
+		out.Online = s.n.online(s.tx, m.Account)
 	}
 	return out
 }

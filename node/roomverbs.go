@@ -59,6 +59,7 @@ func (n *Node) changeRoom(ctx context.Context, fn func(store.Tx) (protocol.RoomI
 	if err != nil {
 		return api.Room{}, answer(err)
 	}
+	n.rooms.settle(ctx, id)
 	if err := n.roomRefusal(ctx, id, before); err != nil {
 		return api.Room{}, err
 	}
