@@ -275,6 +275,12 @@ func (s *State) Links() []OpenLink {
 	})
 }
 
+// Link returns the link of a key; not ok if it has no uses left.
+func (s *State) Link(k key.LinkPublic) (l OpenLink, ok bool) {
+	l, ok = s.links[k]
+	return l, ok
+}
+
 // Banned returns the accounts that only Unban lets in again, in the order in which they
 // were banned.
 func (s *State) Banned() []protocol.AccountID {
