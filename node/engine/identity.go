@@ -31,6 +31,8 @@ type Identity struct {
 	Revoked                   bool // the keys below are gone
 	Created                   time.Time
 
+	Guest protocol.RoomID // the room that this account is a guest of; zero: it is no guest
+
 	Account protocol.AccountID
 	Device  protocol.DeviceID
 	StoreID [16]byte // of this store; a copy of it has the same

@@ -19,6 +19,7 @@ type RoomPlan struct {
 	After  uint64 // and messages after this cursor
 	Send   bool   // there are messages to be sent: see RoomOutbox
 	Follow bool   // the room is to be read at all
+	Guests bool   // ask when its guests were last online (wire.SeenGuests), then SeenGuests
 }
 
 // RoomPlan returns what is to be asked of a room's rendezvous now.
