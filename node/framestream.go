@@ -50,6 +50,14 @@ func (f *frameStream) receive() ([]byte, error) {
 	return frame.GetData(), nil
 }
 
+// ask sends a frame and waits for the answer.
+func (f *frameStream) ask(frame []byte) (answer []byte, err error) {
+	if err := f.send(frame); err != nil {
+		return nil, err
+	}
+	return f.receive()
+}
+
 // lastWords is how long the other side gets to read what was sent last.
 const lastWords = 5 * time.Second
 

@@ -88,6 +88,9 @@ type Node struct {
 
 	chainMu sync.Mutex // one change of our own chain at a time
 	adding  adding     // a device that is being added
+	knocks  *knocks
+
+	roomsChanged bell // rung after a commit that changed a room
 
 	events    bell // rung after a commit that made an event
 	reachable atomic.Int32
@@ -114,7 +117,7 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 		dir: cfg.Dir, version: cfg.Version, now: cfg.Now, log: cmp.Or(cfg.Log, slog.Default()),
 		interfaces: &interfaces{}, punches: &punches{},
 		drain: newNudge(), ticks: newNudge(), ended: newNudge(),
-		msgSlots: make(chan struct{}, maxInboundMsg),
+		msgSlots: make(chan struct{}, maxInboundMsg), knocks: newKnocks(),
 	}
 	if n.now == nil {
 		n.now = time.Now
@@ -218,6 +221,7 @@ func (n *Node) makeHost(cfg Config) error {
 	}
 	n.host.SetStreamHandler(protocol.MsgProtocol, n.handleMsg)
 	n.host.SetStreamHandler(protocol.PrekeyProtocol, n.handlePrekey)
+	n.host.SetStreamHandler(protocol.KnockProtocol, n.handleKnock)
 	return nil
 }
 
@@ -249,7 +253,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	}
 	// Gossipsub's began in New, and end with the node's context. And, waited for by
 	// Close: one per incoming stream (handleMsg, handlePrekey,
-	// started by libp2p), one while an RSA key is made (makeRSA), per account that
+	// handleKnock, started by libp2p), one while an RSA key is made (makeRSA), per account that
 	// is looked up (lookups.look), per device that is dialed (dialer.dial), per
 	// attempt to replace a relayed connection (dialer.upgrade), per connection of
 	// somebody who went offline (dialer.doubt), and per relay that is shown a token
@@ -339,6 +343,9 @@ func (n *Node) do(ctx context.Context, fn func(store.Tx) (engine.Hint, error)) e
 func (n *Node) dispatch(ctx context.Context, h engine.Hint) {
 	if h.Events {
 		n.events.ring()
+	}
+	if h.Events || len(h.Rooms) > 0 {
+		n.roomsChanged.ring()
 	}
 	for _, d := range h.Outbox {
 		n.outbox.wake(d)
