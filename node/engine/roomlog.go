@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"strconv"
 
 	"github.com/parley-chat/parley/protocol/account"
 	"github.com/parley-chat/parley/protocol/room"
@@ -108,11 +109,11 @@ func (w *work) entered(r *openRoom, entries []room.Entry) error {
 				return err
 			}
 		}
-		if err := w.roomEvent(r, kindNames[entry.Op.Kind()], entry.Account.String()); err != nil {
+		if err := w.roomEvent(r, entry.Op.Kind().String(), strconv.FormatUint(entry.Seq, 10)); err != nil {
 			return err
 		}
 	}
-	if err := errors.Join(w.settleStage(r, in), w.judgeAhead(r), w.pursue(r)); err != nil {
+	if err := errors.Join(w.noteRoomName(r), w.settleStage(r, in), w.judgeAhead(r), w.pursue(r)); err != nil {
 		return err
 	}
 	w.hintRoom(r.id) // messages of the new epoch may be here, and others need our keys
@@ -137,13 +138,13 @@ func (w *work) settleStage(r *openRoom, in bool) error {
 	switch {
 	case in && r.row.stage != RoomJoined:
 		r.row.stage, r.row.joining, r.row.since = RoomJoined, false, w.now
-		return w.roomEvent(r, "joined", r.row.name)
+		return w.roomEvent(r, RoomWasJoined, r.row.name)
 	case !in && r.row.stage == RoomJoined:
 		r.row.stage = RoomOut
 		removed, _ := r.state.Barred(w.e.id.Account)
-		cause := "left"
+		cause := RoomWasLeft
 		if removed {
-			cause = "removed"
+			cause = RoomWasRemoved
 		}
 		return errors.Join(w.setEntries(r, nil), w.failRoomQueue(r), w.roomEvent(r, cause, ""))
 	}
@@ -227,14 +228,4 @@ func (w *work) learnedChain(known *account.Chain) error {
 		}
 	}
 	return nil
-}
-
-// kindNames are the causes of events about entries.
-var kindNames = map[room.Kind]string{
-	room.KindCreate: "create", room.KindInvite: "invite", room.KindUninvite: "uninvite", room.KindLink: "link",
-	room.KindUnlink: "unlink", room.KindJoin: "join", room.KindLeave: "leave", room.KindRemove: "remove",
-	room.KindBan: "ban", room.KindUnban: "unban", room.KindSetRole: "role", room.KindSetMemberRights: "rights",
-	room.KindSetRoleRights: "role_rights", room.KindLock: "lock", room.KindDescribe: "describe",
-	room.KindSetPassword: "password", room.KindGuestJoin: "guest_join", room.KindGuestRenew: "guest_renew",
-	room.KindGuestExpire: "guest_expire", room.KindDevices: "devices", room.KindRotate: "rotate", room.KindMerge: "merge",
 }
