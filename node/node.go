@@ -216,7 +216,7 @@ func (n *Node) makeHost(cfg Config) error {
 	if n.topics, err = newTopics(n); err != nil {
 		return err
 	}
-	if cfg.LAN {
+	if cfg.LAN && !n.isGuest() {
 		n.lan = newLAN(n)
 	}
 	n.host.SetStreamHandler(protocol.MsgProtocol, n.handleMsg)
@@ -238,7 +238,6 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	g.Go(func() error { return n.home.run(ctx) })    // connection to the rendezvous; and while it stands: reader, writer, reservation
 	g.Go(func() error { return n.sync.run(ctx) })    // prekeys and the contact list, to the rendezvous
 	g.Go(func() error { return n.lookups.run(ctx) }) // accounts, from the rendezvous; at most maxLookups at a time
-	g.Go(func() error { return n.logs.run(ctx) })    // the directory's log, from the rendezvous
 	g.Go(func() error { return n.runDrain(ctx) })    // mailbox
 	g.Go(func() error { return n.outbox.run(ctx) })  // one more per device with queued mail, at most maxWorkers
 	g.Go(func() error { return n.dialer.run(ctx) })  // connections to contacts: upgrades, clearing up, addresses
@@ -248,6 +247,9 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	g.Go(func() error { return n.watch(ctx) })       // network changes and sleep
 	g.Go(func() error { return n.retire(ctx) })      // the end of this device, should it be revoked
 	g.Go(func() error { return n.runRotate(ctx) })   // the key that private keys and sessions are sealed under
+	if !n.isGuest() {
+		g.Go(func() error { return n.logs.run(ctx) }) // the directory's log, from the rendezvous
+	}
 	if n.lan != nil {
 		g.Go(func() error { return n.lan.run(ctx) }) // mDNS; one reader per network interface
 	}

@@ -24,12 +24,11 @@ func (v *visit) attempt(ctx context.Context) (err error) {
 		return err
 	}
 	id := v.eng.Identity()
+	knocks := g.Stage != engine.GuestIn // also who was removed: that may be taken back
 	switch {
-	case g.Stage == engine.GuestOut:
-		return protocol.Refuse(protocol.Banned, "this guest was removed from the room")
-	case g.Stage == engine.GuestIn && id.Registered:
+	case !knocks && id.Registered:
 		return nil
-	case g.Stage == engine.GuestKnocks && g.Number == 0 && v.password == "":
+	case knocks && g.Number == 0 && v.password == "":
 		if v.password, err = v.p.Password(ctx, nil); err != nil {
 			return err
 		}
@@ -39,7 +38,7 @@ func (v *visit) attempt(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
-	if g.Stage == engine.GuestKnocks {
+	if knocks {
 		if err := v.knock(ctx, s); err != nil {
 			return err
 		}

@@ -20,8 +20,8 @@ import (
 	"github.com/parley-chat/parley/protocol/room/roomlink"
 )
 
-func (p *program) guestCommand() *cli.Command {
-	return &cli.Command{
+func (p *program) guestCommands() []*cli.Command {
+	return []*cli.Command{{
 		Name: "guest", Category: "Rooms", ArgsUsage: "LINK|-",
 		Usage: "visit a room by its link and password, without an account",
 		Description: "LINK is what `parley room guests` printed for a member of the room; - reads it from standard input.\n" +
@@ -35,7 +35,7 @@ func (p *program) guestCommand() *cli.Command {
 			&cli.Uint64Flag{Name: "after", Usage: "with --json: begin after the event with this `NUMBER`; 0 is all that is kept", DefaultText: "now"},
 		), nodeFlags()...),
 		Action: with(1, 1, p.guest),
-	}
+	}}
 }
 
 // errLeft ends a stay in a room by itself: the guest is not in any more.

@@ -7,8 +7,8 @@ import (
 
 // RoomGuests is how guests come into a room, as its members see it.
 type RoomGuests struct {
-	Room     string         `json:"room"` // its id
-	Open     bool           `json:"open"` // who has the link and the password comes in
+	Room     string         `json:"room"`             // its id
+	Open     bool           `json:"open"`             // who has the link and the password comes in
 	Number   uint32         `json:"number,omitempty"` // of the password; 0: there was none yet
 	Link     string         `json:"link,omitempty"`   // while open
 	Door     bool           `json:"door"`             // this device lets guests in
