@@ -72,6 +72,13 @@ const (
 	tableRoomLent     byte = '@' // room, device, number -> a sealed message, for members who want it
 	tableRoomLentAge  byte = '=' // room, number -> lentAgeRow, the oldest first; room -> lentRow
 
+	tableGuest    byte = 'N' // guestRow of the guest whose store this is
+	tableRoomNote byte = 'U' // room, what it is about -> see keyRoomCame, keyRoomTries
+	tableMark     byte = 'X' // conversation, kind of mark, position, account of a reaction -> markRow
+	tableAction   byte = 'Y' // conversation, message, its author, kind of action, account -> earlyActionRow
+	tableSetting  byte = 'Z' // conversation -> settingsRow
+	tableRoomLink byte = '+' // room, public half -> roomLinkRow
+
 	tableTimer   byte = 't' // time in milliseconds, kind of timer, id -> nothing
 	tableEvent   byte = 'v' // number -> eventRow
 	tableSigned  byte = 'S' // prekey -> pairRow
@@ -88,7 +95,7 @@ const (
 func Ephemeral(key []byte) bool {
 	switch key[0] {
 	case tableIdentity, tableAccountKey, tableRSA, tableSession, tableSigned, tableOneTime,
-		tableRoomKey, tableRoomChain, tableRoomSender, tableRoomReceiver:
+		tableRoomKey, tableRoomChain, tableRoomSender, tableRoomReceiver, tableGuest, tableRoomLink:
 		return true
 	}
 	return false
