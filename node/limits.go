@@ -64,10 +64,13 @@ func resourceManager() (network.ResourceManager, error) {
 		limits.AddProtocolLimit(id, rcmgr.BaseLimit{
 			Streams: 2 * maxQuestions, StreamsInbound: maxQuestions, StreamsOutbound: maxQuestions, Memory: maxQuestions * protocol.MaxFrame,
 		}, rcmgr.BaseLimitIncrease{})
-		limits.AddProtocolPeerLimit(id, rcmgr.BaseLimit{
-			Streams: 2, StreamsInbound: 1, StreamsOutbound: 1, Memory: 2 * protocol.MaxFrame,
-		}, rcmgr.BaseLimitIncrease{})
 	}
+	limits.AddProtocolPeerLimit(protocol.PrekeyProtocol, rcmgr.BaseLimit{
+		Streams: 2, StreamsInbound: 1, StreamsOutbound: 1, Memory: 2 * protocol.MaxFrame,
+	}, rcmgr.BaseLimitIncrease{})
+	limits.AddProtocolPeerLimit(protocol.RoomProtocol, rcmgr.BaseLimit{ // several rooms, and one question after the other
+		Streams: 8, StreamsInbound: 4, StreamsOutbound: 4, Memory: 8 * protocol.MaxFrame,
+	}, rcmgr.BaseLimitIncrease{})
 
 	limits.AddProtocolLimit(protocol.KnockProtocol, rcmgr.BaseLimit{
 		Streams: 4 * maxKnocks, StreamsInbound: 2 * maxKnocks, StreamsOutbound: 2, Memory: 4 * maxKnocks * protocol.MaxFrame,
