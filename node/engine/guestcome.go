@@ -81,7 +81,7 @@ func (w *work) expectEntry(r *openRoom, welcome guest.Welcome) error {
 			return fmt.Errorf("%w: %w", ErrRoomLog, err)
 		}
 		if _, in := w.me(r); in {
-			return nil
+			return w.settleStage(r, in, nil)
 		}
 	}
 	r.row.stage, r.row.toldSeq, r.row.toldHead = RoomTold, welcome.Entry.Seq, welcome.Entry.Hash()
