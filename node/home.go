@@ -116,7 +116,7 @@ func pause(err error, failures int) time.Duration {
 	}
 	jitter := 0.5 + rand.Float64()
 	wait := min(retryFirst<<min(failures, 10), retryMax)
-	if errors.Is(err, ErrRebornToday) || errors.Is(err, engine.ErrNoAccountKey) || errors.Is(err, engine.ErrTooManyDevices) {
+	if errors.Is(err, ErrRebornToday) || errors.Is(err, ErrGuestCopied) || errors.Is(err, engine.ErrNoAccountKey) || errors.Is(err, engine.ErrTooManyDevices) {
 		wait = retryHopeless
 	}
 	if e, ok := errors.AsType[*protocol.Error](err); ok {
@@ -163,7 +163,7 @@ func (h *home) session(ctx context.Context) (welcomed bool, err error) {
 		return false, h.n.becomeNewDevice(ctx, err)
 	case code == protocol.Revoked:
 		return false, errors.Join(err, h.n.fetchOwnChain(ctx)) // the chain must say so too
-	case code == protocol.NotMember && h.n.returnChain(ctx) == nil:
+	case code == protocol.NotMember && h.n.registerAgain(ctx) == nil:
 		err = errReturned
 	case err == nil:
 		h.useOnly(l.s.Conn())
@@ -179,7 +179,7 @@ func (h *home) session(ctx context.Context) (welcomed bool, err error) {
 	// Ends everything on this connection at once, circuits through the
 	// rendezvous included.
 	defer context.AfterFunc(ctx, hangUp)()
-	h.setUp(l, w)
+	h.setUp(ctx, l, w)
 	g.Go(func() error { return l.listen(ctx) })
 	g.Go(func() error { return l.beat(ctx) })
 	g.Go(func() error { return h.keepReservation(ctx, w.GetLimits()) })
@@ -223,7 +223,7 @@ func (h *home) useOnly(c network.Conn) {
 }
 
 // setUp takes in the welcome and tells everyone who waits for the rendezvous.
-func (h *home) setUp(l *link, w *wire.Welcome) {
+func (h *home) setUp(ctx context.Context, l *link, w *wire.Welcome) {
 	now := h.n.now()
 	h.mu.Lock()
 	h.up, h.reason = true, nil
@@ -241,6 +241,9 @@ func (h *home) setUp(l *link, w *wire.Welcome) {
 	h.n.relays.changed()
 	h.n.logs.more.push()
 	h.n.outbox.wakeAll()
+	if err := h.n.rooms.wakeAll(ctx); err != nil && ctx.Err() == nil {
+		h.n.log.Error("rooms not followed", "err", err)
+	}
 }
 
 func (h *home) setDown(err error, retry time.Duration) {

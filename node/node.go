@@ -81,6 +81,7 @@ type Node struct {
 	relays  *relays
 	outbox  *outbox
 	topics  *topics
+	rooms   *rooms
 	ticks   nudge // Tick may be due
 	ended   nudge // this device was revoked
 	burned  atomic.Bool
@@ -88,6 +89,9 @@ type Node struct {
 
 	chainMu sync.Mutex // one change of our own chain at a time
 	adding  adding     // a device that is being added
+	knocks  *knocks
+
+	roomsChanged bell // rung after a commit that changed a room
 
 	events    bell // rung after a commit that made an event
 	reachable atomic.Int32
@@ -114,7 +118,7 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 		dir: cfg.Dir, version: cfg.Version, now: cfg.Now, log: cmp.Or(cfg.Log, slog.Default()),
 		interfaces: &interfaces{}, punches: &punches{},
 		drain: newNudge(), ticks: newNudge(), ended: newNudge(),
-		msgSlots: make(chan struct{}, maxInboundMsg),
+		msgSlots: make(chan struct{}, maxInboundMsg), knocks: newKnocks(),
 	}
 	if n.now == nil {
 		n.now = time.Now
@@ -210,14 +214,16 @@ func (n *Node) makeHost(cfg Config) error {
 	n.dialer = newDialer(n)
 	n.relays = newRelays(n)
 	n.outbox = newOutbox(n)
+	n.rooms = newRooms(n)
 	if n.topics, err = newTopics(n); err != nil {
 		return err
 	}
-	if cfg.LAN {
+	if cfg.LAN && !n.isGuest() {
 		n.lan = newLAN(n)
 	}
 	n.host.SetStreamHandler(protocol.MsgProtocol, n.handleMsg)
 	n.host.SetStreamHandler(protocol.PrekeyProtocol, n.handlePrekey)
+	n.host.SetStreamHandler(protocol.KnockProtocol, n.handleKnock)
 	return nil
 }
 
@@ -234,22 +240,26 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	g.Go(func() error { return n.home.run(ctx) })    // connection to the rendezvous; and while it stands: reader, writer, reservation
 	g.Go(func() error { return n.sync.run(ctx) })    // prekeys and the contact list, to the rendezvous
 	g.Go(func() error { return n.lookups.run(ctx) }) // accounts, from the rendezvous; at most maxLookups at a time
-	g.Go(func() error { return n.logs.run(ctx) })    // the directory's log, from the rendezvous
 	g.Go(func() error { return n.runDrain(ctx) })    // mailbox
 	g.Go(func() error { return n.outbox.run(ctx) })  // one more per device with queued mail, at most maxWorkers
 	g.Go(func() error { return n.dialer.run(ctx) })  // connections to contacts: upgrades, clearing up, addresses
+	g.Go(func() error { return n.rooms.run(ctx) })   // rooms; one more per room in which something is to be done, at most maxRoomWorkers
 	g.Go(func() error { return n.topics.run(ctx) })  // heads of the log, by gossip
-	g.Go(func() error { return n.relays.run(ctx) })  // a place at a relay besides the rendezvous; while it measures, one more per relay
-	g.Go(func() error { return n.runTick(ctx) })     // what the engine does by time
-	g.Go(func() error { return n.watch(ctx) })       // network changes and sleep
-	g.Go(func() error { return n.retire(ctx) })      // the end of this device, should it be revoked
-	g.Go(func() error { return n.runRotate(ctx) })   // the key that private keys and sessions are sealed under
+	g.Go(func() error { return n.topics.hearRooms(ctx) })
+	g.Go(func() error { return n.relays.run(ctx) }) // a place at a relay besides the rendezvous; while it measures, one more per relay
+	g.Go(func() error { return n.runTick(ctx) })    // what the engine does by time
+	g.Go(func() error { return n.watch(ctx) })      // network changes and sleep
+	g.Go(func() error { return n.retire(ctx) })     // the end of this device, should it be revoked
+	g.Go(func() error { return n.runRotate(ctx) })  // the key that private keys and sessions are sealed under
+	if !n.isGuest() {
+		g.Go(func() error { return n.logs.run(ctx) }) // the directory's log, from the rendezvous
+	}
 	if n.lan != nil {
 		g.Go(func() error { return n.lan.run(ctx) }) // mDNS; one reader per network interface
 	}
 	// Gossipsub's began in New, and end with the node's context. And, waited for by
 	// Close: one per incoming stream (handleMsg, handlePrekey,
-	// started by libp2p), one while an RSA key is made (makeRSA), per account that
+	// handleKnock, started by libp2p), one while an RSA key is made (makeRSA), per account that
 	// is looked up (lookups.look), per device that is dialed (dialer.dial), per
 	// attempt to replace a relayed connection (dialer.upgrade), per connection of
 	// somebody who went offline (dialer.doubt), and per relay that is shown a token
@@ -340,6 +350,9 @@ func (n *Node) dispatch(ctx context.Context, h engine.Hint) {
 	if h.Events {
 		n.events.ring()
 	}
+	if h.Events || len(h.Rooms) > 0 {
+		n.roomsChanged.ring()
+	}
 	for _, d := range h.Outbox {
 		n.outbox.wake(d)
 	}
@@ -348,6 +361,7 @@ func (n *Node) dispatch(ctx context.Context, h engine.Hint) {
 	if h.Log {
 		n.logs.more.push()
 	}
+	n.rooms.wake(h.Rooms...)
 	if h.Contacts {
 		if err := n.refreshPeers(ctx); err != nil {
 			n.log.Error("contacts not read", "err", err)
@@ -376,17 +390,28 @@ func (n *Node) dispatch(ctx context.Context, h engine.Hint) {
 func (n *Node) refreshPeers(ctx context.Context) error {
 	n.peersMu.Lock()
 	defer n.peersMu.Unlock()
-	var infos []engine.PeerInfo
-	err := n.kv.View(ctx, func(tx store.Tx) (err error) {
-		infos, err = n.eng.Peers(tx)
-		return err
+	var devices []device
+	err := n.kv.View(ctx, func(tx store.Tx) error {
+		infos, err := n.eng.Peers(tx)
+		if err != nil {
+			return err
+		}
+		for _, i := range infos {
+			devices = append(devices, device{account: i.Account, id: i.Device, peer: peer.ID(i.PeerID)})
+		}
+		for _, d := range n.topics.rooms.mates() {
+			c, err := n.eng.Contact(tx, d.account)
+			if err != nil && !errors.Is(err, engine.ErrNotFound) {
+				return err
+			}
+			if c.Relation != engine.Blocked {
+				devices = append(devices, d)
+			}
+		}
+		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("read contacts' devices: %w", err)
-	}
-	devices := make([]device, 0, len(infos))
-	for _, i := range infos {
-		devices = append(devices, device{account: i.Account, id: i.Device, peer: peer.ID(i.PeerID)})
+		return fmt.Errorf("read whose devices may connect: %w", err)
 	}
 	for _, p := range n.gate.set(devices) {
 		n.host.Network().ClosePeer(p)

@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"strconv"
 
 	"github.com/parley-chat/parley/protocol/account"
 	"github.com/parley-chat/parley/protocol/room"
@@ -22,6 +23,11 @@ func (w *work) takeLog(r *openRoom, raw [][]byte) error {
 	}
 	if after.Room() != r.id {
 		return fmt.Errorf("%w: the log of another room", ErrRoomLog)
+	}
+	if before == nil {
+		if err := w.checkFounder(r, entries[0]); err != nil {
+			return err
+		}
 	}
 	if hash, ok := after.At(r.row.toldSeq); ok && r.row.stage != RoomJoined && r.row.toldHead != ([32]byte{}) && hash != r.row.toldHead {
 		return fmt.Errorf("%w: not the one that the inviting contact has", ErrRoomLog)
@@ -103,6 +109,11 @@ func (w *work) entered(r *openRoom, entries []room.Entry) error {
 				return err
 			}
 		}
+		if join, is := entry.Op.(room.Join); is {
+			if err := w.welcomeByLink(r, entry.Account, join.Link); err != nil {
+				return err
+			}
+		}
 		if r.row.stage != RoomJoined || !in { // not what was before us
 			continue
 		}
@@ -111,12 +122,12 @@ func (w *work) entered(r *openRoom, entries []room.Entry) error {
 				return err
 			}
 		}
-		if err := w.roomEvent(r, causeOf(entry.Op), entry.Account.String()); err != nil {
+		if err := w.roomEvent(r, causeOf(entry.Op), strconv.FormatUint(entry.Seq, 10)); err != nil {
 			return err
 		}
 	}
 	w.watchGuests(r)
-	if err := errors.Join(w.settleStage(r, in, entries), w.judgeAhead(r), w.pursue(r)); err != nil {
+	if err := errors.Join(w.noteRoomName(r), w.settleStage(r, in, entries), w.dropLinks(r), w.judgeAhead(r), w.pursue(r)); err != nil {
 		return err
 	}
 	w.hintRoom(r.id) // messages of the new epoch may be here, and others need our keys
@@ -131,7 +142,7 @@ func (w *work) enteredOwn(r *openRoom, entry room.Entry) error {
 	case room.Describe:
 		return w.giveFresh(r, op.About)
 	case room.Join:
-		return w.giveFresh(r, op.Name)
+		return errors.Join(w.giveFresh(r, op.Name), w.tellSiblingsOfRoom(r))
 	case room.GuestJoin:
 		return w.giveFresh(r, op.Name)
 	case room.SetPassword, room.SetRoleRights:
@@ -154,15 +165,15 @@ func (w *work) settleStage(r *openRoom, in bool, entries []room.Entry) error {
 			return nil // somebody took us in as a guest who never knocked; or the log is to be read on
 		}
 		r.row.stage, r.row.joining, r.row.since = RoomJoined, false, w.now
-		return w.roomEvent(r, "joined", r.row.name)
+		return w.roomEvent(r, RoomWasJoined, r.row.name)
 	case !in && r.row.stage == RoomJoined && w.e.isGuest():
 		return w.guestGoes(r, entries)
 	case !in && r.row.stage == RoomJoined:
 		r.row.stage = RoomOut
 		removed, _ := r.state.Barred(w.e.id.Account)
-		cause := "left"
+		cause := RoomWasLeft
 		if removed {
-			cause = "removed"
+			cause = RoomWasRemoved
 		}
 		return errors.Join(w.setEntries(r, nil), w.failRoomQueue(r), w.roomEvent(r, cause, ""))
 	}
@@ -190,7 +201,10 @@ func (w *work) pursue(r *openRoom) error {
 	if !r.row.joining || r.state.Seq() < r.row.toldSeq {
 		return nil
 	}
-	join := room.Join{Chain: own.Bytes()}
+	join, ready, err := w.signedIn(r, room.Join{Chain: own.Bytes()})
+	if err != nil || !ready {
+		return err
+	}
 	if w.e.id.Display != "" {
 		k, err := w.sealingKey(r)
 		if err != nil {
@@ -253,15 +267,5 @@ func causeOf(op room.Op) string {
 	if set, is := op.(room.SetPassword); is && set.AskAgain { // guests are out by it
 		return "password_asked_again"
 	}
-	return kindNames[op.Kind()]
-}
-
-// kindNames are the causes of events about entries.
-var kindNames = map[room.Kind]string{
-	room.KindCreate: "create", room.KindInvite: "invite", room.KindUninvite: "uninvite", room.KindLink: "link",
-	room.KindUnlink: "unlink", room.KindJoin: "join", room.KindLeave: "leave", room.KindRemove: "remove",
-	room.KindBan: "ban", room.KindUnban: "unban", room.KindSetRole: "role", room.KindSetMemberRights: "rights",
-	room.KindSetRoleRights: "role_rights", room.KindLock: "lock", room.KindDescribe: "describe",
-	room.KindSetPassword: "password", room.KindGuestJoin: "guest_join", room.KindGuestRenew: "guest_renew",
-	room.KindGuestExpire: "guest_expire", room.KindDevices: "devices", room.KindRotate: "rotate", room.KindMerge: "merge",
+	return op.Kind().String()
 }

@@ -20,6 +20,8 @@ type RoomPlan struct {
 	Send   bool   // there are messages to be sent: see RoomOutbox
 	Follow bool   // the room is to be read at all
 	Guests bool   // ask when its guests were last online (wire.SeenGuests), then SeenGuests
+	Link   []byte // to read with: the link by which this account wants to join; nil: none
+	Proof  []byte // of Link
 }
 
 // RoomPlan returns what is to be asked of a room's rendezvous now.
@@ -46,6 +48,9 @@ func (e *Engine) RoomPlan(tx store.Tx, now time.Time, id protocol.RoomID) (RoomP
 	}
 	if len(list) > 0 {
 		p.Append = list[0].Bytes()
+	}
+	if p.Link, p.Proof, err = w.entryProof(r); err != nil {
+		return p, err
 	}
 	p.Send = r.row.queued > 0 && len(r.row.fork) == 0
 	return p, nil
@@ -169,22 +174,7 @@ func (e *Engine) TakeRoom(tx store.Tx, now time.Time, id protocol.RoomID, page R
 	if err := w.takeItems(r, page.Messages); err != nil {
 		return Hint{}, err
 	}
-	return w.end()
-}
-
-// RoomFailed notes that a room could not be read because its log does not verify.
-func (e *Engine) RoomFailed(tx store.Tx, now time.Time, id protocol.RoomID, cause error) (Hint, error) {
-	w, err := e.begin(tx, now)
-	if err != nil {
-		return Hint{}, err
-	}
-	r, err := w.room(id)
-	if err != nil {
-		return Hint{}, err
-	}
-	if err := w.roomEvent(r, "bad_log", cause.Error()); err != nil {
-		return Hint{}, err
-	}
+	r.row.problem = ""
 	return w.end()
 }
 
@@ -228,7 +218,7 @@ func (w *work) forked(r *openRoom, by protocol.DeviceID, evidence []byte) error 
 	}
 	r.row.ignored = append(r.row.ignored, by) // only one alarm of each
 	who, _, _ := r.state.AccountOf(by)
-	return w.roomEvent(r, "fork", fmt.Sprintf("device %s of %v was shown another log of this room, or says so", short(by), who))
+	return w.roomEvent(r, RoomWasForked, fmt.Sprintf("device %s of %v was shown another log of this room, or says so", short(by), who))
 }
 
 // SettleRoomFork goes on in a room after the user looked at an alarm of a fork.

@@ -66,11 +66,11 @@ func (w *work) receiveRoomKeys(in *incoming, keys *wire.RoomKeys) error {
 		return nil
 	}
 	for _, b := range append(keys.GetStateKeys(), keys.GetPasswordKey()) {
-		if err := w.takeStateKey(r, b); err != nil {
+		if err := w.takeStateKey(r, b, maxRoomKeys); err != nil {
 			return err
 		}
 	}
-	return nil
+	return w.noteRoomName(r)
 }
 
 func (w *work) takeChain(r *openRoom, device protocol.DeviceID, a protocol.AccountID, b []byte) error {

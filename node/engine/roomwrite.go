@@ -50,7 +50,7 @@ func (e *Engine) CreateRoom(tx store.Tx, now time.Time, about room.About) (proto
 	}
 	r.state = state
 	e.keepFolded(w.now, id, state)
-	if err := errors.Join(w.describe(r, about), w.tellSiblingsOfRoom(r), w.roomEvent(r, "create", about.Name)); err != nil {
+	if err := errors.Join(w.describe(r, about), w.tellSiblingsOfRoom(r), w.roomEvent(r, room.KindCreate.String(), "0")); err != nil {
 		return id, Hint{}, err
 	}
 	h, err := w.end()
@@ -64,8 +64,8 @@ func (e *Engine) WriteRoom(tx store.Tx, now time.Time, id protocol.RoomID, op ro
 	return e.inRoom(tx, now, id, func(w *work, r *openRoom) error { return w.write(r, op) })
 }
 
-// InviteToRoom lets a contact join, and tells it when the log says so. ErrNotContact
-// for anybody else.
+// InviteToRoom lets a contact join, and tells it when the log says so: again if the log
+// does already, for who turned the invitation down. ErrNotContact for anybody else.
 func (e *Engine) InviteToRoom(tx store.Tx, now time.Time, id protocol.RoomID, a protocol.AccountID) (Hint, error) {
 	return e.inRoom(tx, now, id, func(w *work, r *openRoom) error {
 		p, err := w.peer(a)
@@ -74,6 +74,9 @@ func (e *Engine) InviteToRoom(tx store.Tx, now time.Time, id protocol.RoomID, a 
 		}
 		if err != nil {
 			return err
+		}
+		if r.state.Invited(a) {
+			return w.sendInvite(r, a)
 		}
 		return w.write(r, room.Invite{Account: a})
 	})
@@ -95,11 +98,11 @@ func (e *Engine) LeaveRoom(tx store.Tx, now time.Time, id protocol.RoomID) (Hint
 		return Hint{}, err
 	}
 	r.row.joining = false
-	if _, in := w.me(r); in {
+	if r.row.stage == RoomJoined {
 		err = w.write(r, room.Leave{})
 	} else {
 		r.row.stage = RoomOut
-		err = errors.Join(w.setEntries(r, nil), w.roomEvent(r, "declined", ""))
+		err = errors.Join(w.setEntries(r, nil), w.dropLinks(r), w.roomEvent(r, RoomWasDeclined, ""))
 	}
 	if err != nil {
 		return Hint{}, err
@@ -118,7 +121,7 @@ func (e *Engine) JoinRoom(tx store.Tx, now time.Time, id protocol.RoomID) (Hint,
 	if err != nil {
 		return Hint{}, err
 	}
-	if _, in := w.me(r); !in {
+	if r.row.stage != RoomJoined {
 		r.row.joining = true
 		w.hintRoom(id)
 		if err := w.pursue(r); err != nil {
@@ -138,7 +141,7 @@ func (e *Engine) inRoom(tx store.Tx, now time.Time, id protocol.RoomID, fn func(
 	if err != nil {
 		return Hint{}, err
 	}
-	if _, in := w.me(r); !in {
+	if r.row.stage != RoomJoined || r.state == nil {
 		return Hint{}, ErrNotInRoom
 	}
 	if err := fn(w, r); err != nil {
@@ -263,11 +266,11 @@ func (w *work) notWritten(r *openRoom, entry room.Entry, cause error) error {
 	case room.GuestJoin: // the guest hears of it, see GuestAdmitted
 		return nil
 	case room.Join:
-		r.row.joining = false
+		return w.giveUpJoining(r, cause.Error())
 	case room.SetPassword:
 		if err := w.delete(keyRoomKey(r.id, op.Secret.Key)); err != nil {
 			return err
 		}
 	}
-	return w.roomEvent(r, "not_done", cause.Error())
+	return w.roomEvent(r, RoomNotDone, cause.Error())
 }
