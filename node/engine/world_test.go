@@ -55,7 +55,8 @@ type node struct {
 	offline bool // nor to the rendezvous
 	side    int  // of a cut in the network: only nodes on the same one reach each other directly
 	next    time.Time
-	sent    [][]byte // every envelope that left, for tests that replay
+	sent    [][]byte      // every envelope that left, for tests that replay
+	busy    time.Duration // in transactions, for benchmarks
 
 	log   *logbook                   // what the rendezvous shows it; nil: what it shows all
 	fate  func() fate                // what the network does to a direct envelope; nil: delivers
@@ -190,6 +191,7 @@ func (n *node) restart() (code protocol.Code) {
 
 // update runs one call of the engine and keeps its hints.
 func (n *node) update(fn func(store.Tx) (Hint, error)) error {
+	defer n.clock(time.Now())
 	var hint Hint
 	err := n.kv.Update(context.Background(), func(tx store.Tx) (err error) {
 		hint, err = fn(tx)
@@ -209,8 +211,11 @@ func (n *node) do(fn func(store.Tx) (Hint, error)) {
 	n.w.check(n.update(fn))
 }
 
+func (n *node) clock(since time.Time) { n.busy += time.Since(since) }
+
 func (n *node) view(fn func(store.Tx) error) {
 	n.w.t.Helper()
+	defer n.clock(time.Now())
 	n.w.check(n.kv.View(context.Background(), fn))
 }
 

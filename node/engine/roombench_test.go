@@ -1,0 +1,175 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/room"
+	"github.com/parley-chat/parley/store"
+)
+
+var roomSizes = []int{2, 10, 100, 1000}
+
+// hall is a room of any size. Its log is written at once, and all members hold the
+// state that one of them folded from it: to let 1,000 come in one by one would take
+// most of an hour.
+type hall struct {
+	*world
+	id protocol.RoomID
+}
+
+func newHall(b *testing.B, members int) *hall {
+	w := newWorld(b)
+	for i := range members {
+		w.add(fmt.Sprint("node", i))
+	}
+	owner := w.nodes[0]
+	h := &hall{w, owner.createRoom("Climbing")}
+	if members > 1 {
+		w.befriend(owner, w.nodes[members-1]) // who comes and goes
+	}
+	w.settle()
+	home := w.home.rooms[h.id]
+	for _, n := range w.nodes[1:] {
+		owner.enter(h.id, room.Invite{Account: n.account()})
+		n.enter(h.id, room.Join{Chain: n.chain().Bytes()})
+	}
+	for owner.followRoom(h.id) {
+	}
+	state := owner.room(h.id).State
+	if state.Seq() != home.state.Seq() {
+		b.Fatalf("only %d of %d entries were read", state.Seq(), home.state.Seq())
+	}
+	for _, n := range w.nodes[1:] {
+		n.do(func(tx store.Tx) (Hint, error) {
+			row := roomRow{stage: RoomJoined, home: n.e.id.Home, since: w.now, known: true, seq: state.Seq(), head: state.Head()}
+			n.e.keepFolded(w.now, h.id, state)
+			return Hint{Rooms: []protocol.RoomID{h.id}}, tx.Set(keyRoom(h.id), row.encode())
+		})
+	}
+	h.say(owner, "hello") // sessions begin
+	w.settle()
+	w.pass(time.Minute)
+	h.rest()
+	return h
+}
+
+func (h *hall) say(n *node, text string) { n.say(h.id, text) }
+
+// rest forgets what everybody did until now.
+func (h *hall) rest() {
+	for _, n := range h.nodes {
+		n.busy, n.sent = 0, nil
+	}
+}
+
+// cost is what was done by one, and by each of the others, since rest.
+type cost struct {
+	one, other time.Duration
+	bytes      int // that left the one
+}
+
+func (c *cost) add(h *hall, one *node) {
+	c.one += one.busy
+	c.bytes += bytesOf(one.sent)
+	for _, n := range h.nodes {
+		if n != one {
+			c.other += n.busy / time.Duration(len(h.nodes)-1)
+		}
+	}
+	h.rest()
+}
+
+func (c *cost) report(b *testing.B, what string) {
+	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1e3 / float64(b.N) }
+	b.ReportMetric(ms(c.one), what+"-ms")
+	b.ReportMetric(ms(c.other), what+"-other-ms")
+	b.ReportMetric(float64(c.bytes)/float64(b.N), what+"-B")
+}
+
+// BenchmarkRoomMessage is a text of 200 bytes from one member to the others, live:
+// written, sealed and stored by its author; checked, opened and stored by each other, on
+// stores in memory. The times are from the first to the last of this, for one receiver.
+func BenchmarkRoomMessage(b *testing.B) {
+	for _, members := range roomSizes {
+		b.Run(fmt.Sprint("members=", members), func(b *testing.B) { benchRoomMessage(b, newHall(b, members)) })
+	}
+}
+
+func benchRoomMessage(b *testing.B, h *hall) {
+	author, text := h.nodes[0], strings.Repeat("x", 200)
+	var writing, reading time.Duration
+	var took []time.Duration
+	for i := 1; b.Loop(); i++ {
+		begun := time.Now()
+		h.say(author, text)
+		m := author.outbox(h.id)[0]
+		wrote := time.Since(begun)
+		writing += wrote
+		for _, n := range h.nodes[1:] {
+			begun := time.Now()
+			n.do(func(tx store.Tx) (Hint, error) { return n.e.HearRoom(tx, h.now, h.id, m.Message) })
+			read := time.Since(begun)
+			reading += read
+			took = append(took, wrote+read)
+		}
+		author.do(func(tx store.Tx) (Hint, error) {
+			return author.e.RoomStored(tx, h.now, h.id, []protocol.EnvelopeID{m.ID})
+		})
+		if i%900 == 0 { // a chain is over after 1,000
+			b.StopTimer()
+			h.check(author.write(h.id, room.Rotate{}))
+			h.say(author, text)
+			h.settle()
+			b.StartTimer()
+		}
+	}
+	slices.Sort(took)
+	us := func(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 }
+	b.ReportMetric(us(writing)/float64(b.N), "author-µs")
+	b.ReportMetric(us(reading)/float64(len(took)), "receiver-µs")
+	b.ReportMetric(us(took[len(took)/2]), "p50-µs")
+	b.ReportMetric(us(took[len(took)*99/100]), "p99-µs")
+	if got := len(h.nodes[1].heard(h.id)); got < min(b.N, 1000) {
+		b.Fatalf("only %d of %d were heard", got, b.N)
+	}
+}
+
+// BenchmarkRoomChange removes a member, and lets it in again: what that costs who does
+// it and each of the others, and what the first message afterwards costs, for which all
+// get a new key of its author.
+func BenchmarkRoomChange(b *testing.B) {
+	for _, members := range roomSizes {
+		b.Run(fmt.Sprint("members=", members), func(b *testing.B) { benchRoomChange(b, newHall(b, members)) })
+	}
+}
+
+func benchRoomChange(b *testing.B, h *hall) {
+	owner, guest := h.nodes[0], h.nodes[len(h.nodes)-1]
+	var kick, join, first cost
+	for b.Loop() {
+		h.rest()
+		h.check(owner.write(h.id, room.Remove{Account: guest.account()}))
+		h.settle()
+		kick.add(h, owner)
+		owner.invite(h.id, guest)
+		h.settle()
+		guest.join(h.id)
+		h.settle()
+		join.add(h, guest)
+		h.say(owner, "hello")
+		h.settle()
+		first.add(h, owner)
+		h.pass(time.Second) // receipts
+	}
+	if r := guest.room(h.id); r.Stage != RoomJoined || r.Unread == 0 {
+		b.Fatalf("who came back is %s", r.Stage)
+	}
+	kick.report(b, "kick")
+	join.report(b, "join")
+	first.report(b, "first")
+}
