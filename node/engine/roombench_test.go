@@ -173,3 +173,49 @@ func benchRoomChange(b *testing.B, h *hall) {
 	join.report(b, "join")
 	first.report(b, "first")
 }
+
+// BenchmarkRoomCatchUp is a member of ten that was away while the others wrote 10,000
+// texts: its mail with their keys, and the room's mailbox, a hundred to a page.
+func BenchmarkRoomCatchUp(b *testing.B) {
+	const missed = 10_000
+	h := newHall(b, 10)
+	reader := h.nodes[9]
+	for _, n := range h.nodes { // sessions
+		h.say(n, "hello")
+		h.settle()
+	}
+	for b.Loop() {
+		b.StopTimer()
+		reader.away, reader.offline = true, true
+		for i := range missed {
+			h.write(h.nodes[i%9], reader)
+		}
+		before := reader.room(h.id).Unread
+		b.StartTimer()
+		reader.fetch()
+		for {
+			page, _ := h.home.readRoom(reader, h.id, reader.roomPlan(h.id), 100)
+			if len(page.Messages) == 0 {
+				break
+			}
+			h.check(reader.takeRoom(h.id, page))
+		}
+		if got := reader.room(h.id).Unread - before; got != missed {
+			b.Fatalf("%d of %d came", got, missed)
+		}
+	}
+	b.ReportMetric(float64(missed*b.N)/b.Elapsed().Seconds(), "messages/s")
+}
+
+// write brings a text of n into the room's mailbox, and the keys that go with it to
+// the reader's.
+func (h *hall) write(n, reader *node) {
+	h.say(n, strings.Repeat("x", 200))
+	for _, m := range n.outbox(h.id) {
+		if code := h.home.putRoom(h.id, m.Message); code != protocol.OK {
+			h.t.Fatalf("the room's mailbox: %v", code)
+		}
+		n.do(func(tx store.Tx) (Hint, error) { return n.e.RoomStored(tx, h.now, h.id, []protocol.EnvelopeID{m.ID}) })
+	}
+	n.flush(reader.device())
+}
