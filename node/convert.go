@@ -3,6 +3,7 @@ package node
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/parley-chat/parley/node/api"
@@ -13,21 +14,18 @@ import (
 
 // names turns account ids into the names people know, inside one transaction.
 type names struct {
-	n    *Node
-	tx   store.Tx
-	seen map[protocol.AccountID]string
+	n     *Node
+	tx    store.Tx
+	seen  map[protocol.AccountID]string // accounts, and conversations of rooms
+	mates map[inRoom]string
 }
 
-// names begins with contacts that were read already.
-func (n *Node) names(tx store.Tx, known ...engine.Contact) names {
-	s := names{n, tx, map[protocol.AccountID]string{}}
-	for _, c := range known {
-		s.seen[c.Account] = c.Name
-	}
-	return s
+func (n *Node) names(tx store.Tx) names {
+	return names{n, tx, map[protocol.AccountID]string{}, map[inRoom]string{}}
 }
 
-// of returns the name of an account, or its id if it is no longer known.
+// of returns the name of an account, or its id if it is no longer known; and of a
+// conversation that of its room.
 func (s names) of(a protocol.AccountID) string {
 	if name, ok := s.seen[a]; ok || a == (protocol.AccountID{}) {
 		return name
@@ -35,9 +33,16 @@ func (s names) of(a protocol.AccountID) string {
 	name := a.String()
 	if c, err := s.n.eng.Contact(s.tx, a); err == nil && c.Name != "" {
 		name = c.Name
+	} else if t, err := s.n.eng.RoomTitle(s.tx, protocol.RoomID(a)); err == nil {
+		name = roomName(t)
 	}
 	s.seen[a] = name
 	return name
+}
+
+// roomOf returns the room that a conversation is of, if it is of one.
+func (s names) roomOf(with protocol.AccountID) (id protocol.RoomID, is bool) {
+	return protocol.RoomID(with), strings.HasPrefix(s.of(with), "#") // no name begins so
 }
 
 func (s names) message(m engine.Message) api.Message {
@@ -48,6 +53,9 @@ func (s names) message(m engine.Message) api.Message {
 	if m.ID != (protocol.MsgID{}) {
 		out.ID = m.ID.String()
 	}
+	if id, is := s.roomOf(m.With); is {
+		out.Room, out.From = id.String(), s.author(id, m)
+	}
 	return out
 }
 
@@ -56,6 +64,12 @@ func (s names) event(e engine.Event) api.Event {
 	if e.Message != nil {
 		m := s.message(*e.Message)
 		out.Message = &m
+	}
+	if id, is := s.roomOf(e.With); is {
+		out.Room = id.String()
+		if e.Kind == engine.KindRoom {
+			out.Text = s.roomEvent(id, e)
+		}
 	}
 	return out
 }
@@ -95,6 +109,17 @@ func (n *Node) reach(a protocol.AccountID) (online *bool, path api.Path) {
 		return &is, ""
 	}
 	return nil, ""
+}
+
+// online is reach for somebody in a room: of who is no contact it is known only while
+// there is a connection.
+func (n *Node) online(tx store.Tx, a protocol.AccountID) *bool {
+	is, _ := n.reach(a)
+	c, err := n.eng.Contact(tx, a)
+	if is != nil && !*is && (err != nil || c.Relation != engine.Accepted) {
+		return nil
+	}
+	return is
 }
 
 func unlessZero(t time.Time) *time.Time {

@@ -11,6 +11,7 @@ import (
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/account"
 	"github.com/parley-chat/parley/protocol/pairing"
+	"github.com/parley-chat/parley/protocol/room"
 	"github.com/parley-chat/parley/store"
 )
 
@@ -34,6 +35,21 @@ var told = []struct {
 	{engine.ErrRevoked, api.ErrRefused, "add this computer again, in another folder: parley --dir NEW link CODE"},
 	{engine.ErrBadDeviceName, api.ErrBadInput, ""},
 	{engine.ErrRecovered, api.ErrConflict, "parley verify NAME, or without comparing: parley verify NAME --accept"},
+	{engine.ErrNoRoom, api.ErrNotFound, "parley room list"},
+	{engine.ErrNotInRoom, api.ErrNotAccepted, "parley room list"},
+	{engine.ErrRoomMute, api.ErrRefused, "ask a moderator of the room"},
+	{engine.ErrRoomFork, api.ErrConflict, "parley room fork ROOM"},
+	{engine.ErrManyRooms, api.ErrFull, "parley room leave ROOM"},
+	{room.ErrForbidden, api.ErrRefused, "ask a moderator of the room"},
+	{room.ErrNoEffect, api.ErrConflict, ""},
+	{room.ErrConflict, api.ErrConflict, "look again: parley room members ROOM"},
+	{room.ErrNotMember, api.ErrNotFound, "parley room members ROOM"},
+	{room.ErrNotInvited, api.ErrRefused, "ask a member to invite you"},
+	{room.ErrBarred, api.ErrRefused, "a moderator can let them come back: parley room unban ROOM NAME"},
+	{room.ErrLocked, api.ErrRefused, "a moderator opens it: parley room unlock ROOM"},
+	{room.ErrFull, api.ErrFull, ""},
+	{room.ErrLastOwner, api.ErrConflict, "make somebody else the owner first: parley room promote ROOM NAME"},
+	{room.ErrMalformed, api.ErrBadInput, "names of rooms are 1 to 64 bytes without control characters, topics at most 512"},
 	{engine.ErrNoComparison, api.ErrNotFound, "parley verify NAME --emoji"},
 	{engine.ErrNotFound, api.ErrNotFound, "parley contacts"},
 	{engine.ErrNotContact, api.ErrNotFound, "parley add NAME"},

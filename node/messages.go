@@ -21,28 +21,39 @@ func (n *Node) Send(ctx context.Context, r api.SendRequest) (sent api.Message, e
 	}
 	n.home.busy()
 	err = n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
-		c, err := n.contactByName(tx, r.To)
-		if err != nil {
-			return engine.Hint{}, err
-		}
-		h, err := n.eng.Compose(tx, n.now(), c.Account, id, r.Text)
+		h, err := n.compose(tx, r.To, id, r.Text)
 		if err != nil {
 			return engine.Hint{}, err
 		}
 		m, err := n.eng.Message(tx, id)
-		sent = n.names(tx, c).message(m)
+		sent = n.names(tx).message(m)
 		return h, err
 	})
 	return sent, answer(err)
 }
 
-// History returns the newest messages with a contact before a position (0: the
+func (n *Node) compose(tx store.Tx, to string, id protocol.MsgID, text string) (engine.Hint, error) {
+	if isRoom(to) {
+		r, err := n.roomByName(tx, to)
+		if err != nil {
+			return engine.Hint{}, err
+		}
+		return n.eng.ComposeRoom(tx, n.now(), r.ID, id, text)
+	}
+	c, err := n.contactByName(tx, to)
+	if err != nil {
+		return engine.Hint{}, err
+	}
+	return n.eng.Compose(tx, n.now(), c.Account, id, text)
+}
+
+// History returns the newest messages of a conversation before a position (0: the
 // end), oldest first, at most limit.
 func (n *Node) History(ctx context.Context, with string, before uint64, limit int) ([]api.Message, error) {
 	return n.page(ctx, with, before, limit, n.eng.History)
 }
 
-// HistoryAfter returns the oldest messages with a contact after a position (0:
+// HistoryAfter returns the oldest messages of a conversation after a position (0:
 // from the start), oldest first, at most limit.
 func (n *Node) HistoryAfter(ctx context.Context, with string, after uint64, limit int) ([]api.Message, error) {
 	return n.page(ctx, with, after, limit, n.eng.HistoryAfter)
@@ -51,12 +62,12 @@ func (n *Node) HistoryAfter(ctx context.Context, with string, after uint64, limi
 func (n *Node) page(ctx context.Context, with string, from uint64, limit int,
 	read func(store.Tx, protocol.AccountID, uint64, int) ([]engine.Message, error)) (page []api.Message, err error) {
 	err = n.kv.View(ctx, func(tx store.Tx) error {
-		c, err := n.contactByName(tx, with)
+		conversation, err := n.conversation(tx, with)
 		if err != nil {
 			return err
 		}
-		rows, err := read(tx, c.Account, from, limit)
-		names := n.names(tx, c)
+		rows, err := read(tx, conversation, from, limit)
+		names := n.names(tx)
 		page = make([]api.Message, 0, len(rows))
 		for _, m := range rows {
 			page = append(page, names.message(m))
@@ -85,9 +96,16 @@ func (n *Node) Trace(ctx context.Context, id string) (t api.Trace, err error) {
 }
 
 // MarkRead notes that a conversation was seen up to a position, and tells the
-// authors.
+// authors if they are contacts.
 func (n *Node) MarkRead(ctx context.Context, r api.ReadRequest) error {
 	return answer(n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
+		if isRoom(r.With) {
+			room, err := n.roomByName(tx, r.With)
+			if err != nil {
+				return engine.Hint{}, err
+			}
+			return engine.Hint{}, n.eng.MarkRoomRead(tx, n.now(), room.ID, r.UpTo)
+		}
 		c, err := n.contactByName(tx, r.With)
 		if err != nil {
 			return engine.Hint{}, err

@@ -39,7 +39,9 @@ const (
 // Message is one row of a conversation.
 type Message struct {
 	ID       string    `json:"id,omitempty"`
-	With     string    `json:"with"` // the contact's unique name
+	With     string    `json:"with"`           // the contact's unique name; # and its name for a room
+	Room     string    `json:"room,omitempty"` // id of the room
+	From     string    `json:"from,omitempty"` // in a room: the author, as in RoomMember
 	Position uint64    `json:"position"`
 	Mine     bool      `json:"mine"`
 	Text     string    `json:"text"`
@@ -56,10 +58,11 @@ type Message struct {
 type Event struct {
 	Seq     uint64    `json:"seq"`
 	Time    time.Time `json:"time"`
-	Kind    string    `json:"kind"` // message, state, request, accepted, contact, undecryptable, notice
-	With    string    `json:"with,omitempty"`
+	Kind    string    `json:"kind"`           // message, state, request, accepted, contact, undecryptable, notice, room
+	With    string    `json:"with,omitempty"` // as in Message
+	Room    string    `json:"room,omitempty"` // id of the room
 	Message *Message  `json:"message,omitempty"`
-	Cause   string    `json:"cause,omitempty"` // typed cause of undecryptable, or the notice's code
+	Cause   string    `json:"cause,omitempty"` // typed cause of undecryptable, the notice's code, or what happened in the room
 	Text    string    `json:"text,omitempty"`  // a sentence for people
 }
 

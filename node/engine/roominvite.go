@@ -11,7 +11,7 @@ import (
 
 // invitation is what a contact, or another device of ours, is told of a room.
 func (w *work) invitation(r *openRoom) (*wire.Content, error) {
-	about, err := w.roomAbout(r)
+	about, err := w.roomAbout(r, r.state)
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +82,7 @@ func (w *work) receiveInvite(in *incoming, i *wire.RoomInvite) error {
 	if err := w.takeStateKey(r, i.GetStateKey()); err != nil {
 		return err
 	}
-	if _, ours := w.me(r); ours || r.row.stage == RoomInvited {
+	if r.row.stage == RoomInvited || r.row.stage == RoomJoined {
 		return nil
 	}
 	w.hintRoom(id)
@@ -93,7 +93,7 @@ func (w *work) receiveInvite(in *incoming, i *wire.RoomInvite) error {
 		return nil
 	}
 	r.row.stage, r.row.by = RoomInvited, in.d.account
-	return w.roomEvent(r, "invited", r.row.name)
+	return w.roomEvent(r, RoomWasInvited, r.row.name)
 }
 
 // maxHomePeer bounds the peer id of a rendezvous, in bytes.

@@ -1,17 +1,23 @@
 package engine
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"strconv"
 
+	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/account"
 	"github.com/parley-chat/parley/protocol/room"
+	"github.com/parley-chat/parley/protocol/room/chain"
+	"github.com/parley-chat/parley/store"
 )
 
 // takeLog takes entries that follow the log as it is here; those that are here are
 // passed over. Entries that are wrong are ErrRoomLog, and nothing changes.
 func (w *work) takeLog(r *openRoom, raw [][]byte) error {
 	before := r.state
+	was, wasIn := w.me(r)
 	entries, err := w.newEntries(r, raw)
 	if err != nil || len(entries) == 0 {
 		return err
@@ -55,7 +61,25 @@ func (w *work) takeLog(r *openRoom, raw [][]byte) error {
 	if err := w.setEntries(r, list); err != nil {
 		return err
 	}
+	if is, in := w.me(r); in && (!wasIn || was.Joined != is.Joined) {
+		if err := w.beginToRead(r); err != nil {
+			return err
+		}
+	}
 	return w.entered(r, entries)
+}
+
+// beginToRead forgets of each device's messages which are missing: the mailbox gives
+// none from before we came in, and nobody gives us their keys.
+func (w *work) beginToRead(r *openRoom) error {
+	return all(w.tx, store.Key(tableRoomReceiver, r.id[:]), func(pair store.Pair) (bool, error) {
+		device := protocol.DeviceID(pair.Key[33:])
+		from, err := w.receiverOf(r, device)
+		if err == nil {
+			from.chains = chain.NewReceiver(r.id, device)
+		}
+		return true, err
+	})
 }
 
 func extend(s *room.State, entries []room.Entry) (*room.State, error) {
@@ -108,11 +132,11 @@ func (w *work) entered(r *openRoom, entries []room.Entry) error {
 				return err
 			}
 		}
-		if err := w.roomEvent(r, kindNames[entry.Op.Kind()], entry.Account.String()); err != nil {
+		if err := w.roomEvent(r, entry.Op.Kind().String(), strconv.FormatUint(entry.Seq, 10)); err != nil {
 			return err
 		}
 	}
-	if err := errors.Join(w.settleStage(r, in), w.judgeAhead(r), w.pursue(r)); err != nil {
+	if err := errors.Join(w.noteRoomName(r), w.settleStage(r, in), w.judgeAhead(r), w.pursue(r)); err != nil {
 		return err
 	}
 	w.hintRoom(r.id) // messages of the new epoch may be here, and others need our keys
@@ -137,13 +161,13 @@ func (w *work) settleStage(r *openRoom, in bool) error {
 	switch {
 	case in && r.row.stage != RoomJoined:
 		r.row.stage, r.row.joining, r.row.since = RoomJoined, false, w.now
-		return w.roomEvent(r, "joined", r.row.name)
+		return w.roomEvent(r, RoomWasJoined, r.row.name)
 	case !in && r.row.stage == RoomJoined:
 		r.row.stage = RoomOut
 		removed, _ := r.state.Barred(w.e.id.Account)
-		cause := "left"
+		cause := RoomWasLeft
 		if removed {
-			cause = "removed"
+			cause = RoomWasRemoved
 		}
 		return errors.Join(w.setEntries(r, nil), w.failRoomQueue(r), w.roomEvent(r, cause, ""))
 	}
@@ -172,12 +196,12 @@ func (w *work) pursue(r *openRoom) error {
 		return nil
 	}
 	join := room.Join{Chain: own.Bytes()}
-	if w.e.id.Display != "" {
+	if name := cmp.Or(w.e.id.Display, w.e.id.Name); name != "" {
 		k, err := w.sealingKey(r)
 		if err != nil {
 			return err
 		}
-		if join.Name, err = k.SealName(r.id, w.e.id.Display); err != nil {
+		if join.Name, err = k.SealName(r.id, name); err != nil {
 			return err
 		}
 	}
@@ -227,14 +251,4 @@ func (w *work) learnedChain(known *account.Chain) error {
 		}
 	}
 	return nil
-}
-
-// kindNames are the causes of events about entries.
-var kindNames = map[room.Kind]string{
-	room.KindCreate: "create", room.KindInvite: "invite", room.KindUninvite: "uninvite", room.KindLink: "link",
-	room.KindUnlink: "unlink", room.KindJoin: "join", room.KindLeave: "leave", room.KindRemove: "remove",
-	room.KindBan: "ban", room.KindUnban: "unban", room.KindSetRole: "role", room.KindSetMemberRights: "rights",
-	room.KindSetRoleRights: "role_rights", room.KindLock: "lock", room.KindDescribe: "describe",
-	room.KindSetPassword: "password", room.KindGuestJoin: "guest_join", room.KindGuestRenew: "guest_renew",
-	room.KindGuestExpire: "guest_expire", room.KindDevices: "devices", room.KindRotate: "rotate", room.KindMerge: "merge",
 }

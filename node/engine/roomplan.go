@@ -168,22 +168,7 @@ func (e *Engine) TakeRoom(tx store.Tx, now time.Time, id protocol.RoomID, page R
 	if err := w.takeItems(r, page.Messages); err != nil {
 		return Hint{}, err
 	}
-	return w.end()
-}
-
-// RoomFailed notes that a room could not be read because its log does not verify.
-func (e *Engine) RoomFailed(tx store.Tx, now time.Time, id protocol.RoomID, cause error) (Hint, error) {
-	w, err := e.begin(tx, now)
-	if err != nil {
-		return Hint{}, err
-	}
-	r, err := w.room(id)
-	if err != nil {
-		return Hint{}, err
-	}
-	if err := w.roomEvent(r, "bad_log", cause.Error()); err != nil {
-		return Hint{}, err
-	}
+	r.row.problem = ""
 	return w.end()
 }
 
@@ -227,7 +212,7 @@ func (w *work) forked(r *openRoom, by protocol.DeviceID, evidence []byte) error 
 	}
 	r.row.ignored = append(r.row.ignored, by) // only one alarm of each
 	who, _, _ := r.state.AccountOf(by)
-	return w.roomEvent(r, "fork", fmt.Sprintf("device %s of %v was shown another log of this room, or says so", short(by), who))
+	return w.roomEvent(r, RoomWasForked, fmt.Sprintf("device %s of %v was shown another log of this room, or says so", short(by), who))
 }
 
 // SettleRoomFork goes on in a room after the user looked at an alarm of a fork.

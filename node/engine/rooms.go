@@ -32,7 +32,7 @@ const (
 	maxRoomQueued   = 500 // all fail in one transaction when the account is out
 	maxRoomWaiting  = 256 // messages of one device that wait for their chain
 	maxRoomHeld     = 256 // messages of one device that came early
-	maxRoomStates   = 64  // folded logs in memory
+	maxRoomStates   = 256 // folded logs in memory
 	maxRoomIgnored  = 16
 	maxRoomGive     = 16 // chains, or keys, in one content
 	maxRoomVoid     = 64
@@ -65,9 +65,14 @@ type Room struct {
 	Home   Home
 	Since  time.Time
 	State  *room.State // nil while nothing of the log is here
+	ToBe   *room.State // with what Pending will do, as Name and Topic are
 	Forked bool        // nothing is sent: see SettleRoomFork
 	Unread int
 	Queued int // own messages that are not in the room's mailbox
+
+	Problem string // why the rendezvous does not serve the room; empty: it does
+	Pending int    // own entries that are not in the log
+	Joining bool   // the user wants to join
 }
 
 // FollowRoom makes a room known that the rendezvous says this account is in: its log
@@ -125,49 +130,49 @@ func (w *work) roomInfo(id protocol.RoomID) (Room, error) {
 	if err != nil {
 		return Room{}, err
 	}
-	about, err := w.roomAbout(r)
+	list, err := w.entriesToAppend(r)
 	if err != nil {
 		return Room{}, err
 	}
-	return Room{
+	toBe := r.state
+	if toBe != nil && len(list) > 0 {
+		if toBe, err = toBe.Extend(list...); err != nil {
+			return Room{}, fmt.Errorf("entries that wait: %w: %v", store.ErrDamaged, err)
+		}
+	}
+	about, err := w.roomAbout(r, toBe)
+	if err != nil {
+		return Room{}, err
+	}
+	info := Room{
 		ID: id, Stage: r.row.stage, Name: about.Name, Topic: about.Topic, By: r.row.by, Home: r.row.home, Since: r.row.since,
-		State: r.state, Forked: len(r.row.fork) > 0, Unread: int(r.row.unread), Queued: int(r.row.queued),
-	}, nil
+		State: r.state, ToBe: toBe, Forked: len(r.row.fork) > 0, Unread: int(r.row.unread), Queued: int(r.row.queued),
+		Pending: len(list), Joining: r.row.joining, Problem: r.row.problem,
+	}
+	if r.row.made {
+		info.Pending++
+	}
+	return info, nil
 }
 
-// roomAbout is what a room is called, as far as its key is here.
-func (w *work) roomAbout(r *openRoom) (room.About, error) {
+// roomAbout is what a room is called by a log of it, as far as its key is here.
+func (w *work) roomAbout(r *openRoom, s *room.State) (room.About, error) {
 	unread := room.About{Name: r.row.name}
-	if r.state == nil || r.state.About().IsZero() {
+	if s == nil || s.About().IsZero() {
 		return unread, nil
 	}
-	k, ok, err := w.stateKey(r.id, r.state.About().Key)
+	about, ok, err := w.openAbout(r.id, s.About())
 	if err != nil || !ok {
 		return unread, err
-	}
-	about, err := k.OpenAbout(r.id, r.state.About())
-	if err != nil { // whoever sealed it did it wrong
-		return unread, nil
 	}
 	return about, nil
 }
 
-// RoomMemberName returns what a member is called in a room; empty if it chose no
-// name, or its key is not here.
-func (e *Engine) RoomMemberName(tx store.Tx, id protocol.RoomID, m room.Member) (string, error) {
-	if m.Name.IsZero() {
-		return "", nil
-	}
-	w := &work{e: e, tx: tx}
-	k, ok, err := w.stateKey(id, m.Name.Key)
-	if err != nil || !ok {
-		return "", err
-	}
-	name, err := k.OpenName(id, m.Name)
-	if err != nil {
-		return "", nil
-	}
-	return name, nil
+// noteRoomName keeps the room's name, for who only wants to know that.
+func (w *work) noteRoomName(r *openRoom) error {
+	about, err := w.roomAbout(r, r.state)
+	r.row.name = about.Name
+	return err
 }
 
 func roomIDs(tx store.Tx) (ids []protocol.RoomID, err error) {

@@ -66,7 +66,7 @@ func (w *work) receiveRoomKeys(in *incoming, keys *wire.RoomKeys) error {
 			return err
 		}
 	}
-	return nil
+	return w.noteRoomName(r)
 }
 
 func (w *work) takeChain(r *openRoom, device protocol.DeviceID, a protocol.AccountID, b []byte) error {

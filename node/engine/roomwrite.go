@@ -47,7 +47,7 @@ func (e *Engine) CreateRoom(tx store.Tx, now time.Time, about room.About) (proto
 	}
 	r.state = state
 	e.keepFolded(w.now, id, state)
-	if err := errors.Join(w.describe(r, about), w.tellSiblingsOfRoom(r), w.roomEvent(r, "create", about.Name)); err != nil {
+	if err := errors.Join(w.describe(r, about), w.tellSiblingsOfRoom(r), w.roomEvent(r, room.KindCreate.String(), "0")); err != nil {
 		return id, Hint{}, err
 	}
 	h, err := w.end()
@@ -92,11 +92,11 @@ func (e *Engine) LeaveRoom(tx store.Tx, now time.Time, id protocol.RoomID) (Hint
 		return Hint{}, err
 	}
 	r.row.joining = false
-	if _, in := w.me(r); in {
+	if r.row.stage == RoomJoined {
 		err = w.write(r, room.Leave{})
 	} else {
 		r.row.stage = RoomOut
-		err = errors.Join(w.setEntries(r, nil), w.roomEvent(r, "declined", ""))
+		err = errors.Join(w.setEntries(r, nil), w.roomEvent(r, RoomWasDeclined, ""))
 	}
 	if err != nil {
 		return Hint{}, err
@@ -115,7 +115,7 @@ func (e *Engine) JoinRoom(tx store.Tx, now time.Time, id protocol.RoomID) (Hint,
 	if err != nil {
 		return Hint{}, err
 	}
-	if _, in := w.me(r); !in {
+	if r.row.stage != RoomJoined {
 		r.row.joining = true
 		w.hintRoom(id)
 		if err := w.pursue(r); err != nil {
@@ -135,7 +135,7 @@ func (e *Engine) inRoom(tx store.Tx, now time.Time, id protocol.RoomID, fn func(
 	if err != nil {
 		return Hint{}, err
 	}
-	if _, in := w.me(r); !in {
+	if r.row.stage != RoomJoined || r.state == nil {
 		return Hint{}, ErrNotInRoom
 	}
 	if err := fn(w, r); err != nil {
@@ -260,5 +260,5 @@ func (w *work) notWritten(r *openRoom, entry room.Entry, cause error) error {
 	case room.Join:
 		r.row.joining = false
 	}
-	return w.roomEvent(r, "not_done", cause.Error())
+	return w.roomEvent(r, RoomNotDone, cause.Error())
 }

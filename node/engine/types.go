@@ -69,7 +69,7 @@ const (
 	KindContact       Kind = "contact"       // something else about a contact changed
 	KindUndecryptable Kind = "undecryptable" // an envelope could not be opened; Cause says why
 	KindNotice        Kind = "notice"        // something the user should know; Cause is its code
-	KindRoom          Kind = "room"          // a room changed; With is its Conversation, Cause says what
+	KindRoom          Kind = "room"          // a room changed; With is its Conversation, Cause says what. For an entry that is the name of its kind, and Text its number
 )
 
 func (k Kind) String() string { return string(k) }
@@ -83,6 +83,21 @@ const (
 	CauseSkippedTooFar  = "skipped_too_far" // too many messages are missing before it
 	CauseMalformed      = "malformed"       // not an envelope, or not a content inside
 	CauseUnknownSender  = "unknown_sender"  // the claimed account does not certify the sending device
+)
+
+// Causes of KindRoom events, besides the names of the kinds of entries.
+const (
+	RoomWasInvited  = "invited"  // a contact invites us
+	RoomWasJoined   = "joined"   // we are in
+	RoomWasLeft     = "left"     // by our own account
+	RoomWasRemoved  = "removed"  // by another
+	RoomWasDeclined = "declined" // the invitation, by us
+
+	RoomWasUninvited = "uninvited" // the invitation does not hold any more
+	RoomNotDone      = "not_done"  // an entry of ours was given up; Text says why
+	RoomBadLog       = "bad_log"   // the log that the rendezvous shows does not verify
+	RoomWithheld     = "withheld"  // the rendezvous does not serve a room that we are in
+	RoomWasForked    = "fork"      // a member was shown another log, or says so
 )
 
 // Codes of KindNotice events.

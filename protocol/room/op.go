@@ -48,6 +48,16 @@ const (
 	KindMerge           Kind = 22
 )
 
+var kindNames = map[Kind]string{
+	KindCreate: "create", KindInvite: "invite", KindUninvite: "uninvite", KindLink: "link", KindUnlink: "unlink",
+	KindJoin: "join", KindLeave: "leave", KindRemove: "remove", KindBan: "ban", KindUnban: "unban", KindSetRole: "role",
+	KindSetMemberRights: "rights", KindSetRoleRights: "role_rights", KindLock: "lock", KindDescribe: "describe",
+	KindSetPassword: "password", KindGuestJoin: "guest_join", KindGuestRenew: "guest_renew",
+	KindGuestExpire: "guest_expire", KindDevices: "devices", KindRotate: "rotate", KindMerge: "merge",
+}
+
+func (k Kind) String() string { return kindNames[k] }
+
 // parsers read the bodies. Whatever a body holds besides, and whatever it would not
 // be written as, parseOp refuses.
 var parsers = map[Kind]func(*key.Reader) (Op, error){
