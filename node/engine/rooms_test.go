@@ -91,7 +91,7 @@ func TestNewcomersGetAllKeysOfTexts(t *testing.T) {
 	for _, m := range b.room(id).State.Members() {
 		var name string
 		b.view(func(tx store.Tx) (err error) {
-			name, err = b.e.RoomMemberName(tx, id, m)
+			_, name, err = b.e.RoomMember(tx, w.now, id, m.Account)
 			return err
 		})
 		if name == "" && !m.Name.IsZero() {
