@@ -101,7 +101,7 @@ func (p *program) roomPeople() []*cli.Command {
 		p.roomVerb(api.RoomMute, "let somebody read, but not write", memberNames, "%s cannot write in %s any more"),
 		p.roomVerb(api.RoomUnmute, "undo mute", memberNames, "%s can write in %s again"),
 		p.promoteCommand(),
-		p.roomVerb(api.RoomDemote, "make an owner a moderator, a moderator a member; also yourself", memberNames, "%s has one role less in %s"),
+		p.demoteCommand(),
 	}
 }
 
