@@ -112,7 +112,10 @@ func (p *program) changeRole(c *cli.Context, client *api.Client, room, verb stri
 		return nobodyCalled(who)
 	}
 	becomes := next[m.Role]
-	if becomes == "owner" {
+	switch becomes {
+	case "":
+		return fail(exitConflict, "%s is %s: there is nothing to %s to", who, m.Role, verb)
+	case "owner":
 		err := p.sure(c, "nobody can take that away from an owner", fmt.Sprintf("Make %s an owner, for good?", display.Clean(who)))
 		if err != nil {
 			return err
