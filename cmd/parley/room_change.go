@@ -76,6 +76,9 @@ func (p *program) toPeople(c *cli.Context, client *api.Client, room, verb, done 
 	if c.Bool("json") {
 		return p.json(r)
 	}
+	if verb == api.RoomInvite && r.Locked {
+		p.note("the room is locked: nobody comes in before parley room unlock %s", roomWord(r))
+	}
 	p.noteWaiting(r)
 	return nil
 }
