@@ -128,6 +128,19 @@ func aboutRoom(min, max int, fn func(c *cli.Context, client *api.Client, room st
 	})
 }
 
+// orRoom adds to an error about somebody unknown that there is a room of that name.
+func orRoom(c *cli.Context, client *api.Client, err error, name string) error {
+	f := explain(err)
+	if f.code != exitNotFound || strings.HasPrefix(name, "#") {
+		return err
+	}
+	r, missing := client.Room(c.Context, name)
+	if missing != nil {
+		return err
+	}
+	return fail(f.code, "%s", f.text).hint("for the room of that name: parley room %s %s", c.Command.Name, roomWord(r))
+}
+
 // plain tells that a name needs no quotes, in a shell or in a line of ours. Other
 // people choose the names of rooms: no other name is ever given to a shell.
 func plain(name string) bool {

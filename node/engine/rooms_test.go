@@ -76,6 +76,34 @@ func TestNobodyReadsBeforeOrAfter(t *testing.T) {
 	}
 }
 
+// Who is blocked says nothing to us alone, and goes on in the rooms that both are in:
+// else each would miss what the other says there, also after the block.
+func TestBlockedInARoom(t *testing.T) {
+	w := newWorld(t)
+	id, nodes := roomOf(t, w, "alice", "bob", "carol")
+	a, b := nodes[0], nodes[1]
+	w.check(b.relation(a, block))
+	w.settle()
+	w.check(a.write(id, room.Rotate{})) // new keys have to go from each to each
+	w.settle()
+	a.send(b, "alone")
+	a.say(id, "of alice")
+	b.say(id, "of bob")
+	w.settle()
+	w.check(b.relation(a, unblock))
+	w.settle()
+	a.say(id, "after it")
+	w.settle()
+	for _, n := range nodes {
+		if got := slices.Sorted(slices.Values(texts(n.heard(id)))); !slices.Equal(got, []string{"after it", "of alice", "of bob"}) {
+			t.Errorf("%s has %q", n.name, got)
+		}
+	}
+	if got := texts(b.history(a)); len(got) > 0 {
+		t.Errorf("bob has %q of somebody he blocked", got)
+	}
+}
+
 // Who turned an invitation down can be invited again.
 func TestInviteAgain(t *testing.T) {
 	w := newWorld(t)
