@@ -78,7 +78,7 @@ func (p *program) app() *cli.App {
 
 func (p *program) commands() (all []*cli.Command) {
 	for _, group := range [][]*cli.Command{
-		p.hostCommands(), p.relayCommands(), p.nodeCommands(), p.contactCommands(), p.deviceCommands(), p.messageCommands(),
+		p.hostCommands(), p.relayCommands(), p.nodeCommands(), p.contactCommands(), p.deviceCommands(), p.messageCommands(), p.actionCommands(),
 		p.evidenceCommands(), p.keysCommands(), p.backupCommands(), p.otherCommands(),
 	} {
 		all = append(all, group...)

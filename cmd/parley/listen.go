@@ -17,6 +17,7 @@ func (p *program) listenCommand() *cli.Command {
 			&cli.Uint64Flag{Name: "after", Usage: "begin after the event with this `NUMBER`; 0 is all that is kept", DefaultText: "now"},
 			&cli.IntFlag{Name: "count", Aliases: []string{"n"}, Usage: "stop after `N` messages"},
 			&cli.BoolFlag{Name: "peek", Usage: "do not mark messages as read"},
+			idsFlag(),
 		},
 		Action: asking(0, 1, p.listen),
 	}
@@ -40,6 +41,9 @@ func (p *program) listen(c *cli.Context, client *api.Client) error {
 			return listenEnded(err)
 		}
 		if with := c.Args().First(); with != "" && e.With != with {
+			continue
+		}
+		if e.Quiet && c.Args().First() == "" && !c.Bool("json") {
 			continue
 		}
 		if err := p.showEvent(c, e); err != nil {
@@ -74,8 +78,11 @@ func (p *program) showEvent(c *cli.Context, e api.Event) error {
 	switch {
 	case e.Kind == "message" && e.Message != nil:
 		if !e.Message.Mine {
-			p.showMessage(*e.Message)
+			p.showMessage(*e.Message, c.Bool("ids"))
 		}
+	case e.Kind == "changed" && (e.Mine || e.Text == ""): // what the user did
+	case e.Kind == "changed" && e.Room != "":
+		p.say("%s * in %s %s", clock(e.Time), e.With, e.Text)
 	case e.Kind == "state": // of own messages: history and trace show it
 	case e.Kind == "request":
 		p.say("%s * %s asks to be your contact: parley accept %s", clock(e.Time), e.With, e.With)

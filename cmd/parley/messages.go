@@ -32,6 +32,7 @@ func (p *program) messageCommands() []*cli.Command {
 			&cli.IntFlag{Name: "n", Usage: "the newest `N` messages", Value: 50},
 			&cli.Uint64Flag{Name: "before", Usage: "only messages before this `POSITION`"},
 			&cli.BoolFlag{Name: "peek", Usage: "do not mark messages as read"},
+			idsFlag(),
 		},
 		Action: asking(1, 1, p.history),
 	}
@@ -173,7 +174,7 @@ func (p *program) history(c *cli.Context, client *api.Client) error {
 		}
 	} else {
 		for _, m := range all {
-			p.showMessage(m)
+			p.showMessage(m, c.Bool("ids"))
 		}
 	}
 	if c.Bool("peek") {
@@ -192,12 +193,22 @@ func markRead(ctx context.Context, client *api.Client, page []api.Message) error
 	return nil
 }
 
+// shownID is how much of a message's id is shown: enough to name it by.
+const shownID = 8
+
+func idsFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "ids", Usage: "show by what `parley reply`, react, edit, delete and pin name each message"}
+}
+
 // showMessage prints a message. Lines after its first are indented, so that
 // none of them looks like another message.
-func (p *program) showMessage(m api.Message) {
+func (p *program) showMessage(m api.Message, ids bool) {
 	who, state := m.With, ""
+	if ids && len(m.ID) > shownID {
+		who = "[" + m.ID[:shownID] + "] " + who
+	}
 	if m.Mine {
-		who = "me"
+		who = strings.TrimSuffix(who, m.With) + "me"
 		if m.State != api.Delivered && m.State != api.Read {
 			state = "  [" + describeState(m) + "]"
 		}
@@ -206,9 +217,9 @@ func (p *program) showMessage(m api.Message) {
 	case m.State == api.Hole:
 		p.say("%s %s: [a message is missing]", clock(m.Recorded), who)
 	case m.Late:
-		p.say("%s %s (late): %s", clock(m.Recorded), who, block{"      ", m.Text})
+		p.say("%s %s (late): %s", clock(m.Recorded), who, said(m))
 	default:
-		p.say("%s %s: %s%s", clock(m.Recorded), who, block{"      ", m.Text}, state)
+		p.say("%s %s: %s%s", clock(m.Recorded), who, said(m), state)
 	}
 }
 

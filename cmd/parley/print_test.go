@@ -46,7 +46,10 @@ func TestNothingPrintsAsItCame(t *testing.T) {
 	out := printed(t, func(p *program) {
 		p.say("%s %v %s %v", evil, errors.New(evil), block{"      ", evil}, []string{evil})
 		p.table([][]string{{evil, evil}})
-		p.showMessage(message)
+		p.showMessage(message, true)
+		message.Reactions = []api.Reaction{{Emoji: evil, From: evil}}
+		message.ReplyTo = &api.Quote{From: evil, Text: evil}
+		p.showMessage(message, false)
 		p.say("%s", describeLink(link))
 		p.say("%s", describeContact(contact))
 		p.say("%s", describeState(message))
