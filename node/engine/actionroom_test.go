@@ -248,7 +248,7 @@ func (c *roomChaos) actAll() {
 		"time":    func(*node) { c.w.now = c.w.now.Add(rapid.SampledFrom(times).Draw(c.t, "time")) },
 	}
 	names := slices.Sorted(maps.Keys(actions))
-	for range rapid.IntRange(5, 40).Draw(c.t, "actions") {
+	for range rapid.IntRange(5, 30).Draw(c.t, "actions") {
 		n := c.node("node")
 		c.survive(func() { actions[rapid.SampledFrom(names).Draw(c.t, "action")](n) })
 	}
