@@ -160,6 +160,14 @@ func typed(name, id string) string {
 // idShown is how much of an id is shown: enough to name a room or an account by.
 const idShown = 8
 
+// shellWord writes what the user typed so that a shell takes it for one word.
+func shellWord(text string) string {
+	if plain(text) {
+		return text
+	}
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
+}
+
 // label names a room within a line: in quotes unless it is one word, so that no
 // room's name passes for what somebody wrote.
 func label(name string) string {

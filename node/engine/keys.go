@@ -70,6 +70,10 @@ const (
 	tableRoomWait     byte = '8' // room, device, number -> message that waits for its chain
 	tableRoomHeld     byte = '9' // room, device, number -> historyRow that came early
 
+	tableMark    byte = 'X' // conversation, kind of mark, position, account of a reaction -> markRow
+	tableAction  byte = 'Y' // conversation, message, its author, kind of action, account -> earlyActionRow
+	tableSetting byte = 'Z' // conversation -> settingsRow
+
 	tableTimer   byte = 't' // time in milliseconds, kind of timer, id -> nothing
 	tableEvent   byte = 'v' // number -> eventRow
 	tableSigned  byte = 'S' // prekey -> pairRow

@@ -167,6 +167,7 @@ type roomOutRow struct {
 	sealed   []byte // empty: not yet
 	number   uint64 // of sealed
 	void     []uint64
+	content  []byte // wire.RoomContent of an action, which has no position
 }
 
 func (r *roomOutRow) encode() []byte {
@@ -179,6 +180,9 @@ func (r *roomOutRow) encode() []byte {
 	for _, n := range r.void {
 		e.u64(n)
 	}
+	if r.position == 0 {
+		e.bytes(r.content)
+	}
 	return e.b
 }
 
@@ -189,6 +193,9 @@ func (r *roomOutRow) decode(b []byte) error {
 	r.void = make([]uint64, d.count(8))
 	for i := range r.void {
 		r.void[i] = d.u64()
+	}
+	if r.position == 0 {
+		r.content = d.bytes()
 	}
 	return d.end("message to a room")
 }

@@ -22,6 +22,7 @@ type historyRow struct {
 	problem        string
 	steps          []Step
 	text           string
+	extras
 }
 
 var (
@@ -39,7 +40,7 @@ func (h *historyRow) encode() []byte {
 	}
 	e := newRow(128 + len(text) + 24*len(h.steps))
 	e.raw(h.id[:])
-	e.bool(h.mine, h.late, h.apart, h.seen)
+	e.bool(h.mine, h.late, h.apart, h.seen, !h.extras.isZero())
 	e.u8(indexOf(states, h.state))
 	e.u8(uint8(h.via))
 	e.raw(h.device[:])
@@ -55,13 +56,17 @@ func (h *historyRow) encode() []byte {
 		e.string(s.Detail)
 	}
 	e.string(text)
+	if !h.extras.isZero() {
+		h.extras.encode(e)
+	}
 	return e.b
 }
 
 func (h *historyRow) decode(b []byte) error {
 	d := readRow(b)
 	d.fixed(h.id[:])
-	d.bool(&h.mine, &h.late, &h.apart, &h.seen)
+	more := false
+	d.bool(&h.mine, &h.late, &h.apart, &h.seen, &more)
 	h.state = at(d, states)
 	h.via = Path(d.u8())
 	d.fixed(h.device[:])
@@ -76,6 +81,9 @@ func (h *historyRow) decode(b []byte) error {
 		h.steps[i] = Step{Time: d.time(), What: at(d, words), Detail: d.string()}
 	}
 	h.text = d.string()
+	if more {
+		h.extras.decode(d)
+	}
 	return d.end("history")
 }
 
@@ -142,9 +150,10 @@ type eventRow struct {
 	position uint64
 	cause    string
 	text     string
+	by       protocol.AccountID // who did it; only of KindChanged
 }
 
-var kinds = []Kind{"", KindMessage, KindState, KindRequest, KindAccepted, KindContact, KindUndecryptable, KindNotice, KindRoom}
+var kinds = []Kind{"", KindMessage, KindState, KindRequest, KindAccepted, KindContact, KindUndecryptable, KindNotice, KindRoom, KindChanged}
 
 func (r *eventRow) encode() []byte {
 	e := newRow(64 + len(r.cause) + len(r.text))
@@ -154,6 +163,9 @@ func (r *eventRow) encode() []byte {
 	e.u64(r.position)
 	e.string(r.cause)
 	e.string(r.text)
+	if r.kind == KindChanged {
+		e.raw(r.by[:])
+	}
 	return e.b
 }
 
@@ -164,6 +176,9 @@ func (r *eventRow) decode(b []byte) error {
 	d.fixed(r.account[:])
 	r.position = d.u64()
 	r.cause, r.text = d.string(), d.string()
+	if r.kind == KindChanged {
+		d.fixed(r.by[:])
+	}
 	return d.end("event")
 }
 

@@ -179,7 +179,8 @@ func dump(s *State) string {
 	for _, m := range s.Members() {
 		fmt.Fprintf(&b, "\nmember %v %v %d %x own %v %v muted %v password %d until %v chain %x", m.Account, m.Role, m.Joined, m.Name, m.HasOwn, m.Own, m.Muted, m.Password, m.Expires, m.Chain.Head())
 	}
-	each(&b, s.devices, func(r *record) any { return fmt.Sprint(r.account, r.signing, r.spans()) })
+	each(&b, s.devices, func(r *record) any { return fmt.Sprint(r.account, r.signing, r.newest.text()) })
+	each(&b, s.powers, (*span).text)
 	each(&b, s.invites, func(by protocol.AccountID) any { return by })
 	each(&b, s.barred, func(bar bar) any { return bar })
 	for _, l := range s.Links() {
@@ -188,9 +189,10 @@ func dump(s *State) string {
 	return b.String()
 }
 
-func (r *record) spans() (text string) {
-	for p := r.newest; p != nil; p = p.before {
-		text += fmt.Sprint(" ", p.epoch, p.rights)
+func (p *span) text() any {
+	text := ""
+	for ; p != nil; p = p.before {
+		text += fmt.Sprint(" ", p.seq, p.rights)
 	}
 	return text
 }

@@ -22,6 +22,7 @@ type State struct {
 	lost    uint64   // newest entry by which a device may not read any more what it could
 	members map[protocol.AccountID]*Member
 	devices map[protocol.DeviceID]*record // all that ever could do something
+	powers  map[protocol.AccountID]*span  // what all who ever were in the room might do
 	invites map[protocol.AccountID]protocol.AccountID
 	links   map[key.LinkPublic]OpenLink
 	barred  map[protocol.AccountID]bar
@@ -114,7 +115,7 @@ func Open(first Entry) (*State, error) {
 	}
 	s := &State{
 		room: first.Room(), rights: newRoleRights(),
-		members: map[protocol.AccountID]*Member{}, devices: map[protocol.DeviceID]*record{},
+		members: map[protocol.AccountID]*Member{}, devices: map[protocol.DeviceID]*record{}, powers: map[protocol.AccountID]*span{},
 		invites: map[protocol.AccountID]protocol.AccountID{}, links: map[key.LinkPublic]OpenLink{},
 		barred: map[protocol.AccountID]bar{},
 	}
@@ -157,6 +158,7 @@ func (s *State) clone() *State {
 	next.epochs = slices.Clip(s.epochs) // so that two branches do not append to one array
 	next.members = maps.Clone(s.members)
 	next.devices = maps.Clone(s.devices)
+	next.powers = maps.Clone(s.powers)
 	next.invites = maps.Clone(s.invites)
 	next.links = maps.Clone(s.links)
 	next.barred = maps.Clone(s.barred)
