@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -153,6 +154,23 @@ func TestRoomAfterReturn(t *testing.T) {
 		if got := texts(n.heard(id)); !slices.Equal(got, want) {
 			t.Errorf("%s has %q, want %q", n.name, got, want)
 		}
+	}
+}
+
+// Who was removed is told so by the rendezvous, which shows him no log any more: he
+// writes nothing that would wait for ever.
+func TestTurnedAwayWritesNothing(t *testing.T) {
+	w := newWorld(t)
+	id, nodes := roomOf(t, w, "alice", "bob")
+	b := nodes[1]
+	b.do(func(tx store.Tx) (Hint, error) {
+		return b.e.RoomTurnedAway(tx, w.now, id, protocol.Refuse(protocol.Banned, ""))
+	})
+	if err := b.trySay(id, protocol.NewMsgID(), "x"); !errors.Is(err, ErrNotInRoom) {
+		t.Errorf("%v", err)
+	}
+	if r := b.room(id); r.Stage != RoomOut || r.Queued > 0 {
+		t.Errorf("%q, %d queued", r.Stage, r.Queued)
 	}
 }
 
