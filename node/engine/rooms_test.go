@@ -166,7 +166,10 @@ func TestTurnedAwayWritesNothing(t *testing.T) {
 	b.do(func(tx store.Tx) (Hint, error) {
 		return b.e.RoomTurnedAway(tx, w.now, id, protocol.Refuse(protocol.Banned, ""))
 	})
-	if err := b.trySay(id, protocol.NewMsgID(), "x"); !errors.Is(err, ErrNotInRoom) {
+	err := b.update(func(tx store.Tx) (Hint, error) {
+		return b.e.ComposeDraft(tx, w.now, Conversation(id), protocol.NewMsgID(), Draft{Text: "x"})
+	})
+	if !errors.Is(err, ErrNotInRoom) {
 		t.Errorf("%v", err)
 	}
 	if r := b.room(id); r.Stage != RoomOut || r.Queued > 0 {
