@@ -97,7 +97,7 @@ func (t *roomTalk) begin(ctx context.Context, g api.Guest) (iter.Seq2[api.Event,
 	t.p.note("You are %s, a guest. Each line you type is sent; Ctrl-D ends it.", g.Name)
 	for _, m := range page {
 		t.shown = append(t.shown, m.ID)
-		t.p.showMessage("", m)
+		t.p.showMessage("", m, false)
 	}
 	return t.client.Events(ctx, last), markRead(ctx, t.client, page)
 }

@@ -60,6 +60,7 @@ func historyFlags() []cli.Flag {
 		&cli.IntFlag{Name: "n", Usage: "the newest `N` messages", Value: 50},
 		&cli.Uint64Flag{Name: "before", Usage: "only messages before this `POSITION`"},
 		&cli.BoolFlag{Name: "peek", Usage: "do not mark messages as read"},
+		idsFlag(),
 	}
 }
 
@@ -84,7 +85,7 @@ func (p *program) sendTo(c *cli.Context, client *api.Client, to string) error {
 	}
 	m, err := client.Send(c.Context, api.SendRequest{ID: c.String("id"), To: to, Text: text})
 	if err != nil {
-		return err
+		return orRoom(c, client, err, to)
 	}
 	wait := waitTime(c)
 	if m, err = follow(c.Context, client, m, wait); err != nil {
@@ -175,7 +176,7 @@ func (p *program) historyOf(c *cli.Context, client *api.Client, with string) err
 	for before := c.Uint64("before"); len(all) < want; before = all[0].Position {
 		page, err := client.History(c.Context, with, before, min(want-len(all), api.MaxHistory))
 		if err != nil {
-			return err
+			return orRoom(c, client, err, with)
 		}
 		if len(page) == 0 {
 			break
@@ -190,7 +191,7 @@ func (p *program) historyOf(c *cli.Context, client *api.Client, with string) err
 		}
 	} else {
 		for _, m := range all {
-			p.showMessage("", m)
+			p.showMessage("", m, c.Bool("ids"))
 		}
 	}
 	if c.Bool("peek") {
@@ -231,11 +232,18 @@ func author(m api.Message, me string) string {
 	return m.With
 }
 
+func idsFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "ids", Usage: "show by what `parley reply`, react, edit, delete and pin name each message"}
+}
+
 // showMessage prints a message, after the name of its room if that is not plain from
 // the rest. Lines after its first are indented, so that none of them looks like another
 // message.
-func (p *program) showMessage(where string, m api.Message) {
+func (p *program) showMessage(where string, m api.Message, ids bool) {
 	who, state := where+author(m, "me"), ""
+	if ids && len(m.ID) > idShown {
+		who = "[" + m.ID[:idShown] + "] " + who
+	}
 	if m.Mine && !arrived(m) {
 		state = "  [" + describeState(m) + "]"
 	}
@@ -243,9 +251,9 @@ func (p *program) showMessage(where string, m api.Message) {
 	case m.State == api.Hole:
 		p.say("%s %s: [a message is missing]", clock(m.Recorded), who)
 	case m.Late:
-		p.say("%s %s (late): %s", clock(m.Recorded), who, block{"      ", m.Text})
+		p.say("%s %s (late): %s", clock(m.Recorded), who, said(m))
 	default:
-		p.say("%s %s: %s%s", clock(m.Recorded), who, block{"      ", m.Text}, state)
+		p.say("%s %s: %s%s", clock(m.Recorded), who, said(m), state)
 	}
 }
 

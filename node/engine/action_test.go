@@ -341,17 +341,26 @@ func TestFloodOfReactions(t *testing.T) {
 	w, a, b := pair(t)
 	id := a.send(b, "of alice")
 	w.settle()
-	apply := func(act *wire.Action) {
+	apply := func(acts ...*wire.Action) {
 		a.do(func(tx store.Tx) (Hint, error) {
 			return a.e.acting(tx, w.now, func(w *work) error {
 				in := &incoming{d: &deviceRow{account: b.account()}}
-				return w.receiveAction(in, act)
+				for _, act := range acts {
+					if err := w.receiveAction(in, act); err != nil {
+						return err
+					}
+				}
+				return nil
 			})
 		})
 	}
+	var flood []*wire.Action
 	for i := range 10_000 {
 		emoji := []string{"👍", "👎"}[i%2]
-		apply(&wire.Action{To: Ref{a.account(), id}.wire(), AtMs: uint64(millis(w.now)) + uint64(i), What: &wire.Action_React{React: emoji}})
+		flood = append(flood, &wire.Action{To: Ref{a.account(), id}.wire(), AtMs: uint64(millis(w.now)) + uint64(i), What: &wire.Action_React{React: emoji}})
+	}
+	for part := range slices.Chunk(flood, 500) {
+		apply(part...)
 	}
 	wantLooks(t, "after the flood", a.history(b), "of alice 👎")
 	if got := len(a.rows(tableMark)); got != 1 {

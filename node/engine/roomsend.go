@@ -49,7 +49,7 @@ func (w *work) composeInRoom(r *openRoom, msg protocol.MsgID, text string, x ext
 func (w *work) mayPost(r *openRoom, want room.Rights) error {
 	_, in := w.me(r)
 	switch {
-	case !in:
+	case !in, r.row.stage != RoomJoined: // who was removed is not shown the log that says so
 		return ErrNotInRoom
 	case !r.state.Rights(w.e.id.Account).Has(want):
 		return ErrRoomMute

@@ -37,7 +37,7 @@ func (r *settingsRow) encode() []byte {
 
 func (r *settingsRow) decode(b []byte) error {
 	d := readRow(b)
-	r.timer = time.Duration(d.u64()) * time.Millisecond
+	r.timer = lastsOf(d.u64())
 	d.fixed(r.timerBy[:])
 	r.timerAt, r.quiet, r.quietAt = d.time(), d.time(), d.time()
 	return d.end("settings")
