@@ -28,7 +28,7 @@ func (p *program) actionCommands() []*cli.Command {
 	}
 	pins := &cli.Command{Name: "pins", ArgsUsage: "NAME", Usage: "the pinned messages of a conversation", Action: asking(1, 1, p.pins)}
 	for _, c := range []*cli.Command{timer, quiet, pins} {
-		c.BashComplete = p.completeContacts(c)
+		c.BashComplete = p.complete(c, contactNames, nil)
 	}
 	all := []*cli.Command{
 		{Name: "reply", ArgsUsage: "ID TEXT...", Usage: "answer a message", Description: idHelp, Action: asking(2, -1, p.reply)},
@@ -72,10 +72,7 @@ func (p *program) reply(c *cli.Context, client *api.Client) error {
 	if err != nil {
 		return err
 	}
-	with := to.Message.With
-	if to.Message.Room != "" {
-		with = "#" + to.Message.Room
-	}
+	with := conversation(to.Message.With, to.Message.Room)
 	m, err := client.Send(c.Context, api.SendRequest{To: with, Text: strings.Join(c.Args().Tail(), " "), ReplyTo: to.Message.ID})
 	if err != nil {
 		return err
@@ -131,7 +128,7 @@ func (p *program) pins(c *cli.Context, client *api.Client) error {
 		}{list})
 	}
 	for _, m := range list {
-		p.showMessage(m, true)
+		p.showMessage(idBefore(m), m)
 	}
 	return nil
 }
@@ -165,11 +162,11 @@ func (p *program) sayTimer(c *cli.Context, s api.Conversation) error {
 		return p.json(s)
 	}
 	if s.Lasts == 0 {
-		p.say("new messages with %s stay", s.With)
+		p.say("new messages with %s stay", titled(s.With))
 		return nil
 	}
 	lasts := duration(time.Duration(s.Lasts) * time.Second)
-	p.say("new messages with %s disappear %s after they are read", s.With, &lasts)
+	p.say("new messages with %s disappear %s after they are read", titled(s.With), &lasts)
 	return nil
 }
 
@@ -197,13 +194,21 @@ func (p *program) quiet(c *cli.Context, client *api.Client) error {
 	case c.Bool("json"):
 		return p.json(s)
 	case s.QuietUntil == nil:
-		p.say("you hear of %s again", s.With)
+		p.say("you hear of %s again", titled(s.With))
 	case lasts == forEver:
-		p.say("%s is quiet until you type: parley quiet %s off", s.With, s.With)
+		p.say("%s is quiet until you type: parley quiet NAME off", titled(s.With))
 	default:
-		p.say("%s is quiet until %s", s.With, s.QuietUntil.Local().Format("2006-01-02 15:04"))
+		p.say("%s is quiet until %s", titled(s.With), s.QuietUntil.Local().Format("2006-01-02 15:04"))
 	}
 	return nil
+}
+
+// titled names a conversation within a line.
+func titled(with string) string {
+	if strings.HasPrefix(with, "#") {
+		return label(with)
+	}
+	return with
 }
 
 // timeOrOff reads a time such as 8h or 7d; 0 for off.
