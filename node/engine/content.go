@@ -65,6 +65,10 @@ func (w *work) receiveContent(in *incoming) error {
 		if err := w.receiveInvite(in, body.RoomInvite); err != nil {
 			return err
 		}
+	case *wire.Content_RoomHeads:
+		if err := w.receiveRoomHeads(in, body.RoomHeads); err != nil {
+			return err
+		}
 	case *wire.Content_RoomLog:
 		if err := w.receiveRoomLog(in, body.RoomLog); err != nil {
 			return err
@@ -80,7 +84,7 @@ func (w *work) receiveContent(in *incoming) error {
 // device that a new session was accepted, so that its opening stops riding
 // along.
 func (w *work) acknowledge(in *incoming) error {
-	if !in.p.close() && in.content.GetRoomKeys() == nil {
+	if !in.p.close() && !ofRoom(in.content) {
 		return nil
 	}
 	delay := receiptLater

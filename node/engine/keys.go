@@ -72,6 +72,8 @@ const (
 
 	tableRoomLink byte = '+' // room, public half -> roomLinkRow
 
+	tableRoomBranch byte = '-' // room, number -> entry of another log of it
+
 	tableTimer   byte = 't' // time in milliseconds, kind of timer, id -> nothing
 	tableEvent   byte = 'v' // number -> eventRow
 	tableSigned  byte = 'S' // prekey -> pairRow

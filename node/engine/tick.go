@@ -35,6 +35,8 @@ const (
 	timerRoomOpen timer = 34 // go on opening what waited for a chain; id: room, device
 	timerRoomShow timer = 35 // show what comes after messages that do not come; id: room, device
 
+	timerRoomAsk timer = 44 // ask for the log that a member has, if it did not come; id: room, device, epoch
+
 	timerExpire   timer = 20 // give up contents that are too old; id: device to go on with
 	timerSkipped  timer = 21 // destroy old keys of missing messages; id: session to go on with
 	timerPrivates timer = 22 // destroy old prekeys; id: table to go on with
@@ -136,6 +138,8 @@ func (w *work) fire(key []byte) error {
 		return w.firePeer(kind, id)
 	case timerReceipts, timerGap, timerDrain, timerRepair, timerPurge, timerReopen, timerShare:
 		return w.fireDevice(kind, id)
+	case timerRoomAsk:
+		return w.askForLog(id)
 	case timerRoomGive, timerRoomOpen, timerRoomShow:
 		return w.fireRoom(kind, id)
 	case timerRooms:
