@@ -1,0 +1,85 @@
+package node_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/parley-chat/parley/node/api"
+	"github.com/parley-chat/parley/node/nodetest"
+)
+
+// Somebody joins by a link whom nobody in the room knows, while nobody of the room is
+// online; later all talk. The link is good as often as it says, and until it is taken
+// back.
+func TestRoomLink(t *testing.T) {
+	net := nodetest.New(t, 4)
+	alice, bob, carol, dave := net.People[0], net.People[1], net.People[2], net.People[3]
+	room := net.NewRoom("climbing", alice)
+	link, err := alice.MakeRoomLink(t.Context(), room, api.RoomLinkRequest{Uses: 2})
+	if err != nil || link.Pending || link.Uses != 2 || time.Until(link.Expires) < 6*24*time.Hour {
+		t.Fatalf("the link: %+v, %v", link, err)
+	}
+	alice.SayIn(room, "before")
+	net.Wait("it is in the mailbox", func() bool { return alice.InRoom(room).Queued == 0 })
+	alice.Stop()
+
+	now, err := bob.JoinRoomByLink(t.Context(), api.JoinLinkRequest{Link: link.Link})
+	if err != nil || now.Stage != api.RoomJoined || now.Members != 2 {
+		t.Fatalf("bob joins: %+v, %v", now, err)
+	}
+	alice.Start()
+	net.Wait("bob knows what the room is called", func() bool { return bob.InRoom(room).Name == "climbing" })
+	bob.SayIn(room, "hello")
+	hear(net, alice, room, "bob: hello")
+	alice.SayIn(room, "welcome")
+	net.Wait("bob hears alice", func() bool { return len(bob.TextsIn(room)) == 2 })
+
+	links, err := alice.RoomLinks(t.Context(), room)
+	if err != nil || len(links) != 1 || links[0].Uses != 1 || links[0].Link != link.Link {
+		t.Errorf("alice's links: %+v, %v", links, err)
+	}
+	if _, err := alice.EndRoomLink(t.Context(), room, link.ID[:6]); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []*nodetest.Person{carol, dave} {
+		now, err := p.JoinRoomByLink(t.Context(), api.JoinLinkRequest{Link: link.Link})
+		if codeOf(err) != api.ErrRefused {
+			t.Errorf("%s joins by a link that was taken back: %+v, %v", p.Name, now, err)
+		}
+	}
+	if links, err := alice.RoomLinks(t.Context(), room); err != nil || len(links) != 0 {
+		t.Errorf("links: %+v, %v", links, err)
+	}
+	for text, want := range map[string]string{"parley://join#x": api.ErrBadInput, link.Link[:40]: api.ErrBadInput} {
+		if _, err := carol.JoinRoomByLink(t.Context(), api.JoinLinkRequest{Link: text}); codeOf(err) != want {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+	if _, err := bob.MakeRoomLink(t.Context(), room, api.RoomLinkRequest{}); codeOf(err) != api.ErrRefused {
+		t.Errorf("a member who may not admit makes a link: %v", err)
+	}
+}
+
+// A device that is linked later is in the rooms, with their history, and writes there.
+func TestRoomsOnALinkedDevice(t *testing.T) {
+	net := nodetest.New(t, 2)
+	alice, bob := net.People[0], net.People[1]
+	room := net.NewRoom("climbing", alice, bob)
+	alice.SayIn(room, "one")
+	hear(net, bob, room, "alice: one")
+	bob.SayIn(room, "two")
+	hear(net, alice, room, "bob: two")
+	phone := alice.Link("phone", true)
+	hear(net, phone, room, "alice: one")
+	hear(net, phone, room, "bob: two")
+	net.Wait("the phone is in the room", func() bool {
+		r := phone.InRoom(room)
+		return r.Stage == api.RoomJoined && r.Name == "climbing" && r.Role == "owner"
+	})
+	phone.SayIn(room, "three")
+	hear(net, bob, room, "alice: three")
+	hear(net, alice, room, "alice: three")
+	if _, err := phone.RoomFork(t.Context(), room); codeOf(err) != api.ErrNotFound {
+		t.Errorf("a fork that is none: %v", err)
+	}
+}
