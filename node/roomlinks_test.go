@@ -6,6 +6,7 @@ import (
 
 	"github.com/parley-chat/parley/node/api"
 	"github.com/parley-chat/parley/node/nodetest"
+	"github.com/parley-chat/parley/protocol"
 )
 
 // Somebody joins by a link whom nobody in the room knows, while nobody of the room is
@@ -33,6 +34,13 @@ func TestRoomLink(t *testing.T) {
 	hear(net, alice, room, "bob: hello")
 	alice.SayIn(room, "welcome")
 	net.Wait("bob hears alice", func() bool { return len(bob.TextsIn(room)) == 2 })
+
+	if c, err := alice.Add(t.Context(), api.AddRequest{Name: bob.Whoami().Account}); err != nil || c.Name != "bob" {
+		t.Errorf("alice asks whom she met in the room: %+v, %v", c, err)
+	}
+	if _, err := alice.Add(t.Context(), api.AddRequest{Name: protocol.AccountID{1}.String()}); codeOf(err) != api.ErrNotFound {
+		t.Errorf("alice asks an account without a name: %v", err)
+	}
 
 	links, err := alice.RoomLinks(t.Context(), room)
 	if err != nil || len(links) != 1 || links[0].Uses != 1 || links[0].Link != link.Link {
