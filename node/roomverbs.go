@@ -110,13 +110,18 @@ func (c change) do(verb string) (engine.Hint, error) {
 
 // toSomebody does what is done to one account.
 func (c change) toSomebody(verb string) (engine.Hint, error) {
+	if verb == api.RoomInvite {
+		k, err := c.n.contactByName(c.tx, c.in.Who)
+		if err != nil {
+			return engine.Hint{}, err
+		}
+		return c.n.eng.InviteToRoom(c.tx, c.n.now(), c.r.ID, k.Account)
+	}
 	a, err := c.n.whoInRoom(c.tx, c.r, c.in.Who)
 	if err != nil {
 		return engine.Hint{}, err
 	}
 	switch verb {
-	case api.RoomInvite:
-		return c.n.eng.InviteToRoom(c.tx, c.n.now(), c.r.ID, a)
 	case api.RoomUninvite:
 		return c.write(room.Uninvite{Account: a})
 	case api.RoomKick:

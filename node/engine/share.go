@@ -4,6 +4,8 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/wire"
 	"github.com/parley-chat/parley/store"
@@ -237,24 +239,17 @@ func (w *work) messagesBelow(r *shareRow) (list []*wire.PastMessage, err error) 
 		if err != nil {
 			return nil, err
 		}
-		if size += len(h.text) + 96; len(list) > 0 && (size > sharePastBytes || len(list) == MaxPast) {
+		position := keyNumber(pair.Key)
+		m, err := w.past(&h, r.with, position)
+		if err != nil {
+			return nil, err
+		}
+		if size += proto.Size(m); len(list) > 0 && (size > sharePastBytes || len(list) == MaxPast) {
 			break
 		}
-		r.below = keyNumber(pair.Key)
-		if h.state != StateHole {
-			list = append(list, h.past(w.e.id.Device))
+		if r.below = position; h.state != StateHole && !h.hidden {
+			list = append(list, m)
 		}
 	}
 	return list, nil
-}
-
-func (h *historyRow) past(own protocol.DeviceID) *wire.PastMessage {
-	device := h.device
-	if h.mine && device == (protocol.DeviceID{}) {
-		device = own
-	}
-	return &wire.PastMessage{
-		MsgId: slices.Clone(h.id[:]), Device: slices.Clone(device[:]), Mine: h.mine, Text: h.text,
-		SentMs: uint64(millis(h.sent)), RecordedMs: uint64(millis(h.recorded)), State: uint32(indexOf(states, h.state)),
-	}
 }
