@@ -1,6 +1,7 @@
 package node_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -90,4 +91,40 @@ func TestRoomsOnALinkedDevice(t *testing.T) {
 	if _, err := phone.RoomFork(t.Context(), room); codeOf(err) != api.ErrNotFound {
 		t.Errorf("a fork that is none: %v", err)
 	}
+}
+
+// A backup brings the rooms back: those one is in, with what was said, and those that are
+// over. With the words alone the account is in its rooms again, and lost devices are not.
+func TestRoomsComeBack(t *testing.T) {
+	net, alice, bob, words := friends(t)
+	room := net.NewRoom("climbing", bob, alice)
+	left := net.NewRoom("diving", bob, alice)
+	for _, id := range []string{room, left} {
+		bob.SayIn(id, "hello")
+		hear(net, alice, id, "bob: hello")
+	}
+	alice.In(left, api.RoomLeave, api.RoomRequest{})
+	net.Wait("alice is out", func() bool { return alice.InRoom(left).Stage == api.RoomOut })
+	b, _ := backupOf(t, alice, words)
+	alice.Stop()
+	rk := parseWords(t, words)
+	second, params := machine(t, net, "second")
+	params.Words, params.Backup = &rk, b
+	enter(t, net, second, params)
+	net.Wait("alice is in the room", func() bool { return second.InRoom("climbing").Stage == api.RoomJoined })
+	for _, id := range []string{room, left} {
+		if got := second.TextsIn(id); !slices.Equal(got, []string{"bob: hello"}) {
+			t.Errorf("what was said in %s: %q", second.InRoom(id).Name, got)
+		}
+	}
+	if r := second.InRoom("diving"); r.Stage != api.RoomOut {
+		t.Errorf("the room that alice left: %+v", r)
+	}
+	second.SayIn(room, "back again")
+	hear(net, bob, room, "alice: back again")
+	bob.SayIn(room, "welcome") // who had verified her has to look before her new device gets his keys
+	if err := bob.SetVerified(t.Context(), "alice", true); err != nil {
+		t.Fatal(err)
+	}
+	hear(net, second, room, "bob: welcome")
 }
