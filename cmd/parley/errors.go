@@ -16,6 +16,7 @@ import (
 	"github.com/parley-chat/parley/protocol/account"
 	"github.com/parley-chat/parley/protocol/invite"
 	"github.com/parley-chat/parley/protocol/pairing"
+	"github.com/parley-chat/parley/protocol/room/roomlink"
 	"github.com/parley-chat/parley/rendezvous"
 	"github.com/parley-chat/parley/store"
 )
@@ -142,6 +143,9 @@ var knownErrors = []struct {
 	{store.ErrFull, exitError, "make room on the disk"},
 	{store.ErrDamaged, exitError, "begin in a new folder: parley --dir NEW link CODE, or parley --dir NEW backup restore FILE"},
 	{rendezvous.ErrNotFound, exitNotFound, ""},
+	{roomlink.ErrNotLink, exitUsage, ""},
+	{roomlink.ErrVersion, exitUsage, ""},
+	{roomlink.ErrDamaged, exitUsage, "put the link in single quotes"},
 	{invite.ErrNotInvite, exitUsage, "ask for an invite: whoever runs `parley host` gets one with `parley host invite`"},
 	{invite.ErrDamaged, exitUsage, "put the link in single quotes"},
 	{invite.ErrVersion, exitUsage, ""},
