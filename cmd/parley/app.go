@@ -58,7 +58,7 @@ func (p *program) app() *cli.App {
 		Name:                 "parley",
 		Usage:                "private messages between people's own computers, encrypted end to end",
 		Version:              version,
-		UsageText:            "parley host                    be the rendezvous of a group; prints an invite\nparley join INVITE             become somebody there\nparley add NAME                ask for a contact\nparley send NAME TEXT          send a message\nparley listen                  see messages as they come",
+		UsageText:            "parley host                    be the rendezvous of a group; prints an invite\nparley join INVITE             become somebody there\nparley add NAME                ask for a contact\nparley send NAME TEXT          send a message\nparley listen                  see messages as they come\nparley room create NAME        make a room for several",
 		Description:          exitHelp,
 		Writer:               p.stdout,
 		ErrWriter:            p.stderr,
@@ -79,7 +79,7 @@ func (p *program) app() *cli.App {
 
 func (p *program) commands() (all []*cli.Command) {
 	for _, group := range [][]*cli.Command{
-		p.hostCommands(), p.relayCommands(), p.nodeCommands(), p.contactCommands(), p.deviceCommands(), p.messageCommands(), p.guestCommands(),
+		p.hostCommands(), p.relayCommands(), p.nodeCommands(), p.contactCommands(), p.deviceCommands(), p.messageCommands(), p.roomCommands(), p.guestCommands(),
 		p.evidenceCommands(), p.keysCommands(), p.backupCommands(), p.otherCommands(),
 	} {
 		all = append(all, group...)

@@ -15,9 +15,9 @@ import (
 // shownAtStart is how much of the history a conversation begins with.
 const shownAtStart = 20
 
-// conversation is a guest's room at the terminal: what comes is printed, what is typed
+// roomTalk is a guest's room at the terminal: what comes is printed, what is typed
 // is sent.
-type conversation struct {
+type roomTalk struct {
 	p      *program
 	c      *cli.Context
 	client *api.Client
@@ -34,17 +34,17 @@ func (p *program) converse(c *cli.Context, client *api.Client) error {
 	}
 	ctx, cancel := context.WithCancel(c.Context)
 	defer cancel()
-	t := &conversation{p: p, c: c, client: client, with: "#" + g.Room}
+	t := &roomTalk{p: p, c: c, client: client, with: "#" + g.Room}
 	events, err := t.begin(ctx, g)
 	if err != nil {
 		return err
 	}
-	came, lines := make(chan arrived), p.lines()
+	came, lines := make(chan arrival), p.lines()
 	go func() { // ends with ctx
 		defer close(came)
 		for e, err := range events {
 			select {
-			case came <- arrived{e, err}:
+			case came <- arrival{e, err}:
 			case <-ctx.Done():
 				return
 			}
@@ -72,14 +72,14 @@ func (p *program) converse(c *cli.Context, client *api.Client) error {
 	}
 }
 
-// arrived is an event, or why there are no more.
-type arrived struct {
+// arrival is an event, or why there are no more.
+type arrival struct {
 	event api.Event
 	err   error
 }
 
 // begin shows where one is and what was said before, and returns what comes.
-func (t *conversation) begin(ctx context.Context, g api.Guest) (iter.Seq2[api.Event, error], error) {
+func (t *roomTalk) begin(ctx context.Context, g api.Guest) (iter.Seq2[api.Event, error], error) {
 	if t.c.Bool("json") && t.c.IsSet("after") {
 		return t.client.Events(ctx, t.c.Uint64("after")), nil
 	}
@@ -97,13 +97,13 @@ func (t *conversation) begin(ctx context.Context, g api.Guest) (iter.Seq2[api.Ev
 	t.p.note("You are %s, a guest. Each line you type is sent; Ctrl-D ends it.", g.Name)
 	for _, m := range page {
 		t.shown = append(t.shown, m.ID)
-		t.p.showMessage(m)
+		t.p.showMessage("", m)
 	}
 	return t.client.Events(ctx, last), markRead(ctx, t.client, page)
 }
 
 // say sends a line. That it may not be sent now is no reason to end.
-func (t *conversation) say(ctx context.Context, line string) error {
+func (t *roomTalk) say(ctx context.Context, line string) error {
 	if line == "" {
 		return nil
 	}
@@ -116,7 +116,7 @@ func (t *conversation) say(ctx context.Context, line string) error {
 }
 
 // hear shows an event. One of the room may say that the guest is out.
-func (t *conversation) hear(ctx context.Context, a arrived) error {
+func (t *roomTalk) hear(ctx context.Context, a arrival) error {
 	if a.err != nil {
 		return listenEnded(a.err)
 	}
@@ -124,21 +124,24 @@ func (t *conversation) hear(ctx context.Context, a arrived) error {
 	if m != nil && m.ID != "" && slices.Contains(t.shown, m.ID) {
 		return nil
 	}
-	if err := t.p.showEvent(t.c, a.event); err != nil {
+	spoken := a.event.Kind == "message" && m != nil && !m.Mine
+	if spoken && !t.c.Bool("json") {
+		t.p.showMessage("", *m) // there is one room
+	} else if err := t.p.showEvent(t.c, a.event); err != nil {
 		return err
 	}
-	if a.event.Kind == "message" && m != nil && !m.Mine {
+	switch {
+	case spoken:
 		return t.client.MarkRead(ctx, api.ReadRequest{With: t.with, UpTo: m.Position})
+	case a.event.Kind == "room":
+		return t.stillIn(ctx)
 	}
-	if m != nil {
-		return nil
-	}
-	return t.stillIn(ctx)
+	return nil
 }
 
 // stillIn returns why the guest is in the room no more: errLeft if it comes back by
 // itself.
-func (t *conversation) stillIn(ctx context.Context) error {
+func (t *roomTalk) stillIn(ctx context.Context) error {
 	g, err := t.client.Guest(ctx)
 	switch {
 	case err != nil:
@@ -153,7 +156,7 @@ func (t *conversation) stillIn(ctx context.Context) error {
 }
 
 // flush waits until what was typed is on its way.
-func (t *conversation) flush(ctx context.Context) error {
+func (t *roomTalk) flush(ctx context.Context) error {
 	for ctx.Err() == nil {
 		r, err := t.client.Room(ctx, t.with[1:])
 		if err != nil || r.Queued == 0 {

@@ -9,7 +9,7 @@ import (
 )
 
 func (p *program) roomGuestsCommand() *cli.Command {
-	return &cli.Command{
+	return p.offeringRooms(&cli.Command{
 		Name: "guests", ArgsUsage: "ROOM", Usage: "let people without an account in, by a link and a password",
 		Description: "Without flags it shows the link, the guests, and who tried to come in at this computer.\n" +
 			"Give guests the password some other way than the link. A member who may admit has to be online when one comes.",
@@ -20,12 +20,11 @@ func (p *program) roomGuestsCommand() *cli.Command {
 			&cli.BoolFlag{Name: "off", Usage: "let no more guests in; with --ask-again also those go who are in"},
 			&cli.BoolFlag{Name: "qr", Usage: "print the link's QR code even if this is no terminal"},
 		},
-		Action: asking(1, 1, p.roomGuests),
-	}
+		Action: aboutRoom(1, 1, p.roomGuests),
+	}, nil)
 }
 
-func (p *program) roomGuests(c *cli.Context, client *api.Client) error {
-	name := c.Args().First()
+func (p *program) roomGuests(c *cli.Context, client *api.Client, room string) error {
 	set, off := c.Bool("password") || c.IsSet("password-file"), c.Bool("off")
 	switch {
 	case set && off:
@@ -33,7 +32,7 @@ func (p *program) roomGuests(c *cli.Context, client *api.Client) error {
 	case c.Bool("ask-again") && !set && !off:
 		return usageError("--ask-again goes with a new password, or with --off")
 	case !set && !off:
-		g, err := client.RoomGuests(c.Context, name)
+		g, err := client.RoomGuests(c.Context, room)
 		if err != nil {
 			return err
 		}
@@ -47,7 +46,7 @@ func (p *program) roomGuests(c *cli.Context, client *api.Client) error {
 		}
 		request.Password = text
 	}
-	g, err := client.SetRoomGuests(c.Context, name, request)
+	g, err := client.SetRoomGuests(c.Context, room, request)
 	if err != nil {
 		return err
 	}
