@@ -17,6 +17,8 @@ import (
 	"github.com/parley-chat/parley/node"
 	"github.com/parley-chat/parley/node/api"
 	"github.com/parley-chat/parley/node/vault"
+	"github.com/parley-chat/parley/protocol/account"
+	"github.com/parley-chat/parley/protocol/room/guest"
 	"github.com/parley-chat/parley/protocol/room/roomlink"
 )
 
@@ -115,36 +117,30 @@ func (p *program) guestSecret(c *cli.Context, dir string) (unlock, error) {
 
 // visit comes into the room, and says how it goes.
 func (p *program) visit(c *cli.Context, dir string, secret vault.Secret, link roomlink.Link, again bool) error {
-	name, err := p.guestName(c, dir)
-	if err != nil {
-		return err
-	}
-	params := node.VisitParams{Dir: dir, Secret: secret, Link: link, Name: name, Log: p.logger(c)}
+	params := node.VisitParams{Dir: dir, Secret: secret, Link: link, Log: p.logger(c)}
+	params.Name = func(ctx context.Context) (string, error) { return p.guestName(ctx, c) }
 	params.Password = func(ctx context.Context, why error) (string, error) { return p.roomPassword(ctx, c, why, again) }
 	params.Waits = func(why string, wait time.Duration) {
 		p.note("%s; trying again in %s", why, span(max(wait, time.Second)))
 	}
-	return p.working("making your keys, and knocking at the room", func() error {
-		_, err := node.Visit(c.Context, params)
-		return err
-	})
+	_, err := node.Visit(c.Context, params)
+	return err
 }
 
-// guestName checks the name of a new guest, or asks for one.
-func (p *program) guestName(c *cli.Context, dir string) (string, error) {
-	name := strings.TrimSpace(c.String("name"))
-	if _, err := os.Stat(filepath.Join(dir, "store")); err == nil || name != "" {
-		return name, nil
-	}
-	if !p.interactive() {
+// guestName is what a new guest is called: as the flag says, or as one answers.
+func (p *program) guestName(ctx context.Context, c *cli.Context) (name string, err error) {
+	if name = strings.TrimSpace(c.String("name")); name == "" && !p.interactive() {
 		return "", usageError("no name given, and nobody to ask for it").hint("--name NAME")
 	}
 	for name == "" {
-		var err error
-		if name, err = p.ask(c.Context, "Your name in the room: "); err != nil {
+		if name, err = p.ask(ctx, "Your name in the room: "); err != nil {
 			return "", err
 		}
 	}
+	if len(name) > guest.MaxName || !account.ValidDeviceName(name) {
+		return "", usageError("a name has at most %d bytes, without control characters", guest.MaxName)
+	}
+	p.note("making your keys ...")
 	return name, nil
 }
 
@@ -155,6 +151,7 @@ func (p *program) roomPassword(ctx context.Context, c *cli.Context, why error, a
 			return "", why
 		}
 		text, err := p.secretText(c, "password-file")
+		p.note("knocking at the room ...")
 		return string(text), err
 	}
 	if !p.interactive() {
@@ -171,6 +168,7 @@ func (p *program) roomPassword(ctx context.Context, c *cli.Context, why error, a
 		p.note("%s.", explain(why).text)
 	}
 	text, err := p.readHidden(ctx, "The room's password: ")
+	p.note("knocking at the room ...")
 	return string(text), err
 }
 
