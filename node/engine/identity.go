@@ -136,7 +136,13 @@ func loadIdentity(tx store.Tx) (*Identity, error) {
 	if b == nil {
 		return nil, ErrNoIdentity
 	}
-	return decodeIdentity(b)
+	id, err := decodeIdentity(b)
+	if err != nil {
+		return nil, err
+	}
+	r, _, err := load[guestRow](tx, keyGuest())
+	id.Guest = r.room
+	return id, err
 }
 
 func decodeIdentity(b []byte) (*Identity, error) {

@@ -70,6 +70,9 @@ const (
 	tableRoomWait     byte = '8' // room, device, number -> message that waits for its chain
 	tableRoomHeld     byte = '9' // room, device, number -> historyRow that came early
 
+	tableGuest    byte = 'N' // guestRow of the guest whose store this is
+	tableRoomNote byte = 'U' // room, what it is about -> see keyRoomCame, keyRoomTries
+
 	tableTimer   byte = 't' // time in milliseconds, kind of timer, id -> nothing
 	tableEvent   byte = 'v' // number -> eventRow
 	tableSigned  byte = 'S' // prekey -> pairRow
@@ -86,7 +89,7 @@ const (
 func Ephemeral(key []byte) bool {
 	switch key[0] {
 	case tableIdentity, tableAccountKey, tableRSA, tableSession, tableSigned, tableOneTime,
-		tableRoomKey, tableRoomChain, tableRoomSender, tableRoomReceiver:
+		tableRoomKey, tableRoomChain, tableRoomSender, tableRoomReceiver, tableGuest:
 		return true
 	}
 	return false

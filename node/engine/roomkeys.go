@@ -64,6 +64,11 @@ func (w *work) sealingKey(r *openRoom) (room.StateKey, error) {
 	if err != nil {
 		return room.StateKey{}, fmt.Errorf("entries that wait: %w: %v", store.ErrDamaged, err)
 	}
+	return w.sealingKeyAt(r, top)
+}
+
+// sealingKeyAt is sealingKey for an entry that is written on top of a state.
+func (w *work) sealingKeyAt(r *openRoom, top *room.State) (room.StateKey, error) {
 	if name, holds := top.SealingKey(); holds {
 		if k, ok, err := w.stateKey(r.id, name); err != nil || ok {
 			return k, err

@@ -96,6 +96,9 @@ func (w *work) newEntries(r *openRoom, raw [][]byte) (list []room.Entry, err err
 func (w *work) entered(r *openRoom, entries []room.Entry) error {
 	_, in := w.me(r)
 	for _, entry := range entries {
+		if err := w.noteCame(r, entry); err != nil {
+			return err
+		}
 		if entry.Device == w.e.id.Device {
 			if err := w.enteredOwn(r, entry); err != nil {
 				return err
@@ -109,11 +112,12 @@ func (w *work) entered(r *openRoom, entries []room.Entry) error {
 				return err
 			}
 		}
-		if err := w.roomEvent(r, entry.Op.Kind().String(), strconv.FormatUint(entry.Seq, 10)); err != nil {
+		if err := w.roomEvent(r, causeOf(entry.Op), strconv.FormatUint(entry.Seq, 10)); err != nil {
 			return err
 		}
 	}
-	if err := errors.Join(w.noteRoomName(r), w.settleStage(r, in), w.judgeAhead(r), w.pursue(r)); err != nil {
+	w.watchGuests(r)
+	if err := errors.Join(w.noteRoomName(r), w.settleStage(r, in, entries), w.judgeAhead(r), w.pursue(r)); err != nil {
 		return err
 	}
 	w.hintRoom(r.id) // messages of the new epoch may be here, and others need our keys
@@ -129,16 +133,31 @@ func (w *work) enteredOwn(r *openRoom, entry room.Entry) error {
 		return w.giveFresh(r, op.About)
 	case room.Join:
 		return w.giveFresh(r, op.Name)
+	case room.GuestJoin:
+		return w.giveFresh(r, op.Name)
+	case room.SetPassword, room.SetRoleRights:
+		return w.givePassword(r, nil)
+	case room.SetRole:
+		return w.givePassword(r, &op.Account)
+	case room.SetMemberRights:
+		return w.givePassword(r, &op.Account)
+	case room.Devices:
+		return w.givePassword(r, &op.Account)
 	}
 	return nil
 }
 
 // settleStage changes what the room is to us when we came in or are out.
-func (w *work) settleStage(r *openRoom, in bool) error {
+func (w *work) settleStage(r *openRoom, in bool, entries []room.Entry) error {
 	switch {
 	case in && r.row.stage != RoomJoined:
+		if m, _ := w.me(r); (m.Role == room.RoleGuest) != (w.e.id.Guest == r.id) || r.state.Seq() < r.row.toldSeq {
+			return nil // somebody took us in as a guest who never knocked; or the log is to be read on
+		}
 		r.row.stage, r.row.joining, r.row.since = RoomJoined, false, w.now
 		return w.roomEvent(r, RoomWasJoined, r.row.name)
+	case !in && r.row.stage == RoomJoined && w.e.isGuest():
+		return w.guestGoes(r, entries)
 	case !in && r.row.stage == RoomJoined:
 		r.row.stage = RoomOut
 		removed, _ := r.state.Barred(w.e.id.Account)
@@ -228,4 +247,12 @@ func (w *work) learnedChain(known *account.Chain) error {
 		}
 	}
 	return nil
+}
+
+// causeOf is the cause of the event about an entry.
+func causeOf(op room.Op) string {
+	if set, is := op.(room.SetPassword); is && set.AskAgain { // guests are out by it
+		return "password_asked_again"
+	}
+	return op.Kind().String()
 }

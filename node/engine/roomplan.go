@@ -32,7 +32,7 @@ func (e *Engine) RoomPlan(tx store.Tx, now time.Time, id protocol.RoomID) (RoomP
 	if err != nil {
 		return RoomPlan{}, err
 	}
-	p := RoomPlan{After: r.row.cursor, Follow: r.row.stage != RoomOut}
+	p := RoomPlan{After: r.row.cursor, Follow: r.row.stage != RoomOut, Guests: r.row.askGuests && r.row.guests}
 	if r.row.known {
 		p.From = r.row.seq + 1
 	}

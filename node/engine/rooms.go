@@ -81,6 +81,9 @@ func (e *Engine) FollowRoom(tx store.Tx, now time.Time, id protocol.RoomID) (Hin
 	if err != nil {
 		return Hint{}, err
 	}
+	if e.isGuest() && id != e.id.Guest { // it knocked at no other
+		return Hint{}, nil
+	}
 	_, err = w.room(id)
 	if err == ErrNoRoom {
 		_, err = w.addRoom(id, roomRow{stage: RoomTold, home: e.id.Home, since: w.now})

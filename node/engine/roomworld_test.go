@@ -105,6 +105,9 @@ func (r *rendezvous) readRoom(n *node, id protocol.RoomID, p RoomPlan, max int) 
 		return page, false
 	}
 	m, in := h.state.Member(n.account())
+	if !in && n.e.isGuest() {
+		return page, false
+	}
 	if _, before, _ := h.state.AccountOf(n.device()); !in && !h.state.Invited(n.account()) && before.IsZero() {
 		return page, false
 	}
@@ -134,12 +137,18 @@ func (n *node) followRoom(id protocol.RoomID) (busy bool) {
 		n.appendRoom(id, plan.Append)
 		busy = true
 	}
+	if plan.Guests {
+		n.askForGuests(id)
+	}
 	if !plan.Follow {
 		return busy
 	}
 	for range 100 {
 		plan = n.roomPlan(id)
 		page, ok := n.w.home.readRoom(n, id, plan, 7)
+		if !ok && n.e.isGuest() {
+			n.guestRefused(n.w.home.refusalOf(n, id))
+		}
 		if !ok || len(page.Entries)+len(page.Messages) == 0 {
 			break
 		}

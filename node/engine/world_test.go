@@ -39,7 +39,7 @@ func newWorld(t testing.TB) *world { return newWorldWith(t, keytest.RSA(t, 0)) }
 
 func newWorldWith(t tb, rsa key.RSAPrivate) *world {
 	w := &world{t: t, now: start, rsa: rsa}
-	w.home = &rendezvous{w: w, names: map[string]*entry{}, devices: map[protocol.DeviceID]*shelf{}, rooms: map[protocol.RoomID]*roomHome{}, sealed: map[protocol.EnvelopeID]sealedText{}, log: newLogbook()}
+	w.home = &rendezvous{w: w, names: map[string]*entry{}, devices: map[protocol.DeviceID]*shelf{}, rooms: map[protocol.RoomID]*roomHome{}, guests: map[protocol.AccountID][]byte{}, seen: map[protocol.AccountID]time.Time{}, sealed: map[protocol.EnvelopeID]sealedText{}, log: newLogbook()}
 	return w
 }
 
@@ -51,8 +51,9 @@ type node struct {
 	e    *Engine
 	hint Hint
 
-	away    bool // no direct connections
-	offline bool // nor to the rendezvous
+	away    bool          // no direct connections
+	offline bool          // nor to the rendezvous
+	skew    time.Duration // how far its clock is ahead of the world's
 	next    time.Time
 	sent    [][]byte // every envelope that left, for tests that replay
 
@@ -189,6 +190,8 @@ func (n *node) restart() (code protocol.Code) {
 // update runs one call of the engine and keeps its hints.
 func (n *node) update(fn func(store.Tx) (Hint, error)) error {
 	var hint Hint
+	n.w.now = n.w.now.Add(n.skew)
+	defer func() { n.w.now = n.w.now.Add(-n.skew) }()
 	err := n.kv.Update(context.Background(), func(tx store.Tx) (err error) {
 		hint, err = fn(tx)
 		if err == nil && n.crash != nil && n.crash() {

@@ -1401,6 +1401,7 @@ type Request struct {
 	//	*Request_PutRoom
 	//	*Request_FillRoom
 	//	*Request_RegisterGuest
+	//	*Request_SeenGuests
 	Call          isRequest_Call `protobuf_oneof:"call"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1632,6 +1633,15 @@ func (x *Request) GetRegisterGuest() *RegisterGuest {
 	return nil
 }
 
+func (x *Request) GetSeenGuests() *SeenGuests {
+	if x != nil {
+		if x, ok := x.Call.(*Request_SeenGuests); ok {
+			return x.SeenGuests
+		}
+	}
+	return nil
+}
+
 type isRequest_Call interface {
 	isRequest_Call()
 }
@@ -1720,6 +1730,10 @@ type Request_RegisterGuest struct {
 	RegisterGuest *RegisterGuest `protobuf:"bytes,21,opt,name=register_guest,json=registerGuest,proto3,oneof"`
 }
 
+type Request_SeenGuests struct {
+	SeenGuests *SeenGuests `protobuf:"bytes,30,opt,name=seen_guests,json=seenGuests,proto3,oneof"`
+}
+
 func (*Request_Register) isRequest_Call() {}
 
 func (*Request_Lookup) isRequest_Call() {}
@@ -1762,6 +1776,8 @@ func (*Request_FillRoom) isRequest_Call() {}
 
 func (*Request_RegisterGuest) isRequest_Call() {}
 
+func (*Request_SeenGuests) isRequest_Call() {}
+
 type Response struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
 	Code         uint32                 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"` // protocol.Code; when not OK nothing else is set but detail and retry_after_ms
@@ -1787,6 +1803,7 @@ type Response struct {
 	//	*Response_RoomAppended
 	//	*Response_RoomPage
 	//	*Response_RoomPutResults
+	//	*Response_GuestsSeen
 	Result        isResponse_Result `protobuf_oneof:"result"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2012,6 +2029,15 @@ func (x *Response) GetRoomPutResults() *RoomPutResults {
 	return nil
 }
 
+func (x *Response) GetGuestsSeen() *GuestsSeen {
+	if x != nil {
+		if x, ok := x.Result.(*Response_GuestsSeen); ok {
+			return x.GuestsSeen
+		}
+	}
+	return nil
+}
+
 type isResponse_Result interface {
 	isResponse_Result()
 }
@@ -2088,6 +2114,10 @@ type Response_RoomPutResults struct {
 	RoomPutResults *RoomPutResults `protobuf:"bytes,28,opt,name=room_put_results,json=roomPutResults,proto3,oneof"`
 }
 
+type Response_GuestsSeen struct {
+	GuestsSeen *GuestsSeen `protobuf:"bytes,40,opt,name=guests_seen,json=guestsSeen,proto3,oneof"`
+}
+
 func (*Response_Registered) isResponse_Result() {}
 
 func (*Response_Found) isResponse_Result() {}
@@ -2123,6 +2153,8 @@ func (*Response_RoomAppended) isResponse_Result() {}
 func (*Response_RoomPage) isResponse_Result() {}
 
 func (*Response_RoomPutResults) isResponse_Result() {}
+
+func (*Response_GuestsSeen) isResponse_Result() {}
 
 // The connection's key must be the peer id in the one device certificate of the chain.
 // Safe to repeat: the same name and account are answered OK again.
@@ -2275,6 +2307,148 @@ func (x *RegisterGuest) GetChain() []byte {
 	return nil
 }
 
+// When the guests of a room were last online: for who may admit, to judge whether
+// they stay (SPEC "Staying").
+type SeenGuests struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Room          []byte                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SeenGuests) Reset() {
+	*x = SeenGuests{}
+	mi := &file_wire_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SeenGuests) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SeenGuests) ProtoMessage() {}
+
+func (x *SeenGuests) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SeenGuests.ProtoReflect.Descriptor instead.
+func (*SeenGuests) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *SeenGuests) GetRoom() []byte {
+	if x != nil {
+		return x.Room
+	}
+	return nil
+}
+
+type GuestsSeen struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Guests        []*GuestSeen           `protobuf:"bytes,1,rep,name=guests,proto3" json:"guests,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GuestsSeen) Reset() {
+	*x = GuestsSeen{}
+	mi := &file_wire_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GuestsSeen) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GuestsSeen) ProtoMessage() {}
+
+func (x *GuestsSeen) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GuestsSeen.ProtoReflect.Descriptor instead.
+func (*GuestsSeen) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *GuestsSeen) GetGuests() []*GuestSeen {
+	if x != nil {
+		return x.Guests
+	}
+	return nil
+}
+
+type GuestSeen struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Account       []byte                 `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
+	AgoMs         uint64                 `protobuf:"varint,2,opt,name=ago_ms,json=agoMs,proto3" json:"ago_ms,omitempty"` // 0: it is online
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GuestSeen) Reset() {
+	*x = GuestSeen{}
+	mi := &file_wire_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GuestSeen) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GuestSeen) ProtoMessage() {}
+
+func (x *GuestSeen) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GuestSeen.ProtoReflect.Descriptor instead.
+func (*GuestSeen) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *GuestSeen) GetAccount() []byte {
+	if x != nil {
+		return x.Account
+	}
+	return nil
+}
+
+func (x *GuestSeen) GetAgoMs() uint64 {
+	if x != nil {
+		return x.AgoMs
+	}
+	return 0
+}
+
 // One look-up, one round trip: who it is and, when nonce is set, one bundle per device.
 type Lookup struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2288,7 +2462,7 @@ type Lookup struct {
 
 func (x *Lookup) Reset() {
 	*x = Lookup{}
-	mi := &file_wire_proto_msgTypes[20]
+	mi := &file_wire_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2300,7 +2474,7 @@ func (x *Lookup) String() string {
 func (*Lookup) ProtoMessage() {}
 
 func (x *Lookup) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[20]
+	mi := &file_wire_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2313,7 +2487,7 @@ func (x *Lookup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lookup.ProtoReflect.Descriptor instead.
 func (*Lookup) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{20}
+	return file_wire_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Lookup) GetName() string {
@@ -2359,7 +2533,7 @@ type Found struct {
 
 func (x *Found) Reset() {
 	*x = Found{}
-	mi := &file_wire_proto_msgTypes[21]
+	mi := &file_wire_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2371,7 +2545,7 @@ func (x *Found) String() string {
 func (*Found) ProtoMessage() {}
 
 func (x *Found) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[21]
+	mi := &file_wire_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2384,7 +2558,7 @@ func (x *Found) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Found.ProtoReflect.Descriptor instead.
 func (*Found) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{21}
+	return file_wire_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Found) GetName() string {
@@ -2449,7 +2623,7 @@ type LogHead struct {
 
 func (x *LogHead) Reset() {
 	*x = LogHead{}
-	mi := &file_wire_proto_msgTypes[22]
+	mi := &file_wire_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2461,7 +2635,7 @@ func (x *LogHead) String() string {
 func (*LogHead) ProtoMessage() {}
 
 func (x *LogHead) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[22]
+	mi := &file_wire_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2474,7 +2648,7 @@ func (x *LogHead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogHead.ProtoReflect.Descriptor instead.
 func (*LogHead) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{22}
+	return file_wire_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *LogHead) GetHead() []byte {
@@ -2509,7 +2683,7 @@ type ReadLog struct {
 
 func (x *ReadLog) Reset() {
 	*x = ReadLog{}
-	mi := &file_wire_proto_msgTypes[23]
+	mi := &file_wire_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2521,7 +2695,7 @@ func (x *ReadLog) String() string {
 func (*ReadLog) ProtoMessage() {}
 
 func (x *ReadLog) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[23]
+	mi := &file_wire_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2534,7 +2708,7 @@ func (x *ReadLog) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadLog.ProtoReflect.Descriptor instead.
 func (*ReadLog) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{23}
+	return file_wire_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ReadLog) GetFrom() uint64 {
@@ -2562,7 +2736,7 @@ type LogPage struct {
 
 func (x *LogPage) Reset() {
 	*x = LogPage{}
-	mi := &file_wire_proto_msgTypes[24]
+	mi := &file_wire_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2574,7 +2748,7 @@ func (x *LogPage) String() string {
 func (*LogPage) ProtoMessage() {}
 
 func (x *LogPage) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[24]
+	mi := &file_wire_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2587,7 +2761,7 @@ func (x *LogPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogPage.ProtoReflect.Descriptor instead.
 func (*LogPage) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{24}
+	return file_wire_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *LogPage) GetLog() *LogHead {
@@ -2623,7 +2797,7 @@ type Bundle struct {
 
 func (x *Bundle) Reset() {
 	*x = Bundle{}
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2635,7 +2809,7 @@ func (x *Bundle) String() string {
 func (*Bundle) ProtoMessage() {}
 
 func (x *Bundle) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2648,7 +2822,7 @@ func (x *Bundle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bundle.ProtoReflect.Descriptor instead.
 func (*Bundle) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{25}
+	return file_wire_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Bundle) GetDevice() []byte {
@@ -2691,7 +2865,7 @@ type UploadPrekeys struct {
 
 func (x *UploadPrekeys) Reset() {
 	*x = UploadPrekeys{}
-	mi := &file_wire_proto_msgTypes[26]
+	mi := &file_wire_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2703,7 +2877,7 @@ func (x *UploadPrekeys) String() string {
 func (*UploadPrekeys) ProtoMessage() {}
 
 func (x *UploadPrekeys) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[26]
+	mi := &file_wire_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2716,7 +2890,7 @@ func (x *UploadPrekeys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadPrekeys.ProtoReflect.Descriptor instead.
 func (*UploadPrekeys) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{26}
+	return file_wire_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *UploadPrekeys) GetSignedRecord() []byte {
@@ -2761,7 +2935,7 @@ type PrekeyCounts struct {
 
 func (x *PrekeyCounts) Reset() {
 	*x = PrekeyCounts{}
-	mi := &file_wire_proto_msgTypes[27]
+	mi := &file_wire_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2773,7 +2947,7 @@ func (x *PrekeyCounts) String() string {
 func (*PrekeyCounts) ProtoMessage() {}
 
 func (x *PrekeyCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[27]
+	mi := &file_wire_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2786,7 +2960,7 @@ func (x *PrekeyCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrekeyCounts.ProtoReflect.Descriptor instead.
 func (*PrekeyCounts) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{27}
+	return file_wire_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *PrekeyCounts) GetOneTime() uint32 {
@@ -2833,7 +3007,7 @@ type SetContacts struct {
 
 func (x *SetContacts) Reset() {
 	*x = SetContacts{}
-	mi := &file_wire_proto_msgTypes[28]
+	mi := &file_wire_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2845,7 +3019,7 @@ func (x *SetContacts) String() string {
 func (*SetContacts) ProtoMessage() {}
 
 func (x *SetContacts) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[28]
+	mi := &file_wire_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2858,7 +3032,7 @@ func (x *SetContacts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetContacts.ProtoReflect.Descriptor instead.
 func (*SetContacts) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{28}
+	return file_wire_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *SetContacts) GetAccounts() [][]byte {
@@ -2877,7 +3051,7 @@ type ContactsSet struct {
 
 func (x *ContactsSet) Reset() {
 	*x = ContactsSet{}
-	mi := &file_wire_proto_msgTypes[29]
+	mi := &file_wire_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2889,7 +3063,7 @@ func (x *ContactsSet) String() string {
 func (*ContactsSet) ProtoMessage() {}
 
 func (x *ContactsSet) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[29]
+	mi := &file_wire_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2902,7 +3076,7 @@ func (x *ContactsSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContactsSet.ProtoReflect.Descriptor instead.
 func (*ContactsSet) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{29}
+	return file_wire_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ContactsSet) GetDigest() []byte {
@@ -2925,7 +3099,7 @@ type UpdateChain struct {
 
 func (x *UpdateChain) Reset() {
 	*x = UpdateChain{}
-	mi := &file_wire_proto_msgTypes[30]
+	mi := &file_wire_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2937,7 +3111,7 @@ func (x *UpdateChain) String() string {
 func (*UpdateChain) ProtoMessage() {}
 
 func (x *UpdateChain) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[30]
+	mi := &file_wire_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2950,7 +3124,7 @@ func (x *UpdateChain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateChain.ProtoReflect.Descriptor instead.
 func (*UpdateChain) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{30}
+	return file_wire_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *UpdateChain) GetChain() []byte {
@@ -2968,7 +3142,7 @@ type ChainUpdated struct {
 
 func (x *ChainUpdated) Reset() {
 	*x = ChainUpdated{}
-	mi := &file_wire_proto_msgTypes[31]
+	mi := &file_wire_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2980,7 +3154,7 @@ func (x *ChainUpdated) String() string {
 func (*ChainUpdated) ProtoMessage() {}
 
 func (x *ChainUpdated) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[31]
+	mi := &file_wire_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2993,7 +3167,7 @@ func (x *ChainUpdated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChainUpdated.ProtoReflect.Descriptor instead.
 func (*ChainUpdated) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{31}
+	return file_wire_proto_rawDescGZIP(), []int{34}
 }
 
 // The stored chain of an account, for a machine that is no member (yet) and
@@ -3011,7 +3185,7 @@ type FetchChain struct {
 
 func (x *FetchChain) Reset() {
 	*x = FetchChain{}
-	mi := &file_wire_proto_msgTypes[32]
+	mi := &file_wire_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3023,7 +3197,7 @@ func (x *FetchChain) String() string {
 func (*FetchChain) ProtoMessage() {}
 
 func (x *FetchChain) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[32]
+	mi := &file_wire_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3036,7 +3210,7 @@ func (x *FetchChain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchChain.ProtoReflect.Descriptor instead.
 func (*FetchChain) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{32}
+	return file_wire_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *FetchChain) GetName() string {
@@ -3077,7 +3251,7 @@ type Heads struct {
 
 func (x *Heads) Reset() {
 	*x = Heads{}
-	mi := &file_wire_proto_msgTypes[33]
+	mi := &file_wire_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3089,7 +3263,7 @@ func (x *Heads) String() string {
 func (*Heads) ProtoMessage() {}
 
 func (x *Heads) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[33]
+	mi := &file_wire_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3102,7 +3276,7 @@ func (x *Heads) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heads.ProtoReflect.Descriptor instead.
 func (*Heads) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{33}
+	return file_wire_proto_rawDescGZIP(), []int{36}
 }
 
 type HeadList struct {
@@ -3114,7 +3288,7 @@ type HeadList struct {
 
 func (x *HeadList) Reset() {
 	*x = HeadList{}
-	mi := &file_wire_proto_msgTypes[34]
+	mi := &file_wire_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3126,7 +3300,7 @@ func (x *HeadList) String() string {
 func (*HeadList) ProtoMessage() {}
 
 func (x *HeadList) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[34]
+	mi := &file_wire_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3139,7 +3313,7 @@ func (x *HeadList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeadList.ProtoReflect.Descriptor instead.
 func (*HeadList) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{34}
+	return file_wire_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *HeadList) GetHeads() []*Head {
@@ -3159,7 +3333,7 @@ type Head struct {
 
 func (x *Head) Reset() {
 	*x = Head{}
-	mi := &file_wire_proto_msgTypes[35]
+	mi := &file_wire_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3171,7 +3345,7 @@ func (x *Head) String() string {
 func (*Head) ProtoMessage() {}
 
 func (x *Head) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[35]
+	mi := &file_wire_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3184,7 +3358,7 @@ func (x *Head) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Head.ProtoReflect.Descriptor instead.
 func (*Head) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{35}
+	return file_wire_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Head) GetAccount() []byte {
@@ -3210,7 +3384,7 @@ type Put struct {
 
 func (x *Put) Reset() {
 	*x = Put{}
-	mi := &file_wire_proto_msgTypes[36]
+	mi := &file_wire_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3222,7 +3396,7 @@ func (x *Put) String() string {
 func (*Put) ProtoMessage() {}
 
 func (x *Put) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[36]
+	mi := &file_wire_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3235,7 +3409,7 @@ func (x *Put) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Put.ProtoReflect.Descriptor instead.
 func (*Put) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{36}
+	return file_wire_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Put) GetItems() []*PutItem {
@@ -3256,7 +3430,7 @@ type PutItem struct {
 
 func (x *PutItem) Reset() {
 	*x = PutItem{}
-	mi := &file_wire_proto_msgTypes[37]
+	mi := &file_wire_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3268,7 +3442,7 @@ func (x *PutItem) String() string {
 func (*PutItem) ProtoMessage() {}
 
 func (x *PutItem) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[37]
+	mi := &file_wire_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3281,7 +3455,7 @@ func (x *PutItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutItem.ProtoReflect.Descriptor instead.
 func (*PutItem) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{37}
+	return file_wire_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *PutItem) GetDevice() []byte {
@@ -3314,7 +3488,7 @@ type PutResults struct {
 
 func (x *PutResults) Reset() {
 	*x = PutResults{}
-	mi := &file_wire_proto_msgTypes[38]
+	mi := &file_wire_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3326,7 +3500,7 @@ func (x *PutResults) String() string {
 func (*PutResults) ProtoMessage() {}
 
 func (x *PutResults) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[38]
+	mi := &file_wire_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3339,7 +3513,7 @@ func (x *PutResults) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutResults.ProtoReflect.Descriptor instead.
 func (*PutResults) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{38}
+	return file_wire_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *PutResults) GetResults() []*PutResult {
@@ -3359,7 +3533,7 @@ type PutResult struct {
 
 func (x *PutResult) Reset() {
 	*x = PutResult{}
-	mi := &file_wire_proto_msgTypes[39]
+	mi := &file_wire_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3371,7 +3545,7 @@ func (x *PutResult) String() string {
 func (*PutResult) ProtoMessage() {}
 
 func (x *PutResult) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[39]
+	mi := &file_wire_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3384,7 +3558,7 @@ func (x *PutResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutResult.ProtoReflect.Descriptor instead.
 func (*PutResult) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{39}
+	return file_wire_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *PutResult) GetCode() uint32 {
@@ -3411,7 +3585,7 @@ type Fetch struct {
 
 func (x *Fetch) Reset() {
 	*x = Fetch{}
-	mi := &file_wire_proto_msgTypes[40]
+	mi := &file_wire_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3423,7 +3597,7 @@ func (x *Fetch) String() string {
 func (*Fetch) ProtoMessage() {}
 
 func (x *Fetch) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[40]
+	mi := &file_wire_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3436,7 +3610,7 @@ func (x *Fetch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fetch.ProtoReflect.Descriptor instead.
 func (*Fetch) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{40}
+	return file_wire_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Fetch) GetAfter() uint64 {
@@ -3463,7 +3637,7 @@ type Mail struct {
 
 func (x *Mail) Reset() {
 	*x = Mail{}
-	mi := &file_wire_proto_msgTypes[41]
+	mi := &file_wire_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3475,7 +3649,7 @@ func (x *Mail) String() string {
 func (*Mail) ProtoMessage() {}
 
 func (x *Mail) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[41]
+	mi := &file_wire_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3488,7 +3662,7 @@ func (x *Mail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mail.ProtoReflect.Descriptor instead.
 func (*Mail) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{41}
+	return file_wire_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Mail) GetItems() []*MailItem {
@@ -3516,7 +3690,7 @@ type MailItem struct {
 
 func (x *MailItem) Reset() {
 	*x = MailItem{}
-	mi := &file_wire_proto_msgTypes[42]
+	mi := &file_wire_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3528,7 +3702,7 @@ func (x *MailItem) String() string {
 func (*MailItem) ProtoMessage() {}
 
 func (x *MailItem) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[42]
+	mi := &file_wire_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3541,7 +3715,7 @@ func (x *MailItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MailItem.ProtoReflect.Descriptor instead.
 func (*MailItem) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{42}
+	return file_wire_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *MailItem) GetCursor() uint64 {
@@ -3574,7 +3748,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_wire_proto_msgTypes[43]
+	mi := &file_wire_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3586,7 +3760,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[43]
+	mi := &file_wire_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3599,7 +3773,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{43}
+	return file_wire_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Ack) GetIds() [][]byte {
@@ -3617,7 +3791,7 @@ type Acked struct {
 
 func (x *Acked) Reset() {
 	*x = Acked{}
-	mi := &file_wire_proto_msgTypes[44]
+	mi := &file_wire_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3629,7 +3803,7 @@ func (x *Acked) String() string {
 func (*Acked) ProtoMessage() {}
 
 func (x *Acked) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[44]
+	mi := &file_wire_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3642,7 +3816,7 @@ func (x *Acked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Acked.ProtoReflect.Descriptor instead.
 func (*Acked) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{44}
+	return file_wire_proto_rawDescGZIP(), []int{47}
 }
 
 // Where the devices of an accepted contact can be reached now.
@@ -3655,7 +3829,7 @@ type Where struct {
 
 func (x *Where) Reset() {
 	*x = Where{}
-	mi := &file_wire_proto_msgTypes[45]
+	mi := &file_wire_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3667,7 +3841,7 @@ func (x *Where) String() string {
 func (*Where) ProtoMessage() {}
 
 func (x *Where) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[45]
+	mi := &file_wire_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3680,7 +3854,7 @@ func (x *Where) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Where.ProtoReflect.Descriptor instead.
 func (*Where) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{45}
+	return file_wire_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Where) GetAccount() []byte {
@@ -3699,7 +3873,7 @@ type Places struct {
 
 func (x *Places) Reset() {
 	*x = Places{}
-	mi := &file_wire_proto_msgTypes[46]
+	mi := &file_wire_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3711,7 +3885,7 @@ func (x *Places) String() string {
 func (*Places) ProtoMessage() {}
 
 func (x *Places) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[46]
+	mi := &file_wire_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3724,7 +3898,7 @@ func (x *Places) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Places.ProtoReflect.Descriptor instead.
 func (*Places) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{46}
+	return file_wire_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Places) GetPlaces() []*Place {
@@ -3746,7 +3920,7 @@ type Place struct {
 
 func (x *Place) Reset() {
 	*x = Place{}
-	mi := &file_wire_proto_msgTypes[47]
+	mi := &file_wire_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3758,7 +3932,7 @@ func (x *Place) String() string {
 func (*Place) ProtoMessage() {}
 
 func (x *Place) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[47]
+	mi := &file_wire_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3771,7 +3945,7 @@ func (x *Place) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Place.ProtoReflect.Descriptor instead.
 func (*Place) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{47}
+	return file_wire_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Place) GetDevice() []byte {
@@ -3812,7 +3986,7 @@ type CreateInvite struct {
 
 func (x *CreateInvite) Reset() {
 	*x = CreateInvite{}
-	mi := &file_wire_proto_msgTypes[48]
+	mi := &file_wire_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3824,7 +3998,7 @@ func (x *CreateInvite) String() string {
 func (*CreateInvite) ProtoMessage() {}
 
 func (x *CreateInvite) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[48]
+	mi := &file_wire_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3837,7 +4011,7 @@ func (x *CreateInvite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateInvite.ProtoReflect.Descriptor instead.
 func (*CreateInvite) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{48}
+	return file_wire_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *CreateInvite) GetUses() uint32 {
@@ -3864,7 +4038,7 @@ type Invite struct {
 
 func (x *Invite) Reset() {
 	*x = Invite{}
-	mi := &file_wire_proto_msgTypes[49]
+	mi := &file_wire_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3876,7 +4050,7 @@ func (x *Invite) String() string {
 func (*Invite) ProtoMessage() {}
 
 func (x *Invite) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[49]
+	mi := &file_wire_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3889,7 +4063,7 @@ func (x *Invite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Invite.ProtoReflect.Descriptor instead.
 func (*Invite) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{49}
+	return file_wire_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Invite) GetToken() []byte {
@@ -3917,7 +4091,7 @@ type GetToken struct {
 
 func (x *GetToken) Reset() {
 	*x = GetToken{}
-	mi := &file_wire_proto_msgTypes[50]
+	mi := &file_wire_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3929,7 +4103,7 @@ func (x *GetToken) String() string {
 func (*GetToken) ProtoMessage() {}
 
 func (x *GetToken) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[50]
+	mi := &file_wire_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3942,7 +4116,7 @@ func (x *GetToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetToken.ProtoReflect.Descriptor instead.
 func (*GetToken) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{50}
+	return file_wire_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *GetToken) GetAudience() string {
@@ -3962,7 +4136,7 @@ type Token struct {
 
 func (x *Token) Reset() {
 	*x = Token{}
-	mi := &file_wire_proto_msgTypes[51]
+	mi := &file_wire_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3974,7 +4148,7 @@ func (x *Token) String() string {
 func (*Token) ProtoMessage() {}
 
 func (x *Token) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[51]
+	mi := &file_wire_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3987,7 +4161,7 @@ func (x *Token) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Token.ProtoReflect.Descriptor instead.
 func (*Token) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{51}
+	return file_wire_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Token) GetToken() string {
@@ -4014,7 +4188,7 @@ type GetKeySet struct {
 
 func (x *GetKeySet) Reset() {
 	*x = GetKeySet{}
-	mi := &file_wire_proto_msgTypes[52]
+	mi := &file_wire_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4026,7 +4200,7 @@ func (x *GetKeySet) String() string {
 func (*GetKeySet) ProtoMessage() {}
 
 func (x *GetKeySet) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[52]
+	mi := &file_wire_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4039,7 +4213,7 @@ func (x *GetKeySet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetKeySet.ProtoReflect.Descriptor instead.
 func (*GetKeySet) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{52}
+	return file_wire_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *GetKeySet) GetEtag() string {
@@ -4059,7 +4233,7 @@ type KeySet struct {
 
 func (x *KeySet) Reset() {
 	*x = KeySet{}
-	mi := &file_wire_proto_msgTypes[53]
+	mi := &file_wire_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4071,7 +4245,7 @@ func (x *KeySet) String() string {
 func (*KeySet) ProtoMessage() {}
 
 func (x *KeySet) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[53]
+	mi := &file_wire_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4084,7 +4258,7 @@ func (x *KeySet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeySet.ProtoReflect.Descriptor instead.
 func (*KeySet) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{53}
+	return file_wire_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *KeySet) GetDocument() []byte {
@@ -4111,7 +4285,7 @@ type GetRelays struct {
 
 func (x *GetRelays) Reset() {
 	*x = GetRelays{}
-	mi := &file_wire_proto_msgTypes[54]
+	mi := &file_wire_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4123,7 +4297,7 @@ func (x *GetRelays) String() string {
 func (*GetRelays) ProtoMessage() {}
 
 func (x *GetRelays) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[54]
+	mi := &file_wire_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4136,7 +4310,7 @@ func (x *GetRelays) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRelays.ProtoReflect.Descriptor instead.
 func (*GetRelays) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{54}
+	return file_wire_proto_rawDescGZIP(), []int{57}
 }
 
 type RelayList struct {
@@ -4148,7 +4322,7 @@ type RelayList struct {
 
 func (x *RelayList) Reset() {
 	*x = RelayList{}
-	mi := &file_wire_proto_msgTypes[55]
+	mi := &file_wire_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4160,7 +4334,7 @@ func (x *RelayList) String() string {
 func (*RelayList) ProtoMessage() {}
 
 func (x *RelayList) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[55]
+	mi := &file_wire_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4173,7 +4347,7 @@ func (x *RelayList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayList.ProtoReflect.Descriptor instead.
 func (*RelayList) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{55}
+	return file_wire_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *RelayList) GetRelays() []*Relay {
@@ -4194,7 +4368,7 @@ type Relay struct {
 
 func (x *Relay) Reset() {
 	*x = Relay{}
-	mi := &file_wire_proto_msgTypes[56]
+	mi := &file_wire_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4206,7 +4380,7 @@ func (x *Relay) String() string {
 func (*Relay) ProtoMessage() {}
 
 func (x *Relay) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[56]
+	mi := &file_wire_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4219,7 +4393,7 @@ func (x *Relay) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Relay.ProtoReflect.Descriptor instead.
 func (*Relay) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{56}
+	return file_wire_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Relay) GetPeer() []byte {
@@ -4254,7 +4428,7 @@ type RelayLimits struct {
 
 func (x *RelayLimits) Reset() {
 	*x = RelayLimits{}
-	mi := &file_wire_proto_msgTypes[57]
+	mi := &file_wire_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4266,7 +4440,7 @@ func (x *RelayLimits) String() string {
 func (*RelayLimits) ProtoMessage() {}
 
 func (x *RelayLimits) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[57]
+	mi := &file_wire_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4279,7 +4453,7 @@ func (x *RelayLimits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayLimits.ProtoReflect.Descriptor instead.
 func (*RelayLimits) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{57}
+	return file_wire_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *RelayLimits) GetReservations() uint32 {
@@ -4314,7 +4488,7 @@ type AppendRoom struct {
 
 func (x *AppendRoom) Reset() {
 	*x = AppendRoom{}
-	mi := &file_wire_proto_msgTypes[58]
+	mi := &file_wire_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4326,7 +4500,7 @@ func (x *AppendRoom) String() string {
 func (*AppendRoom) ProtoMessage() {}
 
 func (x *AppendRoom) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[58]
+	mi := &file_wire_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4339,7 +4513,7 @@ func (x *AppendRoom) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppendRoom.ProtoReflect.Descriptor instead.
 func (*AppendRoom) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{58}
+	return file_wire_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *AppendRoom) GetEntry() []byte {
@@ -4360,7 +4534,7 @@ type RoomAppended struct {
 
 func (x *RoomAppended) Reset() {
 	*x = RoomAppended{}
-	mi := &file_wire_proto_msgTypes[59]
+	mi := &file_wire_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4372,7 +4546,7 @@ func (x *RoomAppended) String() string {
 func (*RoomAppended) ProtoMessage() {}
 
 func (x *RoomAppended) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[59]
+	mi := &file_wire_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4385,7 +4559,7 @@ func (x *RoomAppended) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomAppended.ProtoReflect.Descriptor instead.
 func (*RoomAppended) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{59}
+	return file_wire_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *RoomAppended) GetCode() uint32 {
@@ -4425,7 +4599,7 @@ type ReadRoom struct {
 
 func (x *ReadRoom) Reset() {
 	*x = ReadRoom{}
-	mi := &file_wire_proto_msgTypes[60]
+	mi := &file_wire_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4437,7 +4611,7 @@ func (x *ReadRoom) String() string {
 func (*ReadRoom) ProtoMessage() {}
 
 func (x *ReadRoom) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[60]
+	mi := &file_wire_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4450,7 +4624,7 @@ func (x *ReadRoom) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadRoom.ProtoReflect.Descriptor instead.
 func (*ReadRoom) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{60}
+	return file_wire_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ReadRoom) GetRoom() []byte {
@@ -4506,7 +4680,7 @@ type RoomPage struct {
 
 func (x *RoomPage) Reset() {
 	*x = RoomPage{}
-	mi := &file_wire_proto_msgTypes[61]
+	mi := &file_wire_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4518,7 +4692,7 @@ func (x *RoomPage) String() string {
 func (*RoomPage) ProtoMessage() {}
 
 func (x *RoomPage) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[61]
+	mi := &file_wire_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4531,7 +4705,7 @@ func (x *RoomPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomPage.ProtoReflect.Descriptor instead.
 func (*RoomPage) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{61}
+	return file_wire_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *RoomPage) GetEntries() [][]byte {
@@ -4566,7 +4740,7 @@ type RoomItem struct {
 
 func (x *RoomItem) Reset() {
 	*x = RoomItem{}
-	mi := &file_wire_proto_msgTypes[62]
+	mi := &file_wire_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4578,7 +4752,7 @@ func (x *RoomItem) String() string {
 func (*RoomItem) ProtoMessage() {}
 
 func (x *RoomItem) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[62]
+	mi := &file_wire_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4591,7 +4765,7 @@ func (x *RoomItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomItem.ProtoReflect.Descriptor instead.
 func (*RoomItem) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{62}
+	return file_wire_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *RoomItem) GetCursor() uint64 {
@@ -4625,7 +4799,7 @@ type PutRoom struct {
 
 func (x *PutRoom) Reset() {
 	*x = PutRoom{}
-	mi := &file_wire_proto_msgTypes[63]
+	mi := &file_wire_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4637,7 +4811,7 @@ func (x *PutRoom) String() string {
 func (*PutRoom) ProtoMessage() {}
 
 func (x *PutRoom) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[63]
+	mi := &file_wire_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4650,7 +4824,7 @@ func (x *PutRoom) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutRoom.ProtoReflect.Descriptor instead.
 func (*PutRoom) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{63}
+	return file_wire_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *PutRoom) GetRoom() []byte {
@@ -4676,7 +4850,7 @@ type RoomPutResults struct {
 
 func (x *RoomPutResults) Reset() {
 	*x = RoomPutResults{}
-	mi := &file_wire_proto_msgTypes[64]
+	mi := &file_wire_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4688,7 +4862,7 @@ func (x *RoomPutResults) String() string {
 func (*RoomPutResults) ProtoMessage() {}
 
 func (x *RoomPutResults) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[64]
+	mi := &file_wire_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4701,7 +4875,7 @@ func (x *RoomPutResults) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomPutResults.ProtoReflect.Descriptor instead.
 func (*RoomPutResults) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{64}
+	return file_wire_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *RoomPutResults) GetResults() []*RoomPutResult {
@@ -4722,7 +4896,7 @@ type RoomPutResult struct {
 
 func (x *RoomPutResult) Reset() {
 	*x = RoomPutResult{}
-	mi := &file_wire_proto_msgTypes[65]
+	mi := &file_wire_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4734,7 +4908,7 @@ func (x *RoomPutResult) String() string {
 func (*RoomPutResult) ProtoMessage() {}
 
 func (x *RoomPutResult) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[65]
+	mi := &file_wire_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4747,7 +4921,7 @@ func (x *RoomPutResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomPutResult.ProtoReflect.Descriptor instead.
 func (*RoomPutResult) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{65}
+	return file_wire_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *RoomPutResult) GetCode() uint32 {
@@ -4783,7 +4957,7 @@ type FillRoom struct {
 
 func (x *FillRoom) Reset() {
 	*x = FillRoom{}
-	mi := &file_wire_proto_msgTypes[66]
+	mi := &file_wire_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4795,7 +4969,7 @@ func (x *FillRoom) String() string {
 func (*FillRoom) ProtoMessage() {}
 
 func (x *FillRoom) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[66]
+	mi := &file_wire_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4808,7 +4982,7 @@ func (x *FillRoom) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FillRoom.ProtoReflect.Descriptor instead.
 func (*FillRoom) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{66}
+	return file_wire_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *FillRoom) GetRoom() []byte {
@@ -4836,7 +5010,7 @@ type RoomRange struct {
 
 func (x *RoomRange) Reset() {
 	*x = RoomRange{}
-	mi := &file_wire_proto_msgTypes[67]
+	mi := &file_wire_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4848,7 +5022,7 @@ func (x *RoomRange) String() string {
 func (*RoomRange) ProtoMessage() {}
 
 func (x *RoomRange) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[67]
+	mi := &file_wire_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4861,7 +5035,7 @@ func (x *RoomRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomRange.ProtoReflect.Descriptor instead.
 func (*RoomRange) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{67}
+	return file_wire_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *RoomRange) GetDevice() []byte {
@@ -4898,7 +5072,7 @@ type Beat struct {
 
 func (x *Beat) Reset() {
 	*x = Beat{}
-	mi := &file_wire_proto_msgTypes[68]
+	mi := &file_wire_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4910,7 +5084,7 @@ func (x *Beat) String() string {
 func (*Beat) ProtoMessage() {}
 
 func (x *Beat) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[68]
+	mi := &file_wire_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4923,7 +5097,7 @@ func (x *Beat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Beat.ProtoReflect.Descriptor instead.
 func (*Beat) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{68}
+	return file_wire_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *Beat) GetHello() *Hello {
@@ -4976,7 +5150,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_wire_proto_msgTypes[69]
+	mi := &file_wire_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4988,7 +5162,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[69]
+	mi := &file_wire_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5001,7 +5175,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{69}
+	return file_wire_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *Hello) GetMinVersion() uint32 {
@@ -5072,7 +5246,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_wire_proto_msgTypes[70]
+	mi := &file_wire_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5084,7 +5258,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[70]
+	mi := &file_wire_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5097,7 +5271,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{70}
+	return file_wire_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *Welcome) GetCode() uint32 {
@@ -5192,7 +5366,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_wire_proto_msgTypes[71]
+	mi := &file_wire_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5204,7 +5378,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[71]
+	mi := &file_wire_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5217,7 +5391,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{71}
+	return file_wire_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *Limits) GetMailboxBytes() uint64 {
@@ -5287,7 +5461,7 @@ type Hint struct {
 
 func (x *Hint) Reset() {
 	*x = Hint{}
-	mi := &file_wire_proto_msgTypes[72]
+	mi := &file_wire_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5299,7 +5473,7 @@ func (x *Hint) String() string {
 func (*Hint) ProtoMessage() {}
 
 func (x *Hint) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[72]
+	mi := &file_wire_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5312,7 +5486,7 @@ func (x *Hint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hint.ProtoReflect.Descriptor instead.
 func (*Hint) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{72}
+	return file_wire_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *Hint) GetBeat() uint64 {
@@ -5396,7 +5570,7 @@ type RoomNews struct {
 
 func (x *RoomNews) Reset() {
 	*x = RoomNews{}
-	mi := &file_wire_proto_msgTypes[73]
+	mi := &file_wire_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5408,7 +5582,7 @@ func (x *RoomNews) String() string {
 func (*RoomNews) ProtoMessage() {}
 
 func (x *RoomNews) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[73]
+	mi := &file_wire_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5421,7 +5595,7 @@ func (x *RoomNews) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomNews.ProtoReflect.Descriptor instead.
 func (*RoomNews) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{73}
+	return file_wire_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *RoomNews) GetRoom() []byte {
@@ -5455,7 +5629,7 @@ type Presence struct {
 
 func (x *Presence) Reset() {
 	*x = Presence{}
-	mi := &file_wire_proto_msgTypes[74]
+	mi := &file_wire_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5467,7 +5641,7 @@ func (x *Presence) String() string {
 func (*Presence) ProtoMessage() {}
 
 func (x *Presence) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[74]
+	mi := &file_wire_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5480,7 +5654,7 @@ func (x *Presence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Presence.ProtoReflect.Descriptor instead.
 func (*Presence) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{74}
+	return file_wire_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *Presence) GetAccount() []byte {
@@ -5506,7 +5680,7 @@ type Deliver struct {
 
 func (x *Deliver) Reset() {
 	*x = Deliver{}
-	mi := &file_wire_proto_msgTypes[75]
+	mi := &file_wire_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5518,7 +5692,7 @@ func (x *Deliver) String() string {
 func (*Deliver) ProtoMessage() {}
 
 func (x *Deliver) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[75]
+	mi := &file_wire_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5531,7 +5705,7 @@ func (x *Deliver) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Deliver.ProtoReflect.Descriptor instead.
 func (*Deliver) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{75}
+	return file_wire_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *Deliver) GetEnvelopes() [][]byte {
@@ -5551,7 +5725,7 @@ type Delivered struct {
 
 func (x *Delivered) Reset() {
 	*x = Delivered{}
-	mi := &file_wire_proto_msgTypes[76]
+	mi := &file_wire_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5563,7 +5737,7 @@ func (x *Delivered) String() string {
 func (*Delivered) ProtoMessage() {}
 
 func (x *Delivered) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[76]
+	mi := &file_wire_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5576,7 +5750,7 @@ func (x *Delivered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delivered.ProtoReflect.Descriptor instead.
 func (*Delivered) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{76}
+	return file_wire_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *Delivered) GetCodes() []uint32 {
@@ -5602,7 +5776,7 @@ type PairJoin struct {
 
 func (x *PairJoin) Reset() {
 	*x = PairJoin{}
-	mi := &file_wire_proto_msgTypes[77]
+	mi := &file_wire_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5614,7 +5788,7 @@ func (x *PairJoin) String() string {
 func (*PairJoin) ProtoMessage() {}
 
 func (x *PairJoin) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[77]
+	mi := &file_wire_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5627,7 +5801,7 @@ func (x *PairJoin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairJoin.ProtoReflect.Descriptor instead.
 func (*PairJoin) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{77}
+	return file_wire_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *PairJoin) GetSlot() string {
@@ -5651,7 +5825,7 @@ type PairJoined struct {
 
 func (x *PairJoined) Reset() {
 	*x = PairJoined{}
-	mi := &file_wire_proto_msgTypes[78]
+	mi := &file_wire_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5663,7 +5837,7 @@ func (x *PairJoined) String() string {
 func (*PairJoined) ProtoMessage() {}
 
 func (x *PairJoined) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[78]
+	mi := &file_wire_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5676,7 +5850,7 @@ func (x *PairJoined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairJoined.ProtoReflect.Descriptor instead.
 func (*PairJoined) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{78}
+	return file_wire_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *PairJoined) GetCode() uint32 {
@@ -5730,7 +5904,7 @@ type PairFrame struct {
 
 func (x *PairFrame) Reset() {
 	*x = PairFrame{}
-	mi := &file_wire_proto_msgTypes[79]
+	mi := &file_wire_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5742,7 +5916,7 @@ func (x *PairFrame) String() string {
 func (*PairFrame) ProtoMessage() {}
 
 func (x *PairFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[79]
+	mi := &file_wire_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5755,7 +5929,7 @@ func (x *PairFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairFrame.ProtoReflect.Descriptor instead.
 func (*PairFrame) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{79}
+	return file_wire_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *PairFrame) GetData() []byte {
@@ -5775,7 +5949,7 @@ type Knock struct {
 
 func (x *Knock) Reset() {
 	*x = Knock{}
-	mi := &file_wire_proto_msgTypes[80]
+	mi := &file_wire_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5787,7 +5961,7 @@ func (x *Knock) String() string {
 func (*Knock) ProtoMessage() {}
 
 func (x *Knock) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[80]
+	mi := &file_wire_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5800,7 +5974,7 @@ func (x *Knock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Knock.ProtoReflect.Descriptor instead.
 func (*Knock) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{80}
+	return file_wire_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *Knock) GetRoom() []byte {
@@ -5828,7 +6002,7 @@ type Knocked struct {
 
 func (x *Knocked) Reset() {
 	*x = Knocked{}
-	mi := &file_wire_proto_msgTypes[81]
+	mi := &file_wire_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5840,7 +6014,7 @@ func (x *Knocked) String() string {
 func (*Knocked) ProtoMessage() {}
 
 func (x *Knocked) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[81]
+	mi := &file_wire_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5853,7 +6027,7 @@ func (x *Knocked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Knocked.ProtoReflect.Descriptor instead.
 func (*Knocked) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{81}
+	return file_wire_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *Knocked) GetCode() uint32 {
@@ -5893,7 +6067,7 @@ type Membership struct {
 
 func (x *Membership) Reset() {
 	*x = Membership{}
-	mi := &file_wire_proto_msgTypes[82]
+	mi := &file_wire_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5905,7 +6079,7 @@ func (x *Membership) String() string {
 func (*Membership) ProtoMessage() {}
 
 func (x *Membership) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[82]
+	mi := &file_wire_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5918,7 +6092,7 @@ func (x *Membership) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Membership.ProtoReflect.Descriptor instead.
 func (*Membership) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{82}
+	return file_wire_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *Membership) GetName() string {
@@ -5979,7 +6153,7 @@ type GetPrekey struct {
 
 func (x *GetPrekey) Reset() {
 	*x = GetPrekey{}
-	mi := &file_wire_proto_msgTypes[83]
+	mi := &file_wire_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5991,7 +6165,7 @@ func (x *GetPrekey) String() string {
 func (*GetPrekey) ProtoMessage() {}
 
 func (x *GetPrekey) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[83]
+	mi := &file_wire_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6004,7 +6178,7 @@ func (x *GetPrekey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPrekey.ProtoReflect.Descriptor instead.
 func (*GetPrekey) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{83}
+	return file_wire_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *GetPrekey) GetNonce() []byte {
@@ -6025,7 +6199,7 @@ type OwnPrekey struct {
 
 func (x *OwnPrekey) Reset() {
 	*x = OwnPrekey{}
-	mi := &file_wire_proto_msgTypes[84]
+	mi := &file_wire_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6037,7 +6211,7 @@ func (x *OwnPrekey) String() string {
 func (*OwnPrekey) ProtoMessage() {}
 
 func (x *OwnPrekey) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[84]
+	mi := &file_wire_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6050,7 +6224,7 @@ func (x *OwnPrekey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OwnPrekey.ProtoReflect.Descriptor instead.
 func (*OwnPrekey) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{84}
+	return file_wire_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *OwnPrekey) GetCode() uint32 {
@@ -6084,7 +6258,7 @@ type Follow struct {
 
 func (x *Follow) Reset() {
 	*x = Follow{}
-	mi := &file_wire_proto_msgTypes[85]
+	mi := &file_wire_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6096,7 +6270,7 @@ func (x *Follow) String() string {
 func (*Follow) ProtoMessage() {}
 
 func (x *Follow) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[85]
+	mi := &file_wire_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6109,7 +6283,7 @@ func (x *Follow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Follow.ProtoReflect.Descriptor instead.
 func (*Follow) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{85}
+	return file_wire_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *Follow) GetSeq() uint64 {
@@ -6136,7 +6310,7 @@ type Announcement struct {
 
 func (x *Announcement) Reset() {
 	*x = Announcement{}
-	mi := &file_wire_proto_msgTypes[86]
+	mi := &file_wire_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6148,7 +6322,7 @@ func (x *Announcement) String() string {
 func (*Announcement) ProtoMessage() {}
 
 func (x *Announcement) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[86]
+	mi := &file_wire_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6161,7 +6335,7 @@ func (x *Announcement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Announcement.ProtoReflect.Descriptor instead.
 func (*Announcement) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{86}
+	return file_wire_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *Announcement) GetAddrs() [][]byte {
@@ -6192,7 +6366,7 @@ type Followed struct {
 
 func (x *Followed) Reset() {
 	*x = Followed{}
-	mi := &file_wire_proto_msgTypes[87]
+	mi := &file_wire_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6204,7 +6378,7 @@ func (x *Followed) String() string {
 func (*Followed) ProtoMessage() {}
 
 func (x *Followed) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[87]
+	mi := &file_wire_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6217,7 +6391,7 @@ func (x *Followed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Followed.ProtoReflect.Descriptor instead.
 func (*Followed) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{87}
+	return file_wire_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *Followed) GetCode() uint32 {
@@ -6271,7 +6445,7 @@ type Present struct {
 
 func (x *Present) Reset() {
 	*x = Present{}
-	mi := &file_wire_proto_msgTypes[88]
+	mi := &file_wire_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6283,7 +6457,7 @@ func (x *Present) String() string {
 func (*Present) ProtoMessage() {}
 
 func (x *Present) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[88]
+	mi := &file_wire_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6296,7 +6470,7 @@ func (x *Present) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Present.ProtoReflect.Descriptor instead.
 func (*Present) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{88}
+	return file_wire_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *Present) GetToken() string {
@@ -6318,7 +6492,7 @@ type Admission struct {
 
 func (x *Admission) Reset() {
 	*x = Admission{}
-	mi := &file_wire_proto_msgTypes[89]
+	mi := &file_wire_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6330,7 +6504,7 @@ func (x *Admission) String() string {
 func (*Admission) ProtoMessage() {}
 
 func (x *Admission) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[89]
+	mi := &file_wire_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6343,7 +6517,7 @@ func (x *Admission) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Admission.ProtoReflect.Descriptor instead.
 func (*Admission) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{89}
+	return file_wire_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *Admission) GetCode() uint32 {
@@ -6481,7 +6655,8 @@ const file_wire_proto_rawDesc = "" +
 	"\x04read\x18\x02 \x03(\fR\x04read\"'\n" +
 	"\x06Repair\x12\x1d\n" +
 	"\n" +
-	"session_id\x18\x01 \x01(\fR\tsessionId\"\xc1\t\n" +
+	"session_id\x18\x01 \x01(\fR\tsessionId\"\x80\n" +
+	"\n" +
 	"\aRequest\x126\n" +
 	"\bregister\x18\x01 \x01(\v2\x18.parley.wire.v1.RegisterH\x00R\bregister\x120\n" +
 	"\x06lookup\x18\x02 \x01(\v2\x16.parley.wire.v1.LookupH\x00R\x06lookup\x12F\n" +
@@ -6507,8 +6682,10 @@ const file_wire_proto_rawDesc = "" +
 	"\tread_room\x18\x12 \x01(\v2\x18.parley.wire.v1.ReadRoomH\x00R\breadRoom\x124\n" +
 	"\bput_room\x18\x13 \x01(\v2\x17.parley.wire.v1.PutRoomH\x00R\aputRoom\x127\n" +
 	"\tfill_room\x18\x14 \x01(\v2\x18.parley.wire.v1.FillRoomH\x00R\bfillRoom\x12F\n" +
-	"\x0eregister_guest\x18\x15 \x01(\v2\x1d.parley.wire.v1.RegisterGuestH\x00R\rregisterGuestB\x06\n" +
-	"\x04call\"\xf4\b\n" +
+	"\x0eregister_guest\x18\x15 \x01(\v2\x1d.parley.wire.v1.RegisterGuestH\x00R\rregisterGuest\x12=\n" +
+	"\vseen_guests\x18\x1e \x01(\v2\x1a.parley.wire.v1.SeenGuestsH\x00R\n" +
+	"seenGuestsB\x06\n" +
+	"\x04call\"\xb3\t\n" +
 	"\bResponse\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x16\n" +
 	"\x06detail\x18\x02 \x01(\tR\x06detail\x12$\n" +
@@ -6534,7 +6711,9 @@ const file_wire_proto_rawDesc = "" +
 	"relay_list\x18\x19 \x01(\v2\x19.parley.wire.v1.RelayListH\x00R\trelayList\x12C\n" +
 	"\rroom_appended\x18\x1a \x01(\v2\x1c.parley.wire.v1.RoomAppendedH\x00R\froomAppended\x127\n" +
 	"\troom_page\x18\x1b \x01(\v2\x18.parley.wire.v1.RoomPageH\x00R\broomPage\x12J\n" +
-	"\x10room_put_results\x18\x1c \x01(\v2\x1e.parley.wire.v1.RoomPutResultsH\x00R\x0eroomPutResultsB\b\n" +
+	"\x10room_put_results\x18\x1c \x01(\v2\x1e.parley.wire.v1.RoomPutResultsH\x00R\x0eroomPutResults\x12=\n" +
+	"\vguests_seen\x18( \x01(\v2\x1a.parley.wire.v1.GuestsSeenH\x00R\n" +
+	"guestsSeenB\b\n" +
 	"\x06result\"L\n" +
 	"\bRegister\x12\x16\n" +
 	"\x06invite\x18\x01 \x01(\fR\x06invite\x12\x12\n" +
@@ -6544,7 +6723,16 @@ const file_wire_proto_rawDesc = "" +
 	"Registered\"9\n" +
 	"\rRegisterGuest\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\fR\x04room\x12\x14\n" +
-	"\x05chain\x18\x02 \x01(\fR\x05chain\"g\n" +
+	"\x05chain\x18\x02 \x01(\fR\x05chain\" \n" +
+	"\n" +
+	"SeenGuests\x12\x12\n" +
+	"\x04room\x18\x01 \x01(\fR\x04room\"?\n" +
+	"\n" +
+	"GuestsSeen\x121\n" +
+	"\x06guests\x18\x01 \x03(\v2\x19.parley.wire.v1.GuestSeenR\x06guests\"<\n" +
+	"\tGuestSeen\x12\x18\n" +
+	"\aaccount\x18\x01 \x01(\fR\aaccount\x12\x15\n" +
+	"\x06ago_ms\x18\x02 \x01(\x04R\x05agoMs\"g\n" +
 	"\x06Lookup\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aaccount\x18\x02 \x01(\fR\aaccount\x12\x14\n" +
@@ -6848,7 +7036,7 @@ func file_wire_proto_rawDescGZIP() []byte {
 }
 
 var file_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 90)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 93)
 var file_wire_proto_goTypes = []any{
 	(Relation)(0),          // 0: parley.wire.v1.Relation
 	(MailKind)(0),          // 1: parley.wire.v1.MailKind
@@ -6872,76 +7060,79 @@ var file_wire_proto_goTypes = []any{
 	(*Register)(nil),       // 19: parley.wire.v1.Register
 	(*Registered)(nil),     // 20: parley.wire.v1.Registered
 	(*RegisterGuest)(nil),  // 21: parley.wire.v1.RegisterGuest
-	(*Lookup)(nil),         // 22: parley.wire.v1.Lookup
-	(*Found)(nil),          // 23: parley.wire.v1.Found
-	(*LogHead)(nil),        // 24: parley.wire.v1.LogHead
-	(*ReadLog)(nil),        // 25: parley.wire.v1.ReadLog
-	(*LogPage)(nil),        // 26: parley.wire.v1.LogPage
-	(*Bundle)(nil),         // 27: parley.wire.v1.Bundle
-	(*UploadPrekeys)(nil),  // 28: parley.wire.v1.UploadPrekeys
-	(*PrekeyCounts)(nil),   // 29: parley.wire.v1.PrekeyCounts
-	(*SetContacts)(nil),    // 30: parley.wire.v1.SetContacts
-	(*ContactsSet)(nil),    // 31: parley.wire.v1.ContactsSet
-	(*UpdateChain)(nil),    // 32: parley.wire.v1.UpdateChain
-	(*ChainUpdated)(nil),   // 33: parley.wire.v1.ChainUpdated
-	(*FetchChain)(nil),     // 34: parley.wire.v1.FetchChain
-	(*Heads)(nil),          // 35: parley.wire.v1.Heads
-	(*HeadList)(nil),       // 36: parley.wire.v1.HeadList
-	(*Head)(nil),           // 37: parley.wire.v1.Head
-	(*Put)(nil),            // 38: parley.wire.v1.Put
-	(*PutItem)(nil),        // 39: parley.wire.v1.PutItem
-	(*PutResults)(nil),     // 40: parley.wire.v1.PutResults
-	(*PutResult)(nil),      // 41: parley.wire.v1.PutResult
-	(*Fetch)(nil),          // 42: parley.wire.v1.Fetch
-	(*Mail)(nil),           // 43: parley.wire.v1.Mail
-	(*MailItem)(nil),       // 44: parley.wire.v1.MailItem
-	(*Ack)(nil),            // 45: parley.wire.v1.Ack
-	(*Acked)(nil),          // 46: parley.wire.v1.Acked
-	(*Where)(nil),          // 47: parley.wire.v1.Where
-	(*Places)(nil),         // 48: parley.wire.v1.Places
-	(*Place)(nil),          // 49: parley.wire.v1.Place
-	(*CreateInvite)(nil),   // 50: parley.wire.v1.CreateInvite
-	(*Invite)(nil),         // 51: parley.wire.v1.Invite
-	(*GetToken)(nil),       // 52: parley.wire.v1.GetToken
-	(*Token)(nil),          // 53: parley.wire.v1.Token
-	(*GetKeySet)(nil),      // 54: parley.wire.v1.GetKeySet
-	(*KeySet)(nil),         // 55: parley.wire.v1.KeySet
-	(*GetRelays)(nil),      // 56: parley.wire.v1.GetRelays
-	(*RelayList)(nil),      // 57: parley.wire.v1.RelayList
-	(*Relay)(nil),          // 58: parley.wire.v1.Relay
-	(*RelayLimits)(nil),    // 59: parley.wire.v1.RelayLimits
-	(*AppendRoom)(nil),     // 60: parley.wire.v1.AppendRoom
-	(*RoomAppended)(nil),   // 61: parley.wire.v1.RoomAppended
-	(*ReadRoom)(nil),       // 62: parley.wire.v1.ReadRoom
-	(*RoomPage)(nil),       // 63: parley.wire.v1.RoomPage
-	(*RoomItem)(nil),       // 64: parley.wire.v1.RoomItem
-	(*PutRoom)(nil),        // 65: parley.wire.v1.PutRoom
-	(*RoomPutResults)(nil), // 66: parley.wire.v1.RoomPutResults
-	(*RoomPutResult)(nil),  // 67: parley.wire.v1.RoomPutResult
-	(*FillRoom)(nil),       // 68: parley.wire.v1.FillRoom
-	(*RoomRange)(nil),      // 69: parley.wire.v1.RoomRange
-	(*Beat)(nil),           // 70: parley.wire.v1.Beat
-	(*Hello)(nil),          // 71: parley.wire.v1.Hello
-	(*Welcome)(nil),        // 72: parley.wire.v1.Welcome
-	(*Limits)(nil),         // 73: parley.wire.v1.Limits
-	(*Hint)(nil),           // 74: parley.wire.v1.Hint
-	(*RoomNews)(nil),       // 75: parley.wire.v1.RoomNews
-	(*Presence)(nil),       // 76: parley.wire.v1.Presence
-	(*Deliver)(nil),        // 77: parley.wire.v1.Deliver
-	(*Delivered)(nil),      // 78: parley.wire.v1.Delivered
-	(*PairJoin)(nil),       // 79: parley.wire.v1.PairJoin
-	(*PairJoined)(nil),     // 80: parley.wire.v1.PairJoined
-	(*PairFrame)(nil),      // 81: parley.wire.v1.PairFrame
-	(*Knock)(nil),          // 82: parley.wire.v1.Knock
-	(*Knocked)(nil),        // 83: parley.wire.v1.Knocked
-	(*Membership)(nil),     // 84: parley.wire.v1.Membership
-	(*GetPrekey)(nil),      // 85: parley.wire.v1.GetPrekey
-	(*OwnPrekey)(nil),      // 86: parley.wire.v1.OwnPrekey
-	(*Follow)(nil),         // 87: parley.wire.v1.Follow
-	(*Announcement)(nil),   // 88: parley.wire.v1.Announcement
-	(*Followed)(nil),       // 89: parley.wire.v1.Followed
-	(*Present)(nil),        // 90: parley.wire.v1.Present
-	(*Admission)(nil),      // 91: parley.wire.v1.Admission
+	(*SeenGuests)(nil),     // 22: parley.wire.v1.SeenGuests
+	(*GuestsSeen)(nil),     // 23: parley.wire.v1.GuestsSeen
+	(*GuestSeen)(nil),      // 24: parley.wire.v1.GuestSeen
+	(*Lookup)(nil),         // 25: parley.wire.v1.Lookup
+	(*Found)(nil),          // 26: parley.wire.v1.Found
+	(*LogHead)(nil),        // 27: parley.wire.v1.LogHead
+	(*ReadLog)(nil),        // 28: parley.wire.v1.ReadLog
+	(*LogPage)(nil),        // 29: parley.wire.v1.LogPage
+	(*Bundle)(nil),         // 30: parley.wire.v1.Bundle
+	(*UploadPrekeys)(nil),  // 31: parley.wire.v1.UploadPrekeys
+	(*PrekeyCounts)(nil),   // 32: parley.wire.v1.PrekeyCounts
+	(*SetContacts)(nil),    // 33: parley.wire.v1.SetContacts
+	(*ContactsSet)(nil),    // 34: parley.wire.v1.ContactsSet
+	(*UpdateChain)(nil),    // 35: parley.wire.v1.UpdateChain
+	(*ChainUpdated)(nil),   // 36: parley.wire.v1.ChainUpdated
+	(*FetchChain)(nil),     // 37: parley.wire.v1.FetchChain
+	(*Heads)(nil),          // 38: parley.wire.v1.Heads
+	(*HeadList)(nil),       // 39: parley.wire.v1.HeadList
+	(*Head)(nil),           // 40: parley.wire.v1.Head
+	(*Put)(nil),            // 41: parley.wire.v1.Put
+	(*PutItem)(nil),        // 42: parley.wire.v1.PutItem
+	(*PutResults)(nil),     // 43: parley.wire.v1.PutResults
+	(*PutResult)(nil),      // 44: parley.wire.v1.PutResult
+	(*Fetch)(nil),          // 45: parley.wire.v1.Fetch
+	(*Mail)(nil),           // 46: parley.wire.v1.Mail
+	(*MailItem)(nil),       // 47: parley.wire.v1.MailItem
+	(*Ack)(nil),            // 48: parley.wire.v1.Ack
+	(*Acked)(nil),          // 49: parley.wire.v1.Acked
+	(*Where)(nil),          // 50: parley.wire.v1.Where
+	(*Places)(nil),         // 51: parley.wire.v1.Places
+	(*Place)(nil),          // 52: parley.wire.v1.Place
+	(*CreateInvite)(nil),   // 53: parley.wire.v1.CreateInvite
+	(*Invite)(nil),         // 54: parley.wire.v1.Invite
+	(*GetToken)(nil),       // 55: parley.wire.v1.GetToken
+	(*Token)(nil),          // 56: parley.wire.v1.Token
+	(*GetKeySet)(nil),      // 57: parley.wire.v1.GetKeySet
+	(*KeySet)(nil),         // 58: parley.wire.v1.KeySet
+	(*GetRelays)(nil),      // 59: parley.wire.v1.GetRelays
+	(*RelayList)(nil),      // 60: parley.wire.v1.RelayList
+	(*Relay)(nil),          // 61: parley.wire.v1.Relay
+	(*RelayLimits)(nil),    // 62: parley.wire.v1.RelayLimits
+	(*AppendRoom)(nil),     // 63: parley.wire.v1.AppendRoom
+	(*RoomAppended)(nil),   // 64: parley.wire.v1.RoomAppended
+	(*ReadRoom)(nil),       // 65: parley.wire.v1.ReadRoom
+	(*RoomPage)(nil),       // 66: parley.wire.v1.RoomPage
+	(*RoomItem)(nil),       // 67: parley.wire.v1.RoomItem
+	(*PutRoom)(nil),        // 68: parley.wire.v1.PutRoom
+	(*RoomPutResults)(nil), // 69: parley.wire.v1.RoomPutResults
+	(*RoomPutResult)(nil),  // 70: parley.wire.v1.RoomPutResult
+	(*FillRoom)(nil),       // 71: parley.wire.v1.FillRoom
+	(*RoomRange)(nil),      // 72: parley.wire.v1.RoomRange
+	(*Beat)(nil),           // 73: parley.wire.v1.Beat
+	(*Hello)(nil),          // 74: parley.wire.v1.Hello
+	(*Welcome)(nil),        // 75: parley.wire.v1.Welcome
+	(*Limits)(nil),         // 76: parley.wire.v1.Limits
+	(*Hint)(nil),           // 77: parley.wire.v1.Hint
+	(*RoomNews)(nil),       // 78: parley.wire.v1.RoomNews
+	(*Presence)(nil),       // 79: parley.wire.v1.Presence
+	(*Deliver)(nil),        // 80: parley.wire.v1.Deliver
+	(*Delivered)(nil),      // 81: parley.wire.v1.Delivered
+	(*PairJoin)(nil),       // 82: parley.wire.v1.PairJoin
+	(*PairJoined)(nil),     // 83: parley.wire.v1.PairJoined
+	(*PairFrame)(nil),      // 84: parley.wire.v1.PairFrame
+	(*Knock)(nil),          // 85: parley.wire.v1.Knock
+	(*Knocked)(nil),        // 86: parley.wire.v1.Knocked
+	(*Membership)(nil),     // 87: parley.wire.v1.Membership
+	(*GetPrekey)(nil),      // 88: parley.wire.v1.GetPrekey
+	(*OwnPrekey)(nil),      // 89: parley.wire.v1.OwnPrekey
+	(*Follow)(nil),         // 90: parley.wire.v1.Follow
+	(*Announcement)(nil),   // 91: parley.wire.v1.Announcement
+	(*Followed)(nil),       // 92: parley.wire.v1.Followed
+	(*Present)(nil),        // 93: parley.wire.v1.Present
+	(*Admission)(nil),      // 94: parley.wire.v1.Admission
 }
 var file_wire_proto_depIdxs = []int32{
 	3,  // 0: parley.wire.v1.Content.text:type_name -> parley.wire.v1.Text
@@ -6960,76 +7151,79 @@ var file_wire_proto_depIdxs = []int32{
 	0,  // 13: parley.wire.v1.ContactState.relation:type_name -> parley.wire.v1.Relation
 	12, // 14: parley.wire.v1.Past.messages:type_name -> parley.wire.v1.PastMessage
 	19, // 15: parley.wire.v1.Request.register:type_name -> parley.wire.v1.Register
-	22, // 16: parley.wire.v1.Request.lookup:type_name -> parley.wire.v1.Lookup
-	28, // 17: parley.wire.v1.Request.upload_prekeys:type_name -> parley.wire.v1.UploadPrekeys
-	30, // 18: parley.wire.v1.Request.set_contacts:type_name -> parley.wire.v1.SetContacts
-	38, // 19: parley.wire.v1.Request.put:type_name -> parley.wire.v1.Put
-	42, // 20: parley.wire.v1.Request.fetch:type_name -> parley.wire.v1.Fetch
-	45, // 21: parley.wire.v1.Request.ack:type_name -> parley.wire.v1.Ack
-	47, // 22: parley.wire.v1.Request.where:type_name -> parley.wire.v1.Where
-	50, // 23: parley.wire.v1.Request.create_invite:type_name -> parley.wire.v1.CreateInvite
-	32, // 24: parley.wire.v1.Request.update_chain:type_name -> parley.wire.v1.UpdateChain
-	34, // 25: parley.wire.v1.Request.fetch_chain:type_name -> parley.wire.v1.FetchChain
-	35, // 26: parley.wire.v1.Request.heads:type_name -> parley.wire.v1.Heads
-	25, // 27: parley.wire.v1.Request.read_log:type_name -> parley.wire.v1.ReadLog
-	52, // 28: parley.wire.v1.Request.get_token:type_name -> parley.wire.v1.GetToken
-	54, // 29: parley.wire.v1.Request.get_key_set:type_name -> parley.wire.v1.GetKeySet
-	56, // 30: parley.wire.v1.Request.get_relays:type_name -> parley.wire.v1.GetRelays
-	60, // 31: parley.wire.v1.Request.append_room:type_name -> parley.wire.v1.AppendRoom
-	62, // 32: parley.wire.v1.Request.read_room:type_name -> parley.wire.v1.ReadRoom
-	65, // 33: parley.wire.v1.Request.put_room:type_name -> parley.wire.v1.PutRoom
-	68, // 34: parley.wire.v1.Request.fill_room:type_name -> parley.wire.v1.FillRoom
+	25, // 16: parley.wire.v1.Request.lookup:type_name -> parley.wire.v1.Lookup
+	31, // 17: parley.wire.v1.Request.upload_prekeys:type_name -> parley.wire.v1.UploadPrekeys
+	33, // 18: parley.wire.v1.Request.set_contacts:type_name -> parley.wire.v1.SetContacts
+	41, // 19: parley.wire.v1.Request.put:type_name -> parley.wire.v1.Put
+	45, // 20: parley.wire.v1.Request.fetch:type_name -> parley.wire.v1.Fetch
+	48, // 21: parley.wire.v1.Request.ack:type_name -> parley.wire.v1.Ack
+	50, // 22: parley.wire.v1.Request.where:type_name -> parley.wire.v1.Where
+	53, // 23: parley.wire.v1.Request.create_invite:type_name -> parley.wire.v1.CreateInvite
+	35, // 24: parley.wire.v1.Request.update_chain:type_name -> parley.wire.v1.UpdateChain
+	37, // 25: parley.wire.v1.Request.fetch_chain:type_name -> parley.wire.v1.FetchChain
+	38, // 26: parley.wire.v1.Request.heads:type_name -> parley.wire.v1.Heads
+	28, // 27: parley.wire.v1.Request.read_log:type_name -> parley.wire.v1.ReadLog
+	55, // 28: parley.wire.v1.Request.get_token:type_name -> parley.wire.v1.GetToken
+	57, // 29: parley.wire.v1.Request.get_key_set:type_name -> parley.wire.v1.GetKeySet
+	59, // 30: parley.wire.v1.Request.get_relays:type_name -> parley.wire.v1.GetRelays
+	63, // 31: parley.wire.v1.Request.append_room:type_name -> parley.wire.v1.AppendRoom
+	65, // 32: parley.wire.v1.Request.read_room:type_name -> parley.wire.v1.ReadRoom
+	68, // 33: parley.wire.v1.Request.put_room:type_name -> parley.wire.v1.PutRoom
+	71, // 34: parley.wire.v1.Request.fill_room:type_name -> parley.wire.v1.FillRoom
 	21, // 35: parley.wire.v1.Request.register_guest:type_name -> parley.wire.v1.RegisterGuest
-	20, // 36: parley.wire.v1.Response.registered:type_name -> parley.wire.v1.Registered
-	23, // 37: parley.wire.v1.Response.found:type_name -> parley.wire.v1.Found
-	29, // 38: parley.wire.v1.Response.prekey_counts:type_name -> parley.wire.v1.PrekeyCounts
-	31, // 39: parley.wire.v1.Response.contacts_set:type_name -> parley.wire.v1.ContactsSet
-	40, // 40: parley.wire.v1.Response.put_results:type_name -> parley.wire.v1.PutResults
-	43, // 41: parley.wire.v1.Response.mail:type_name -> parley.wire.v1.Mail
-	46, // 42: parley.wire.v1.Response.acked:type_name -> parley.wire.v1.Acked
-	48, // 43: parley.wire.v1.Response.places:type_name -> parley.wire.v1.Places
-	51, // 44: parley.wire.v1.Response.invite:type_name -> parley.wire.v1.Invite
-	33, // 45: parley.wire.v1.Response.chain_updated:type_name -> parley.wire.v1.ChainUpdated
-	36, // 46: parley.wire.v1.Response.head_list:type_name -> parley.wire.v1.HeadList
-	26, // 47: parley.wire.v1.Response.log_page:type_name -> parley.wire.v1.LogPage
-	53, // 48: parley.wire.v1.Response.token:type_name -> parley.wire.v1.Token
-	55, // 49: parley.wire.v1.Response.key_set:type_name -> parley.wire.v1.KeySet
-	57, // 50: parley.wire.v1.Response.relay_list:type_name -> parley.wire.v1.RelayList
-	61, // 51: parley.wire.v1.Response.room_appended:type_name -> parley.wire.v1.RoomAppended
-	63, // 52: parley.wire.v1.Response.room_page:type_name -> parley.wire.v1.RoomPage
-	66, // 53: parley.wire.v1.Response.room_put_results:type_name -> parley.wire.v1.RoomPutResults
-	27, // 54: parley.wire.v1.Found.bundles:type_name -> parley.wire.v1.Bundle
-	24, // 55: parley.wire.v1.Found.log:type_name -> parley.wire.v1.LogHead
-	24, // 56: parley.wire.v1.LogPage.log:type_name -> parley.wire.v1.LogHead
-	37, // 57: parley.wire.v1.HeadList.heads:type_name -> parley.wire.v1.Head
-	39, // 58: parley.wire.v1.Put.items:type_name -> parley.wire.v1.PutItem
-	1,  // 59: parley.wire.v1.PutItem.kind:type_name -> parley.wire.v1.MailKind
-	41, // 60: parley.wire.v1.PutResults.results:type_name -> parley.wire.v1.PutResult
-	44, // 61: parley.wire.v1.Mail.items:type_name -> parley.wire.v1.MailItem
-	49, // 62: parley.wire.v1.Places.places:type_name -> parley.wire.v1.Place
-	58, // 63: parley.wire.v1.RelayList.relays:type_name -> parley.wire.v1.Relay
-	59, // 64: parley.wire.v1.Relay.limits:type_name -> parley.wire.v1.RelayLimits
-	63, // 65: parley.wire.v1.RoomAppended.since:type_name -> parley.wire.v1.RoomPage
-	64, // 66: parley.wire.v1.RoomPage.items:type_name -> parley.wire.v1.RoomItem
-	67, // 67: parley.wire.v1.RoomPutResults.results:type_name -> parley.wire.v1.RoomPutResult
-	69, // 68: parley.wire.v1.FillRoom.ranges:type_name -> parley.wire.v1.RoomRange
-	71, // 69: parley.wire.v1.Beat.hello:type_name -> parley.wire.v1.Hello
-	73, // 70: parley.wire.v1.Welcome.limits:type_name -> parley.wire.v1.Limits
-	29, // 71: parley.wire.v1.Welcome.prekeys:type_name -> parley.wire.v1.PrekeyCounts
-	76, // 72: parley.wire.v1.Welcome.presence:type_name -> parley.wire.v1.Presence
-	76, // 73: parley.wire.v1.Hint.presence:type_name -> parley.wire.v1.Presence
-	29, // 74: parley.wire.v1.Hint.prekeys:type_name -> parley.wire.v1.PrekeyCounts
-	75, // 75: parley.wire.v1.Hint.rooms:type_name -> parley.wire.v1.RoomNews
-	27, // 76: parley.wire.v1.Delivered.bundle:type_name -> parley.wire.v1.Bundle
-	10, // 77: parley.wire.v1.Membership.contacts:type_name -> parley.wire.v1.ContactState
-	27, // 78: parley.wire.v1.OwnPrekey.bundle:type_name -> parley.wire.v1.Bundle
-	88, // 79: parley.wire.v1.Follow.announcement:type_name -> parley.wire.v1.Announcement
-	59, // 80: parley.wire.v1.Announcement.limits:type_name -> parley.wire.v1.RelayLimits
-	81, // [81:81] is the sub-list for method output_type
-	81, // [81:81] is the sub-list for method input_type
-	81, // [81:81] is the sub-list for extension type_name
-	81, // [81:81] is the sub-list for extension extendee
-	0,  // [0:81] is the sub-list for field type_name
+	22, // 36: parley.wire.v1.Request.seen_guests:type_name -> parley.wire.v1.SeenGuests
+	20, // 37: parley.wire.v1.Response.registered:type_name -> parley.wire.v1.Registered
+	26, // 38: parley.wire.v1.Response.found:type_name -> parley.wire.v1.Found
+	32, // 39: parley.wire.v1.Response.prekey_counts:type_name -> parley.wire.v1.PrekeyCounts
+	34, // 40: parley.wire.v1.Response.contacts_set:type_name -> parley.wire.v1.ContactsSet
+	43, // 41: parley.wire.v1.Response.put_results:type_name -> parley.wire.v1.PutResults
+	46, // 42: parley.wire.v1.Response.mail:type_name -> parley.wire.v1.Mail
+	49, // 43: parley.wire.v1.Response.acked:type_name -> parley.wire.v1.Acked
+	51, // 44: parley.wire.v1.Response.places:type_name -> parley.wire.v1.Places
+	54, // 45: parley.wire.v1.Response.invite:type_name -> parley.wire.v1.Invite
+	36, // 46: parley.wire.v1.Response.chain_updated:type_name -> parley.wire.v1.ChainUpdated
+	39, // 47: parley.wire.v1.Response.head_list:type_name -> parley.wire.v1.HeadList
+	29, // 48: parley.wire.v1.Response.log_page:type_name -> parley.wire.v1.LogPage
+	56, // 49: parley.wire.v1.Response.token:type_name -> parley.wire.v1.Token
+	58, // 50: parley.wire.v1.Response.key_set:type_name -> parley.wire.v1.KeySet
+	60, // 51: parley.wire.v1.Response.relay_list:type_name -> parley.wire.v1.RelayList
+	64, // 52: parley.wire.v1.Response.room_appended:type_name -> parley.wire.v1.RoomAppended
+	66, // 53: parley.wire.v1.Response.room_page:type_name -> parley.wire.v1.RoomPage
+	69, // 54: parley.wire.v1.Response.room_put_results:type_name -> parley.wire.v1.RoomPutResults
+	23, // 55: parley.wire.v1.Response.guests_seen:type_name -> parley.wire.v1.GuestsSeen
+	24, // 56: parley.wire.v1.GuestsSeen.guests:type_name -> parley.wire.v1.GuestSeen
+	30, // 57: parley.wire.v1.Found.bundles:type_name -> parley.wire.v1.Bundle
+	27, // 58: parley.wire.v1.Found.log:type_name -> parley.wire.v1.LogHead
+	27, // 59: parley.wire.v1.LogPage.log:type_name -> parley.wire.v1.LogHead
+	40, // 60: parley.wire.v1.HeadList.heads:type_name -> parley.wire.v1.Head
+	42, // 61: parley.wire.v1.Put.items:type_name -> parley.wire.v1.PutItem
+	1,  // 62: parley.wire.v1.PutItem.kind:type_name -> parley.wire.v1.MailKind
+	44, // 63: parley.wire.v1.PutResults.results:type_name -> parley.wire.v1.PutResult
+	47, // 64: parley.wire.v1.Mail.items:type_name -> parley.wire.v1.MailItem
+	52, // 65: parley.wire.v1.Places.places:type_name -> parley.wire.v1.Place
+	61, // 66: parley.wire.v1.RelayList.relays:type_name -> parley.wire.v1.Relay
+	62, // 67: parley.wire.v1.Relay.limits:type_name -> parley.wire.v1.RelayLimits
+	66, // 68: parley.wire.v1.RoomAppended.since:type_name -> parley.wire.v1.RoomPage
+	67, // 69: parley.wire.v1.RoomPage.items:type_name -> parley.wire.v1.RoomItem
+	70, // 70: parley.wire.v1.RoomPutResults.results:type_name -> parley.wire.v1.RoomPutResult
+	72, // 71: parley.wire.v1.FillRoom.ranges:type_name -> parley.wire.v1.RoomRange
+	74, // 72: parley.wire.v1.Beat.hello:type_name -> parley.wire.v1.Hello
+	76, // 73: parley.wire.v1.Welcome.limits:type_name -> parley.wire.v1.Limits
+	32, // 74: parley.wire.v1.Welcome.prekeys:type_name -> parley.wire.v1.PrekeyCounts
+	79, // 75: parley.wire.v1.Welcome.presence:type_name -> parley.wire.v1.Presence
+	79, // 76: parley.wire.v1.Hint.presence:type_name -> parley.wire.v1.Presence
+	32, // 77: parley.wire.v1.Hint.prekeys:type_name -> parley.wire.v1.PrekeyCounts
+	78, // 78: parley.wire.v1.Hint.rooms:type_name -> parley.wire.v1.RoomNews
+	30, // 79: parley.wire.v1.Delivered.bundle:type_name -> parley.wire.v1.Bundle
+	10, // 80: parley.wire.v1.Membership.contacts:type_name -> parley.wire.v1.ContactState
+	30, // 81: parley.wire.v1.OwnPrekey.bundle:type_name -> parley.wire.v1.Bundle
+	91, // 82: parley.wire.v1.Follow.announcement:type_name -> parley.wire.v1.Announcement
+	62, // 83: parley.wire.v1.Announcement.limits:type_name -> parley.wire.v1.RelayLimits
+	84, // [84:84] is the sub-list for method output_type
+	84, // [84:84] is the sub-list for method input_type
+	84, // [84:84] is the sub-list for extension type_name
+	84, // [84:84] is the sub-list for extension extendee
+	0,  // [0:84] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -7076,6 +7270,7 @@ func file_wire_proto_init() {
 		(*Request_PutRoom)(nil),
 		(*Request_FillRoom)(nil),
 		(*Request_RegisterGuest)(nil),
+		(*Request_SeenGuests)(nil),
 	}
 	file_wire_proto_msgTypes[16].OneofWrappers = []any{
 		(*Response_Registered)(nil),
@@ -7096,6 +7291,7 @@ func file_wire_proto_init() {
 		(*Response_RoomAppended)(nil),
 		(*Response_RoomPage)(nil),
 		(*Response_RoomPutResults)(nil),
+		(*Response_GuestsSeen)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -7103,7 +7299,7 @@ func file_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   90,
+			NumMessages:   93,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
