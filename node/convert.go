@@ -111,6 +111,17 @@ func (n *Node) reach(a protocol.AccountID) (online *bool, path api.Path) {
 	return nil, ""
 }
 
+// online is reach for somebody in a room: of who is no contact it is known only while
+// there is a connection.
+func (n *Node) online(tx store.Tx, a protocol.AccountID) *bool {
+	is, _ := n.reach(a)
+	c, err := n.eng.Contact(tx, a)
+	if is != nil && !*is && (err != nil || c.Relation != engine.Accepted) {
+		return nil
+	}
+	return is
+}
+
 func unlessZero(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil

@@ -2,6 +2,7 @@ package node
 
 import (
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,11 +15,13 @@ import (
 	"github.com/parley-chat/parley/protocol"
 )
 
-// device is a contact's device as the gate knows it.
+// device is a contact's device as the gate knows it, or one of somebody who is in a
+// room with us.
 type device struct {
 	account protocol.AccountID
 	id      protocol.DeviceID
 	peer    peer.ID
+	mate    bool // of no contact
 }
 
 const (
@@ -31,9 +34,9 @@ const (
 	relayAddrsIn = 10 * time.Minute
 )
 
-// gate is the connection gater. Connections come from contacts' devices, the
-// rendezvous and its relays only, and go to them only. It also answers, from memory, whose
-// device a peer is.
+// gate is the connection gater. Connections come from devices of contacts and of members
+// of our rooms, the rendezvous and its relays only, and go to them only. It also answers,
+// from memory, whose device a peer is.
 //
 // Contacts tell us where they are, so an address may be a lie that makes us
 // knock on somebody else's door: see mayDial.
@@ -136,16 +139,22 @@ func (g *gate) nearness() reach {
 	return g.homeReach
 }
 
-// set replaces the contacts' devices and returns the peers that are no longer
-// among them. A libp2p identity that two accounts claim, or that is the
-// rendezvous's, is nobody's: those devices are reached through the mailbox.
+// set replaces the devices and returns the peers that are no longer among them. A
+// libp2p identity that two accounts claim, or that is the rendezvous's, is nobody's:
+// those devices are reached through the mailbox. But nobody takes a contact's by being
+// in a room with us.
 func (g *gate) set(devices []device) (gone []peer.ID) {
 	byPeer := make(map[peer.ID]device, len(devices))
 	byDevice := make(map[protocol.DeviceID]device, len(devices))
 	var disputed []peer.ID // nothing proves which of two accounts has the host key
+	slices.SortStableFunc(devices, func(a, b device) int { return rankOf(a) - rankOf(b) })
 	for _, d := range devices {
+		other, claimed := byPeer[d.peer]
+		if _, known := byDevice[d.id]; known || claimed && d.mate && !other.mate {
+			continue
+		}
 		byDevice[d.id] = d
-		if other, claimed := byPeer[d.peer]; d.peer == g.home || claimed && other.account != d.account {
+		if d.peer == g.home || claimed && other.account != d.account {
 			disputed = append(disputed, d.peer)
 		}
 		byPeer[d.peer] = d
@@ -162,6 +171,14 @@ func (g *gate) set(devices []device) (gone []peer.ID) {
 	}
 	g.byPeer, g.byDevice, g.dialed = byPeer, byDevice, map[peer.ID]*dialed{}
 	return gone
+}
+
+// rankOf sorts contacts' devices to the front.
+func rankOf(d device) int {
+	if d.mate {
+		return 1
+	}
+	return 0
 }
 
 func (g *gate) deviceOf(p peer.ID) (device, bool) {

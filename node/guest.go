@@ -94,7 +94,7 @@ func (v *visit) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := v.kv.Update(ctx, func(tx store.Tx) error { return engine.InitGuest(tx, time.Now(), founder) }); err != nil {
+	if err := v.kv.Update(ctx, func(tx store.Tx) error { return engine.InitGuest(tx, founder) }); err != nil {
 		return fmt.Errorf("store the guest: %w", err)
 	}
 	return v.load(ctx)

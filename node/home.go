@@ -179,7 +179,7 @@ func (h *home) session(ctx context.Context) (welcomed bool, err error) {
 	// Ends everything on this connection at once, circuits through the
 	// rendezvous included.
 	defer context.AfterFunc(ctx, hangUp)()
-	h.setUp(l, w)
+	h.setUp(ctx, l, w)
 	g.Go(func() error { return l.listen(ctx) })
 	g.Go(func() error { return l.beat(ctx) })
 	g.Go(func() error { return h.keepReservation(ctx, w.GetLimits()) })
@@ -223,7 +223,7 @@ func (h *home) useOnly(c network.Conn) {
 }
 
 // setUp takes in the welcome and tells everyone who waits for the rendezvous.
-func (h *home) setUp(l *link, w *wire.Welcome) {
+func (h *home) setUp(ctx context.Context, l *link, w *wire.Welcome) {
 	now := h.n.now()
 	h.mu.Lock()
 	h.up, h.reason = true, nil
@@ -241,6 +241,9 @@ func (h *home) setUp(l *link, w *wire.Welcome) {
 	h.n.relays.changed()
 	h.n.logs.more.push()
 	h.n.outbox.wakeAll()
+	if err := h.n.rooms.wakeAll(ctx); err != nil && ctx.Err() == nil {
+		h.n.log.Error("rooms not followed", "err", err)
+	}
 }
 
 func (h *home) setDown(err error, retry time.Duration) {

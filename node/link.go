@@ -147,6 +147,9 @@ func (h *home) hint(ctx context.Context, hint *wire.Hint) error {
 	if len(hint.GetKeyEvent()) > 0 {
 		h.n.relays.keysChanged()
 	}
+	if err := h.n.rooms.news(ctx, hint.GetRooms()); err != nil {
+		return err
+	}
 	if hint.GetMail() { // after what changed: it may be of a new device
 		h.n.drain.push()
 	}

@@ -81,6 +81,7 @@ type Node struct {
 	relays  *relays
 	outbox  *outbox
 	topics  *topics
+	rooms   *rooms
 	ticks   nudge // Tick may be due
 	ended   nudge // this device was revoked
 	burned  atomic.Bool
@@ -89,8 +90,6 @@ type Node struct {
 	chainMu sync.Mutex // one change of our own chain at a time
 	adding  adding     // a device that is being added
 	knocks  *knocks
-
-	roomsChanged bell // rung after a commit that changed a room
 
 	events    bell // rung after a commit that made an event
 	reachable atomic.Int32
@@ -213,6 +212,7 @@ func (n *Node) makeHost(cfg Config) error {
 	n.dialer = newDialer(n)
 	n.relays = newRelays(n)
 	n.outbox = newOutbox(n)
+	n.rooms = newRooms(n)
 	if n.topics, err = newTopics(n); err != nil {
 		return err
 	}
@@ -241,12 +241,14 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	g.Go(func() error { return n.runDrain(ctx) })    // mailbox
 	g.Go(func() error { return n.outbox.run(ctx) })  // one more per device with queued mail, at most maxWorkers
 	g.Go(func() error { return n.dialer.run(ctx) })  // connections to contacts: upgrades, clearing up, addresses
+	g.Go(func() error { return n.rooms.run(ctx) })   // rooms; one more per room in which something is to be done, at most maxRoomWorkers
 	g.Go(func() error { return n.topics.run(ctx) })  // heads of the log, by gossip
-	g.Go(func() error { return n.relays.run(ctx) })  // a place at a relay besides the rendezvous; while it measures, one more per relay
-	g.Go(func() error { return n.runTick(ctx) })     // what the engine does by time
-	g.Go(func() error { return n.watch(ctx) })       // network changes and sleep
-	g.Go(func() error { return n.retire(ctx) })      // the end of this device, should it be revoked
-	g.Go(func() error { return n.runRotate(ctx) })   // the key that private keys and sessions are sealed under
+	g.Go(func() error { return n.topics.hearRooms(ctx) })
+	g.Go(func() error { return n.relays.run(ctx) }) // a place at a relay besides the rendezvous; while it measures, one more per relay
+	g.Go(func() error { return n.runTick(ctx) })    // what the engine does by time
+	g.Go(func() error { return n.watch(ctx) })      // network changes and sleep
+	g.Go(func() error { return n.retire(ctx) })     // the end of this device, should it be revoked
+	g.Go(func() error { return n.runRotate(ctx) })  // the key that private keys and sessions are sealed under
 	if !n.isGuest() {
 		g.Go(func() error { return n.logs.run(ctx) }) // the directory's log, from the rendezvous
 	}
@@ -346,9 +348,6 @@ func (n *Node) dispatch(ctx context.Context, h engine.Hint) {
 	if h.Events {
 		n.events.ring()
 	}
-	if h.Events || len(h.Rooms) > 0 {
-		n.roomsChanged.ring()
-	}
 	for _, d := range h.Outbox {
 		n.outbox.wake(d)
 	}
@@ -357,6 +356,7 @@ func (n *Node) dispatch(ctx context.Context, h engine.Hint) {
 	if h.Log {
 		n.logs.more.push()
 	}
+	n.rooms.wake(h.Rooms...)
 	if h.Contacts {
 		if err := n.refreshPeers(ctx); err != nil {
 			n.log.Error("contacts not read", "err", err)
@@ -385,17 +385,28 @@ func (n *Node) dispatch(ctx context.Context, h engine.Hint) {
 func (n *Node) refreshPeers(ctx context.Context) error {
 	n.peersMu.Lock()
 	defer n.peersMu.Unlock()
-	var infos []engine.PeerInfo
-	err := n.kv.View(ctx, func(tx store.Tx) (err error) {
-		infos, err = n.eng.Peers(tx)
-		return err
+	var devices []device
+	err := n.kv.View(ctx, func(tx store.Tx) error {
+		infos, err := n.eng.Peers(tx)
+		if err != nil {
+			return err
+		}
+		for _, i := range infos {
+			devices = append(devices, device{account: i.Account, id: i.Device, peer: peer.ID(i.PeerID)})
+		}
+		for _, d := range n.topics.rooms.mates() {
+			c, err := n.eng.Contact(tx, d.account)
+			if err != nil && !errors.Is(err, engine.ErrNotFound) {
+				return err
+			}
+			if c.Relation != engine.Blocked {
+				devices = append(devices, d)
+			}
+		}
+		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("read contacts' devices: %w", err)
-	}
-	devices := make([]device, 0, len(infos))
-	for _, i := range infos {
-		devices = append(devices, device{account: i.Account, id: i.Device, peer: peer.ID(i.PeerID)})
+		return fmt.Errorf("read whose devices may connect: %w", err)
 	}
 	for _, p := range n.gate.set(devices) {
 		n.host.Network().ClosePeer(p)

@@ -48,6 +48,7 @@ func (n *Node) CreateRoom(ctx context.Context, r api.CreateRoomRequest) (api.Roo
 	if err != nil {
 		return api.Room{}, answer(err)
 	}
+	n.rooms.settle(ctx, id)
 	return n.Room(ctx, id.String())
 }
 
@@ -94,7 +95,7 @@ func (n *Node) RoomLog(ctx context.Context, name string, before uint64, limit in
 func (s names) room(r engine.Room) api.Room {
 	out := api.Room{
 		ID: r.ID.String(), Name: r.Name, Topic: r.Topic, Stage: r.Stage.String(), By: s.of(r.By), Rights: []string{},
-		Forked: r.Forked, Unread: r.Unread, Queued: r.Queued, Pending: r.Pending, Since: r.Since,
+		Forked: r.Forked, Unread: r.Unread, Queued: r.Queued, Pending: r.Pending, Since: r.Since, Problem: r.Problem,
 	}
 	if home := peerText(r.Home.Peer); home != peerText(s.n.self.Home.Peer) {
 		out.HomePeer = home
@@ -121,8 +122,8 @@ func (s names) member(r engine.Room, m room.Member) api.RoomMember {
 		Rights: rightNames(r.State.Rights(m.Account)), Self: m.Account == s.n.self.Account,
 		Guest: m.Role == room.RoleGuest, Expires: unlessZero(m.Expires), Muted: m.Muted, Joined: m.Joined,
 	}
-	if online, _ := s.n.reach(m.Account); !out.Self {
-		out.Online = online
+	if !out.Self {
+		out.Online = s.n.online(s.tx, m.Account)
 	}
 	return out
 }

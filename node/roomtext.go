@@ -157,6 +157,8 @@ func (s names) roomEvent(id protocol.RoomID, e engine.Event) string {
 		return "you left the room"
 	case engine.RoomWasRemoved:
 		return "you were removed from the room"
+	case engine.RoomWasUninvited:
+		return "the invitation does not hold any more"
 	case engine.RoomWasDeclined:
 		return "you turned the invitation down"
 	}

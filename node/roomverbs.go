@@ -43,6 +43,7 @@ func (n *Node) ChangeRoom(ctx context.Context, name, verb string, in api.RoomReq
 	if err != nil {
 		return api.Room{}, answer(err)
 	}
+	n.rooms.settle(ctx, id)
 	if err := n.roomRefusal(ctx, id, before); err != nil {
 		return api.Room{}, err
 	}

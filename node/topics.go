@@ -14,9 +14,11 @@ import (
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	pb "github.com/libp2p/go-libp2p-pubsub/pb"
 	"github.com/libp2p/go-libp2p/core/peer"
+	libp2p "github.com/libp2p/go-libp2p/core/protocol"
 	"golang.org/x/time/rate"
 
 	"github.com/parley-chat/parley/node/engine"
+	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/directory"
 	"github.com/parley-chat/parley/store"
 )
@@ -27,24 +29,26 @@ const (
 	readEvery     = 10 * time.Minute // between two readings of the log because of what was heard
 	maxHeard      = 8                // heads that wait to be judged; more are dropped
 
-	maxTopics   = 16               // that a peer may name in one message
-	maxGossip   = 16 << 10         // bytes of one message of gossipsub
-	gossipPulse = 10 * time.Second // gossipsub's heartbeat; while nothing is published it sends nothing
+	maxTopics   = 512                          // that a peer may name in one message, and in all
+	maxGossip   = protocol.MaxEnvelope + 1<<10 // bytes of one message of gossipsub
+	gossipPulse = 2 * time.Second              // gossipsub's heartbeat; while nothing is published it sends nothing
+	gossipQueue = 256                          // messages for one peer, or to be validated; more are dropped
 
-	gossipPerSec = 20 // messages of one peer that are looked at; a head is news every few minutes
-	gossipBurst  = 50
+	gossipPerSec = 100 // messages of one peer that are looked at
+	gossipBurst  = 300
 )
 
 // topics is what this node hears and says by gossipsub, which reaches the
-// devices of contacts that are connected directly, and over them theirs. It
-// opens no connection, keeps none open, and is never on a relayed one. It may
-// lose anything: what must arrive goes by message.
+// devices of contacts that are connected directly, and over them theirs; in rooms those
+// of members. It opens no connection, keeps none open, and is never on a relayed one. It
+// may lose anything: what must arrive goes by message, or through the room's mailbox.
 //
-// There is one topic, for heads of the directory's log (SPEC "Gossip"). Nobody
-// but the rendezvous, which signed a head, vouches for it.
+// There is one topic for heads of the directory's log (SPEC "Gossip"), and one of each
+// room (see roomtopic.go). Nobody but the rendezvous, which signed a head, vouches for it.
 type topics struct {
 	n     *Node
 	log   directory.Log
+	ps    *pubsub.PubSub
 	heads *pubsub.Topic
 	heard chan directory.Head // to be judged
 
@@ -52,6 +56,8 @@ type topics struct {
 	mu     sync.Mutex
 	newest directory.Head // of the topic
 	judged directory.Head // the last one that was
+
+	rooms roomTopics
 }
 
 // newTopics joins the topics. What it starts ends with the node's context.
@@ -60,22 +66,36 @@ func newTopics(n *Node) (*topics, error) {
 	if err != nil {
 		return nil, fmt.Errorf("log of the rendezvous: %w", err)
 	}
-	t := &topics{n: n, log: log, heard: make(chan directory.Head, maxHeard)}
+	t := &topics{n: n, log: log, heard: make(chan directory.Head, maxHeard), rooms: newRoomTopics()}
 	name := "/parley/kt/1/" + log.Origin()
-	ps, err := newGossip(n, name)
-	if err != nil {
+	if t.ps, err = newGossip(n, name, &t.rooms); err != nil {
 		return nil, err
 	}
-	if err := ps.RegisterTopicValidator(name, t.validate, pubsub.WithValidatorInline(true)); err != nil {
-		return nil, fmt.Errorf("join %s: %w", name, err)
-	}
-	if t.heads, err = ps.Join(name); err != nil {
-		return nil, fmt.Errorf("join %s: %w", name, err)
-	}
-	if _, err := t.heads.Relay(); err != nil { // the validator has read what it passes on
-		return nil, fmt.Errorf("join %s: %w", name, err)
+	if t.heads, _, err = t.join(name, t.validate, pubsub.WithValidatorInline(true)); err != nil {
+		return nil, err
 	}
 	return t, nil
+}
+
+// join joins a topic whose validator has read what it passes on. Stop leaves it.
+func (t *topics) join(name string, validate pubsub.ValidatorEx, opts ...pubsub.ValidatorOpt) (topic *pubsub.Topic, stop func(), err error) {
+	if err := t.ps.RegisterTopicValidator(name, validate, opts...); err != nil {
+		return nil, nil, fmt.Errorf("join %s: %w", name, err)
+	}
+	topic, err = t.ps.Join(name)
+	if err != nil {
+		return nil, nil, fmt.Errorf("join %s: %w", name, err)
+	}
+	leave, err := topic.Relay()
+	if err != nil {
+		return nil, nil, fmt.Errorf("join %s: %w", name, err)
+	}
+	return topic, func() {
+		leave()
+		if err := errors.Join(topic.Close(), t.ps.UnregisterTopicValidator(name)); err != nil && t.n.ctx.Err() == nil {
+			t.n.log.Warn("topic not left", "topic", name, "err", err)
+		}
+	}, nil
 }
 
 var (
@@ -103,42 +123,53 @@ func (g *gossipPace) allow(p peer.ID, messages int, now time.Time) bool {
 }
 
 // newGossip starts gossipsub. Messages name no author: what they hold is signed
-// by itself. Peers learn of no other peers.
-func newGossip(n *Node, topic string) (*pubsub.PubSub, error) {
-	member := func(p peer.ID) bool { // not other relays, which may also connect
-		_, ok := n.gate.deviceOf(p)
-		return ok || p == n.gate.home
-	}
+// by itself. Peers learn of no other peers. In each topic only those are talked to whom
+// it is for; who speaks nothing but the old floodsub is not, as it knows no such choice.
+func newGossip(n *Node, heads string, rooms *roomTopics) (*pubsub.PubSub, error) {
 	params := pubsub.DefaultGossipSubParams()
 	params.HeartbeatInterval = gossipPulse
 	pace := &gossipPace{peers: map[peer.ID]*rate.Limiter{}}
+	known := func(p peer.ID) bool { // not other relays, which may also connect
+		_, ok := n.gate.deviceOf(p)
+		return ok || p == n.gate.home
+	}
 	ps, err := pubsub.NewGossipSub(n.ctx, n.host,
 		pubsub.WithGossipSubParams(params),
-		pubsub.WithFloodPublish(true), // our own go to all who are connected, also before the next heartbeat
+		pubsub.WithGossipSubProtocols(gossipVersions, pubsub.GossipSubDefaultFeatures),
 		pubsub.WithPeerExchange(false),
-		pubsub.WithPeerFilter(func(p peer.ID, _ string) bool { return member(p) }),
+		pubsub.WithPeerFilter(func(p peer.ID, topic string) bool {
+			if topic == heads {
+				d, ok := n.gate.deviceOf(p)
+				return ok && !d.mate || p == n.gate.home
+			}
+			return rooms.allows(p, topic)
+		}),
 		pubsub.WithAppSpecificRpcInspector(func(p peer.ID, rpc *pubsub.RPC) error {
 			switch {
-			case !member(p):
+			case !known(p):
 				return errNoMember
 			case !pace.allow(p, len(rpc.GetPublish()), time.Now()):
 				return errGossipsFast
 			}
 			return nil
 		}),
-		pubsub.WithSubscriptionFilter(pubsub.WrapLimitSubscriptionFilter(pubsub.NewAllowlistSubscriptionFilter(topic), maxTopics)),
+		pubsub.WithSubscriptionFilter(pubsub.WrapLimitSubscriptionFilter(&topicFilter{heads: heads, named: map[peer.ID]map[string]bool{}}, maxTopics)),
 		pubsub.WithMessageSignaturePolicy(pubsub.StrictNoSign),
 		pubsub.WithNoAuthor(),
 		pubsub.WithMessageIdFn(func(m *pb.Message) string {
 			id := sha256.Sum256(m.GetData())
 			return string(id[:])
 		}),
+		pubsub.WithPeerOutboundQueueSize(gossipQueue),
+		pubsub.WithValidateQueueSize(gossipQueue),
 		pubsub.WithMaxMessageSize(maxGossip))
 	if err != nil {
 		return nil, fmt.Errorf("start gossipsub: %w", err)
 	}
 	return ps, nil
 }
+
+var gossipVersions = []libp2p.ID{pubsub.GossipSubID_v12, pubsub.GossipSubID_v11}
 
 // validate reads a head and decides whether it is passed on: only one that goes
 // beyond what the topic has seen, or contradicts it. Every one is judged, but not

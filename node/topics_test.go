@@ -114,7 +114,7 @@ func TestGossipOfOthersIsIgnored(t *testing.T) {
 	a, contact, relay := plainHost(t), plainHost(t), plainHost(t)
 	g := newGate(peer.AddrInfo{}, &interfaces{})
 	g.set([]device{{peer: contact.ID()}})
-	ps, err := newGossip(&Node{ctx: t.Context(), host: a, gate: g}, "topic")
+	ps, err := newGossip(&Node{ctx: t.Context(), host: a, gate: g}, "topic", &roomTopics{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,7 +178,7 @@ func TestGossipFloodIsDropped(t *testing.T) {
 	me, bad := plainHost(t), plainHost(t)
 	g := newGate(peer.AddrInfo{}, &interfaces{})
 	g.set([]device{{peer: bad.ID()}})
-	ps, err := newGossip(&Node{ctx: t.Context(), host: me, gate: g}, "topic")
+	ps, err := newGossip(&Node{ctx: t.Context(), host: me, gate: g}, "topic", &roomTopics{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -231,7 +231,7 @@ func TestGossipKeepsNoConnection(t *testing.T) {
 		defer cancel()
 		g := newGate(peer.AddrInfo{}, &interfaces{})
 		g.set([]device{{peer: a.ID()}, {peer: b.ID()}})
-		ps, err := newGossip(&Node{ctx: ctx, host: h, gate: g}, "topic")
+		ps, err := newGossip(&Node{ctx: ctx, host: h, gate: g}, "topic", &roomTopics{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -93,10 +93,9 @@ func (g *guestGroup) say(text string) {
 	with := "#" + g.room
 	for from, to := range map[*drive.Person]*drive.Person{&g.alice: &g.bert, &g.bert: &g.alice} {
 		line := from.Name + ": " + text
-		g.must(drive.Until(g.ctx, time.Minute, from.Name+" writes", func() bool {
-			_, err := from.Run(g.ctx, "send", with, line, "--id", messageID(line))
-			return err == nil
-		}))
+		if _, err := from.Run(g.ctx, "send", with, line); err != nil {
+			g.t.Fatal(err)
+		}
 		g.must(drive.Until(g.ctx, 2*time.Minute, to.Name+" reads "+strconv.Quote(line), func() bool {
 			return slices.Contains(g.texts(*to, with), line)
 		}))

@@ -31,9 +31,10 @@ type Room struct {
 	Locked   bool      `json:"locked"` // nobody comes in
 	Forked   bool      `json:"forked"` // members were shown different logs: nothing is sent until RoomSettleFork
 	Unread   int       `json:"unread"`
-	Queued   int       `json:"queued"`  // own messages that are not in the room's mailbox yet
-	Pending  int       `json:"pending"` // own changes that the room's rendezvous has not taken yet
-	Since    time.Time `json:"since"`   // of the stage
+	Queued   int       `json:"queued"`            // own messages that are not in the room's mailbox yet
+	Pending  int       `json:"pending"`           // own changes that the room's rendezvous has not taken yet
+	Since    time.Time `json:"since"`             // of the stage
+	Problem  string    `json:"problem,omitempty"` // why the rendezvous does not serve the room
 }
 
 // RoomMember is somebody in a room, or invited to it.

@@ -250,7 +250,7 @@ func TestRowsRoundTrip(t *testing.T) {
 			"start":       &startRow{ctr: n, start: [16]byte(msg), welcomed: yes, refused: yes},
 			"swap":        &swapRow{device: id, number: n},
 			"reborn":      &rebornRow{newcomer: newcomer, chain: []byte(text)},
-			"room": &roomRow{stage: RoomJoined, home: Home{Peer: id[:], Addrs: []string{text, text}}, by: id, name: text, since: at, made: yes,
+			"room": &roomRow{stage: RoomJoined, home: Home{Peer: id[:], Addrs: []string{text, text}}, by: id, name: text, problem: text, since: at, made: yes,
 				joining: !yes, known: yes, seq: n, head: id, toldSeq: n, toldHead: id, aheadSeq: n, aheadHead: id, aheadBy: id,
 				fork: []byte(text), ignored: []protocol.DeviceID{id, id}, cursor: n, position: n, readTo: n, unread: 1, queued: 2, sent: n},
 			"room chain":    &roomChainRow{distribution: []byte(text), epoch: n, next: id, all: yes, left: 3},

@@ -82,7 +82,7 @@ func (w *work) receiveInvite(in *incoming, i *wire.RoomInvite) error {
 	if err := w.takeStateKey(r, i.GetStateKey()); err != nil {
 		return err
 	}
-	if _, ours := w.me(r); ours || r.row.stage == RoomInvited {
+	if r.row.stage == RoomInvited || r.row.stage == RoomJoined {
 		return nil
 	}
 	w.hintRoom(id)

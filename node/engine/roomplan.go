@@ -169,22 +169,7 @@ func (e *Engine) TakeRoom(tx store.Tx, now time.Time, id protocol.RoomID, page R
 	if err := w.takeItems(r, page.Messages); err != nil {
 		return Hint{}, err
 	}
-	return w.end()
-}
-
-// RoomFailed notes that a room could not be read because its log does not verify.
-func (e *Engine) RoomFailed(tx store.Tx, now time.Time, id protocol.RoomID, cause error) (Hint, error) {
-	w, err := e.begin(tx, now)
-	if err != nil {
-		return Hint{}, err
-	}
-	r, err := w.room(id)
-	if err != nil {
-		return Hint{}, err
-	}
-	if err := w.roomEvent(r, RoomBadLog, cause.Error()); err != nil {
-		return Hint{}, err
-	}
+	r.row.problem = ""
 	return w.end()
 }
 

@@ -18,11 +18,12 @@ type roomRow struct {
 	by        protocol.AccountID // who invited; zero: nobody
 	name      string             // until the log tells it
 	since     time.Time
-	made      bool // the log begins here, and the rendezvous has not got it
-	joining   bool // the user wants to join
-	guests    bool // there are guests, and this account may admit
-	askGuests bool // the rendezvous is to be asked when they were last online
-	known     bool // an entry of the log is here:
+	made      bool   // the log begins here, and the rendezvous has not got it
+	joining   bool   // the user wants to join
+	guests    bool   // there are guests, and this account may admit
+	askGuests bool   // the rendezvous is to be asked when they were last online
+	problem   string // why the rendezvous does not serve the room; empty: it does
+	known     bool   // an entry of the log is here:
 	seq       uint64
 	head      [32]byte
 	toldSeq   uint64 // what who invited has of the log
@@ -53,6 +54,7 @@ func (r *roomRow) encode() []byte {
 	}
 	e.raw(r.by[:])
 	e.string(r.name)
+	e.string(r.problem)
 	e.time(r.since)
 	e.bool(r.made, r.joining, r.known, r.guests, r.askGuests)
 	e.u64(r.seq)
@@ -83,7 +85,7 @@ func (r *roomRow) decode(b []byte) error {
 		r.home.Addrs = append(r.home.Addrs, d.string())
 	}
 	d.fixed(r.by[:])
-	r.name, r.since = d.string(), d.time()
+	r.name, r.problem, r.since = d.string(), d.string(), d.time()
 	d.bool(&r.made, &r.joining, &r.known, &r.guests, &r.askGuests)
 	r.seq = d.u64()
 	d.fixed(r.head[:])

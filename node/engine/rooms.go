@@ -32,7 +32,7 @@ const (
 	maxRoomQueued   = 500 // all fail in one transaction when the account is out
 	maxRoomWaiting  = 256 // messages of one device that wait for their chain
 	maxRoomHeld     = 256 // messages of one device that came early
-	maxRoomStates   = 64  // folded logs in memory
+	maxRoomStates   = 256 // folded logs in memory
 	maxRoomIgnored  = 16
 	maxRoomGive     = 16 // chains, or keys, in one content
 	maxRoomVoid     = 64
@@ -70,8 +70,9 @@ type Room struct {
 	Unread int
 	Queued int // own messages that are not in the room's mailbox
 
-	Pending int  // own entries that are not in the log
-	Joining bool // the user wants to join
+	Problem string // why the rendezvous does not serve the room; empty: it does
+	Pending int    // own entries that are not in the log
+	Joining bool   // the user wants to join
 }
 
 // FollowRoom makes a room known that the rendezvous says this account is in: its log
@@ -149,7 +150,7 @@ func (w *work) roomInfo(id protocol.RoomID) (Room, error) {
 	info := Room{
 		ID: id, Stage: r.row.stage, Name: about.Name, Topic: about.Topic, By: r.row.by, Home: r.row.home, Since: r.row.since,
 		State: r.state, ToBe: toBe, Forked: len(r.row.fork) > 0, Unread: int(r.row.unread), Queued: int(r.row.queued),
-		Pending: len(list), Joining: r.row.joining,
+		Pending: len(list), Joining: r.row.joining, Problem: r.row.problem,
 	}
 	if r.row.made {
 		info.Pending++

@@ -95,7 +95,7 @@ func (e *Engine) LeaveRoom(tx store.Tx, now time.Time, id protocol.RoomID) (Hint
 		return Hint{}, err
 	}
 	r.row.joining = false
-	if _, in := w.me(r); in {
+	if r.row.stage == RoomJoined {
 		err = w.write(r, room.Leave{})
 	} else {
 		r.row.stage = RoomOut
@@ -118,7 +118,7 @@ func (e *Engine) JoinRoom(tx store.Tx, now time.Time, id protocol.RoomID) (Hint,
 	if err != nil {
 		return Hint{}, err
 	}
-	if _, in := w.me(r); !in {
+	if r.row.stage != RoomJoined {
 		r.row.joining = true
 		w.hintRoom(id)
 		if err := w.pursue(r); err != nil {
@@ -138,7 +138,7 @@ func (e *Engine) inRoom(tx store.Tx, now time.Time, id protocol.RoomID, fn func(
 	if err != nil {
 		return Hint{}, err
 	}
-	if _, in := w.me(r); !in {
+	if r.row.stage != RoomJoined || r.state == nil {
 		return Hint{}, ErrNotInRoom
 	}
 	if err := fn(w, r); err != nil {

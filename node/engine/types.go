@@ -92,9 +92,12 @@ const (
 	RoomWasLeft     = "left"     // by our own account
 	RoomWasRemoved  = "removed"  // by another
 	RoomWasDeclined = "declined" // the invitation, by us
-	RoomNotDone     = "not_done" // an entry of ours was given up; Text says why
-	RoomBadLog      = "bad_log"  // the log that the rendezvous shows does not verify
-	RoomWasForked   = "fork"     // a member was shown another log, or says so
+
+	RoomWasUninvited = "uninvited" // the invitation does not hold any more
+	RoomNotDone      = "not_done"  // an entry of ours was given up; Text says why
+	RoomBadLog       = "bad_log"   // the log that the rendezvous shows does not verify
+	RoomWithheld     = "withheld"  // the rendezvous does not serve a room that we are in
+	RoomWasForked    = "fork"      // a member was shown another log, or says so
 )
 
 // Codes of KindNotice events.

@@ -1,0 +1,89 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/store"
+)
+
+// What the rendezvous says of a room that its log does not.
+
+// RoomFailed notes that a room could not be read because its log does not verify. Of
+// the same again no event is made.
+func (e *Engine) RoomFailed(tx store.Tx, now time.Time, id protocol.RoomID, cause error) (Hint, error) {
+	return e.roomProblem(tx, now, id, func(w *work, r *openRoom) error {
+		return w.noteProblem(r, RoomBadLog, cause.Error())
+	})
+}
+
+// RoomTurnedAway notes that the rendezvous does not serve a room to this account.
+// Who was removed is not shown the log any more, so there is nothing that proves it: the
+// room is out then. One that was here only by name is forgotten, an invitation is over.
+// In a room that we are in by its log we stay; an event says what the rendezvous says.
+func (e *Engine) RoomTurnedAway(tx store.Tx, now time.Time, id protocol.RoomID, refusal *protocol.Error) (Hint, error) {
+	return e.roomProblem(tx, now, id, func(w *work, r *openRoom) error {
+		switch {
+		case r.row.stage == RoomTold:
+			return w.forgetRoom(r)
+		case r.row.stage == RoomInvited:
+			r.row.stage, r.row.joining = RoomOut, false
+			return errors.Join(w.setEntries(r, nil), w.roomEvent(r, RoomWasUninvited, ""))
+		case r.row.stage == RoomJoined && refusal.Code == protocol.Banned:
+			r.row.stage = RoomOut
+			return errors.Join(w.setEntries(r, nil), w.failRoomQueue(r), w.roomEvent(r, RoomWasRemoved, ""))
+		case r.row.stage == RoomJoined:
+			return w.noteProblem(r, RoomWithheld, fmt.Sprintf("the rendezvous does not serve the room: %v", refusal))
+		}
+		return nil
+	})
+}
+
+// RoomSetBack notes that the newest message of a room's mailbox has this cursor, as
+// the rendezvous says. If ours is larger it was set back, and is read again from
+// there on.
+func (e *Engine) RoomSetBack(tx store.Tx, now time.Time, id protocol.RoomID, cursor uint64) error {
+	_, err := e.roomProblem(tx, now, id, func(_ *work, r *openRoom) error {
+		r.row.cursor = min(r.row.cursor, cursor)
+		return nil
+	})
+	return err
+}
+
+func (e *Engine) roomProblem(tx store.Tx, now time.Time, id protocol.RoomID, fn func(*work, *openRoom) error) (Hint, error) {
+	w, err := e.begin(tx, now)
+	if err != nil {
+		return Hint{}, err
+	}
+	r, err := w.room(id)
+	if err == ErrNoRoom {
+		return Hint{}, nil
+	}
+	if err == nil {
+		err = fn(w, r)
+	}
+	if err != nil {
+		return Hint{}, err
+	}
+	return w.end()
+}
+
+// noteProblem makes an event of what stands in the way of a room, once.
+func (w *work) noteProblem(r *openRoom, cause, text string) error {
+	if r.row.problem == text {
+		return nil
+	}
+	r.row.problem = text
+	return w.roomEvent(r, cause, text)
+}
+
+// forgetRoom removes a room of which nothing but its name and keys is here.
+func (w *work) forgetRoom(r *openRoom) error {
+	delete(w.rooms, r.id)
+	err := all(w.tx, store.Key(tableRoomKey, r.id[:]), func(pair store.Pair) (bool, error) {
+		return true, w.delete(pair.Key)
+	})
+	return errors.Join(err, w.delete(keyRoom(r.id)))
+}
