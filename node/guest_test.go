@@ -3,7 +3,6 @@ package node_test
 import (
 	"context"
 	"errors"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -259,9 +258,7 @@ func TestGST07_TwoSessionsOfOneGuest(t *testing.T) {
 	v.bert.Stop()
 	copied := *v.bert
 	copied.Config.Dir = filepath.Join(t.TempDir(), "copy")
-	if err := os.CopyFS(copied.Config.Dir, os.DirFS(v.bert.Config.Dir)); err != nil {
-		t.Fatal(err)
-	}
+	copyDir(t, v.bert.Config.Dir, copied.Config.Dir)
 	v.Adopt(&copied)
 	v.bert.Start()
 	v.talk("one of two")
