@@ -175,3 +175,53 @@ func TestGST02_GuestComesBackByItself(t *testing.T) {
 		t.Errorf("the guest became %+v", after)
 	}
 }
+
+// Who may admit is told when guests were last online, and nobody else.
+func TestGuestsAreSeen(t *testing.T) {
+	s := startServer(t, nil)
+	alice, bob := member(t, s, "alice"), member(t, s, "bob")
+	p := newGuestRoom(t, alice, bob)
+	bert := visiting(t, s, p, alice, "bert")
+	id := p.id()
+	ask := &wire.Request{Call: &wire.Request_SeenGuests{SeenGuests: &wire.SeenGuests{Room: id[:]}}}
+	away := func() time.Duration {
+		t.Helper()
+		seen := alice.must(ask).GetGuestsSeen().GetGuests()
+		if len(seen) != 1 || string(seen[0].GetAccount()) != string(bert.owner[:]) {
+			t.Fatalf("seen: %v", seen)
+		}
+		return time.Duration(seen[0].GetAgoMs()) * time.Millisecond
+	}
+	s.clock.add(time.Hour)
+	if d := away(); d < time.Hour {
+		t.Errorf("offline for an hour, and away for %v", d)
+	}
+	link := bert.link()
+	if d := away(); d != 0 {
+		t.Errorf("online, and away for %v", d)
+	}
+	link.s.Reset()
+	eventually(t, "it is offline", func() bool { return away() > 0 })
+	s.clock.add(3 * time.Hour)
+	if d := away(); d < 3*time.Hour || d > 4*time.Hour {
+		t.Errorf("away for %v", d)
+	}
+	bob.refused(protocol.BadRequest, ask)
+	bert.refused(protocol.NotMember, ask)
+	member(t, s, "carol").refused(protocol.UnknownRoom, ask)
+}
+
+func TestGuestsSeenAreBounded(t *testing.T) {
+	g, start := newGuestsSeen(), time.Unix(1_800_000_000, 0)
+	name := func(i int) (a protocol.AccountID) {
+		a[0], a[1], a[2] = byte(i), byte(i>>8), byte(i>>16)
+		return a
+	}
+	for i := range maxSeen + 10 {
+		g.left(name(i), start.Add(time.Duration(i)*time.Millisecond))
+	}
+	began := start.Add(-time.Hour)
+	if first, last := g.at(name(0), began), g.at(name(maxSeen+9), began); len(g.last) != maxSeen || !first.Equal(began) || last.Equal(began) {
+		t.Errorf("%d are remembered, the first left %v, the last %v", len(g.last), first, last)
+	}
+}
