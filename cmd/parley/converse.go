@@ -35,6 +35,9 @@ func (p *program) converse(c *cli.Context, client *api.Client) error {
 	ctx, cancel := context.WithCancel(c.Context)
 	defer cancel()
 	t := &roomTalk{p: p, c: c, client: client, with: "#" + g.Room}
+	if err := t.awaitRoom(ctx); err != nil || ctx.Err() != nil {
+		return err
+	}
 	events, err := t.begin(ctx, g)
 	if err != nil {
 		return err
@@ -76,6 +79,25 @@ func (p *program) converse(c *cli.Context, client *api.Client) error {
 type arrival struct {
 	event api.Event
 	err   error
+}
+
+// awaitRoom waits until the room is here, of which a guest that has just come in knows
+// nothing yet.
+func (t *roomTalk) awaitRoom(ctx context.Context) error {
+	for ctx.Err() == nil {
+		_, err := t.client.Room(ctx, t.with[1:])
+		if e, ok := errors.AsType[*api.Error](err); !ok || e.Code != api.ErrNotFound {
+			return err
+		}
+		if err := t.stillIn(ctx); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	return nil
 }
 
 // begin shows where one is and what was said before, and returns what comes.
@@ -155,11 +177,14 @@ func (t *roomTalk) stillIn(ctx context.Context) error {
 	return fail(exitLocked, "%s", g.Text)
 }
 
-// flush waits until what was typed is on its way.
+// flush waits until what was typed is in the room.
 func (t *roomTalk) flush(ctx context.Context) error {
 	for ctx.Err() == nil {
 		r, err := t.client.Room(ctx, t.with[1:])
 		if err != nil || r.Queued == 0 {
+			return err
+		}
+		if err := t.stillIn(ctx); err != nil {
 			return err
 		}
 		select {

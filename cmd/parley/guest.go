@@ -119,7 +119,14 @@ func (p *program) guestSecret(c *cli.Context, dir string) (unlock, error) {
 func (p *program) visit(c *cli.Context, dir string, secret vault.Secret, link roomlink.Link, again bool) error {
 	params := node.VisitParams{Dir: dir, Secret: secret, Link: link, Log: p.logger(c)}
 	params.Name = func(ctx context.Context) (string, error) { return p.guestName(ctx, c) }
-	params.Password = func(ctx context.Context, why error) (string, error) { return p.roomPassword(ctx, c, why, again) }
+	asked := false
+	params.Password = func(ctx context.Context, why error) (string, error) {
+		if asked && (c.IsSet("password-file") || !p.interactive()) { // it would be the same
+			return "", why
+		}
+		asked = true
+		return p.roomPassword(ctx, c, why, again)
+	}
 	params.Waits = func(why string, wait time.Duration) {
 		p.note("%s; trying again in %s", why, span(max(wait, time.Second)))
 	}
@@ -147,17 +154,11 @@ func (p *program) guestName(ctx context.Context, c *cli.Context) (name string, e
 // roomPassword reads the room's password from where the flags say, or asks for it.
 func (p *program) roomPassword(ctx context.Context, c *cli.Context, why error, again bool) (string, error) {
 	if c.IsSet("password-file") {
-		if why != nil && !again {
-			return "", why
-		}
 		text, err := p.secretText(c, "password-file")
 		p.note("knocking at the room ...")
 		return string(text), err
 	}
 	if !p.interactive() {
-		if why != nil {
-			return "", why
-		}
 		return "", fail(exitLocked, "no password given, and nobody to ask for it").
 			hint("--password-file FILE reads it from a file, or from standard input with -")
 	}

@@ -54,6 +54,9 @@ func (p *program) roomGuests(c *cli.Context, client *api.Client, room string) er
 		return p.json(g)
 	}
 	p.sayChanged(request, len(g.Guests))
+	if set && g.Link == "" {
+		p.note("the link is there when the rendezvous has it: parley room guests %s", roomArg(c))
+	}
 	return p.showLink(c, g)
 }
 
@@ -100,6 +103,9 @@ func (p *program) sayChanged(r api.GuestsRequest, guests int) {
 	}
 }
 
+// roomArg is what was typed for the room.
+func roomArg(c *cli.Context) string { return strings.TrimPrefix(c.Args().First(), "#") }
+
 func (p *program) showLink(c *cli.Context, g api.RoomGuests) error {
 	if g.Link == "" {
 		return nil
@@ -118,9 +124,9 @@ func (p *program) showGuests(c *cli.Context, g api.RoomGuests) error {
 		return p.json(g)
 	}
 	if !g.Open {
-		p.say("Closed to guests. To open it: parley room guests %s --password", c.Args().First())
+		p.say("Closed to guests. To open it: parley room guests %s --password", roomArg(c))
 	} else {
-		p.say("Open to guests who have the link and the password (number %d).", g.Number)
+		p.say("Open to guests who have the link and the password.")
 		if !g.Door {
 			p.say("This computer lets nobody in: you may not admit guests, or the password has not come here yet.")
 		}
@@ -149,14 +155,18 @@ func (p *program) showAttempts(list []api.GuestAttempt) error {
 		return nil
 	}
 	p.say("")
-	p.say("Who tried to come in at this computer:")
+	p.say("Who knocked at this computer:")
 	rows := [][]string{}
 	for _, a := range list {
 		place := "from an unknown place"
 		if len(a.Place) >= 6 {
 			place = "from place " + a.Place[:6]
 		}
-		rows = append(rows, []string{clock(a.Last), strings.ReplaceAll(a.Cause, "_", " "), count(a.Count, "time", "times"), place})
+		cause := strings.ReplaceAll(a.Cause, "_", " ")
+		if a.Cause == "ok" {
+			cause = "came in"
+		}
+		rows = append(rows, []string{clock(a.Last), cause, count(a.Count, "time", "times"), place})
 	}
 	p.table(rows)
 	return nil
