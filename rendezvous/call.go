@@ -196,8 +196,6 @@ func (s *Server) memberCall(ctx context.Context, from store.Device, req *wire.Re
 		return s.createInvite(ctx, from, c.CreateInvite, resp)
 	case *wire.Request_GetToken:
 		return s.getToken(ctx, from, c.GetToken, resp)
-	case *wire.Request_SeenGuests:
-		return s.seenGuests(ctx, from, c.SeenGuests, resp)
 	case *wire.Request_AppendRoom:
 		return s.appendRoom(ctx, from, c.AppendRoom, resp)
 	case *wire.Request_ReadRoom:

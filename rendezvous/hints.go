@@ -26,7 +26,6 @@ type link struct {
 	standing
 	device  protocol.DeviceID
 	account protocol.AccountID
-	guest   bool // of a room
 
 	news   news     // not yet written; this and what follows is guarded by standing.mu
 	addrs  [][]byte // where the device says it can be reached
@@ -53,7 +52,7 @@ type roomNews struct {
 }
 
 func newLink(stream network.Stream, d store.Device) *link {
-	return &link{standing: newStanding(stream), device: d.ID, account: d.Account, guest: d.Guest}
+	return &link{standing: newStanding(stream), device: d.ID, account: d.Account}
 }
 
 func (l *link) answerBeat(seq uint64) {

@@ -222,9 +222,6 @@ func (s *Server) welcome(ctx context.Context, l *link, online []protocol.Account
 }
 
 func (s *Server) leaveLink(l *link) {
-	if l.guest {
-		s.guestsSeen.left(l.account, s.now())
-	}
 	if s.presence.leave(l) {
 		s.host.ConnManager().Unprotect(l.stream.Conn().RemotePeer(), linkTag)
 	}

@@ -88,8 +88,6 @@ type Server struct {
 	knocks   *knocks
 	troubles rate.Sometimes
 
-	guestsSeen *guestsSeen
-
 	ctx  context.Context // ends when calls and links must
 	stop context.CancelFunc
 
@@ -123,7 +121,6 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	s.hellos = newHellos()
 	s.pairs = newBroker()
 	s.knocks = newKnocks()
-	s.guestsSeen = newGuestsSeen()
 	s.ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
