@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 
 	"github.com/parley-chat/parley/protocol"
@@ -9,6 +10,10 @@ import (
 	"github.com/parley-chat/parley/protocol/room"
 	"github.com/parley-chat/parley/protocol/wire"
 )
+
+// errNoMate is no alarm: the log of the room may not have been read so far yet, or the guest
+// left meanwhile.
+var errNoMate = errors.New("an account without a name, that is a guest of no room known here")
 
 // guestAnswer verifies what the rendezvous answers about a guest, which has no name and is in
 // no directory: its chain must be the one that the log of a room has which we are in. It
@@ -22,8 +27,11 @@ func (w *work) guestAnswer(f *wire.Found) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	if known == nil || !bytes.Equal(known.Bytes(), chain.Bytes()) {
-		return answer{}, fmt.Errorf("%w: no guest of a room has this chain", ErrBadAnswer)
+	if known == nil {
+		return answer{}, errNoMate
+	}
+	if !bytes.Equal(known.Bytes(), chain.Bytes()) {
+		return answer{}, fmt.Errorf("%w: the log of the room has another chain of the guest", ErrBadAnswer)
 	}
 	return answer{chain: chain, bundles: f.GetBundles(), devices: w.devicesOf(chain), known: known}, nil
 }

@@ -104,29 +104,36 @@ func (v *visit) told(err error) error {
 	return v.guest.guestRefused(err.(*protocol.Error))
 }
 
+// ask returns what the guest is given, once the entry is in the log.
+func (v *visit) ask() (welcome guest.Welcome, waits bool, err error) {
+	v.guest.w.t.Helper()
+	var own guest.Welcome
+	err = v.door.kv.View(context.Background(), func(tx store.Tx) (err error) {
+		own, waits, err = v.door.e.GuestAdmitted(tx, v.door.w.now, v.id, v.request)
+		return err
+	})
+	if err != nil || waits {
+		return welcome, waits, v.told(err)
+	}
+	frame, err := v.admitter.Admit(own)
+	v.guest.w.check(err)
+	welcome, err = v.visitor.Welcomed(frame)
+	return welcome, false, err
+}
+
 // welcome waits for the entry and returns what the guest is given.
-func (v *visit) welcome() (w guest.Welcome, err error) {
+func (v *visit) welcome() (guest.Welcome, error) {
 	v.guest.w.t.Helper()
 	for range 50 {
-		var waits bool
-		var own guest.Welcome
-		err = v.door.kv.View(context.Background(), func(tx store.Tx) (err error) {
-			own, waits, err = v.door.e.GuestAdmitted(tx, v.door.w.now, v.id, v.request)
-			return err
-		})
-		if err != nil {
-			return w, v.told(err)
-		}
+		welcome, waits, err := v.ask()
 		if !waits {
-			frame, err := v.admitter.Admit(own)
-			v.guest.w.check(err)
-			return v.visitor.Welcomed(frame)
+			return welcome, err
 		}
 		v.door.hint.Rooms = addOnce(v.door.hint.Rooms, v.id)
 		v.door.step()
 	}
 	v.guest.w.t.Fatalf("%s is not let in", v.guest.name)
-	return w, nil
+	return guest.Welcome{}, nil
 }
 
 // enter has the guest take its welcome and register.

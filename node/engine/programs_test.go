@@ -137,6 +137,9 @@ func (n *node) look(h Hint) bool {
 func (n *node) lookUp(a protocol.AccountID, prekeys bool) {
 	n.w.t.Helper()
 	f := n.w.home.prove(n, n.w.home.lookAccount(a, prekeys))
+	if n.w.home.guests[a] != nil && a != n.account() && !n.w.home.share(n.account(), a) {
+		f = nil
+	}
 	if f == nil {
 		n.lookupFailed(a, protocol.Refuse(protocol.UnknownAccount, ""))
 		return

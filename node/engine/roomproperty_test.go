@@ -118,6 +118,12 @@ func (c *roomChaos) steps() {
 }
 
 func (c *roomChaos) heal() {
+	c.mend()
+	c.w.pass(2 * 24 * time.Hour)
+}
+
+// mend ends all trouble, and starts every process anew.
+func (c *roomChaos) mend() {
 	for _, n := range c.w.nodes {
 		n.fate, n.crash, n.away, n.offline = nil, nil, false, false
 		n.load()
@@ -126,7 +132,6 @@ func (c *roomChaos) heal() {
 		s.to.receive(s.env, s.from.device(), Relayed)
 	}
 	c.w.stray = nil
-	c.w.pass(2 * 24 * time.Hour)
 }
 
 // verify holds what everybody shows against what the rendezvous has.

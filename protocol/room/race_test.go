@@ -1,0 +1,13 @@
+//go:build race
+
+package room
+
+import "flag"
+
+// Under the race detector a schedule of writers costs ten times as much: fewer are tried, unless
+// the command line says how many.
+func init() {
+	if err := flag.Set("rapid.checks", "30"); err != nil {
+		panic(err)
+	}
+}
