@@ -138,37 +138,40 @@ func TestGST02_GuestStaysTheSame(t *testing.T) {
 	if err := v.bert.Visit(v.link); err != nil {
 		t.Errorf("without a rendezvous, of which it needs nothing: %v", err)
 	}
+	v.refusesOthers()
 	v.Home.Start()
 	v.bert.Start()
 	again("both were")
 }
 
-func TestVisitRefuses(t *testing.T) {
-	v := newVisit(t)
-	v.bert.Stop()
+// refusesOthers has others come in with bert's folder, which is not in use.
+func (v *visit) refusesOthers() {
+	v.t.Helper()
 	link, err := roomlink.Parse(v.link)
 	if err != nil {
-		t.Fatal(err)
+		v.t.Fatal(err)
 	}
 	params := node.VisitParams{Dir: v.bert.Config.Dir, Secret: v.bert.Config.Secret, Link: link}
 	params.Link.Room[0]++
-	if _, err := node.Visit(t.Context(), params); !errors.Is(err, node.ErrOtherVisit) {
-		t.Errorf("a guest of another room: %v", err)
+	if _, err := node.Visit(v.t.Context(), params); !errors.Is(err, node.ErrOtherVisit) {
+		v.t.Errorf("a guest of another room: %v", err)
 	}
 	v.alice.Stop()
 	params = node.VisitParams{Dir: v.alice.Config.Dir, Secret: v.alice.Config.Secret, Link: link}
-	if _, err := node.Visit(t.Context(), params); !errors.Is(err, node.ErrOtherVisit) {
-		t.Errorf("somebody with an account: %v", err)
+	if _, err := node.Visit(v.t.Context(), params); !errors.Is(err, node.ErrOtherVisit) {
+		v.t.Errorf("somebody with an account: %v", err)
 	}
+	v.alice.Start()
 	params.Link.Password = 0
-	if _, err := node.Visit(t.Context(), params); !errors.Is(err, node.ErrNotForGuests) {
-		t.Errorf("a link for members: %v", err)
+	if _, err := node.Visit(v.t.Context(), params); !errors.Is(err, node.ErrNotForGuests) {
+		v.t.Errorf("a link for members: %v", err)
 	}
 }
 
 // A guest waits until somebody is there who lets it in, and until the room is opened
-// that was locked; it is told why, and needs to do nothing.
-func TestGST10_GuestWaitsByItself(t *testing.T) {
+// that was locked; it is told why, and needs to do nothing. Who was removed is told so,
+// and does not come in again with its key; a new one does while the password allows it.
+func TestGST06_GST10_RefusalsAndWhatFollows(t *testing.T) {
 	v := newVisit(t)
 	v.change(api.RoomLock, api.RoomRequest{On: true})
 	v.alice.Stop()
@@ -191,6 +194,16 @@ func TestGST10_GuestWaitsByItself(t *testing.T) {
 	if err := carl.VisitUntil(t.Context(), v.link, locked, password); err != nil {
 		t.Errorf("after the room was opened: %v; it waited because %q", err, why)
 	}
+
+	v.change(api.RoomKick, api.RoomRequest{Who: v.seen("Bert").Account})
+	v.Wait("bert is told", func() bool { return v.stage(v.bert) == api.GuestOut })
+	v.bert.Stop()
+	if err := v.bert.Visit(v.link, password); protocol.CodeOf(err) != protocol.Banned {
+		t.Errorf("who was removed, with the same key: %v", err)
+	}
+	v.bert = v.NewGuest("Bert2", v.link)
+	v.comeIn(v.bert, password)
+	v.talk("with a new key")
 }
 
 // Asked again, a guest is out until it enters the new password, and then the same.
@@ -232,22 +245,6 @@ func TestGST05_GuestIsAskedAgain(t *testing.T) {
 	if wrong != 2 || len(g.Guests) != 1 {
 		t.Errorf("alice sees %d guests and the attempts %+v", len(g.Guests), g.Attempts)
 	}
-}
-
-// Who was removed is told so, and does not come in again with its key; a new one does
-// while the password allows it.
-func TestGST06_RemovedGuest(t *testing.T) {
-	v := newVisit(t)
-	v.change(api.RoomKick, api.RoomRequest{Who: v.seen("Bert").Account})
-	v.Wait("bert is told", func() bool { return v.stage(v.bert) == api.GuestOut })
-	v.bert.Stop()
-	if err := v.bert.Visit(v.link, password); protocol.CodeOf(err) != protocol.Banned {
-		t.Errorf("with the same key: %v", err)
-	}
-	other := v.NewGuest("Bert2", v.link)
-	v.comeIn(other, password)
-	v.says(other, v.alice, "hello again")
-	v.change(api.RoomLock, api.RoomRequest{On: true})
 }
 
 // Of two copies of a guest one goes on; the other is told, and the guest in the room is
