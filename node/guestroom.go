@@ -127,7 +127,10 @@ func (n *Node) Guest(ctx context.Context) (g api.Guest, err error) {
 			return err
 		}
 		g = api.Guest{Room: is.Room.String(), Name: is.Name, Stage: is.Stage.String()}
-		if is.Stage != engine.GuestIn {
+		switch {
+		case is.Stage == engine.GuestKnocks && is.Reason == protocol.OK:
+			g.Stage = api.GuestLeft
+		case is.Stage != engine.GuestIn:
 			_, g.Text = engine.DoAsGuest(is.Reason)
 		}
 		return nil

@@ -9,6 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/parley-chat/parley/node"
 	"github.com/parley-chat/parley/node/api"
 )
 
@@ -26,9 +27,12 @@ type roomTalk struct {
 }
 
 // converse prints what comes in the guest's room and sends what is typed, until one
-// ends. errLeft: the guest is out, and may come back by itself.
+// ends. errOut: the guest is out, and may come back by itself.
 func (p *program) converse(c *cli.Context, client *api.Client) error {
 	g, err := client.Guest(c.Context)
+	if e, ok := errors.AsType[*api.Error](err); ok && e.Code == api.ErrNotFound {
+		return node.ErrOtherVisit
+	}
 	if err != nil {
 		return err
 	}
@@ -140,7 +144,7 @@ func (t *roomTalk) say(ctx context.Context, line string) error {
 // hear shows an event. One of the room may say that the guest is out.
 func (t *roomTalk) hear(ctx context.Context, a arrival) error {
 	if a.err != nil {
-		return listenEnded(a.err)
+		return a.err
 	}
 	m := a.event.Message
 	if m != nil && m.ID != "" && slices.Contains(t.shown, m.ID) {
@@ -161,8 +165,8 @@ func (t *roomTalk) hear(ctx context.Context, a arrival) error {
 	return nil
 }
 
-// stillIn returns why the guest is in the room no more: errLeft if it comes back by
-// itself.
+// stillIn returns why the guest is in the room no more: errOut if it comes back by
+// itself, errLeft if it wanted to go.
 func (t *roomTalk) stillIn(ctx context.Context) error {
 	g, err := t.client.Guest(ctx)
 	switch {
@@ -172,6 +176,8 @@ func (t *roomTalk) stillIn(ctx context.Context) error {
 		return nil
 	case g.Stage == api.GuestKnocks:
 		t.p.note("%s", g.Text)
+		return errOut
+	case g.Stage == api.GuestLeft:
 		return errLeft
 	}
 	return fail(exitLocked, "%s", g.Text)
@@ -181,10 +187,10 @@ func (t *roomTalk) stillIn(ctx context.Context) error {
 func (t *roomTalk) flush(ctx context.Context) error {
 	for ctx.Err() == nil {
 		r, err := t.client.Room(ctx, t.with[1:])
-		if err != nil || r.Queued == 0 {
-			return err
+		if err == nil {
+			err = t.stillIn(ctx)
 		}
-		if err := t.stillIn(ctx); err != nil {
+		if err != nil || r.Queued == 0 {
 			return err
 		}
 		select {

@@ -20,6 +20,7 @@ import (
 	"github.com/parley-chat/parley/protocol/account"
 	"github.com/parley-chat/parley/protocol/room/guest"
 	"github.com/parley-chat/parley/protocol/room/roomlink"
+	"github.com/parley-chat/parley/store"
 )
 
 func (p *program) guestCommands() []*cli.Command {
@@ -40,11 +41,12 @@ func (p *program) guestCommands() []*cli.Command {
 	}}
 }
 
-// errLeft ends a stay in a room by itself: the guest is not in any more.
-var errLeft = errors.New("not in the room any more")
-
-// errAskAnew ends a visit that needs another password while the terminal is being read.
-var errAskAnew = errors.New("another password is needed")
+// Why a stay in a room ends by itself, or a visit.
+var (
+	errOut     = errors.New("not in the room any more")
+	errLeft    = errors.New("left the room")
+	errAskAnew = errors.New("another password is needed, and the terminal is being read")
+)
 
 func (p *program) guest(c *cli.Context) error {
 	link, err := p.readRoomLink(c.Args().First())
@@ -55,14 +57,39 @@ func (p *program) guest(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	client, err := api.Dial(dir)
-	if err == nil { // another window of the same guest
-		defer client.Close()
-		return p.converse(c, client)
+	for tries := 0; ; tries++ {
+		err := p.sameGuest(c, dir)
+		if errors.Is(err, api.ErrNotRunning) { // also one that has just ended: this one goes on
+			err = p.onlyGuest(c, dir, link)
+		}
+		if !errors.Is(err, store.ErrLocked) || tries == lockTries { // else it is another window, coming in
+			return err
+		}
+		select {
+		case <-c.Context.Done():
+			return c.Context.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
 	}
-	if !errors.Is(err, api.ErrNotRunning) {
+}
+
+// sameGuest talks by way of another window that has the guest in the room; without one it
+// is api.ErrNotRunning.
+func (p *program) sameGuest(c *cli.Context, dir string) error {
+	client, err := api.Dial(dir)
+	if err != nil {
 		return err
 	}
+	defer client.Close()
+	if err = p.converse(c, client); errors.Is(err, errOut) || errors.Is(err, errLeft) {
+		return nil // the other window knows what to do
+	}
+	return err
+}
+
+// onlyGuest comes in, and stays until the conversation ends. Who is out meanwhile comes
+// in again, if nothing speaks against it.
+func (p *program) onlyGuest(c *cli.Context, dir string, link roomlink.Link) error {
 	u, err := p.guestSecret(c, dir)
 	if err != nil {
 		return err
@@ -75,7 +102,10 @@ func (p *program) guest(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		if err = p.stay(c, dir, u.secret); !errors.Is(err, errLeft) {
+		switch err = p.stay(c, dir, u.secret); {
+		case errors.Is(err, errLeft):
+			return nil
+		case !errors.Is(err, errOut):
 			return err
 		}
 	}
