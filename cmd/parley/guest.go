@@ -220,8 +220,11 @@ func (p *program) stay(c *cli.Context, dir string, secret vault.Secret) error {
 		return err
 	}
 	defer file.Close()
-	n, err := p.openNode(c, dir, secret, slog.New(slog.NewTextHandler(file, nil)))
-	if err != nil || n == nil {
+	n, err := node.New(c.Context, node.Config{
+		Dir: dir, Secret: secret, Version: version, Log: slog.New(slog.NewTextHandler(file, nil)),
+		LAN: c.Bool("lan"), Listen: given(c, "listen"),
+	})
+	if err != nil {
 		return err
 	}
 	ctx, stop := context.WithCancel(c.Context)
