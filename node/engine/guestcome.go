@@ -183,6 +183,16 @@ func (w *work) guestGoes(r *openRoom, entries []room.Entry) error {
 	return w.guestIsOut(&g, reason)
 }
 
+// comesAgain tells whether this is the store of a guest of the room that knocks to come in
+// again.
+func (w *work) comesAgain(id protocol.RoomID) (bool, error) {
+	if w.e.id.Guest != id {
+		return false, nil
+	}
+	g, err := loadGuest(w.tx)
+	return g.reason == protocol.TicketExpired || g.reason == protocol.WrongPassword, err
+}
+
 // GuestDoes is what a guest's program does by itself about a refusal.
 type GuestDoes string
 
