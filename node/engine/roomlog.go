@@ -1,18 +1,23 @@
 package engine
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strconv"
 
+	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/account"
 	"github.com/parley-chat/parley/protocol/room"
+	"github.com/parley-chat/parley/protocol/room/chain"
+	"github.com/parley-chat/parley/store"
 )
 
 // takeLog takes entries that follow the log as it is here; those that are here are
 // passed over. Entries that are wrong are ErrRoomLog, and nothing changes.
 func (w *work) takeLog(r *openRoom, raw [][]byte) error {
 	before := r.state
+	was, wasIn := w.me(r)
 	entries, err := w.newEntries(r, raw)
 	if err != nil || len(entries) == 0 {
 		return err
@@ -56,7 +61,25 @@ func (w *work) takeLog(r *openRoom, raw [][]byte) error {
 	if err := w.setEntries(r, list); err != nil {
 		return err
 	}
+	if is, in := w.me(r); in && (!wasIn || was.Joined != is.Joined) {
+		if err := w.beginToRead(r); err != nil {
+			return err
+		}
+	}
 	return w.entered(r, entries)
+}
+
+// beginToRead forgets of each device's messages which are missing: the mailbox gives
+// none from before we came in, and nobody gives us their keys.
+func (w *work) beginToRead(r *openRoom) error {
+	return all(w.tx, store.Key(tableRoomReceiver, r.id[:]), func(pair store.Pair) (bool, error) {
+		device := protocol.DeviceID(pair.Key[33:])
+		from, err := w.receiverOf(r, device)
+		if err == nil {
+			from.chains = chain.NewReceiver(r.id, device)
+		}
+		return true, err
+	})
 }
 
 func extend(s *room.State, entries []room.Entry) (*room.State, error) {
@@ -192,12 +215,12 @@ func (w *work) pursue(r *openRoom) error {
 		return nil
 	}
 	join := room.Join{Chain: own.Bytes()}
-	if w.e.id.Display != "" {
+	if name := cmp.Or(w.e.id.Display, w.e.id.Name); name != "" {
 		k, err := w.sealingKey(r)
 		if err != nil {
 			return err
 		}
-		if join.Name, err = k.SealName(r.id, w.e.id.Display); err != nil {
+		if join.Name, err = k.SealName(r.id, name); err != nil {
 			return err
 		}
 	}

@@ -76,6 +76,33 @@ func TestNobodyReadsBeforeOrAfter(t *testing.T) {
 	}
 }
 
+// Who comes in again reads on at once: what was said meanwhile is not waited for.
+func TestRoomAfterReturn(t *testing.T) {
+	w := newWorld(t)
+	id, nodes := roomOf(t, w, "alice", "bob", "carol")
+	a, b, c := nodes[0], nodes[1], nodes[2]
+	a.say(id, "before")
+	w.settle()
+	w.check(a.write(id, room.Remove{Account: b.account()}))
+	w.settle()
+	a.say(id, "without bob")
+	w.settle()
+	a.invite(id, b)
+	w.settle()
+	if r := b.room(id); r.Stage != RoomInvited || r.By != a.account() {
+		t.Fatalf("bob: %s", r.Stage)
+	}
+	b.join(id)
+	w.settle()
+	a.say(id, "with bob")
+	w.settle()
+	for n, want := range map[*node][]string{b: {"before", "with bob"}, c: {"before", "without bob", "with bob"}} {
+		if got := texts(n.heard(id)); !slices.Equal(got, want) {
+			t.Errorf("%s has %q, want %q", n.name, got, want)
+		}
+	}
+}
+
 // All devices of an account are in its rooms: those it has, and one that is added
 // later, from then on.
 func TestRoomOnAllDevices(t *testing.T) {

@@ -2,12 +2,13 @@ package nodetest
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/parley-chat/parley/node/api"
 )
 
 // NewRoom makes a room of the first person's with the others in it, whom it makes
-// contacts of the first, and returns its id once all have the room's keys.
+// contacts of the first, and returns its id once all know that all are in it.
 func (net *Net) NewRoom(name string, founder *Person, others ...*Person) string {
 	net.t.Helper()
 	made, err := founder.CreateRoom(net.t.Context(), api.CreateRoomRequest{Name: name})
@@ -20,10 +21,15 @@ func (net *Net) NewRoom(name string, founder *Person, others ...*Person) string 
 		}
 		net.Enter(made.ID, founder, p)
 	}
+	for _, p := range others {
+		for _, q := range others {
+			net.Wait(p.Name+" knows that "+q.Name+" is in the room", func() bool { return p.Knows(made.ID, q) })
+		}
+	}
 	return made.ID
 }
 
-// Enter lets somebody in whom a member invites.
+// Enter lets somebody in whom a member invites, and waits until both know it.
 func (net *Net) Enter(room string, member, p *Person) {
 	net.t.Helper()
 	member.In(room, api.RoomInvite, api.RoomRequest{Who: p.Name})
@@ -33,6 +39,18 @@ func (net *Net) Enter(room string, member, p *Person) {
 		r := p.InRoom(room)
 		return r.Stage == api.RoomJoined && r.Name != ""
 	})
+	net.Wait(member.Name+" knows that "+p.Name+" is in the room", func() bool { return member.Knows(room, p) })
+}
+
+// Knows tells whether the person sees somebody in a room.
+func (p *Person) Knows(room string, other *Person) bool {
+	p.net.t.Helper()
+	list, err := p.RoomMembers(p.net.t.Context(), room)
+	if err != nil {
+		p.net.t.Fatalf("%s's members of a room: %v", p.Name, err)
+	}
+	account := other.Whoami().Account
+	return slices.ContainsFunc(list, func(m api.RoomMember) bool { return m.Account == account && m.Role != api.RoomInvited })
 }
 
 // In does something in a room.
