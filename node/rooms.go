@@ -187,6 +187,9 @@ func (n *Node) roomByName(tx store.Tx, text string) (engine.Room, error) {
 	name := strings.TrimPrefix(text, "#")
 	for _, fits := range []func(engine.RoomTitle) bool{
 		func(t engine.RoomTitle) bool { return t.ID.String() == name },
+		// An invitation takes nobody's room its name.
+		func(t engine.RoomTitle) bool { return t.Name == name && t.Stage == engine.RoomJoined },
+		func(t engine.RoomTitle) bool { return strings.EqualFold(t.Name, name) && t.Stage == engine.RoomJoined },
 		func(t engine.RoomTitle) bool { return t.Name == name && t.Stage != engine.RoomOut },
 		func(t engine.RoomTitle) bool { return strings.EqualFold(t.Name, name) && t.Stage != engine.RoomOut },
 		func(t engine.RoomTitle) bool { return t.Name == name },

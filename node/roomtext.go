@@ -73,7 +73,7 @@ func deed(e engine.RoomEntry, who string) string {
 	case room.Unban:
 		return "lets " + who + " be invited again"
 	case room.SetRole:
-		return fmt.Sprintf("made %s a %v", who, op.Role)
+		return fmt.Sprintf("made %s %v", who, op.Role)
 	case room.SetMemberRights:
 		return changedRights(op, who)
 	case room.SetRoleRights:
@@ -130,7 +130,7 @@ func describedText(about room.About) string {
 	case about.Topic == "":
 		return fmt.Sprintf("called the room %q", about.Name)
 	}
-	return fmt.Sprintf("called the room %q, topic: %s", about.Name, about.Topic)
+	return fmt.Sprintf("set name and topic of the room: %q; %s", about.Name, about.Topic)
 }
 
 func called(name string) string {

@@ -96,17 +96,20 @@ func (c change) do(verb string) (engine.Hint, error) {
 
 // toSomebody does what is done to one account.
 func (c change) toSomebody(verb string) (engine.Hint, error) {
+	if verb == api.RoomInvite {
+		k, err := c.n.contactByName(c.tx, c.in.Who)
+		if err != nil {
+			return engine.Hint{}, err
+		}
+		return c.n.eng.InviteToRoom(c.tx, c.n.now(), c.r.ID, k.Account)
+	}
 	a, err := c.n.whoInRoom(c.tx, c.r, c.in.Who)
 	if err != nil {
 		return engine.Hint{}, err
 	}
 	switch verb {
-	case api.RoomInvite:
-		return c.n.eng.InviteToRoom(c.tx, c.n.now(), c.r.ID, a)
 	case api.RoomUninvite:
 		return c.write(room.Uninvite{Account: a})
-	case api.RoomKick:
-		return c.write(room.Remove{Account: a})
 	case api.RoomBan:
 		return c.write(room.Ban{Account: a})
 	case api.RoomUnban:
@@ -117,6 +120,8 @@ func (c change) toSomebody(verb string) (engine.Hint, error) {
 		return engine.Hint{}, fmt.Errorf("%q: %w", c.in.Who, room.ErrNotMember)
 	}
 	switch verb {
+	case api.RoomKick:
+		return c.write(room.Remove{Account: a})
 	case api.RoomPromote:
 		return c.setRole(m, m.Role+1)
 	case api.RoomDemote:
@@ -148,7 +153,7 @@ func (c change) memberRights(m room.Member) (engine.Hint, error) {
 	if m.HasOwn {
 		has = m.Own
 	}
-	next, err := c.changed(has)
+	next, err := c.changed(m.Role, has)
 	if err != nil {
 		return engine.Hint{}, err
 	}
@@ -160,7 +165,7 @@ func (c change) roleRights() (engine.Hint, error) {
 		if role.String() != c.in.Role {
 			continue
 		}
-		next, err := c.changed(c.r.ToBe.RoleRights(role))
+		next, err := c.changed(role, c.r.ToBe.RoleRights(role))
 		if err != nil {
 			return engine.Hint{}, err
 		}
@@ -170,7 +175,7 @@ func (c change) roleRights() (engine.Hint, error) {
 }
 
 // changed adds and removes the rights of the request.
-func (c change) changed(has room.Rights) (room.Rights, error) {
+func (c change) changed(of room.Role, has room.Rights) (room.Rights, error) {
 	add, err := parseRights(c.in.Add)
 	if err != nil {
 		return 0, err
@@ -181,6 +186,9 @@ func (c change) changed(has room.Rights) (room.Rights, error) {
 	}
 	if add|remove == 0 {
 		return 0, &api.Error{Code: api.ErrBadInput, Text: "say which rights to add or remove"}
+	}
+	if of == room.RoleGuest && !room.Access.Has(add) {
+		return 0, &api.Error{Code: api.ErrBadInput, Text: "guests can be given these rights only: " + strings.Join(rightNames(room.Access), ", ")}
 	}
 	return (has | add) &^ remove, nil
 }

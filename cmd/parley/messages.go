@@ -84,7 +84,7 @@ func (p *program) sendTo(c *cli.Context, client *api.Client, to string) error {
 	}
 	m, err := client.Send(c.Context, api.SendRequest{ID: c.String("id"), To: to, Text: text})
 	if err != nil {
-		return err
+		return orRoom(c, client, err, to)
 	}
 	wait := waitTime(c)
 	if m, err = follow(c.Context, client, m, wait); err != nil {
@@ -175,7 +175,7 @@ func (p *program) historyOf(c *cli.Context, client *api.Client, with string) err
 	for before := c.Uint64("before"); len(all) < want; before = all[0].Position {
 		page, err := client.History(c.Context, with, before, min(want-len(all), api.MaxHistory))
 		if err != nil {
-			return err
+			return orRoom(c, client, err, with)
 		}
 		if len(page) == 0 {
 			break

@@ -15,8 +15,17 @@ func (p *program) roomCommands() []*cli.Command {
 		Name: "room", Category: "Rooms", Usage: "talk with many at once: rooms with roles and rights",
 		Description: "ROOM is the name of a room, its id, or at least 6 characters of that. Other commands take a room where\nthey take a contact, with # before it: parley history '#climbing'.\n\n" +
 			"NAME is a contact, or somebody in the room: ~ begins a name that somebody chose there, which proves nothing.",
-		Subcommands: slices.Concat(p.roomBasics(), p.roomMessages(), p.roomPeople(), p.roomRules()),
+		Subcommands: slices.Concat(
+			p.roomBasics(), grouped("Messages", p.roomMessages()), grouped("People", p.roomPeople()), grouped("Rules", p.roomRules()),
+		),
 	}}
+}
+
+func grouped(category string, all []*cli.Command) []*cli.Command {
+	for _, c := range all {
+		c.Category = category
+	}
+	return all
 }
 
 // roomBasics are the commands about which rooms there are.
@@ -84,7 +93,7 @@ func (p *program) roomMessages() []*cli.Command {
 func (p *program) roomPeople() []*cli.Command {
 	return []*cli.Command{
 		p.offeringRooms(&cli.Command{Name: "members", ArgsUsage: "ROOM", Usage: "who is in a room, and who is invited", Action: aboutRoom(1, 1, p.roomMembers)}, nil),
-		p.roomVerb(api.RoomInvite, "let contacts join", contactNames, "%s may join %s now, by: parley room join %s"),
+		p.roomVerb(api.RoomInvite, "let contacts join", contactNames, "%s is invited to %s; they type: parley room join %s"),
 		p.roomVerb(api.RoomUninvite, "take an invitation back", memberNames, "%s is not invited to %s any more"),
 		p.roomVerb(api.RoomKick, "remove somebody, who can be invited again", memberNames, "%s is out of %s"),
 		p.roomVerb(api.RoomBan, "remove somebody for good", memberNames, "%s is banned from %s"),
@@ -92,7 +101,7 @@ func (p *program) roomPeople() []*cli.Command {
 		p.roomVerb(api.RoomMute, "let somebody read, but not write", memberNames, "%s cannot write in %s any more"),
 		p.roomVerb(api.RoomUnmute, "undo mute", memberNames, "%s can write in %s again"),
 		p.promoteCommand(),
-		p.roomVerb(api.RoomDemote, "make an owner a moderator, a moderator a member; also yourself", memberNames, "%s has one role less in %s"),
+		p.demoteCommand(),
 	}
 }
 
@@ -117,6 +126,19 @@ func aboutRoom(min, max int, fn func(c *cli.Context, client *api.Client, room st
 	return asking(min, max, func(c *cli.Context, client *api.Client) error {
 		return fn(c, client, strings.TrimPrefix(c.Args().First(), "#"))
 	})
+}
+
+// orRoom adds to an error about somebody unknown that there is a room of that name.
+func orRoom(c *cli.Context, client *api.Client, err error, name string) error {
+	f := explain(err)
+	if f.code != exitNotFound || strings.HasPrefix(name, "#") {
+		return err
+	}
+	r, missing := client.Room(c.Context, name)
+	if missing != nil {
+		return err
+	}
+	return fail(f.code, "%s", f.text).hint("for the room of that name: parley room %s %s", c.Command.Name, roomWord(r))
 }
 
 // plain tells that a name needs no quotes, in a shell or in a line of ours. Other

@@ -26,6 +26,9 @@ func (in *incoming) id() protocol.MsgID { return protocol.MsgID(in.content.GetMs
 const turnAfter = 64
 
 func (w *work) receiveContent(in *incoming) error {
+	if in.p.relation == Blocked && in.content.GetRoomKeys() == nil && !answersRoom(in.content) {
+		return nil
+	}
 	in.d.heard = w.now.Truncate(time.Minute)
 	if err := w.hear(in); err != nil {
 		return err

@@ -16,7 +16,7 @@ func (w *work) mayGiveKeys(in *incoming, keys *wire.RoomKeys) (protocol.Code, er
 		return protocol.BadRequest, nil
 	}
 	stranger := protocol.OK // a contact's is taken, and dropped
-	if !in.p.close() {
+	if !in.p.close() && in.p.relation != Blocked {
 		stranger = protocol.NotContact
 	}
 	r, err := w.room(id)

@@ -64,8 +64,8 @@ func (e *Engine) WriteRoom(tx store.Tx, now time.Time, id protocol.RoomID, op ro
 	return e.inRoom(tx, now, id, func(w *work, r *openRoom) error { return w.write(r, op) })
 }
 
-// InviteToRoom lets a contact join, and tells it when the log says so. ErrNotContact
-// for anybody else.
+// InviteToRoom lets a contact join, and tells it when the log says so: again if the log
+// does already, for who turned the invitation down. ErrNotContact for anybody else.
 func (e *Engine) InviteToRoom(tx store.Tx, now time.Time, id protocol.RoomID, a protocol.AccountID) (Hint, error) {
 	return e.inRoom(tx, now, id, func(w *work, r *openRoom) error {
 		p, err := w.peer(a)
@@ -74,6 +74,9 @@ func (e *Engine) InviteToRoom(tx store.Tx, now time.Time, id protocol.RoomID, a 
 		}
 		if err != nil {
 			return err
+		}
+		if r.state.Invited(a) {
+			return w.sendInvite(r, a)
 		}
 		return w.write(r, room.Invite{Account: a})
 	})
