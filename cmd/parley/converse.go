@@ -39,6 +39,14 @@ func (p *program) converse(c *cli.Context, client *api.Client) error {
 	ctx, cancel := context.WithCancel(c.Context)
 	defer cancel()
 	t := &roomTalk{p: p, c: c, client: client, with: "#" + g.Room}
+	if err = t.run(ctx, g); ctx.Err() != nil {
+		return nil // Ctrl-C is how one leaves
+	}
+	return err
+}
+
+// run talks until there is a reason to end.
+func (t *roomTalk) run(ctx context.Context, g api.Guest) error {
 	if err := t.awaitRoom(ctx); err != nil || ctx.Err() != nil {
 		return err
 	}
@@ -46,7 +54,7 @@ func (p *program) converse(c *cli.Context, client *api.Client) error {
 	if err != nil {
 		return err
 	}
-	came, lines := make(chan arrival), p.lines()
+	came, lines := make(chan arrival), t.p.lines()
 	go func() { // ends with ctx
 		defer close(came)
 		for e, err := range events {
@@ -60,15 +68,15 @@ func (p *program) converse(c *cli.Context, client *api.Client) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return nil // Ctrl-C is how one leaves
+			return nil
 		case line, ok := <-lines:
 			if ok {
 				err = t.say(ctx, line)
-			} else if lines = nil; !c.Bool("stay") {
+			} else if lines = nil; !t.c.Bool("stay") {
 				return t.flush(ctx)
 			}
 		case a, ok := <-came:
-			if !ok || ctx.Err() != nil {
+			if !ok {
 				return nil
 			}
 			err = t.hear(ctx, a)
@@ -183,14 +191,23 @@ func (t *roomTalk) stillIn(ctx context.Context) error {
 	return fail(exitLocked, "%s", g.Text)
 }
 
-// flush waits until what was typed is in the room.
+// keysTime is how long a guest that goes waits until the others have the keys of what it
+// said. Who has no keys yet when it is gone gets them when it is back.
+const keysTime = 10 * time.Second
+
+// flush waits until what was typed is in the room, and, for a while, until all can read it.
 func (t *roomTalk) flush(ctx context.Context) error {
+	until := time.Now().Add(keysTime)
 	for ctx.Err() == nil {
 		r, err := t.client.Room(ctx, t.with[1:])
 		if err == nil {
 			err = t.stillIn(ctx)
 		}
-		if err != nil || r.Queued == 0 {
+		if err != nil {
+			return err
+		}
+		s, err := t.client.Status(ctx)
+		if err != nil || r.Queued == 0 && (s.Queued+s.Waiting == 0 || time.Now().After(until)) {
 			return err
 		}
 		select {

@@ -236,6 +236,9 @@ func (p *program) stay(c *cli.Context, dir string, secret vault.Secret) error {
 	}()
 	err = p.converseWith(ctx, c, dir)
 	stop()
+	if errors.Is(err, api.ErrNotRunning) { // it was told to stop, or says why itself
+		err = nil
+	}
 	return errors.Join(err, <-ended)
 }
 
