@@ -13,6 +13,7 @@ import (
 	"github.com/parley-chat/parley/protocol/pairing"
 	"github.com/parley-chat/parley/protocol/room"
 	"github.com/parley-chat/parley/protocol/room/guest"
+	"github.com/parley-chat/parley/protocol/room/roomlink"
 	"github.com/parley-chat/parley/store"
 )
 
@@ -44,6 +45,13 @@ var told = []struct {
 	{engine.ErrNotInRoom, api.ErrNotAccepted, "parley room list"},
 	{engine.ErrRoomMute, api.ErrRefused, "ask a moderator of the room"},
 	{engine.ErrRoomFork, api.ErrConflict, "parley room fork ROOM"},
+	{engine.ErrGuestLink, api.ErrBadInput, "parley guest LINK"},
+	{engine.ErrOtherHome, api.ErrBadInput, "join with an account of that rendezvous, in another folder: parley --dir NEW join INVITE"},
+	{engine.ErrNoLink, api.ErrNotFound, "parley room links ROOM"},
+	{engine.ErrNoAddress, api.ErrConflict, "parley status"},
+	{roomlink.ErrNotLink, api.ErrBadInput, ""},
+	{roomlink.ErrVersion, api.ErrBadInput, ""},
+	{roomlink.ErrDamaged, api.ErrBadInput, ""},
 	{engine.ErrManyRooms, api.ErrFull, "parley room leave ROOM"},
 	{room.ErrForbidden, api.ErrRefused, "ask a moderator of the room"},
 	{room.ErrNoEffect, api.ErrConflict, ""},

@@ -97,6 +97,9 @@ func (s names) room(r engine.Room) api.Room {
 		ID: r.ID.String(), Name: r.Name, Topic: r.Topic, Stage: r.Stage.String(), By: s.of(r.By), Rights: []string{},
 		Forked: r.Forked, Unread: r.Unread, Queued: r.Queued, Pending: r.Pending, Since: r.Since, Problem: r.Problem,
 	}
+	if r.Stage == engine.RoomTold && r.Joining {
+		out.Stage = api.RoomJoining
+	}
 	if home := peerText(r.Home.Peer); home != peerText(s.n.self.Home.Peer) {
 		out.HomePeer = home
 	}

@@ -27,6 +27,7 @@ type link struct {
 	device  protocol.DeviceID
 	account protocol.AccountID
 	guest   bool
+	topics  *topicEnd
 
 	news   news     // not yet written; this and what follows is guarded by standing.mu
 	addrs  [][]byte // where the device says it can be reached
@@ -53,7 +54,7 @@ type roomNews struct {
 }
 
 func newLink(stream network.Stream, d store.Device) *link {
-	return &link{standing: newStanding(stream), device: d.ID, account: d.Account, guest: d.Guest}
+	return &link{standing: newStanding(stream), device: d.ID, account: d.Account, guest: d.Guest, topics: newTopicEnd()}
 }
 
 func (l *link) answerBeat(seq uint64) {

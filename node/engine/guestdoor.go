@@ -94,7 +94,8 @@ func (w *work) givePasswordTo(r *openRoom, secret room.KeyID, to room.Device) er
 		return err
 	}
 	keys := &wire.RoomKeys{Room: r.id[:], PasswordKey: secret[:]}
-	return w.postRoomKeys(to.ID, d, wire.MailKind_ROOM, &wire.Content{Body: &wire.Content_RoomKeys{RoomKeys: keys}})
+	_, err = w.postRoomKeys(to.ID, d, wire.MailKind_ROOM, &wire.Content{Body: &wire.Content_RoomKeys{RoomKeys: keys}})
+	return err
 }
 
 // Door returns what guest.Answer needs to let a guest into a room; ErrNoDoor, ErrNoRoom.

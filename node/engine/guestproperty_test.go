@@ -23,7 +23,7 @@ func TestGuestsAnyNetworkAnyCrash(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		w := origin.clone(rt)
 		g := w.nodes[2]
-		c := &guestChaos{roomChaos{t: rt, w: w, id: id, said: map[*node][]string{}}, g, w.nodes[:2], "open sesame"}
+		c := &guestChaos{rapidRoomChaos(rt, w, id), g, w.nodes[:2], "open sesame"}
 		account := g.account()
 		c.run()
 		c.heal()
@@ -35,17 +35,16 @@ func TestGuestsAnyNetworkAnyCrash(t *testing.T) {
 }
 
 type guestChaos struct {
-	roomChaos
+	*roomChaos
 	guest    *node
 	doors    []*node
 	password string
 }
 
 func (c *guestChaos) run() {
+	c.trouble()
 	for _, n := range c.w.nodes {
-		n.skew = rapid.SampledFrom([]time.Duration{0, 5 * time.Minute, -5 * time.Minute}).Draw(c.t, "skew")
-		n.fate = func() fate { return fates[rapid.IntRange(0, len(fates)-1).Draw(c.t, "fate")] }
-		n.crash = func() bool { return rapid.IntRange(0, 99).Draw(c.t, "crash") == 99 }
+		n.skew = time.Duration(c.draw(3, "skew")-1) * 5 * time.Minute
 	}
 	actions := map[string]func(n *node){
 		"say":     c.say,
@@ -59,22 +58,22 @@ func (c *guestChaos) run() {
 		"unmute":  func(n *node) { n.write(c.id, room.SetMemberRights{Account: c.guest.account()}) },
 		"rotate":  func(n *node) { n.write(c.id, room.Rotate{}) },
 		"password": func(*node) {
-			c.doors[0].setPassword(c.id, c.password, rapid.Bool().Draw(c.t, "ask again"))
+			c.doors[0].setPassword(c.id, c.password, c.draw(2, "ask again") == 1)
 		},
-		"time": func(*node) { c.w.now = c.w.now.Add(rapid.SampledFrom(times).Draw(c.t, "time")) },
+		"time": func(*node) { c.w.now = c.w.now.Add(times[c.draw(len(times), "time")]) },
 		"day":  func(*node) { c.w.now = c.w.now.Add(13 * time.Hour) },
 	}
 	names := slices.Sorted(maps.Keys(actions))
-	for range rapid.IntRange(5, 40).Draw(c.t, "actions") {
+	for range 5 + c.draw(36, "actions") {
 		n := c.node("node")
-		c.survive(func() { actions[rapid.SampledFrom(names).Draw(c.t, "action")](n) })
+		c.survive(n, func() { actions[names[c.draw(len(names), "action")]](n) })
 	}
 }
 
 // knock is a visit that may be cut off anywhere.
 func (c *guestChaos) knock(*node) {
-	cut := rapid.IntRange(0, 5).Draw(c.t, "cut")
-	v, err := c.guest.knock(c.doors[rapid.IntRange(0, len(c.doors)-1).Draw(c.t, "door")], c.id, secret(c.password))
+	cut := c.draw(6, "cut")
+	v, err := c.guest.knock(c.doors[c.draw(len(c.doors), "door")], c.id, secret(c.password))
 	if err != nil || cut == 0 || v.door.offline {
 		return
 	}

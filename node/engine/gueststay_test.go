@@ -131,7 +131,7 @@ func TestGST11_RenewedTwiceInOneExchange(t *testing.T) {
 	w.settle()
 	a.say(id, "two")
 	w.settle()
-	g.do(func(tx store.Tx) (Hint, error) { return Hint{}, g.e.MarkRoomRead(tx, w.now, id, 2) })
+	g.do(func(tx store.Tx) (Hint, error) { return g.e.MarkRoomRead(tx, w.now, id, 2) })
 	before, was := g.room(id), g.guest()
 	w.now = w.now.Add(13 * time.Hour)
 	for i, n := range []*node{a, b} {

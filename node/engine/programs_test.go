@@ -165,12 +165,15 @@ func (n *node) flush(to protocol.DeviceID) bool {
 		return err
 	})
 	peer := n.w.nodeOf(to)
-	direct := peer != nil && !n.away && !peer.away
+	direct := peer != nil && n.reaches(peer)
 	if !direct && n.offline {
 		return false
 	}
 	for _, q := range queue {
 		n.sent = append(n.sent, q.Envelope)
+		if n.tap != nil && peer != nil {
+			n.tap(peer, q.Envelope)
+		}
 		if direct {
 			n.deliver(peer, q)
 		} else {
@@ -179,6 +182,9 @@ func (n *node) flush(to protocol.DeviceID) bool {
 	}
 	return true
 }
+
+// reaches tells whether there is a direct connection.
+func (n *node) reaches(other *node) bool { return !n.away && !other.away && n.side == other.side }
 
 func (w *world) nodeOf(d protocol.DeviceID) *node {
 	for _, n := range w.nodes {

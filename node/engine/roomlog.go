@@ -29,6 +29,11 @@ func (w *work) takeLog(r *openRoom, raw [][]byte) error {
 	if after.Room() != r.id {
 		return fmt.Errorf("%w: the log of another room", ErrRoomLog)
 	}
+	if before == nil {
+		if err := w.checkFounder(r, entries[0]); err != nil {
+			return err
+		}
+	}
 	if hash, ok := after.At(r.row.toldSeq); ok && r.row.stage != RoomJoined && r.row.toldHead != ([32]byte{}) && hash != r.row.toldHead {
 		return fmt.Errorf("%w: not the one that the inviting contact has", ErrRoomLog)
 	}
@@ -127,6 +132,11 @@ func (w *work) entered(r *openRoom, entries []room.Entry) error {
 				return err
 			}
 		}
+		if join, is := entry.Op.(room.Join); is {
+			if err := w.welcomeByLink(r, entry.Account, join.Link); err != nil {
+				return err
+			}
+		}
 		if r.row.stage != RoomJoined || !in { // not what was before us
 			continue
 		}
@@ -140,7 +150,7 @@ func (w *work) entered(r *openRoom, entries []room.Entry) error {
 		}
 	}
 	w.watchGuests(r)
-	if err := errors.Join(w.noteRoomName(r), w.settleStage(r, in, entries), w.judgeAhead(r), w.pursue(r)); err != nil {
+	if err := errors.Join(w.noteRoomName(r), w.settleStage(r, in, entries), w.dropLinks(r), w.judgeAhead(r), w.pursue(r)); err != nil {
 		return err
 	}
 	w.hintRoom(r.id) // messages of the new epoch may be here, and others need our keys
@@ -155,7 +165,7 @@ func (w *work) enteredOwn(r *openRoom, entry room.Entry) error {
 	case room.Describe:
 		return w.giveFresh(r, op.About)
 	case room.Join:
-		return w.giveFresh(r, op.Name)
+		return errors.Join(w.giveFresh(r, op.Name), w.tellSiblingsOfRoom(r))
 	case room.GuestJoin:
 		return w.giveFresh(r, op.Name)
 	case room.SetPassword, room.SetRoleRights:
@@ -214,7 +224,10 @@ func (w *work) pursue(r *openRoom) error {
 	if !r.row.joining || r.state.Seq() < r.row.toldSeq {
 		return nil
 	}
-	join := room.Join{Chain: own.Bytes()}
+	join, ready, err := w.signedIn(r, room.Join{Chain: own.Bytes()})
+	if err != nil || !ready {
+		return err
+	}
 	if name := cmp.Or(w.e.id.Display, w.e.id.Name); name != "" {
 		k, err := w.sealingKey(r)
 		if err != nil {

@@ -20,9 +20,9 @@ type roomRow struct {
 	since     time.Time
 	made      bool   // the log begins here, and the rendezvous has not got it
 	joining   bool   // the user wants to join
+	problem   string // why the rendezvous does not serve the room; empty: it does
 	guests    bool   // there are guests, and this account may admit
 	askGuests bool   // the rendezvous is to be asked when they were last online
-	problem   string // why the rendezvous does not serve the room; empty: it does
 	known     bool   // an entry of the log is here:
 	seq       uint64
 	head      [32]byte
@@ -169,6 +169,7 @@ type roomOutRow struct {
 	sealed   []byte // empty: not yet
 	number   uint64 // of sealed
 	void     []uint64
+	content  []byte // wire.RoomContent of an action, which has no position
 }
 
 func (r *roomOutRow) encode() []byte {
@@ -181,6 +182,9 @@ func (r *roomOutRow) encode() []byte {
 	for _, n := range r.void {
 		e.u64(n)
 	}
+	if len(r.content) > 0 {
+		e.bytes(r.content)
+	}
 	return e.b
 }
 
@@ -191,6 +195,9 @@ func (r *roomOutRow) decode(b []byte) error {
 	r.void = make([]uint64, d.count(8))
 	for i := range r.void {
 		r.void[i] = d.u64()
+	}
+	if len(d.rest) > 0 {
+		r.content = d.bytes()
 	}
 	return d.end("message to a room")
 }

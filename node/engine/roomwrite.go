@@ -102,7 +102,7 @@ func (e *Engine) LeaveRoom(tx store.Tx, now time.Time, id protocol.RoomID) (Hint
 		err = w.write(r, room.Leave{})
 	} else {
 		r.row.stage = RoomOut
-		err = errors.Join(w.setEntries(r, nil), w.roomEvent(r, RoomWasDeclined, ""))
+		err = errors.Join(w.setEntries(r, nil), w.dropLinks(r), w.roomEvent(r, RoomWasDeclined, ""))
 	}
 	if err != nil {
 		return Hint{}, err
@@ -266,7 +266,7 @@ func (w *work) notWritten(r *openRoom, entry room.Entry, cause error) error {
 	case room.GuestJoin: // the guest hears of it, see GuestAdmitted
 		return nil
 	case room.Join:
-		r.row.joining = false
+		return w.giveUpJoining(r, cause.Error())
 	case room.SetPassword:
 		if err := w.delete(keyRoomKey(r.id, op.Secret.Key)); err != nil {
 			return err

@@ -35,6 +35,11 @@ const (
 	timerRoomOpen timer = 34 // go on opening what waited for a chain; id: room, device
 	timerRoomShow timer = 35 // show what comes after messages that do not come; id: room, device
 
+	timerRoomRead timer = 52 // go on noting that messages of a room were read; id: room, position
+
+	timerVanish timer = 50 // destroy a message whose time is over; id: conversation, position
+	timerAction timer = 51 // forget what was done to a message that did not come; id: key of its row
+
 	timerExpire   timer = 20 // give up contents that are too old; id: device to go on with
 	timerSkipped  timer = 21 // destroy old keys of missing messages; id: session to go on with
 	timerPrivates timer = 22 // destroy old prekeys; id: table to go on with
@@ -137,7 +142,7 @@ func (w *work) fire(key []byte) error {
 		return w.firePeer(kind, id)
 	case timerReceipts, timerGap, timerDrain, timerRepair, timerPurge, timerReopen, timerShare:
 		return w.fireDevice(kind, id)
-	case timerRoomGive, timerRoomOpen, timerRoomShow:
+	case timerRoomGive, timerRoomOpen, timerRoomShow, timerRoomRead:
 		return w.fireRoom(kind, id)
 	case timerRooms:
 		return w.sweepRooms(id)
@@ -147,6 +152,10 @@ func (w *work) fire(key []byte) error {
 		return w.delete(store.Key(tableGone, id))
 	case timerEarly:
 		return w.delete(store.Key(tableEarly, id))
+	case timerVanish:
+		return w.vanish(id)
+	case timerAction:
+		return w.delete(store.Key(tableAction, id))
 	case timerPrekeys:
 		w.hint.Prekeys = true
 		return nil

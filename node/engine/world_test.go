@@ -54,16 +54,18 @@ type node struct {
 	away    bool          // no direct connections
 	offline bool          // nor to the rendezvous
 	skew    time.Duration // how far its clock is ahead of the world's
+	side    int           // of a cut in the network: only nodes on the same one reach each other directly
 	next    time.Time
 	sent    [][]byte // every envelope that left, for tests that replay
 
-	log   *logbook    // what the rendezvous shows it; nil: what it shows all
-	fate  func() fate // what the network does to a direct envelope; nil: delivers
-	crash func() bool // whether the process dies in this transaction; nil: never
+	log   *logbook                   // what the rendezvous shows it; nil: what it shows all
+	fate  func() fate                // what the network does to a direct envelope; nil: delivers
+	crash func() bool                // whether the process dies in this transaction; nil: never
+	tap   func(to *node, env []byte) // sees what leaves for a device; nil: nobody does
 }
 
 // crashed is the panic of a process that dies before its transaction commits.
-type crashed struct{}
+type crashed struct{ n *node }
 
 type fate uint8
 
@@ -195,7 +197,7 @@ func (n *node) update(fn func(store.Tx) (Hint, error)) error {
 	err := n.kv.Update(context.Background(), func(tx store.Tx) (err error) {
 		hint, err = fn(tx)
 		if err == nil && n.crash != nil && n.crash() {
-			panic(crashed{})
+			panic(crashed{n})
 		}
 		return err
 	})
