@@ -337,3 +337,30 @@ func TestRenewalThatWaits(t *testing.T) {
 		t.Error("it is not the renewal that was appended")
 	}
 }
+
+// A rendezvous that did not know the guest for a moment, and a knock that finds that nothing has
+// changed: the guest goes on.
+func TestGuestThatWasInAllTheTime(t *testing.T) {
+	w := newWorld(t)
+	id, nodes, g := houseOf(t, w, "alice", "bob")
+	a := nodes[0]
+	g.say(id, "one")
+	g.guestRefused(protocol.Refuse(protocol.UnknownRoom, ""))
+	if s := g.guest(); s.Stage != GuestKnocks || s.Reason != protocol.TicketExpired {
+		t.Fatalf("the guest is %+v", s)
+	}
+	w.check(g.comeIn(a, id, "not asked for it"))
+	a.say(id, "two")
+	w.pass(time.Minute)
+	if s := g.guest(); s.Stage != GuestIn || s.Reason != protocol.OK {
+		t.Errorf("the guest is %+v", s)
+	}
+	for _, n := range []*node{a, g} {
+		if got := slices.Sorted(slices.Values(texts(n.heard(id)))); !slices.Equal(got, []string{"one", "two"}) {
+			t.Errorf("%s has %q", n.name, got)
+		}
+	}
+	if len(entriesOf[room.GuestJoin](w, id)) != 1 {
+		t.Error("it is there twice")
+	}
+}
