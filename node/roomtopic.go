@@ -120,10 +120,14 @@ func (t *topics) follow(ctx context.Context, id protocol.RoomID) error {
 	}
 	t.setRoom(name, now)
 	if now.topic == nil {
-		if now.topic, now.leave, err = t.join(name, t.validateIn(name), pubsub.WithValidatorInline(true)); err != nil {
+		topic, leave, err := t.join(name, t.validateIn(name), pubsub.WithValidatorInline(true))
+		if err != nil {
 			t.setRoom(name, nil)
 			return err
 		}
+		t.rooms.mu.Lock()
+		now.topic, now.leave = topic, leave
+		t.rooms.mu.Unlock()
 	}
 	return t.membersChanged(ctx, before, now)
 }
@@ -180,16 +184,64 @@ func (t *topics) membersChanged(ctx context.Context, before, now *roomTopic) err
 	return t.n.refreshPeers(ctx)
 }
 
-// say tells a message to those who hear the room's topic now.
-func (t *topics) say(ctx context.Context, id protocol.RoomID, b []byte) {
+// say tells messages to those who hear the room's topic now. Without the rendezvous nobody
+// else will hear of them, and what was told cannot be told again, as gossipsub takes it
+// for a repetition: so then those who listen, and are not linked to us in the topic yet,
+// are waited for.
+func (t *topics) say(ctx context.Context, id protocol.RoomID, list []engine.RoomMessage) {
+	topic, listeners := t.listeners(id)
+	if topic == nil || listeners == 0 && !t.n.home.isUp() {
+		return
+	}
+	if t.n.home.isUp() {
+		listeners = 0
+	}
+	for _, m := range list {
+		if err := publish(ctx, topic, m.Message, listeners); err != nil && ctx.Err() == nil {
+			t.n.log.Debug("message not told on the room's topic", "room", id, "err", err)
+		}
+		listeners = 0 // they were waited for
+	}
+}
+
+// publish waits a moment until so many peers get what is published, or as many as
+// gossipsub wants.
+func publish(ctx context.Context, topic *pubsub.Topic, b []byte, links int) error {
+	if links > 0 {
+		patience, cancel := context.WithTimeout(ctx, 2*gossipPulse)
+		defer cancel()
+		ready := pubsub.MinTopicSize(min(links, pubsub.GossipSubDlo))
+		if err := topic.Publish(patience, b, pubsub.WithReadiness(ready)); err == nil || ctx.Err() != nil {
+			return err
+		}
+	}
+	return topic.Publish(ctx, b)
+}
+
+// listeners returns the topic of a room, and how many members listen to it.
+func (t *topics) listeners(id protocol.RoomID) (topic *pubsub.Topic, count int) {
 	t.rooms.mu.RLock()
 	r := t.rooms.joined[roomTopicName(id)]
 	t.rooms.mu.RUnlock()
 	if r == nil || r.topic == nil {
-		return
+		return nil, 0
 	}
-	if err := r.topic.Publish(ctx, b); err != nil && ctx.Err() == nil {
-		t.n.log.Debug("message not told on the room's topic", "room", id, "err", err)
+	for _, p := range r.topic.ListPeers() {
+		if _, member := r.members[p]; member {
+			count++
+		}
+	}
+	return r.topic, count
+}
+
+// wakeRoomsOf says that a device is connected now that is in rooms.
+func (t *topics) wakeRoomsOf(p peer.ID) {
+	t.rooms.mu.RLock()
+	defer t.rooms.mu.RUnlock()
+	for _, r := range t.rooms.joined {
+		if _, is := r.members[p]; is {
+			t.n.rooms.wake(r.id)
+		}
 	}
 }
 

@@ -280,6 +280,31 @@ func (r *rooms) settle(ctx context.Context, id protocol.RoomID) {
 	}
 }
 
+// await waits until what there is to do in rooms is done, or put off; not for long.
+func (r *rooms) await(ctx context.Context, ids []protocol.RoomID) {
+	ctx, cancel := context.WithTimeout(ctx, settleTime)
+	defer cancel()
+	for {
+		ended := r.ended.next()
+		if !slices.ContainsFunc(ids, r.busy) {
+			return
+		}
+		select {
+		case <-ended:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (r *rooms) busy(id protocol.RoomID) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, running := r.workers[id]
+	s := r.states[id]
+	return running || s != nil && s.queued
+}
+
 // rests tells that a room waits for a better time.
 func (r *rooms) rests(id protocol.RoomID) bool {
 	r.mu.Lock()

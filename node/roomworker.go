@@ -353,9 +353,7 @@ func (w *roomWorker) toPut(ctx context.Context) (list []engine.RoomMessage, err 
 	if err != nil {
 		return nil, err
 	}
-	for _, m := range list {
-		w.n.topics.say(ctx, w.id, m.Message)
-	}
+	w.n.topics.say(ctx, w.id, list)
 	return list, nil
 }
 

@@ -65,6 +65,9 @@ func (d *dialer) heard(ctx context.Context, e any) {
 		}
 		d.n.outbox.wakeNew(to.id)
 		d.n.lookups.retry(to.account)
+		if !d.n.home.isUp() {
+			d.n.topics.wakeRoomsOf(to.peer)
+		}
 	}
 }
 
