@@ -117,7 +117,7 @@ func (p *program) roomRules() []*cli.Command {
 	for _, c := range all {
 		p.offeringRooms(c, nil)
 	}
-	return append(all, p.rightsCommand(), p.forkCommand())
+	return append(all, p.rightsCommand(), p.roomGuestsCommand(), p.forkCommand())
 }
 
 // aboutRoom makes an action of a function about the room that the first argument

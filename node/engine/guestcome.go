@@ -186,7 +186,7 @@ func (w *work) guestGoes(r *openRoom, entries []room.Entry) error {
 // comesAgain tells whether this is the store of a guest of the room that knocks to come in
 // again.
 func (w *work) comesAgain(id protocol.RoomID) (bool, error) {
-	if w.e.id.Guest != id {
+	if !w.e.isGuest() || w.e.id.Guest != id {
 		return false, nil
 	}
 	g, err := loadGuest(w.tx)

@@ -344,8 +344,8 @@ func TestGuestThatWasInAllTheTime(t *testing.T) {
 	w := newWorld(t)
 	id, nodes, g := houseOf(t, w, "alice", "bob")
 	a := nodes[0]
-	g.guestRefused(protocol.Refuse(protocol.UnknownRoom, ""))
 	g.say(id, "one")
+	g.guestRefused(protocol.Refuse(protocol.UnknownRoom, ""))
 	if s := g.guest(); s.Stage != GuestKnocks || s.Reason != protocol.TicketExpired {
 		t.Fatalf("the guest is %+v", s)
 	}
