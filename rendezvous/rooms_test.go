@@ -50,6 +50,12 @@ func TestRoomsAreBounded(t *testing.T) {
 	if r.live[testRoomID(2000)] != nil || r.size > r.max {
 		t.Error("a log larger than all that may stay is kept")
 	}
+	empty := r.hold(testRoomID(4000))
+	empty.view.Store(&roomView{size: 1})
+	r.release(empty)
+	if r.live[testRoomID(4000)] != nil {
+		t.Error("a room that nobody is in is kept")
+	}
 	r.release(r.hold(testRoomID(3000))) // was not there
 	if r.live[testRoomID(3000)] != nil {
 		t.Error("a room that is not there is kept")
