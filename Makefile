@@ -15,7 +15,7 @@ help: ## this list
 build: ## the one binary, bin/parley
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/parley
 
-demo: build ## a rendezvous and two nodes on this machine; ONCE=1 ends by itself
+demo: build ## a rendezvous and three nodes on this machine; ONCE=1 ends by itself
 	$(GO) run ./cmd/demo -parley $(BIN) $(if $(ONCE),-once)
 
 test: deps lint race ## everything that CI runs

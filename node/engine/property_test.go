@@ -34,6 +34,7 @@ func (w *world) clone(t tb) *world {
 	for id, r := range w.home.rooms {
 		c.home.rooms[id] = r.clone()
 	}
+	c.home.guests, c.home.seen = maps.Clone(w.home.guests), maps.Clone(w.home.seen)
 	for _, n := range w.nodes {
 		m := &node{w: c, name: n.name, kv: n.copyStore()}
 		c.nodes = append(c.nodes, m)

@@ -22,8 +22,7 @@ func TestRoomsAnyNetworkAnyCrash(t *testing.T) {
 	origin := newWorld(t)
 	id, _ := roomOf(t, origin, "alice", "bob", "carol", "dave")
 	rapid.Check(t, func(rt *rapid.T) {
-		c := &roomChaos{t: rt, w: origin.clone(rt), id: id, crashes: 100, said: map[*node][]string{}}
-		c.draw = func(n int, what string) int { return rapid.IntRange(0, n-1).Draw(rt, what) }
+		c := rapidRoomChaos(rt, origin.clone(rt), id)
 		c.run(5 + c.draw(56, "actions"))
 		c.heal()
 		c.verify()
@@ -47,12 +46,24 @@ type distribution struct {
 	epoch    uint64
 }
 
-func (c *roomChaos) run(actions int) {
+func rapidRoomChaos(rt *rapid.T, w *world, id protocol.RoomID) *roomChaos {
+	return &roomChaos{
+		t: rt, w: w, id: id, crashes: 100, said: map[*node][]string{},
+		draw: func(n int, what string) int { return rapid.IntRange(0, n-1).Draw(rt, what) },
+	}
+}
+
+// trouble makes the network lose and double, and processes die.
+func (c *roomChaos) trouble() {
 	for _, n := range c.w.nodes {
 		n.fate = func() fate { return fates[c.draw(len(fates), "fate")] }
 		n.crash = func() bool { return c.draw(c.crashes, "crash") == c.crashes-1 }
 		n.tap = func(to *node, env []byte) { c.note(n, to, env) }
 	}
+}
+
+func (c *roomChaos) run(actions int) {
+	c.trouble()
 	do := c.actions()
 	names := append(slices.Sorted(maps.Keys(do)), "say", "say", "burst", "burst", "gossip", "settle", "settle", "settle")
 	for range actions {
@@ -203,6 +214,12 @@ func (c *roomChaos) shuffle(n *node) {
 }
 
 func (c *roomChaos) heal() {
+	c.mend()
+	c.w.pass(2 * 24 * time.Hour)
+}
+
+// mend ends all trouble, and starts every process anew.
+func (c *roomChaos) mend() {
 	for _, n := range c.w.nodes {
 		n.fate, n.crash, n.away, n.offline, n.side = nil, nil, false, false, 0
 		n.load()
@@ -210,5 +227,4 @@ func (c *roomChaos) heal() {
 	for len(c.w.stray) > 0 {
 		c.arrive()
 	}
-	c.w.pass(2 * 24 * time.Hour)
 }

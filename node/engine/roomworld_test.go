@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/key"
 	"github.com/parley-chat/parley/protocol/room"
 	"github.com/parley-chat/parley/protocol/room/message"
 	"github.com/parley-chat/parley/store"
@@ -61,6 +62,9 @@ func (r *rendezvous) append(raw []byte) (since [][]byte, err error) {
 		return h.log[entry.Seq:], nil
 	}
 	before := h.state
+	if err := before.CheckTime(entry, r.w.now); err != nil {
+		return nil, err
+	}
 	if h.state, err = before.Extend(entry); err != nil {
 		h.state = before
 		return nil, err
@@ -109,7 +113,12 @@ func (r *rendezvous) readRoom(n *node, id protocol.RoomID, p RoomPlan, max int) 
 		return page, false
 	}
 	m, in := h.state.Member(n.account())
-	if _, before, _ := h.state.AccountOf(n.device()); !in && !h.state.Invited(n.account()) && before.IsZero() {
+	if !in && n.e.isGuest() {
+		return page, false
+	}
+	public, _ := key.ParseLinkPublic(p.Link)
+	_, byLink := h.state.SignsIn(public, p.Proof, n.account(), n.device())
+	if _, before, _ := h.state.AccountOf(n.device()); !in && !byLink && !h.state.Invited(n.account()) && before.IsZero() {
 		return page, false
 	}
 	if p.From < uint64(len(h.log)) {
@@ -136,12 +145,22 @@ func (n *node) followRoom(id protocol.RoomID) (busy bool) {
 		n.appendRoom(id, plan.Append)
 		busy = true
 	}
+	if plan.Guests {
+		n.askForGuests(id)
+	}
 	if !plan.Follow {
 		return busy
 	}
 	for range 100 {
 		plan = n.roomPlan(id)
 		page, ok := n.w.home.readRoom(n, id, plan, 7)
+		if !ok && n.e.isGuest() {
+			n.guestRefused(n.w.home.refusalOf(n, id))
+		} else if !ok && plan.Link != nil {
+			n.do(func(tx store.Tx) (Hint, error) {
+				return n.e.RoomTurnedAway(tx, n.w.now, id, protocol.Refuse(protocol.UnknownRoom, ""))
+			})
+		}
 		if !ok || len(page.Entries)+len(page.Messages) == 0 {
 			break
 		}

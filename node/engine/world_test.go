@@ -40,7 +40,7 @@ func newWorld(t testing.TB) *world { return newWorldWith(t, keytest.RSA(t, 0)) }
 
 func newWorldWith(t tb, rsa key.RSAPrivate) *world {
 	w := &world{t: t, now: start, rsa: rsa}
-	w.home = &rendezvous{w: w, names: map[string]*entry{}, devices: map[protocol.DeviceID]*shelf{}, rooms: map[protocol.RoomID]*roomHome{}, sealed: map[protocol.EnvelopeID]sealedText{}, log: newLogbook()}
+	w.home = &rendezvous{w: w, names: map[string]*entry{}, devices: map[protocol.DeviceID]*shelf{}, rooms: map[protocol.RoomID]*roomHome{}, guests: map[protocol.AccountID][]byte{}, seen: map[protocol.AccountID]time.Time{}, sealed: map[protocol.EnvelopeID]sealedText{}, log: newLogbook()}
 	return w
 }
 
@@ -52,9 +52,10 @@ type node struct {
 	e    *Engine
 	hint Hint
 
-	away    bool // no direct connections
-	offline bool // nor to the rendezvous
-	side    int  // of a cut in the network: only nodes on the same one reach each other directly
+	away    bool          // no direct connections
+	offline bool          // nor to the rendezvous
+	skew    time.Duration // how far its clock is ahead of the world's
+	side    int           // of a cut in the network: only nodes on the same one reach each other directly
 	next    time.Time
 	sent    [][]byte      // every envelope that left, for tests that replay
 	busy    time.Duration // CPU time in transactions, of benchmarks that keep to one thread
@@ -194,6 +195,8 @@ func (n *node) restart() (code protocol.Code) {
 func (n *node) update(fn func(store.Tx) (Hint, error)) error {
 	defer n.clock(threadTime())
 	var hint Hint
+	n.w.now = n.w.now.Add(n.skew)
+	defer func() { n.w.now = n.w.now.Add(-n.skew) }()
 	err := n.kv.Update(context.Background(), func(tx store.Tx) (err error) {
 		hint, err = fn(tx)
 		if err == nil && n.crash != nil && n.crash() {
