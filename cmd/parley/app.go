@@ -21,6 +21,7 @@ import (
 type program struct {
 	stdin          *bufio.Reader
 	stdout, stderr *os.File
+	typed          chan string // lines of stdin, once a conversation reads them
 }
 
 // run runs one command line and returns the exit code. The first interrupt ends
@@ -65,7 +66,7 @@ func (p *program) app() *cli.App {
 		ExitErrHandler:       func(*cli.Context, error) {}, // run does it
 		OnUsageError:         onUsageError,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "dir", Usage: "data `DIRECTORY`", EnvVars: []string{"PARLEY_DIR"}, DefaultText: "~/.local/share/parley, or parley-host for host, parley-relay for relay"},
+			&cli.StringFlag{Name: "dir", Usage: "data `DIRECTORY`", EnvVars: []string{"PARLEY_DIR"}, DefaultText: "~/.local/share/parley, or parley-host for host, parley-relay for relay; for guest one for each room"},
 			&cli.BoolFlag{Name: "json", DisableDefaultText: true, Usage: "print answers as JSON; fields are only ever added"},
 		},
 		Commands: p.commands(),
@@ -79,7 +80,7 @@ func (p *program) app() *cli.App {
 func (p *program) commands() (all []*cli.Command) {
 	for _, group := range [][]*cli.Command{
 		p.hostCommands(), p.relayCommands(), p.nodeCommands(), p.contactCommands(), p.deviceCommands(), p.messageCommands(),
-		p.actionCommands(), p.roomCommands(),
+		p.actionCommands(), p.roomCommands(), p.guestCommands(),
 		p.evidenceCommands(), p.keysCommands(), p.backupCommands(), p.otherCommands(),
 	} {
 		all = append(all, group...)
@@ -139,6 +140,9 @@ func dataDir(c *cli.Context) (string, error) {
 	}
 	if server := serverOf(c); server != "" {
 		return filepath.Join(base, "parley-"+server), nil
+	}
+	if c.Command.Name == "guest" { // holds a folder for each room
+		return filepath.Join(base, "parley-guests"), nil
 	}
 	return filepath.Join(base, "parley"), nil
 }

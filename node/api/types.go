@@ -79,6 +79,11 @@ type Event struct {
 	Quiet   bool      `json:"quiet,omitempty"` // the user wants no notification of it: see Mute
 }
 
+// LastEvent is the number of the newest event; 0: there is none.
+type LastEvent struct {
+	Seq uint64 `json:"seq"`
+}
+
 // Contact relations.
 const (
 	Requested = "requested" // we asked, they have not answered

@@ -206,7 +206,7 @@ func TestRoomActionsAnyNetworkAnyCrash(t *testing.T) {
 	origin := newWorld(t)
 	id, _ := roomOf(t, origin, "alice", "bob", "carol")
 	rapid.Check(t, func(rt *rapid.T) {
-		c := &roomChaos{t: rt, w: origin.clone(rt), id: id, said: map[*node][]string{}}
+		c := rapidRoomChaos(rt, origin.clone(rt), id)
 		c.actAll()
 		c.heal()
 		want := c.looks(c.w.nodes[0])
@@ -219,38 +219,35 @@ func TestRoomActionsAnyNetworkAnyCrash(t *testing.T) {
 }
 
 func (c *roomChaos) actAll() {
-	for _, n := range c.w.nodes {
-		n.fate = func() fate { return fates[rapid.IntRange(0, len(fates)-1).Draw(c.t, "fate")] }
-		n.crash = func() bool { return rapid.IntRange(0, 99).Draw(c.t, "crash") == 99 }
-	}
+	c.trouble()
 	emoji := []string{"👍", "🎉", ""}
 	to := func(n *node, fn func(protocol.MsgID)) {
 		if list := n.heard(c.id); len(list) > 0 {
-			fn(list[rapid.IntRange(0, len(list)-1).Draw(c.t, "message")].ID)
+			fn(list[c.draw(len(list), "message")].ID)
 		}
 	}
 	actions := map[string]func(n *node){
 		"say": c.say,
 		"react": func(n *node) {
-			to(n, func(id protocol.MsgID) { n.react(id, rapid.SampledFrom(emoji).Draw(c.t, "emoji")) })
+			to(n, func(id protocol.MsgID) { n.react(id, emoji[c.draw(len(emoji), "emoji")]) })
 		},
 		"edit": func(n *node) {
-			to(n, func(id protocol.MsgID) { n.edit(id, rapid.SampledFrom(emoji).Draw(c.t, "text")) })
+			to(n, func(id protocol.MsgID) { n.edit(id, emoji[c.draw(len(emoji), "text")]) })
 		},
 		"delete":  func(n *node) { to(n, func(id protocol.MsgID) { n.erase(id) }) },
-		"pin":     func(n *node) { to(n, func(id protocol.MsgID) { n.pin(id, rapid.Bool().Draw(c.t, "on")) }) },
+		"pin":     func(n *node) { to(n, func(id protocol.MsgID) { n.pin(id, c.draw(2, "on") == 1) }) },
 		"step":    func(n *node) { n.step() },
 		"settle":  func(*node) { c.steps() },
 		"offline": func(n *node) { n.offline = !n.offline },
 		"away":    func(n *node) { n.away = !n.away },
 		"restart": func(n *node) { n.load() },
 		"rotate":  func(n *node) { n.write(c.id, room.Rotate{}) },
-		"time":    func(*node) { c.w.now = c.w.now.Add(rapid.SampledFrom(times).Draw(c.t, "time")) },
+		"time":    func(*node) { c.w.now = c.w.now.Add(times[c.draw(len(times), "time")]) },
 	}
 	names := slices.Sorted(maps.Keys(actions))
-	for range rapid.IntRange(5, 30).Draw(c.t, "actions") {
+	for range 5 + c.draw(26, "actions") {
 		n := c.node("node")
-		c.survive(func() { actions[rapid.SampledFrom(names).Draw(c.t, "action")](n) })
+		c.survive(n, func() { actions[names[c.draw(len(names), "action")]](n) })
 	}
 }
 

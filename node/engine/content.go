@@ -75,6 +75,10 @@ func (w *work) receiveContent(in *incoming) error {
 		if err := w.receiveInvite(in, body.RoomInvite); err != nil {
 			return err
 		}
+	case *wire.Content_RoomLog:
+		if err := w.receiveRoomLog(in, body.RoomLog); err != nil {
+			return err
+		}
 	case *wire.Content_Receipt:
 		return w.receivedReceipt(in.from, in.d, body.Receipt)
 	case *wire.Content_Repair: // the session it came on was opened with reset: see receiveFirst

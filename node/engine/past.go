@@ -21,11 +21,11 @@ func (w *work) takePast(p *wire.Past) error {
 	if err != nil || with == w.e.id.Account || len(p.GetMessages()) > MaxPast {
 		return w.trouble(CauseMalformed, w.e.id.Account, "history that cannot be read")
 	}
-	peer, err := w.conversation(with)
+	place, err := w.pastOf(with, p.GetRoom())
 	if err != nil {
 		return err
 	}
-	below, err := w.oldest(with, peer)
+	below, err := w.oldest(with, place)
 	if err != nil {
 		return err
 	}
@@ -52,9 +52,33 @@ func (w *work) takePast(p *wire.Past) error {
 	return nil
 }
 
+// conversationEnd is how far a conversation goes: fields of a peerRow or a roomRow.
+type conversationEnd struct{ position, readTo, readWant *uint64 }
+
+// pastOf returns the end of a conversation, which is begun if it is not known here.
+func (w *work) pastOf(with protocol.AccountID, isRoom bool) (conversationEnd, error) {
+	if !isRoom {
+		p, err := w.conversation(with)
+		if err != nil {
+			return conversationEnd{}, err
+		}
+		return conversationEnd{&p.position, &p.readTo, &p.readWant}, nil
+	}
+	id := protocol.RoomID(with)
+	r, err := w.room(id)
+	if err == ErrNoRoom {
+		r, err = w.addRoom(id, roomRow{stage: RoomTold, home: w.e.id.Home, since: w.now})
+		w.hintRoom(id)
+	}
+	if err != nil {
+		return conversationEnd{}, err
+	}
+	return conversationEnd{&r.row.position, &r.row.readTo, new(uint64)}, nil
+}
+
 // oldest is the position that older messages of a conversation go below. One
 // without messages begins high enough for them.
-func (w *work) oldest(with protocol.AccountID, p *peerRow) (position uint64, err error) {
+func (w *work) oldest(with protocol.AccountID, end conversationEnd) (position uint64, err error) {
 	err = all(w.tx, store.Key(tableHistory, with[:]), func(pair store.Pair) (bool, error) {
 		position = keyNumber(pair.Key)
 		return false, nil
@@ -62,10 +86,10 @@ func (w *work) oldest(with protocol.AccountID, p *peerRow) (position uint64, err
 	if err != nil || position > 0 {
 		return position, err
 	}
-	if p.position < basePosition {
-		p.position, p.readTo, p.readWant = basePosition, basePosition, basePosition
+	if *end.position < basePosition {
+		*end.position, *end.readTo, *end.readWant = basePosition, basePosition, basePosition
 	}
-	return p.position + 1, nil
+	return *end.position + 1, nil
 }
 
 // readPast reads an older message; not ok if it is none.

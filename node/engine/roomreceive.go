@@ -361,7 +361,9 @@ func (e *Engine) RoomGaps(tx store.Tx, id protocol.RoomID, limit int) (list []Ro
 
 // ofRoom tells whether a content is about a room: such go between siblings as they
 // go between members.
-func ofRoom(c *wire.Content) bool { return c.GetRoomKeys() != nil || c.GetRoomInvite() != nil }
+func ofRoom(c *wire.Content) bool {
+	return c.GetRoomKeys() != nil || c.GetRoomHeads() != nil || c.GetRoomLog() != nil
+}
 
 // answersRoom tells whether a content acknowledges keys of a room, or repairs the
 // session they go on: what a member may send who is no contact, besides keys.

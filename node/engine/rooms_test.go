@@ -369,7 +369,8 @@ func TestKLC04_RoomKeysAreInEphemeralRows(t *testing.T) {
 		w.check(r.decode(row.Value))
 		secrets["key of texts"] = r.key
 	}
-	if len(secrets) != 2 {
+	secrets["link"] = a.makeLink(id, 1, time.Hour).Link.Key.Bytes()
+	if len(secrets) != 3 {
 		t.Fatalf("%d secrets", len(secrets))
 	}
 	for table := range 256 {

@@ -18,8 +18,11 @@ import (
 
 // CreateRoom makes a room with this account as its owner, at the account's
 // rendezvous. It is there at once, for others when its first entry was appended.
-// ErrManyRooms; errors of room for a bad name or topic.
+// ErrManyRooms, ErrGuest; errors of room for a bad name or topic.
 func (e *Engine) CreateRoom(tx store.Tx, now time.Time, about room.About) (protocol.RoomID, Hint, error) {
+	if e.isGuest() {
+		return protocol.RoomID{}, Hint{}, ErrGuest
+	}
 	w, err := e.begin(tx, now)
 	if err != nil {
 		return protocol.RoomID{}, Hint{}, err
@@ -99,7 +102,7 @@ func (e *Engine) LeaveRoom(tx store.Tx, now time.Time, id protocol.RoomID) (Hint
 		err = w.write(r, room.Leave{})
 	} else {
 		r.row.stage = RoomOut
-		err = errors.Join(w.setEntries(r, nil), w.roomEvent(r, RoomWasDeclined, ""))
+		err = errors.Join(w.setEntries(r, nil), w.dropLinks(r), w.roomEvent(r, RoomWasDeclined, ""))
 	}
 	if err != nil {
 		return Hint{}, err
@@ -240,7 +243,7 @@ func (w *work) rebase(r *openRoom, before *room.State, list []room.Entry) ([]roo
 	var again []room.Entry
 	top := r.state
 	for _, entry := range list {
-		next, rewritten, err := top.Rebase(w.now, w.author(), entry, bases[entry.Hash()])
+		next, rewritten, err := w.writeAgain(r, top, entry, bases[entry.Hash()])
 		if err == nil {
 			top, again = next, append(again, rewritten)
 			continue
@@ -257,11 +260,17 @@ func (w *work) rebase(r *openRoom, before *room.State, list []room.Entry) ([]roo
 
 // notWritten tells the user that an entry of ours will not be in the log.
 func (w *work) notWritten(r *openRoom, entry room.Entry, cause error) error {
-	switch entry.Op.(type) {
-	case room.Devices: // nobody asked for it; somebody else brought the statements
+	switch op := entry.Op.(type) {
+	case room.Devices, room.GuestRenew, room.GuestExpire: // nobody asked for it; somebody else did it
+		return nil
+	case room.GuestJoin: // the guest hears of it, see GuestAdmitted
 		return nil
 	case room.Join:
-		r.row.joining = false
+		return w.giveUpJoining(r, cause.Error())
+	case room.SetPassword:
+		if err := w.delete(keyRoomKey(r.id, op.Secret.Key)); err != nil {
+			return err
+		}
 	}
 	return w.roomEvent(r, RoomNotDone, cause.Error())
 }

@@ -73,7 +73,7 @@ func fromSibling(c *wire.Content) bool {
 	case *wire.Content_Sent, *wire.Content_ContactState:
 		return c.GetSeq() > 0
 	case *wire.Content_Past, *wire.Content_AccountKey, *wire.Content_Receipt, *wire.Content_Repair,
-		*wire.Content_RoomKeys, *wire.Content_RoomInvite, *wire.Content_OwnAction, nil:
+		*wire.Content_RoomKeys, *wire.Content_OwnAction, *wire.Content_RoomState, *wire.Content_RoomHeads, *wire.Content_RoomLog, nil:
 		return true
 	}
 	return false
@@ -82,7 +82,8 @@ func fromSibling(c *wire.Content) bool {
 // onlySiblings tells whether nobody else may send such contents.
 func onlySiblings(c *wire.Content) bool {
 	switch c.GetBody().(type) {
-	case *wire.Content_Sent, *wire.Content_ContactState, *wire.Content_Past, *wire.Content_AccountKey, *wire.Content_OwnAction:
+	case *wire.Content_Sent, *wire.Content_ContactState, *wire.Content_Past, *wire.Content_AccountKey, *wire.Content_OwnAction,
+		*wire.Content_RoomState:
 		return true
 	}
 	return false
@@ -127,6 +128,8 @@ func (w *work) take(from protocol.DeviceID, c *wire.Content, late bool) error {
 		err = w.takeOwnAction(from, body.OwnAction)
 	case *wire.Content_Past:
 		err = w.takePast(body.Past)
+	case *wire.Content_RoomState:
+		err = w.takeRoomState(body.RoomState)
 	case *wire.Content_AccountKey:
 		if forget := body.AccountKey.GetForget(); len(forget) > 0 {
 			err = w.forgetRecoveryKey(forget)

@@ -48,6 +48,7 @@ const (
 	timerUnblock  timer = 31 // seal what waited while an alarm stood; id: device to go on with
 	timerMirror   timer = 32 // delete mirrors of the log that were dropped
 	timerRooms    timer = 36 // destroy old keys of rooms, and what waited for them in vain; id: receiver to go on with
+	timerGuests   timer = 45 // see to it that guests of rooms stay, or go; id: room to go on with
 	timerAccount  timer = 30 // destroy replaced account keys, see that certificates are renewed
 )
 
@@ -63,7 +64,7 @@ const (
 // be taken back.
 var sweeps = map[timer]time.Duration{
 	timerExpire: expireEvery, timerSkipped: sweepEvery, timerPrivates: sweepEvery, timerSeen: sweepEvery,
-	timerAccount: accountEvery, timerRooms: sweepEvery,
+	timerAccount: accountEvery, timerRooms: sweepEvery, timerGuests: guestsEvery,
 }
 
 // at sets a timer. The same again changes nothing.
@@ -145,6 +146,8 @@ func (w *work) fire(key []byte) error {
 		return w.fireRoom(kind, id)
 	case timerRooms:
 		return w.sweepRooms(id)
+	case timerGuests:
+		return w.sweepGuests(id)
 	case timerGone:
 		return w.delete(store.Key(tableGone, id))
 	case timerEarly:

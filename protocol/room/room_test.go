@@ -218,6 +218,11 @@ func (p *party) reread() {
 	if dump(s) != dump(p.s) {
 		p.t.Fatalf("the log says\n%s\nwant\n%s", dump(s), dump(p.s))
 	}
+	s, err = Refold(log, p.s.Head())
+	check(p.t, err)
+	if dump(s) != dump(p.s) {
+		p.t.Fatalf("folded again, the log says\n%s\nwant\n%s", dump(s), dump(p.s))
+	}
 }
 
 // A room from its beginning, as its people use it.
@@ -255,3 +260,39 @@ func TestRoom(t *testing.T) {
 
 // newAccountID names an account that does not exist.
 func newAccountID(i int) protocol.AccountID { return sha256.Sum256(fmt.Append(nil, i)) }
+
+// A log that was folded before folds to the same, without its signatures, and no other
+// log passes for it.
+func TestRefold(t *testing.T) {
+	owner, guest := newPerson(t, "owner"), newPerson(t, "friend")
+	p := newParty(t, owner)
+	p.join(owner, guest)
+	p.do(owner, Lock{On: true})
+	s, err := Refold(p.log, p.s.Head())
+	check(t, err)
+	if s.Head() != p.s.Head() || !s.Locked() || len(s.Members()) != 2 {
+		t.Error("folded to something else")
+	}
+	if slices.ContainsFunc(p.log, func(e Entry) bool { return e.known }) {
+		t.Error("the entries given count as checked")
+	}
+	_, after, err := p.s.Write(start, owner.Author, Lock{On: false})
+	check(t, err)
+	after.sig[0]++
+	if _, err := s.Extend(after); !errors.Is(err, key.ErrSignature) {
+		t.Errorf("a forged entry behind: %v", err)
+	}
+	for i := range p.log {
+		forged := slices.Clone(p.log)
+		forged[i].sig[0]++
+		if _, err := Refold(forged, p.s.Head()); !errors.Is(err, ErrPlace) {
+			t.Errorf("entry %d is another one: %v", i, err)
+		}
+	}
+	if _, err := Refold(p.log[:2], p.s.Head()); !errors.Is(err, ErrPlace) {
+		t.Errorf("cut: %v", err)
+	}
+	if _, err := Refold(nil, p.s.Head()); !errors.Is(err, ErrPlace) {
+		t.Errorf("empty: %v", err)
+	}
+}

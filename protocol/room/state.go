@@ -137,6 +137,20 @@ func Fold(log []Entry) (*State, error) {
 	return s.Extend(log[1:]...)
 }
 
+// Refold folds a log whose newest entry is known, by its hash, to have been folded
+// before: the hashes show that it is the same log, and so the signatures of its entries,
+// most of the work, are not checked again. The error wraps ErrPlace for another log.
+func Refold(log []Entry, head [32]byte) (*State, error) {
+	if len(log) == 0 || log[len(log)-1].Hash() != head {
+		return nil, fmt.Errorf("fold room log: it does not end with %x: %w", head, ErrPlace)
+	}
+	log = slices.Clone(log)
+	for i := range log {
+		log[i].known = true
+	}
+	return Fold(log)
+}
+
 // Extend folds entries onto the log. Each must be the next one, signed by a device
 // of its author, who must have had the right to do what it does. One that is wrong
 // makes all of them worthless. Errors wrap one of those of this package, those of
@@ -259,6 +273,12 @@ func (s *State) Links() []OpenLink {
 	return slices.SortedFunc(maps.Values(s.links), func(a, b OpenLink) int {
 		return cmp.Or(a.Expires.Compare(b.Expires), bytes.Compare(a.Key.Bytes(), b.Key.Bytes()))
 	})
+}
+
+// Link returns the link of a key; not ok if it has no uses left.
+func (s *State) Link(k key.LinkPublic) (l OpenLink, ok bool) {
+	l, ok = s.links[k]
+	return l, ok
 }
 
 // Banned returns the accounts that only Unban lets in again, in the order in which they
