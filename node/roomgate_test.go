@@ -43,7 +43,7 @@ func TestTopicOfRoomIsForMembers(t *testing.T) {
 	me, member, contact := plainHost(t), plainHost(t), plainHost(t)
 	g := newGate(peer.AddrInfo{}, &interfaces{})
 	g.set([]device{{id: protocol.DeviceID{1}, peer: member.ID(), mate: true}, {id: protocol.DeviceID{2}, peer: contact.ID()}})
-	name := roomTopicName(protocol.RoomID{1})
+	name := protocol.RoomTopic(protocol.RoomID{1})
 	rooms := newRoomTopics()
 	rooms.joined[name] = &roomTopic{members: map[peer.ID]device{member.ID(): {}}}
 	ps, err := newGossip(&Node{ctx: t.Context(), host: me, gate: g}, "heads", &rooms)
@@ -76,7 +76,7 @@ func TestTopicOfRoomIsForMembers(t *testing.T) {
 		return sub
 	}
 	say := func(text string, links int, to *pubsub.Subscription) {
-		if err := publish(t.Context(), topic, []byte(text), links); err != nil {
+		if err := topic.Publish(t.Context(), []byte(text), pubsub.WithReadiness(pubsub.MinTopicSize(links))); err != nil {
 			t.Fatal(err)
 		}
 		patience, cancel := context.WithTimeout(t.Context(), 30*time.Second)
@@ -107,7 +107,7 @@ func TestTopicsOfOnePeerAreBounded(t *testing.T) {
 		}
 		return list
 	}
-	room := func(i int) string { return roomTopicName(protocol.RoomID{byte(i), byte(i >> 8)}) }
+	room := func(i int) string { return protocol.RoomTopic(protocol.RoomID{byte(i), byte(i >> 8)}) }
 	for range 2 {
 		taken, err := f.FilterIncomingSubscriptions("loud", names(2*maxTopics, room))
 		if err != nil || len(taken) > maxTopics {
