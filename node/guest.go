@@ -23,8 +23,10 @@ type VisitParams struct {
 	Dir    string        // made if it is not there; of one guest in one room
 	Secret vault.Secret  // will open it
 	Link   roomlink.Link // of the room, for guests
-	Name   string        // what the others see; not used where a guest was begun before
 
+	// Name asks for what the others see, 1 to guest.MaxName bytes, where no guest was begun
+	// before. An error of it ends the visit.
+	Name func(ctx context.Context) (string, error)
 	// Password asks for the room's password. Why says what was wrong with the one
 	// before, nil at first. An error of it ends the visit.
 	Password func(ctx context.Context, why error) (string, error)
@@ -84,7 +86,11 @@ func (v *visit) begin(ctx context.Context) error {
 	if !errors.Is(err, engine.ErrNoIdentity) {
 		return err
 	}
-	founder, err := engine.NewGuest(time.Now(), v.p.Link.Room, v.p.Name, v.home)
+	name, err := v.p.Name(ctx)
+	if err != nil {
+		return err
+	}
+	founder, err := engine.NewGuest(time.Now(), v.p.Link.Room, name, v.home)
 	if err != nil {
 		return err
 	}

@@ -56,6 +56,10 @@ func turnsAway(c protocol.Code) bool { return c == protocol.UnknownRoom || c == 
 // turnedAway returns the refusal if the room is to be asked for again all the same.
 func (w *roomWorker) turnedAway(ctx context.Context, refusal *protocol.Error) error {
 	err := w.do(ctx, func(tx store.Tx) (engine.Hint, error) {
+		if w.n.isGuest() {
+			_, h, err := w.n.eng.GuestRefused(tx, w.n.now(), refusal)
+			return h, err
+		}
 		return w.n.eng.RoomTurnedAway(tx, w.n.now(), w.id, refusal)
 	})
 	if err != nil {
@@ -95,6 +99,9 @@ func (w *roomWorker) atHome(ctx context.Context) error {
 		return err
 	}
 	if err := w.read(ctx); err != nil {
+		return err
+	}
+	if err := w.seeGuests(ctx); err != nil {
 		return err
 	}
 	if err := w.bring(ctx); err != nil { // what followed from what was read
@@ -235,6 +242,25 @@ func (w *roomWorker) read(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// seeGuests asks when guests were last online whose stay is due.
+func (w *roomWorker) seeGuests(ctx context.Context) error {
+	plan, err := w.plan(ctx)
+	if err != nil || !plan.Guests {
+		return err
+	}
+	resp, err := w.n.home.call(ctx, &wire.Request{Call: &wire.Request_SeenGuests{SeenGuests: &wire.SeenGuests{Room: w.id[:]}}})
+	if err != nil {
+		return err
+	}
+	var seen []engine.GuestSeen
+	for _, g := range resp.GetGuestsSeen().GetGuests() {
+		if a, err := protocol.FromBytes[protocol.AccountID](g.GetAccount()); err == nil {
+			seen = append(seen, engine.GuestSeen{Account: a, Ago: retryAfter(g.GetAgoMs())})
+		}
+	}
+	return w.do(ctx, func(tx store.Tx) (engine.Hint, error) { return w.n.eng.SeenGuests(tx, w.n.now(), w.id, seen) })
 }
 
 // items are the messages of a page; with their cursors only if they came in order.

@@ -117,7 +117,7 @@ func (p *program) roomRules() []*cli.Command {
 	for _, c := range all {
 		p.offeringRooms(c, nil)
 	}
-	return append(all, p.rightsCommand())
+	return append(all, p.rightsCommand(), p.roomGuestsCommand())
 }
 
 // aboutRoom makes an action of a function about the room that the first argument

@@ -21,7 +21,11 @@ func (w *work) mayGiveKeys(in *incoming, keys *wire.RoomKeys) (protocol.Code, er
 	}
 	r, err := w.room(id)
 	if err == ErrNoRoom || err == nil && r.row.stage == RoomOut {
-		return stranger, nil
+		again, err := w.comesAgain(id)
+		if again { // it may be in already, and not know
+			stranger = protocol.Unavailable
+		}
+		return stranger, err
 	}
 	if err != nil {
 		return protocol.Internal, err
