@@ -128,7 +128,7 @@ func (p *program) pins(c *cli.Context, client *api.Client) error {
 		}{list})
 	}
 	for _, m := range list {
-		p.showMessage("", m, true)
+		p.showMessage(idBefore(m), m)
 	}
 	return nil
 }
@@ -162,11 +162,11 @@ func (p *program) sayTimer(c *cli.Context, s api.Conversation) error {
 		return p.json(s)
 	}
 	if s.Lasts == 0 {
-		p.say("new messages with %s stay", s.With)
+		p.say("new messages with %s stay", titled(s.With))
 		return nil
 	}
 	lasts := duration(time.Duration(s.Lasts) * time.Second)
-	p.say("new messages with %s disappear %s after they are read", s.With, &lasts)
+	p.say("new messages with %s disappear %s after they are read", titled(s.With), &lasts)
 	return nil
 }
 
@@ -194,13 +194,21 @@ func (p *program) quiet(c *cli.Context, client *api.Client) error {
 	case c.Bool("json"):
 		return p.json(s)
 	case s.QuietUntil == nil:
-		p.say("you hear of %s again", s.With)
+		p.say("you hear of %s again", titled(s.With))
 	case lasts == forEver:
-		p.say("%s is quiet until you type: parley quiet %s off", s.With, shellWord(c.Args().First()))
+		p.say("%s is quiet until you type: parley quiet %s off", titled(s.With), shellWord(c.Args().First()))
 	default:
-		p.say("%s is quiet until %s", s.With, s.QuietUntil.Local().Format("2006-01-02 15:04"))
+		p.say("%s is quiet until %s", titled(s.With), s.QuietUntil.Local().Format("2006-01-02 15:04"))
 	}
 	return nil
+}
+
+// titled names a conversation within a line.
+func titled(with string) string {
+	if strings.HasPrefix(with, "#") {
+		return label(with)
+	}
+	return with
 }
 
 // timeOrOff reads a time such as 8h or 7d; 0 for off.

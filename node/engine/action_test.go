@@ -484,6 +484,7 @@ func TestActionsInThePast(t *testing.T) {
 	reply, err := a.draft(b.account(), Draft{Text: "answer", ReplyTo: edited})
 	w.check(err)
 	w.settle()
+	w.check(a.setTimer(b.account(), 60*24*time.Hour))
 	second := w.link(a)
 	w.settle()
 	a.do(func(tx store.Tx) (Hint, error) { return a.e.SharePast(tx, w.now, second.device(), true) })
@@ -491,6 +492,9 @@ func TestActionsInThePast(t *testing.T) {
 	wantLooks(t, "the new device", second.history(b), "Edited(edited)(pinned) 👍", "(deleted)", "answer")
 	if got := second.message(reply).ReplyTo.ID; got != edited {
 		t.Errorf("it answers %v", got)
+	}
+	if got := second.settings(b.account()).Timer; got != 60*24*time.Hour {
+		t.Errorf("the new device's timer is %v", got)
 	}
 	w.check(b.react(edited, "🎉"))
 	w.settle()

@@ -191,6 +191,9 @@ func (w *work) receiveText(in *incoming, text *wire.Text) error {
 		sent: fromMillis(int64(in.content.GetSentMs())), recorded: w.now, extras: extrasOf(text),
 	}
 	h.mentions = nil // only in rooms
+	if err := w.adoptTimer(in.d.account, in.d.account, h.lasts); err != nil {
+		return err
+	}
 	if d.next == 0 {
 		d.next = seq
 	}

@@ -154,6 +154,11 @@ func (w *work) openRoomMessage(r *openRoom, from *roomReceiver, v message.Verifi
 		h.mine, h.state = true, StateStored
 	}
 	h.number = m.Number
+	if by, _, _ := r.state.AccountOf(m.Device); roomPowers(r.state, by, m.Device, m.Epoch, m.Seq).manage {
+		if err := w.adoptTimer(Conversation(r.id), by, h.lasts); err != nil {
+			return false, err
+		}
+	}
 	return false, w.order(r, from, first, h)
 }
 
