@@ -128,7 +128,7 @@ func (p *program) pins(c *cli.Context, client *api.Client) error {
 		}{list})
 	}
 	for _, m := range list {
-		p.showMessage("", m, true)
+		p.showMessage(idBefore(m), m)
 	}
 	return nil
 }

@@ -131,7 +131,7 @@ func (t *roomTalk) begin(ctx context.Context, g api.Guest) (iter.Seq2[api.Event,
 	t.p.note("You are %s, a guest. Each line you type is sent; Ctrl-D ends it.", g.Name)
 	for _, m := range page {
 		t.shown = append(t.shown, m.ID)
-		t.p.showMessage("", m, false)
+		t.p.showMessage("", m)
 	}
 	return t.client.Events(ctx, last), markRead(ctx, t.client, page)
 }
@@ -160,7 +160,7 @@ func (t *roomTalk) hear(ctx context.Context, a arrival) error {
 	}
 	spoken := a.event.Kind == "message" && m != nil && !m.Mine
 	if spoken && !t.c.Bool("json") {
-		t.p.showMessage("", *m, false) // there is one room
+		t.p.showMessage("", *m) // there is one room
 	} else if err := t.p.showEvent(t.c, a.event); err != nil {
 		return err
 	}

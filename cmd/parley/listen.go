@@ -95,15 +95,15 @@ func (p *program) showEvent(c *cli.Context, e api.Event) error {
 		switch m := *e.Message; {
 		case m.Mine:
 		case m.Room != "":
-			p.showMessage(label(m.With)+" ", m, c.Bool("ids"))
+			p.showMessage(idOf(c, m)+label(m.With)+" ", m)
 		default:
-			p.showMessage("", m, c.Bool("ids"))
+			p.showMessage(idOf(c, m), m)
 		}
-	case e.Kind == "room":
-		p.showRoomEvent(e)
 	case e.Kind == "changed" && (e.Mine || e.Text == ""): // what the user did
 	case e.Kind == "changed" && e.Room != "":
 		p.say("%s * %s: %s", clock(e.Time), label(e.With), e.Text)
+	case e.Kind == "room":
+		p.showRoomEvent(e)
 	case e.Kind == "state": // of own messages: history and trace show it
 	case e.Kind == "request":
 		p.say("%s * %s asks to be your contact: parley accept %s", clock(e.Time), e.With, e.With)

@@ -191,7 +191,7 @@ func (p *program) historyOf(c *cli.Context, client *api.Client, with string) err
 		}
 	} else {
 		for _, m := range all {
-			p.showMessage("", m, c.Bool("ids"))
+			p.showMessage(idOf(c, m), m)
 		}
 	}
 	if c.Bool("peek") {
@@ -208,6 +208,25 @@ func markRead(ctx context.Context, client *api.Client, page []api.Message) error
 		}
 	}
 	return nil
+}
+
+func idsFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "ids", Usage: "show by what `parley reply`, react, edit, delete and pin name each message"}
+}
+
+// idOf is what is shown of a message's id, if the user wants to see it.
+func idOf(c *cli.Context, m api.Message) string {
+	if !c.Bool("ids") {
+		return ""
+	}
+	return idBefore(m)
+}
+
+func idBefore(m api.Message) string {
+	if m.ID == "" { // a hole
+		return ""
+	}
+	return "[" + m.ID[:min(len(m.ID), idShown)] + "] "
 }
 
 // conversation is what the API calls the conversation of a message or an event. The
@@ -232,18 +251,11 @@ func author(m api.Message, me string) string {
 	return m.With
 }
 
-func idsFlag() cli.Flag {
-	return &cli.BoolFlag{Name: "ids", Usage: "show by what `parley reply`, react, edit, delete and pin name each message"}
-}
-
 // showMessage prints a message, after the name of its room if that is not plain from
 // the rest. Lines after its first are indented, so that none of them looks like another
 // message.
-func (p *program) showMessage(where string, m api.Message, ids bool) {
+func (p *program) showMessage(where string, m api.Message) {
 	who, state := where+author(m, "me"), ""
-	if ids && len(m.ID) > idShown {
-		who = "[" + m.ID[:idShown] + "] " + who
-	}
 	if m.Mine && !arrived(m) {
 		state = "  [" + describeState(m) + "]"
 	}

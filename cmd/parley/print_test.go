@@ -46,17 +46,18 @@ func TestNothingPrintsAsItCame(t *testing.T) {
 	out := printed(t, func(p *program) {
 		p.say("%s %v %s %v", evil, errors.New(evil), block{"      ", evil}, []string{evil})
 		p.table([][]string{{evil, evil}})
-		p.showMessage("", message, true)
-		p.showMessage(label(evil)+" ", api.Message{With: "#" + evil, Room: evil, From: "~" + evil, Text: evil, State: api.Received, Recorded: now}, false)
+		p.showMessage("", message)
+		p.showMessage(label(evil)+" ", api.Message{With: "#" + evil, Room: evil, From: "~" + evil, Text: evil, State: api.Received, Recorded: now})
 		p.table(roomRows([]api.Room{{ID: evil, Name: evil, Topic: evil, Stage: api.RoomInvited, By: evil}}))
 		p.say("%s", describeRoom(api.Room{ID: evil, Name: evil, Stage: api.RoomJoined, Role: evil, Forked: true}))
 		p.say("%s", describeMember(api.RoomMember{Name: evil, Role: api.RoomInvited, By: evil}))
 		for _, cause := range []string{"invited", "not_done", "fork", evil} {
 			p.showRoomEvent(api.Event{Cause: cause, With: "#" + evil, Room: evil, Text: evil})
 		}
-		message.Reactions = []api.Reaction{{Emoji: evil, From: evil}}
-		message.ReplyTo = &api.Quote{From: evil, Text: evil}
-		p.showMessage("", message, false)
+		p.showMessage("", api.Message{
+			With: evil, Text: evil, State: api.Received, Recorded: now,
+			Reactions: []api.Reaction{{Emoji: evil, From: evil}}, ReplyTo: &api.Quote{From: evil, Text: evil},
+		})
 		p.say("%s", describeLink(link))
 		p.say("%s", describeContact(contact))
 		p.say("%s", describeState(message))
