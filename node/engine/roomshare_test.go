@@ -226,3 +226,23 @@ func TestRoomStatesThatCannotBe(t *testing.T) {
 		}
 	}
 }
+
+// An account in more rooms than a device takes is told so; nothing fails.
+func TestTooManyRoomsAreTold(t *testing.T) {
+	w := newWorld(t)
+	a := w.add("alice")
+	for i := range maxRooms + 2 {
+		id := protocol.RoomID{byte(i), byte(i >> 8), 1}
+		a.do(func(tx store.Tx) (Hint, error) {
+			return a.e.TakeRoomState(tx, w.now, &wire.RoomState{Room: id[:], Stage: 3, Name: "Room"})
+		})
+	}
+	message := &wire.PastMessage{MsgId: make([]byte, 16), Device: make([]byte, 32), Text: "text", State: 6}
+	other := protocol.RoomID{9, 9, 9}
+	a.do(func(tx store.Tx) (Hint, error) {
+		return a.e.TakePast(tx, w.now, &wire.Past{With: other[:], Room: true, Messages: []*wire.PastMessage{message}})
+	})
+	if n, told := len(a.rows(tableRoom)), len(a.events(KindUndecryptable)); n != maxRooms || told != 3 {
+		t.Errorf("%d rooms, told %d times", n, told)
+	}
+}
