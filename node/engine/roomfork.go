@@ -173,7 +173,7 @@ func (w *work) forked(r *openRoom, by protocol.DeviceID, seq uint64, head [32]by
 	if given, err := w.givenUp(r, seq, head); given || err != nil {
 		return errors.Join(err, w.tellHeads(r, by, false))
 	}
-	if len(r.row.fork) > 0 || slices.Contains(r.row.ignored, by) {
+	if len(r.row.fork) > 0 || slices.Contains(r.row.ignored, by) || !w.e.limits.asked.left(w.now, by) {
 		return nil
 	}
 	if len(r.row.ignored) == maxRoomIgnored {
