@@ -207,11 +207,12 @@ func (w *work) takeBranch(r *openRoom, by protocol.DeviceID, raw [][]byte) (end 
 		return 0, err
 	}
 	f := &room.Fork{Common: ours[:branch[0].Seq], Ours: ours[branch[0].Seq:], Theirs: branch}
-	if f.Check() != nil {
-		return 0, nil
-	}
-	if next, err := room.Adopt(ours, slices.Concat(f.Common, branch)); err == nil {
+	next, err := room.Adopt(ours, slices.Concat(f.Common, branch))
+	if err == nil {
 		return next.Seq(), w.changeOver(r, f, next)
+	}
+	if !errors.Is(err, room.ErrUnmerged) {
+		return 0, nil
 	}
 	newest := branch[len(branch)-1]
 	head := newest.Hash()

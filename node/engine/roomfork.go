@@ -92,9 +92,15 @@ func (w *work) mergeOfTheirs(r *openRoom, f *room.Fork) (merge room.Merge, err e
 		return merge, err
 	}
 	for _, entry := range slices.Backward(log) {
-		if o, is := entry.Op.(room.Merge); is && entry.Account != w.e.id.Account {
-			return o, nil
+		o, is := entry.Op.(room.Merge)
+		if !is {
+			continue
 		}
+		over, err := w.mergedAway(r, o.Seq, o.Head)
+		if err == nil && (over || entry.Account == w.e.id.Account) {
+			err = ErrNoFork
+		}
+		return o, err
 	}
 	return merge, ErrNoFork
 }
@@ -132,7 +138,7 @@ func (w *work) mergeIntoTheirs(r *openRoom, f *room.Fork) error {
 	return w.setEntries(r, list)
 }
 
-// fork returns both logs; nil if another one is not here.
+// fork returns both logs; nil if another one is not here, or merges ended the fork.
 func (w *work) fork(r *openRoom) (*room.Fork, error) {
 	branch, err := w.entriesIn(tableRoomBranch, r.id)
 	if err != nil || len(branch) == 0 {
@@ -142,9 +148,9 @@ func (w *work) fork(r *openRoom) (*room.Fork, error) {
 	if err != nil {
 		return nil, err
 	}
-	first := branch[0].Seq
-	if first >= uint64(len(ours)) {
-		return nil, nil
+	first, newest := branch[0].Seq, branch[len(branch)-1]
+	if over, err := w.mergedAway(r, newest.Seq, newest.Hash()); over || err != nil || first >= uint64(len(ours)) {
+		return nil, err
 	}
 	return &room.Fork{Common: ours[:first], Ours: ours[first:], Theirs: branch}, nil
 }
@@ -167,7 +173,7 @@ func (w *work) forked(r *openRoom, by protocol.DeviceID, seq uint64, head [32]by
 	if given, err := w.givenUp(r, seq, head); given || err != nil {
 		return errors.Join(err, w.tellHeads(r, by, false))
 	}
-	if len(r.row.fork) > 0 || slices.Contains(r.row.ignored, by) {
+	if len(r.row.fork) > 0 || slices.Contains(r.row.ignored, by) || !w.e.limits.asked.left(w.now, by) {
 		return nil
 	}
 	if len(r.row.ignored) == maxRoomIgnored {

@@ -133,6 +133,14 @@ func TestForkIsMerged(t *testing.T) {
 	if s.c.roomEvents(RoomWasMerged) != 1 || s.d.roomEvents(RoomWasMerged) != 1 || s.a.roomEvents(RoomWasMerged) != 0 {
 		t.Error("not told who changed over, or told who did not")
 	}
+	for _, n := range []*node{s.a, s.b, s.d} {
+		if _, err := s.fork(n); !errors.Is(err, ErrNoFork) {
+			t.Errorf("%s after the merge: %v", n.name, err)
+		}
+	}
+	if err := s.merge(s.a, false); !errors.Is(err, ErrNoFork) {
+		t.Errorf("merged twice: %v", err)
+	}
 	if barred, _ := s.b.room(s.id).State.Barred(banned); !barred {
 		t.Error("a removal was lost")
 	}

@@ -20,6 +20,8 @@ const (
 	shareEntryBytes = 48 << 10
 )
 
+const tooManyRooms = "your account is in more rooms than this device takes"
+
 // toldStages are the stages of RoomState.
 var toldStages = []RoomStage{RoomTold, RoomInvited, RoomJoined, RoomOut}
 
@@ -89,7 +91,7 @@ func (w *work) takeRoomState(s *wire.RoomState) error {
 		r, err = w.addRoom(id, row)
 	}
 	if errors.Is(err, ErrManyRooms) {
-		return w.trouble(CauseMalformed, w.e.id.Account, "your account is in more rooms than this device takes")
+		return w.trouble(CauseMalformed, w.e.id.Account, tooManyRooms)
 	}
 	if err != nil {
 		return err

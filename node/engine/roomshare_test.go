@@ -40,7 +40,7 @@ func TestNewDeviceHasTheRooms(t *testing.T) {
 	w.settle()
 	b.invite(asked, nodes[0])
 	var want []string
-	for i := range 150 {
+	for i := range 90 { // more than goes into one content
 		want = append(want, fmt.Sprint("text ", i))
 		nodes[i%3].say(id, want[i])
 		w.settle()
@@ -57,7 +57,7 @@ func TestNewDeviceHasTheRooms(t *testing.T) {
 		t.Fatalf("the new device has %d of %d: %.300q", len(got), len(want), got)
 	}
 	for i, m := range a2.heard(id) {
-		if mine := i%3 == 0 && i < 150; m.Mine != mine || m.Device != a.heard(id)[i].Device {
+		if mine := i%3 == 0 && i < 90; m.Mine != mine || m.Device != a.heard(id)[i].Device {
 			t.Fatalf("row %d: mine %v, of %v", i, m.Mine, m.Device)
 		}
 	}
@@ -224,5 +224,25 @@ func TestRoomStatesThatCannotBe(t *testing.T) {
 		if got := a.room(id); got.Stage != before.Stage || got.Name != before.Name || len(a.rows(tableRoom)) != 1 {
 			t.Errorf("%s changes something", name)
 		}
+	}
+}
+
+// An account in more rooms than a device takes is told so; nothing fails.
+func TestTooManyRoomsAreTold(t *testing.T) {
+	w := newWorld(t)
+	a := w.add("alice")
+	for i := range maxRooms + 2 {
+		id := protocol.RoomID{byte(i), byte(i >> 8), 1}
+		a.do(func(tx store.Tx) (Hint, error) {
+			return a.e.TakeRoomState(tx, w.now, &wire.RoomState{Room: id[:], Stage: 3, Name: "Room"})
+		})
+	}
+	message := &wire.PastMessage{MsgId: make([]byte, 16), Device: make([]byte, 32), Text: "text", State: 6}
+	other := protocol.RoomID{9, 9, 9}
+	a.do(func(tx store.Tx) (Hint, error) {
+		return a.e.TakePast(tx, w.now, &wire.Past{With: other[:], Room: true, Messages: []*wire.PastMessage{message}})
+	})
+	if n, told := len(a.rows(tableRoom)), len(a.events(KindUndecryptable)); n != maxRooms || told != 3 {
+		t.Errorf("%d rooms, told %d times", n, told)
 	}
 }
