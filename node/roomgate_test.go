@@ -79,8 +79,8 @@ func TestTopicOfRoomIsForMembers(t *testing.T) {
 	}
 	say := func(text string, links int, to *pubsub.Subscription) { // until it is heard: it may get lost
 		for try := range 10 {
-			linked := pubsub.WithReadiness(pubsub.MinTopicSize(links))
-			if err := topic.Publish(t.Context(), fmt.Appendf(nil, "%s %d", text, try), linked); err != nil {
+			ready := pubsub.WithReadiness(pubsub.MinTopicSize(links))
+			if err := topic.Publish(t.Context(), fmt.Appendf(nil, "%s %d", text, try), ready); err != nil {
 				t.Fatal(err)
 			}
 			patience, cancel := context.WithTimeout(t.Context(), 3*time.Second)

@@ -225,7 +225,7 @@ func (e *Engine) TakeRoomFrom(tx store.Tx, now time.Time, id protocol.RoomID, fr
 	for i := range page.Messages {
 		page.Messages[i].Cursor = 0
 	}
-	if err := w.takeItems(r, page.Messages); err != nil {
+	if err := w.takeItems(r, page.Messages, false); err != nil {
 		return Hint{}, err
 	}
 	return w.end()

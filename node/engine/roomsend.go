@@ -47,9 +47,8 @@ func (w *work) composeInRoom(r *openRoom, msg protocol.MsgID, text string, x ext
 
 // mayPost tells whether the user may write to a room now, something that takes a right.
 func (w *work) mayPost(r *openRoom, want room.Rights) error {
-	_, in := w.me(r)
 	switch {
-	case !in:
+	case r.row.stage != RoomJoined || r.state == nil: // who was removed is not shown the log that says so
 		return ErrNotInRoom
 	case !r.state.Rights(w.e.id.Account).Has(want):
 		return ErrRoomMute
