@@ -23,7 +23,7 @@ func TestGST04_StayIsRenewedAndBoundToTheKey(t *testing.T) {
 	w.settle()
 	a.skew, b.skew, g.skew = 5*time.Minute, -5*time.Minute, -5*time.Minute
 	joined, _ := a.room(id).State.Member(g.account())
-	const days = 5
+	const days = 3
 	for range days * 24 {
 		w.pass(time.Hour)
 		m, in := a.room(id).State.Member(g.account())
