@@ -19,7 +19,7 @@ import (
 func (n *Node) ChangeMessage(ctx context.Context, id, verb string, r api.MessageRequest) (now api.Message, err error) {
 	n.home.busy()
 	err = n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
-		found, err := n.eng.FindMessage(tx, id)
+		found, err := n.findMessage(tx, id)
 		if err != nil {
 			return engine.Hint{}, err
 		}
@@ -34,13 +34,25 @@ func (n *Node) ChangeMessage(ctx context.Context, id, verb string, r api.Message
 		now = n.names(tx).message(m)
 		return h, err
 	})
-	if errors.Is(err, engine.ErrNotFound) {
+	if errors.Is(err, engine.ErrNotFound) { // hidden
 		err = noMessage
 	}
 	return now, answer(err)
 }
 
 var noMessage = &api.Error{Code: api.ErrNotFound, Text: "there is no message of this id here", Hint: "parley history NAME --ids"}
+
+// findMessage finds a message by its id, or the beginning of that.
+func (n *Node) findMessage(tx store.Tx, id string) (protocol.MsgID, error) {
+	found, err := n.eng.FindMessage(tx, id)
+	switch {
+	case errors.Is(err, engine.ErrNotFound):
+		err = noMessage
+	case errors.Is(err, engine.ErrConflict):
+		err = &api.Error{Code: api.ErrConflict, Text: "the ids of several messages begin so", Hint: "type more of it: parley history NAME --json"}
+	}
+	return found, err
+}
 
 func (n *Node) changeMessage(tx store.Tx, id protocol.MsgID, verb string, r api.MessageRequest) (engine.Hint, error) {
 	switch verb {

@@ -40,8 +40,8 @@ func (n *Node) compose(tx store.Tx, id protocol.MsgID, r api.SendRequest) (h eng
 	}
 	draft := engine.Draft{Text: r.Text}
 	if r.ReplyTo != "" {
-		if draft.ReplyTo, err = n.eng.FindMessage(tx, r.ReplyTo); err != nil {
-			return h, noMessage
+		if draft.ReplyTo, err = n.findMessage(tx, r.ReplyTo); err != nil {
+			return h, err
 		}
 	}
 	if draft.Mentions, err = n.mentioned(tx, with, r.Text); err != nil {
@@ -88,7 +88,7 @@ func (n *Node) page(ctx context.Context, with string, from uint64, limit int,
 // characters that only its id begins with.
 func (n *Node) Trace(ctx context.Context, id string) (t api.Trace, err error) {
 	err = n.kv.View(ctx, func(tx store.Tx) error {
-		found, err := n.eng.FindMessage(tx, id)
+		found, err := n.findMessage(tx, id)
 		if err != nil {
 			return err
 		}
