@@ -87,8 +87,6 @@ func (c change) do(verb string) (engine.Hint, error) {
 		return e.JoinRoom(c.tx, now, c.r.ID)
 	case api.RoomLeave:
 		return e.LeaveRoom(c.tx, now, c.r.ID)
-	case api.RoomSettleFork:
-		return e.SettleRoomFork(c.tx, now, c.r.ID)
 	}
 	if c.r.ToBe == nil {
 		return engine.Hint{}, engine.ErrNotInRoom

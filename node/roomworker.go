@@ -51,7 +51,9 @@ func (w *roomWorker) serve(ctx context.Context) error {
 	return errors.Join(err, topicErr)
 }
 
-func turnsAway(c protocol.Code) bool { return c == protocol.UnknownRoom || c == protocol.Banned }
+func turnsAway(c protocol.Code) bool {
+	return c == protocol.UnknownRoom || c == protocol.Banned || c == protocol.InviteExpired
+}
 
 // turnedAway returns the refusal if the room is to be asked for again all the same.
 func (w *roomWorker) turnedAway(ctx context.Context, refusal *protocol.Error) error {
@@ -225,7 +227,7 @@ func (w *roomWorker) read(ctx context.Context) error {
 		if err != nil || w.over {
 			return err
 		}
-		ask := &wire.ReadRoom{Room: w.id[:], FromSeq: plan.From, After: plan.After}
+		ask := &wire.ReadRoom{Room: w.id[:], FromSeq: plan.From, After: plan.After, Link: plan.Link, Proof: plan.Proof}
 		resp, err := w.n.home.call(ctx, &wire.Request{Call: &wire.Request_ReadRoom{ReadRoom: ask}})
 		if err != nil {
 			return err

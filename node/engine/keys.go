@@ -77,6 +77,8 @@ const (
 	tableSetting  byte = 'Z' // conversation -> settingsRow
 	tableRoomLink byte = '+' // room, public half -> roomLinkRow
 
+	tableRoomBranch byte = '-' // room, number -> entry of another log of it
+
 	tableTimer   byte = 't' // time in milliseconds, kind of timer, id -> nothing
 	tableEvent   byte = 'v' // number -> eventRow
 	tableSigned  byte = 'S' // prekey -> pairRow
