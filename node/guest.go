@@ -1,12 +1,14 @@
 package node
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/parley-chat/parley/node/api"
@@ -83,6 +85,9 @@ type visit struct {
 // begin loads the guest of the folder, or makes one.
 func (v *visit) begin(ctx context.Context) error {
 	err := v.load(ctx)
+	if err == nil {
+		return v.moveHome(ctx)
+	}
 	if !errors.Is(err, engine.ErrNoIdentity) {
 		return err
 	}
@@ -96,6 +101,17 @@ func (v *visit) begin(ctx context.Context) error {
 	}
 	if err := v.kv.Update(ctx, func(tx store.Tx) error { return engine.InitGuest(tx, founder) }); err != nil {
 		return fmt.Errorf("store the guest: %w", err)
+	}
+	return v.load(ctx)
+}
+
+// moveHome takes the addresses of the rendezvous from the link, which may be newer.
+func (v *visit) moveHome(ctx context.Context) error {
+	if known := v.eng.Identity().Home; !bytes.Equal(known.Peer, v.home.Peer) || slices.Equal(known.Addrs, v.home.Addrs) {
+		return nil
+	}
+	if err := v.kv.Update(ctx, func(tx store.Tx) error { return engine.SetHome(tx, v.home) }); err != nil {
+		return fmt.Errorf("store where the rendezvous is: %w", err)
 	}
 	return v.load(ctx)
 }

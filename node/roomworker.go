@@ -45,8 +45,9 @@ func (w *roomWorker) serve(ctx context.Context) error {
 	}
 	topicErr := w.n.topics.follow(ctx, w.id)
 	if errors.Is(err, ErrOffline) {
-		_, sendErr := w.toPut(ctx)
+		said, sendErr := w.toPut(ctx)
 		err = errors.Join(err, sendErr)
+		w.n.rooms.askMembers(w, said)
 	}
 	return errors.Join(err, topicErr)
 }
@@ -355,7 +356,11 @@ func (w *roomWorker) toPut(ctx context.Context) (list []engine.RoomMessage, err 
 	if err != nil {
 		return nil, err
 	}
-	w.n.topics.say(ctx, w.id, list)
+	messages := make([][]byte, len(list))
+	for i, m := range list {
+		messages[i] = m.Message
+	}
+	w.n.topics.say(ctx, w.id, messages)
 	return list, nil
 }
 

@@ -105,6 +105,9 @@ func (w *work) takeMessage(r *openRoom, v message.Verified, via Path) error {
 	if r.state.May(w.e.id.Device, m.Epoch, room.Read) != nil { // not for us
 		return nil
 	}
+	if err := w.lend(r, m); err != nil {
+		return err
+	}
 	from, err := w.receiverOf(r, m.Device)
 	if err != nil {
 		return err
