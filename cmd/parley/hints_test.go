@@ -4,7 +4,10 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"testing"
+
+	"github.com/urfave/cli/v2"
 )
 
 // TestHintsNameRealCommands reads what our texts tell people to type.
@@ -15,7 +18,8 @@ func TestHintsNameRealCommands(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	typed, found := regexp.MustCompile("(?:[:,]|or|[\"`]) ?parley ([a-z]+)"), 0
+	files = append(files, "../../node/errors.go")
+	typed, found := regexp.MustCompile("(?:[:,]|or|[\"`]) ?parley ([a-z]+)(?: ([a-z]+))?"), 0
 	for _, file := range files {
 		source, err := os.ReadFile(file)
 		if err != nil {
@@ -23,8 +27,15 @@ func TestHintsNameRealCommands(t *testing.T) {
 		}
 		for _, match := range typed.FindAllSubmatch(source, -1) {
 			found++
-			if name := string(match[1]); app.Command(name) == nil {
+			name, sub := string(match[1]), string(match[2])
+			c := app.Command(name)
+			if c == nil {
 				t.Errorf("%s: there is no command %q", file, name)
+				continue
+			}
+			of := func(s *cli.Command) bool { return s.HasName(sub) }
+			if sub != "" && len(c.Subcommands) > 0 && !slices.ContainsFunc(c.Subcommands, of) {
+				t.Errorf("%s: there is no command %q of %s", file, sub, name)
 			}
 		}
 	}
