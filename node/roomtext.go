@@ -76,7 +76,7 @@ func deed(e engine.RoomEntry, who string) string {
 	case room.Unban:
 		return "lets " + who + " be invited again"
 	case room.SetRole:
-		return fmt.Sprintf("made %s a %v", who, op.Role)
+		return fmt.Sprintf("made %s %v", who, op.Role)
 	case room.SetMemberRights:
 		return changedRights(op, who)
 	case room.SetRoleRights:

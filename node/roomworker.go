@@ -45,8 +45,9 @@ func (w *roomWorker) serve(ctx context.Context) error {
 	}
 	topicErr := w.n.topics.follow(ctx, w.id)
 	if errors.Is(err, ErrOffline) {
-		_, sendErr := w.toPut(ctx)
+		said, sendErr := w.toPut(ctx)
 		err = errors.Join(err, sendErr)
+		w.n.rooms.askMembers(w, said)
 	}
 	return errors.Join(err, topicErr)
 }
@@ -58,6 +59,10 @@ func turnsAway(c protocol.Code) bool {
 // turnedAway returns the refusal if the room is to be asked for again all the same.
 func (w *roomWorker) turnedAway(ctx context.Context, refusal *protocol.Error) error {
 	err := w.do(ctx, func(tx store.Tx) (engine.Hint, error) {
+		if w.n.isGuest() {
+			_, h, err := w.n.eng.GuestRefused(tx, w.n.now(), refusal)
+			return h, err
+		}
 		return w.n.eng.RoomTurnedAway(tx, w.n.now(), w.id, refusal)
 	})
 	if err != nil {
@@ -97,6 +102,9 @@ func (w *roomWorker) atHome(ctx context.Context) error {
 		return err
 	}
 	if err := w.read(ctx); err != nil {
+		return err
+	}
+	if err := w.seeGuests(ctx); err != nil {
 		return err
 	}
 	if err := w.bring(ctx); err != nil { // what followed from what was read
@@ -239,6 +247,25 @@ func (w *roomWorker) read(ctx context.Context) error {
 	}
 }
 
+// seeGuests asks when guests were last online whose stay is due.
+func (w *roomWorker) seeGuests(ctx context.Context) error {
+	plan, err := w.plan(ctx)
+	if err != nil || !plan.Guests {
+		return err
+	}
+	resp, err := w.n.home.call(ctx, &wire.Request{Call: &wire.Request_SeenGuests{SeenGuests: &wire.SeenGuests{Room: w.id[:]}}})
+	if err != nil {
+		return err
+	}
+	var seen []engine.GuestSeen
+	for _, g := range resp.GetGuestsSeen().GetGuests() {
+		if a, err := protocol.FromBytes[protocol.AccountID](g.GetAccount()); err == nil {
+			seen = append(seen, engine.GuestSeen{Account: a, Ago: retryAfter(g.GetAgoMs())})
+		}
+	}
+	return w.do(ctx, func(tx store.Tx) (engine.Hint, error) { return w.n.eng.SeenGuests(tx, w.n.now(), w.id, seen) })
+}
+
 // items are the messages of a page; with their cursors only if they came in order.
 func items(page *wire.RoomPage, inOrder bool) (list []engine.RoomItem) {
 	for _, item := range page.GetItems() {
@@ -329,7 +356,11 @@ func (w *roomWorker) toPut(ctx context.Context) (list []engine.RoomMessage, err 
 	if err != nil {
 		return nil, err
 	}
-	w.n.topics.say(ctx, w.id, list)
+	messages := make([][]byte, len(list))
+	for i, m := range list {
+		messages[i] = m.Message
+	}
+	w.n.topics.say(ctx, w.id, messages)
 	return list, nil
 }
 

@@ -188,11 +188,13 @@ func (p *program) showRights(c *cli.Context, client *api.Client, room, who strin
 	if err != nil {
 		return err
 	}
-	all = slices.DeleteFunc(all, func(m api.RoomMember) bool {
-		return m.Role == api.RoomInvited || who != "" && !isCalled(m, who)
-	})
-	if len(all) == 0 && who != "" {
-		return fail(exitNotFound, "nobody in this room is called %q", who).hint("see who is in it: parley room members ROOM")
+	all = slices.DeleteFunc(all, func(m api.RoomMember) bool { return m.Role == api.RoomInvited })
+	if who != "" {
+		m, ok := memberCalled(all, who)
+		if !ok {
+			return nobodyCalled(who)
+		}
+		all = []api.RoomMember{m}
 	}
 	if c.Bool("json") {
 		return p.json(struct {

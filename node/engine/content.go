@@ -26,6 +26,9 @@ func (in *incoming) id() protocol.MsgID { return protocol.MsgID(in.content.GetMs
 const turnAfter = 64
 
 func (w *work) receiveContent(in *incoming) error {
+	if in.p.relation == Blocked && in.content.GetRoomKeys() == nil && !fromMates(in.content) {
+		return nil
+	}
 	in.d.heard = w.now.Truncate(time.Minute)
 	if err := w.hear(in); err != nil {
 		return err
@@ -192,6 +195,9 @@ func (w *work) receiveText(in *incoming, text *wire.Text) error {
 		sent: fromMillis(int64(in.content.GetSentMs())), recorded: w.now, extras: extrasOf(text),
 	}
 	h.mentions = nil // only in rooms
+	if err := w.adoptTimer(in.d.account, in.d.account, h.lasts); err != nil {
+		return err
+	}
 	if d.next == 0 {
 		d.next = seq
 	}

@@ -150,6 +150,9 @@ func (w *work) shareSomeRooms(device protocol.DeviceID, d *deviceRow, s *shareRo
 				return err
 			}
 			s.pending = append(s.pending, id)
+			if err := w.tellSettings(device, s.with); err != nil {
+				return err
+			}
 		}
 		if r.row.stage != RoomOut || !r.row.known || s.below > r.row.seq {
 			continue

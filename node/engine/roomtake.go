@@ -16,12 +16,16 @@ func (w *work) mayGiveKeys(in *incoming, keys *wire.RoomKeys) (protocol.Code, er
 		return protocol.BadRequest, nil
 	}
 	stranger := protocol.OK // a contact's is taken, and dropped
-	if !in.p.close() {
+	if !in.p.close() && in.p.relation != Blocked {
 		stranger = protocol.NotContact
 	}
 	r, err := w.room(id)
 	if err == ErrNoRoom || err == nil && r.row.stage == RoomOut {
-		return stranger, nil
+		again, err := w.comesAgain(id)
+		if again { // it may be in already, and not know
+			stranger = protocol.Unavailable
+		}
+		return stranger, err
 	}
 	if err != nil {
 		return protocol.Internal, err
