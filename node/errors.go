@@ -12,6 +12,8 @@ import (
 	"github.com/parley-chat/parley/protocol/account"
 	"github.com/parley-chat/parley/protocol/pairing"
 	"github.com/parley-chat/parley/protocol/room"
+	"github.com/parley-chat/parley/protocol/room/guest"
+	"github.com/parley-chat/parley/protocol/room/roomlink"
 	"github.com/parley-chat/parley/store"
 )
 
@@ -28,6 +30,10 @@ var told = []struct {
 	{errOtherAlarm, api.ErrConflict, "parley evidence list"},
 	{errNobodyAsks, api.ErrConflict, "get a new code: parley device add"},
 	{account.ErrFull, api.ErrFull, "recover the account with your 24 words, in another folder: parley --dir NEW recover INVITE NAME"},
+	{engine.ErrGuest, api.ErrRefused, "parley room, and parley send '#ROOM' TEXT, work; for the rest get an account: parley join INVITE"},
+	{engine.ErrNotGuest, api.ErrNotFound, ""},
+	{guest.ErrPassword, api.ErrBadInput, ""},
+	{room.ErrStalePassword, api.ErrConflict, "somebody else changed it just now: look, and try again"},
 	{engine.ErrNoAlarm, api.ErrNotFound, "parley evidence list"},
 	{engine.ErrTooManyDevices, api.ErrConflict, "parley device revoke DEVICE"},
 	{engine.ErrNoAccountKey, api.ErrConflict, "start your other devices; if that does not help, add this computer again: parley --dir NEW link CODE"},
@@ -39,6 +45,13 @@ var told = []struct {
 	{engine.ErrNotInRoom, api.ErrNotAccepted, "parley room list"},
 	{engine.ErrRoomMute, api.ErrRefused, "ask a moderator of the room"},
 	{engine.ErrRoomFork, api.ErrConflict, "parley room fork ROOM"},
+	{engine.ErrGuestLink, api.ErrBadInput, "parley guest LINK"},
+	{engine.ErrOtherHome, api.ErrBadInput, "join with an account of that rendezvous, in another folder: parley --dir NEW join INVITE"},
+	{engine.ErrNoLink, api.ErrNotFound, "parley room links ROOM"},
+	{engine.ErrNoAddress, api.ErrConflict, "parley status"},
+	{roomlink.ErrNotLink, api.ErrBadInput, ""},
+	{roomlink.ErrVersion, api.ErrBadInput, ""},
+	{roomlink.ErrDamaged, api.ErrBadInput, ""},
 	{engine.ErrManyRooms, api.ErrFull, "parley room leave ROOM"},
 	{room.ErrForbidden, api.ErrRefused, "ask a moderator of the room"},
 	{room.ErrNoEffect, api.ErrConflict, ""},

@@ -82,6 +82,14 @@ func (n *Node) lostByHome(ctx context.Context) bool {
 	return err == nil && ours.Extends(theirs) && ours.Seq() > theirs.Seq()
 }
 
+// registerAgain makes the rendezvous know this device again, which it had lost.
+func (n *Node) registerAgain(ctx context.Context) error {
+	if n.isGuest() {
+		return registerGuest(ctx, n.home, n.kv, n.eng)
+	}
+	return n.returnChain(ctx)
+}
+
 // returnChain gives the rendezvous what it has lost of our own account, and tells
 // the user.
 func (n *Node) returnChain(ctx context.Context) error {

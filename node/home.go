@@ -116,7 +116,7 @@ func pause(err error, failures int) time.Duration {
 	}
 	jitter := 0.5 + rand.Float64()
 	wait := min(retryFirst<<min(failures, 10), retryMax)
-	if errors.Is(err, ErrRebornToday) || errors.Is(err, engine.ErrNoAccountKey) || errors.Is(err, engine.ErrTooManyDevices) {
+	if errors.Is(err, ErrRebornToday) || errors.Is(err, ErrGuestCopied) || errors.Is(err, engine.ErrNoAccountKey) || errors.Is(err, engine.ErrTooManyDevices) {
 		wait = retryHopeless
 	}
 	if e, ok := errors.AsType[*protocol.Error](err); ok {
@@ -163,7 +163,7 @@ func (h *home) session(ctx context.Context) (welcomed bool, err error) {
 		return false, h.n.becomeNewDevice(ctx, err)
 	case code == protocol.Revoked:
 		return false, errors.Join(err, h.n.fetchOwnChain(ctx)) // the chain must say so too
-	case code == protocol.NotMember && h.n.returnChain(ctx) == nil:
+	case code == protocol.NotMember && h.n.registerAgain(ctx) == nil:
 		err = errReturned
 	case err == nil:
 		h.useOnly(l.s.Conn())

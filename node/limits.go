@@ -66,6 +66,10 @@ func resourceManager() (network.ResourceManager, error) {
 		Streams: 2, StreamsInbound: 1, StreamsOutbound: 1, Memory: 2 * protocol.MaxFrame,
 	}, rcmgr.BaseLimitIncrease{})
 
+	limits.AddProtocolLimit(protocol.KnockProtocol, rcmgr.BaseLimit{
+		Streams: 4 * maxKnocks, StreamsInbound: 2 * maxKnocks, StreamsOutbound: 2, Memory: 4 * maxKnocks * protocol.MaxFrame,
+	}, rcmgr.BaseLimitIncrease{})
+
 	perSubnet := rate.Limit{RPS: newConnsPerSec, Burst: maxPerAddress}
 	arrivals := &rate.Limiter{
 		NetworkPrefixLimits: []rate.PrefixLimit{ // no limit on this machine

@@ -104,7 +104,7 @@ func (n *Node) MarkRead(ctx context.Context, r api.ReadRequest) error {
 			if err != nil {
 				return engine.Hint{}, err
 			}
-			return engine.Hint{}, n.eng.MarkRoomRead(tx, n.now(), room.ID, r.UpTo)
+			return n.eng.MarkRoomRead(tx, n.now(), room.ID, r.UpTo)
 		}
 		c, err := n.contactByName(tx, r.With)
 		if err != nil {

@@ -89,6 +89,9 @@ type Node struct {
 
 	chainMu sync.Mutex // one change of our own chain at a time
 	adding  adding     // a device that is being added
+	knocks  *knocks
+
+	roomsChanged bell // rung after a commit that changed a room
 
 	events    bell // rung after a commit that made an event
 	reachable atomic.Int32
@@ -115,7 +118,7 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 		dir: cfg.Dir, version: cfg.Version, now: cfg.Now, log: cmp.Or(cfg.Log, slog.Default()),
 		interfaces: &interfaces{}, punches: &punches{},
 		drain: newNudge(), ticks: newNudge(), ended: newNudge(),
-		msgSlots: make(chan struct{}, maxInboundMsg),
+		msgSlots: make(chan struct{}, maxInboundMsg), knocks: newKnocks(),
 	}
 	if n.now == nil {
 		n.now = time.Now
@@ -215,11 +218,12 @@ func (n *Node) makeHost(cfg Config) error {
 	if n.topics, err = newTopics(n); err != nil {
 		return err
 	}
-	if cfg.LAN {
+	if cfg.LAN && !n.isGuest() {
 		n.lan = newLAN(n)
 	}
 	n.host.SetStreamHandler(protocol.MsgProtocol, n.handleMsg)
 	n.host.SetStreamHandler(protocol.PrekeyProtocol, n.handlePrekey)
+	n.host.SetStreamHandler(protocol.KnockProtocol, n.handleKnock)
 	return nil
 }
 
@@ -236,7 +240,6 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	g.Go(func() error { return n.home.run(ctx) })    // connection to the rendezvous; and while it stands: reader, writer, reservation
 	g.Go(func() error { return n.sync.run(ctx) })    // prekeys and the contact list, to the rendezvous
 	g.Go(func() error { return n.lookups.run(ctx) }) // accounts, from the rendezvous; at most maxLookups at a time
-	g.Go(func() error { return n.logs.run(ctx) })    // the directory's log, from the rendezvous
 	g.Go(func() error { return n.runDrain(ctx) })    // mailbox
 	g.Go(func() error { return n.outbox.run(ctx) })  // one more per device with queued mail, at most maxWorkers
 	g.Go(func() error { return n.dialer.run(ctx) })  // connections to contacts: upgrades, clearing up, addresses
@@ -248,12 +251,15 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	g.Go(func() error { return n.watch(ctx) })      // network changes and sleep
 	g.Go(func() error { return n.retire(ctx) })     // the end of this device, should it be revoked
 	g.Go(func() error { return n.runRotate(ctx) })  // the key that private keys and sessions are sealed under
+	if !n.isGuest() {
+		g.Go(func() error { return n.logs.run(ctx) }) // the directory's log, from the rendezvous
+	}
 	if n.lan != nil {
 		g.Go(func() error { return n.lan.run(ctx) }) // mDNS; one reader per network interface
 	}
 	// Gossipsub's began in New, and end with the node's context. And, waited for by
 	// Close: one per incoming stream (handleMsg, handlePrekey,
-	// started by libp2p), one while an RSA key is made (makeRSA), per account that
+	// handleKnock, started by libp2p), one while an RSA key is made (makeRSA), per account that
 	// is looked up (lookups.look), per device that is dialed (dialer.dial), per
 	// attempt to replace a relayed connection (dialer.upgrade), per connection of
 	// somebody who went offline (dialer.doubt), and per relay that is shown a token
@@ -343,6 +349,9 @@ func (n *Node) do(ctx context.Context, fn func(store.Tx) (engine.Hint, error)) e
 func (n *Node) dispatch(ctx context.Context, h engine.Hint) {
 	if h.Events {
 		n.events.ring()
+	}
+	if h.Events || len(h.Rooms) > 0 {
+		n.roomsChanged.ring()
 	}
 	for _, d := range h.Outbox {
 		n.outbox.wake(d)

@@ -26,11 +26,18 @@ var ErrReborn = errors.New("this folder is a new device now")
 // with devices; nothing is sent meanwhile.
 var ErrRebornToday = errors.New("this folder became a new device less than a day ago, and is taken for a copy again")
 
+// ErrGuestCopied: a guest's folder was copied or set back, and cannot become another
+// device: a guest has one.
+var ErrGuestCopied = errors.New("this folder is a copy, or an older state, of a guest's that is in use: go on with the other one, or begin as a new guest in another folder")
+
 const rebornEvery = 24 * time.Hour
 
 // becomeNewDevice does all of it and returns ErrReborn. The connection to the
 // rendezvous stands: calls are answered, only the link was refused.
 func (n *Node) becomeNewDevice(ctx context.Context, why error) error {
+	if n.isGuest() { // its account has one device, for ever
+		return errors.Join(ErrGuestCopied, n.do(ctx, func(tx store.Tx) (engine.Hint, error) { return engine.Hint{}, n.eng.TurnedAway(tx) }))
+	}
 	if !n.eng.Swapping() { // else the rendezvous took the new device before, and swapping was broken off
 		n.log.Warn("this folder is a copy, or an older state, of a device that is in use: becoming a new device", "why", why)
 		if err := n.publishReborn(ctx); err != nil {

@@ -97,6 +97,9 @@ func (s names) room(r engine.Room) api.Room {
 		ID: r.ID.String(), Name: r.Name, Topic: r.Topic, Stage: r.Stage.String(), By: s.of(r.By), Rights: []string{},
 		Forked: r.Forked, Unread: r.Unread, Queued: r.Queued, Pending: r.Pending, Since: r.Since, Problem: r.Problem,
 	}
+	if r.Stage == engine.RoomTold && r.Joining {
+		out.Stage = api.RoomJoining
+	}
 	if home := peerText(r.Home.Peer); home != peerText(s.n.self.Home.Peer) {
 		out.HomePeer = home
 	}
@@ -139,7 +142,7 @@ func roomName(t engine.RoomTitle) string {
 // author returns who wrote a message in a room.
 func (s names) author(id protocol.RoomID, m engine.Message) string {
 	if m.Mine {
-		return s.n.self.Name
+		return s.n.ownName()
 	}
 	a, err := s.n.eng.RoomAuthor(s.tx, s.n.now(), id, m.Device)
 	if err != nil { // the log of before is gone
@@ -152,7 +155,7 @@ func (s names) author(id protocol.RoomID, m engine.Message) string {
 // calls himself there, which nobody vouches for; else the beginning of his account's id.
 func (s names) inRoom(id protocol.RoomID, a protocol.AccountID) string {
 	if a == s.n.self.Account {
-		return s.n.self.Name
+		return s.n.ownName()
 	}
 	key := inRoom{id, a}
 	if name, ok := s.mates[key]; ok {
@@ -187,6 +190,9 @@ func (n *Node) roomByName(tx store.Tx, text string) (engine.Room, error) {
 	name := strings.TrimPrefix(text, "#")
 	for _, fits := range []func(engine.RoomTitle) bool{
 		func(t engine.RoomTitle) bool { return t.ID.String() == name },
+		// An invitation takes nobody's room its name.
+		func(t engine.RoomTitle) bool { return t.Name == name && t.Stage == engine.RoomJoined },
+		func(t engine.RoomTitle) bool { return strings.EqualFold(t.Name, name) && t.Stage == engine.RoomJoined },
 		func(t engine.RoomTitle) bool { return t.Name == name && t.Stage != engine.RoomOut },
 		func(t engine.RoomTitle) bool { return strings.EqualFold(t.Name, name) && t.Stage != engine.RoomOut },
 		func(t engine.RoomTitle) bool { return t.Name == name },

@@ -130,7 +130,7 @@ func describedText(about room.About) string {
 	case about.Topic == "":
 		return fmt.Sprintf("called the room %q", about.Name)
 	}
-	return fmt.Sprintf("called the room %q, topic: %s", about.Name, about.Topic)
+	return fmt.Sprintf("set name and topic of the room: %q; %s", about.Name, about.Topic)
 }
 
 func called(name string) string {

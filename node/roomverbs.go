@@ -26,19 +26,35 @@ type change struct {
 // then. What the rendezvous has to order is durable here when ChangeRoom returns; while
 // it is connected, its answer is waited for.
 func (n *Node) ChangeRoom(ctx context.Context, name, verb string, in api.RoomRequest) (api.Room, error) {
+	return n.inRoom(ctx, name, func(tx store.Tx, r engine.Room) (engine.Hint, error) {
+		return change{n, tx, r, in}.do(verb)
+	})
+}
+
+// inRoom is changeRoom for a room by its name.
+func (n *Node) inRoom(ctx context.Context, name string, fn func(store.Tx, engine.Room) (engine.Hint, error)) (api.Room, error) {
+	return n.changeRoom(ctx, func(tx store.Tx) (protocol.RoomID, engine.Hint, error) {
+		r, err := n.roomByName(tx, name)
+		if err != nil {
+			return r.ID, engine.Hint{}, err
+		}
+		h, err := fn(tx, r)
+		return r.ID, h, err
+	})
+}
+
+// changeRoom does something in a room, and returns what the room is then. It is an
+// error if the rendezvous refused it.
+func (n *Node) changeRoom(ctx context.Context, fn func(store.Tx) (protocol.RoomID, engine.Hint, error)) (api.Room, error) {
 	n.home.busy()
 	var id protocol.RoomID
 	var before uint64 // number of the last event
-	err := n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
-		r, err := n.roomByName(tx, name)
-		if err != nil {
-			return engine.Hint{}, err
-		}
-		id = r.ID
+	err := n.do(ctx, func(tx store.Tx) (h engine.Hint, err error) {
 		if before, err = n.eng.LastEvent(tx); err != nil {
-			return engine.Hint{}, err
+			return h, err
 		}
-		return change{n, tx, r, in}.do(verb)
+		id, h, err = fn(tx)
+		return h, err
 	})
 	if err != nil {
 		return api.Room{}, answer(err)
@@ -97,13 +113,18 @@ func (c change) do(verb string) (engine.Hint, error) {
 
 // toSomebody does what is done to one account.
 func (c change) toSomebody(verb string) (engine.Hint, error) {
+	if verb == api.RoomInvite {
+		k, err := c.n.contactByName(c.tx, c.in.Who)
+		if err != nil {
+			return engine.Hint{}, err
+		}
+		return c.n.eng.InviteToRoom(c.tx, c.n.now(), c.r.ID, k.Account)
+	}
 	a, err := c.n.whoInRoom(c.tx, c.r, c.in.Who)
 	if err != nil {
 		return engine.Hint{}, err
 	}
 	switch verb {
-	case api.RoomInvite:
-		return c.n.eng.InviteToRoom(c.tx, c.n.now(), c.r.ID, a)
 	case api.RoomUninvite:
 		return c.write(room.Uninvite{Account: a})
 	case api.RoomKick:

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,7 +28,7 @@ func (n *Node) Whoami() api.Whoami { return whoami(n.self) }
 
 func whoami(id *engine.Identity) api.Whoami {
 	return api.Whoami{
-		Name: id.Name, Display: id.Display, Account: id.Account.String(), Device: id.Device.String(),
+		Name: cmp.Or(id.Name, id.Display), Display: id.Display, Account: id.Account.String(), Device: id.Device.String(),
 		PeerID: peerText(id.Host.Public().PeerID()),
 	}
 }
@@ -100,6 +101,9 @@ func (n *Node) Status(ctx context.Context) (s api.Status, err error) {
 	}
 	n.addProblems(&s, reason, stale, keys.Held)
 	addRoomProblems(&s, rooms)
+	if n.isGuest() { // no names, and nothing to recover
+		return s, nil
+	}
 	if !alarmed { // else it is why
 		addLogProblems(&s, log)
 	}
@@ -197,6 +201,8 @@ func addLogProblems(s *api.Status, log engine.LogStatus) {
 // not become one of its own.
 func linkProblem(reason error) (fix, text string) {
 	switch {
+	case errors.Is(reason, ErrGuestCopied):
+		return "parley guest LINK --dir NEW", ErrGuestCopied.Error()
 	case errors.Is(reason, engine.ErrNoAccountKey):
 		return "parley --dir NEW link CODE", "This folder is a copy, or an older state, of a device that is in use, and it cannot become a device of its own: your account's key was replaced since. Add this computer again, in a new folder."
 	case errors.Is(reason, engine.ErrTooManyDevices):

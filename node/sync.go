@@ -105,7 +105,7 @@ func (s *syncer) syncContacts(ctx context.Context) error {
 	want, known := s.wantList, s.listDigest
 	s.wantList = false
 	s.mu.Unlock()
-	if !want || !s.n.home.isUp() {
+	if !want || !s.n.home.isUp() || s.n.isGuest() { // who has no list
 		return nil
 	}
 	err := s.uploadContacts(ctx, known)
@@ -148,7 +148,7 @@ func (s *syncer) syncChain(ctx context.Context) error {
 	want := s.wantChain
 	s.wantChain = false
 	s.mu.Unlock()
-	if !want || !s.n.home.isUp() {
+	if !want || !s.n.home.isUp() || s.n.isGuest() { // whose chain never changes
 		return nil
 	}
 	err := s.n.changeChain(ctx, func(tx store.Tx) ([]byte, error) { return s.n.eng.Renew(tx, s.n.now()) })

@@ -31,6 +31,8 @@ const (
 
 	FollowProtocol = "/parley/follow/1" // a relay that runs alone, to its rendezvous
 	TokenProtocol  = "/parley/token/1"  // an access token, to a relay that runs alone
+
+	TopicProtocol = "/meshsub/1.1.0" // gossipsub, as the rendezvous speaks it
 )
 
 // Version is the one protocol version this build speaks. It is signed into

@@ -111,7 +111,7 @@ func (s *Server) checkGuestLookup(ctx context.Context, from store.Device, l *wir
 
 // checkCommonRoom keeps a guest from everybody who is in no room with it.
 func (s *Server) checkCommonRoom(ctx context.Context, from, of protocol.AccountID) error {
-	share, err := s.store.ShareRoom(ctx, from, of)
+	share, err := s.store.ShareRoom(ctx, from, of, false)
 	if err != nil {
 		return fmt.Errorf("find common rooms: %w", err)
 	}

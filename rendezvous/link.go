@@ -58,7 +58,11 @@ func (s *Server) handleLink(stream network.Stream) {
 		return
 	}
 	s.hellos.welcome(stream.Conn())
-	serveStanding(s, &l.standing, welcome, l.next, func(b *wire.Beat) error { return s.hear(l, b) }, func() { s.leaveLink(l) })
+	speaking, silence := context.WithCancel(s.ctx)
+	silent := make(chan struct{})
+	go func() { defer close(silent); s.speak(speaking, l) }()
+	serveStanding(s, &l.standing, welcome, l.next, func(b *wire.Beat) error { return s.hear(l, b) }, func() { s.leaveLink(l); silence() })
+	<-silent
 }
 
 // refuseLink answers the first beat with a refusal.
@@ -183,6 +187,9 @@ func (s *Server) joinLink(ctx context.Context, l *link, first *wire.Beat) (*wire
 	}
 	for _, r := range rooms {
 		l.tellRoom(roomNews{r.ID, r.Seq, r.Cursor})
+	}
+	if len(rooms) > 0 {
+		l.topics.announce()
 	}
 	l.answerBeat(first.GetSeq())
 	return s.welcome(ctx, l, online)

@@ -142,12 +142,12 @@ func (c *putCheck) accepted(ctx context.Context, to protocol.AccountID) error {
 }
 
 func (c *putCheck) sharesRoom(ctx context.Context, with protocol.AccountID) error {
-	ok, err := c.server.store.ShareRoom(ctx, c.from.Account, with)
+	ok, err := c.server.store.ShareRoom(ctx, c.from.Account, with, true) // answers too, of who left
 	if err != nil {
 		return fmt.Errorf("read rooms: %w", err)
 	}
 	if !ok {
-		return protocol.Refuse(protocol.NotContact, "the recipient is in no room with the sender")
+		return protocol.Refuse(protocol.NotContact, "the recipient is in no room with the sender, and was not lately")
 	}
 	return nil
 }

@@ -160,6 +160,36 @@ func (p *presence) tellRoom(news roomNews, to []protocol.AccountID) {
 	}
 }
 
+// say tells the devices of the accounts that are online, but for one, a message of
+// gossipsub.
+func (p *presence) say(frame []byte, to []protocol.AccountID, but protocol.DeviceID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, id := range to {
+		if a := p.accounts[id]; a != nil {
+			for l := range a.links {
+				if l.device != but {
+					l.topics.say(frame)
+				}
+			}
+		}
+	}
+}
+
+// announceTopics tells the devices of the accounts that are online, which came into a
+// room or went, of which rooms we hear the topics.
+func (p *presence) announceTopics(accounts []protocol.AccountID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, id := range accounts {
+		if a := p.accounts[id]; a != nil {
+			for l := range a.links {
+				l.topics.announce()
+			}
+		}
+	}
+}
+
 func (p *presence) online(account protocol.AccountID) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

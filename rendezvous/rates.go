@@ -98,6 +98,7 @@ type rates struct {
 	roomEntries *limiters[inRoom]
 	roomPuts    *limiters[inRoom]            // messages
 	roomPages   *limiters[protocol.DeviceID] // each is large
+	roomHeard   *limiters[protocol.DeviceID] // messages on topics, that nobody said before
 
 	follows *limiters[peer.ID] // streams and announcements of relays
 
@@ -163,6 +164,7 @@ func newRates(l Limits) *rates {
 		roomEntries:  newLimiters[inRoom](3600, time.Hour, 300),
 		roomPuts:     newLimiters[inRoom](50, time.Second, 2000),
 		roomPages:    newLimiters[protocol.DeviceID](600, time.Minute, 300),
+		roomHeard:    newLimiters[protocol.DeviceID](100, time.Second, 2000),
 		follows:      newLimiters[peer.ID](12, time.Minute, 6),
 		pairOpens:    newLimiters[protocol.DeviceID](12, time.Hour, 6),
 		pairJoins:    newLimiters[netip.Prefix](30, time.Hour, 10),

@@ -81,6 +81,10 @@ func (s *Server) storeEntry(ctx context.Context, l *liveRoom, before, after *roo
 	if before.state != nil {
 		p.Came = after.notIn(before.state)
 	}
+	switch e.Op.(type) {
+	case room.Leave, room.GuestExpire: // by themselves: what they still have to answer is taken
+		p.Left = p.Went
+	}
 	appended, err := s.store.AppendRoom(ctx, p, s.roomQuotas(e.Op))
 	if err != nil {
 		return fmt.Errorf("append to room: %w", err)
@@ -88,6 +92,7 @@ func (s *Server) storeEntry(ctx context.Context, l *liveRoom, before, after *roo
 	l.view.Store(after)
 	resp.Result = appendedAt(appended.Cursor)
 	s.tellRoom(l, e.Seq, appended.Cursor, slices.Concat(after.members, p.Went))
+	s.presence.announceTopics(slices.Concat(p.Came, p.Went))
 	return nil
 }
 

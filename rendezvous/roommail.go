@@ -64,7 +64,7 @@ func (s *Server) putRoom(ctx context.Context, from store.Device, p *wire.PutRoom
 			Device: m.Device, Number: m.Number, By: from.Account, Message: b, Expires: s.now().Add(s.cfg.Limits.RoomTTL),
 		})
 	}
-	stored, err := s.storeRoomMail(ctx, l, v, messages)
+	stored, err := s.storeRoomMail(ctx, l, v, messages, from.ID)
 	if err != nil {
 		return err
 	}
@@ -78,7 +78,7 @@ func (s *Server) putRoom(ctx context.Context, from store.Device, p *wire.PutRoom
 // judge checks a message that a device brings: of its own, those that are said now; of
 // others, also what they said before, as long as they may still say something.
 func (v *roomView) judge(now time.Time, from protocol.DeviceID, b []byte) (message.Message, error) {
-	c := message.Checker{Room: v.state.Room(), Epochs: v.epochs, Sender: v.state.Sender}
+	c := v.checker()
 	m, err := message.Parse(b)
 	if err != nil {
 		return message.Message{}, messageRefusal(err)
@@ -93,6 +93,10 @@ func (v *roomView) judge(now time.Time, from protocol.DeviceID, b []byte) (messa
 		return message.Message{}, messageRefusal(err)
 	}
 	return verified.Message(), nil
+}
+
+func (v *roomView) checker() message.Checker {
+	return message.Checker{Room: v.state.Room(), Epochs: v.epochs, Sender: v.state.Sender}
 }
 
 // messageRefusal is the code for a message that is not let through. Who reads the log
@@ -112,8 +116,9 @@ func messageRefusal(err error) error {
 	return protocol.Refuse(code, "%v", err)
 }
 
-// storeRoomMail commits messages, then tells the members that are online.
-func (s *Server) storeRoomMail(ctx context.Context, l *liveRoom, v *roomView, messages []store.NewRoomMessage) ([]store.RoomPut, error) {
+// storeRoomMail commits messages that a device brought, then tells the members that are
+// online, and says them on the topic.
+func (s *Server) storeRoomMail(ctx context.Context, l *liveRoom, v *roomView, messages []store.NewRoomMessage, by protocol.DeviceID) ([]store.RoomPut, error) {
 	if len(messages) == 0 {
 		return nil, nil
 	}
@@ -128,6 +133,7 @@ func (s *Server) storeRoomMail(ctx context.Context, l *liveRoom, v *roomView, me
 	if l.isNews(newest) {
 		s.tellRoom(l, v.state.Seq(), newest, v.members)
 	}
+	s.passOn(l, v.members, messages, results, by)
 	return results, nil
 }
 

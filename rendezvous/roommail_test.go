@@ -10,6 +10,7 @@ import (
 	"github.com/parley-chat/parley/protocol/room"
 	"github.com/parley-chat/parley/protocol/room/message"
 	"github.com/parley-chat/parley/protocol/wire"
+	"github.com/parley-chat/parley/store"
 )
 
 func expectMessages(t testing.TB, page *wire.RoomPage, want ...[]byte) {
@@ -243,5 +244,39 @@ func TestRoomMail(t *testing.T) {
 		t.Errorf("a look-up of a co-member: %v", found)
 	}
 	p.do(bob, room.Leave{})
-	expectCodes(t, alice.put(item(bob, wire.MailKind_ROOM, []byte("more"))), protocol.NotContact)
+	expectCodes(t, alice.put(item(bob, wire.MailKind_ROOM, []byte("more"))), protocol.OK)
+	expectCodes(t, bob.put(item(alice, wire.MailKind_ROOM, []byte("an answer"))), protocol.OK)
+	s.clock.add(store.RoomMemory)
+	s.sweepNow(t)
+	expectCodes(t, bob.put(item(alice, wire.MailKind_ROOM, []byte("a late answer"))), protocol.NotContact)
+	expectCodes(t, alice.put(item(bob, wire.MailKind_ROOM, []byte("a late question"))), protocol.NotContact)
+
+	p.do(alice, room.Invite{Account: bob.owner})
+	p.do(bob, room.Join{Chain: bob.chain.Bytes()})
+	p.do(alice, room.Remove{Account: bob.owner})
+	expectCodes(t, bob.put(item(alice, wire.MailKind_ROOM, []byte("I was removed"))), protocol.NotContact)
+}
+
+// A room that nobody is in is forgotten after a while; until then who left it may ask
+// again whether he has.
+func TestRoomForgotten(t *testing.T) {
+	s := startServer(t, nil)
+	alice := member(t, s, "alice")
+	p := newParty(t, alice)
+	first, leave := p.log[0], p.write(alice, room.Leave{})
+	p.appended(alice, leave)
+	s.clock.add(store.RoomMemory - time.Minute)
+	s.sweepNow(t)
+	p.appended(alice, leave)
+	s.clock.add(time.Minute)
+	s.sweepNow(t)
+	alice.refused(protocol.UnknownRoom, appendRequest(leave))
+	p.appended(alice, first) // a new room
+}
+
+func (ts *testServer) sweepNow(t *testing.T) {
+	t.Helper()
+	if _, err := ts.store.Sweep(t.Context(), ts.clock.Now()); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -77,7 +77,7 @@ func (r *rooms) release(l *liveRoom) {
 	if l.uses--; l.uses > 0 {
 		return
 	}
-	if l.view.Load() == nil {
+	if v := l.view.Load(); v == nil || len(v.members) == 0 { // the store may delete what nobody is in
 		delete(r.live, l.id)
 		return
 	}
@@ -144,7 +144,11 @@ func (s *Server) foldRoom(ctx context.Context, id protocol.RoomID) (*roomView, e
 	if len(log) == 0 {
 		return nil, unknownRoom()
 	}
-	state, err := room.Fold(log)
+	known, err := s.store.Room(ctx, id)
+	if err != nil {
+		return nil, fmt.Errorf("read room: %w", err)
+	}
+	state, err := room.Refold(log, known.Head) // nothing that was not folded is stored
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", store.ErrDamaged, err)
 	}

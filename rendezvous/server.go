@@ -7,7 +7,8 @@
 //
 // Goroutines: Run lists the long-lived ones, and listenHTTP has one. Each link,
 // and each stream of a relay that follows, has its libp2p handler as reader and
-// one writer, which that handler waits for. Calls run in libp2p's handlers, and
+// one writer, which that handler waits for, and a link another one for topics; what a
+// node says on topics is read in its handler. Calls run in libp2p's handlers, and
 // each side of a pairing reads in its own. A knock is read in its handler and in one
 // goroutine more, which that waits for. A device that was revoked is cut off by
 // expel, soon after.
@@ -21,6 +22,7 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/host"
@@ -83,6 +85,7 @@ type Server struct {
 	rates    *rates
 	presence *presence
 	rooms    *rooms
+	said     *buckets[protocol.EnvelopeID, *atomic.Bool] // messages of rooms, on their topics
 	hellos   *hellos
 	pairs    *broker
 	knocks   *knocks
@@ -90,6 +93,9 @@ type Server struct {
 
 	ctx  context.Context // ends when calls and links must
 	stop context.CancelFunc
+
+	hearing context.Context // ends at once when the server drains
+	deafen  context.CancelFunc
 
 	mu       sync.Mutex     // guards draining against calls that begin
 	draining bool           // no calls, no links any more
@@ -117,11 +123,13 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	s.rates = newRates(cfg.Limits)
 	s.presence = newPresence()
 	s.rooms = newRooms(maxIdleLogs)
+	s.said = newBuckets[protocol.EnvelopeID](knownLately, func() *atomic.Bool { return new(atomic.Bool) })
 	s.relays = newRelays()
 	s.hellos = newHellos()
 	s.pairs = newBroker()
 	s.knocks = newKnocks()
 	s.ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
+	s.hearing, s.deafen = context.WithCancel(s.ctx)
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -164,6 +172,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	s.host.SetStreamHandler(protocol.PairProtocol, s.handlePair)
 	s.host.SetStreamHandler(protocol.KnockProtocol, s.handleKnock)
 	s.host.SetStreamHandler(protocol.FollowProtocol, s.handleFollow)
+	s.host.SetStreamHandler(protocol.TopicProtocol, s.handleTopics)
 	s.noteStart(ctx)
 	return nil
 }
@@ -261,6 +270,7 @@ func (s *Server) drain() {
 	}
 	s.pairs.endAll()
 	s.knocks.endAll()
+	s.deafen()
 	ended := make(chan struct{})
 	go func() { s.inside.Wait(); close(ended) }()
 	select {

@@ -7,13 +7,17 @@ import (
 	"github.com/parley-chat/parley/protocol"
 )
 
+// RoomMemory is how long Sweep remembers who left a room, and a room that nobody is in.
+const RoomMemory = 7 * 24 * time.Hour
+
 // Rooms keeps the logs of rooms, and the messages that were sent to them until they
 // expire.
 //
 // Rules: an entry is appended only where the log ends, and never changed or removed;
 // who is in a room changes in the transaction that appends the entry which says so; a
 // message is stored once, for all, and has one cursor; the cursors of a room only grow;
-// usage counters change in the same transaction as the messages.
+// usage counters change in the same transaction as the messages; a room that nobody is in
+// any more is deleted by Sweep after RoomMemory, with all that belongs to it.
 type Rooms interface {
 	// AppendRoom appends an entry, and notes a new room in the audit journal.
 	// Refusals: RoomMoved for one whose number is not the next or whose Prev is not
@@ -32,8 +36,9 @@ type Rooms interface {
 	// RoomsOf returns the rooms that an account is in, by id.
 	RoomsOf(ctx context.Context, account protocol.AccountID) ([]Room, error)
 
-	// ShareRoom tells whether two accounts are in one room.
-	ShareRoom(ctx context.Context, a, b protocol.AccountID) (bool, error)
+	// ShareRoom tells whether two accounts are in one room; with lately also whether
+	// they were, each until it left and for RoomMemory after.
+	ShareRoom(ctx context.Context, a, b protocol.AccountID, lately bool) (bool, error)
 
 	// PutRoom stores messages in the order given and answers each by itself, in the
 	// same order: OK with the cursor, also for one that is there; BadRequest for
@@ -71,6 +76,7 @@ type NewRoomEntry struct {
 	Author     protocol.AccountID
 	Entry      []byte
 	Came, Went []protocol.AccountID // by this entry: were not in the room, and were
+	Left       []protocol.AccountID // of Went, who is remembered for RoomMemory
 	Now        time.Time
 }
 

@@ -1,4 +1,4 @@
-// Command demo shows Parley at work on one machine: a rendezvous and two
+// Command demo shows Parley at work on one machine: a rendezvous and three
 // nodes as real processes with their own data directories, driven only
 // through the parley binary, as a person would. `make demo` runs it.
 package main
@@ -34,7 +34,7 @@ func demo(ctx context.Context, bin string, once bool) error {
 		return err
 	}
 	defer s.close()
-	for _, act := range []func(*stage) error{meet, talk, away, compare} {
+	for _, act := range []func(*stage) error{meet, talk, away, compare, gather} {
 		if err := act(s); err != nil {
 			return err
 		}
@@ -161,4 +161,48 @@ func compare(s *stage) error {
 		fmt.Printf("  %-5s  %-9s  %-12s  %s\n", from, m.State, m.Path, m.Text)
 	}
 	return s.run(s.alice, "status")
+}
+
+// gather: a third person, and a room of three.
+func gather(s *stage) error {
+	title("Carol joins too, and alice makes a room of three")
+	if err := s.run(s.carol, "join", s.host.Invite, "--name", "carol", "--key-file", s.carol.Key); err != nil {
+		return err
+	}
+	if err := drive.Befriend(s.ctx, s.alice, s.carol); err != nil {
+		return err
+	}
+	if err := s.run(s.alice, "room", "create", "climbing", "--topic", "Mondays at 7"); err != nil {
+		return err
+	}
+	if err := s.run(s.alice, "room", "invite", "climbing", "bob", "carol"); err != nil {
+		return err
+	}
+	for _, p := range []drive.Person{s.bob, s.carol} {
+		invited := func(r api.Room) bool { return r.Stage == api.RoomInvited }
+		if err := p.AwaitRoom(s.ctx, "climbing", "is invited", invited); err != nil {
+			return err
+		}
+		if err := s.run(p, "room", "join", "climbing"); err != nil {
+			return err
+		}
+	}
+	if err := s.run(s.alice, "room", "send", "climbing", "Who comes on Monday?", "--wait"); err != nil {
+		return err
+	}
+	if err := s.run(s.carol, "room", "send", "climbing", "I do", "--wait"); err != nil {
+		return err
+	}
+	for _, p := range []drive.Person{s.alice, s.bob} {
+		if err := s.until(p.Name+" has both messages", func() bool {
+			messages, err := p.History(s.ctx, "#climbing")
+			return err == nil && len(messages) == 2
+		}); err != nil {
+			return err
+		}
+	}
+	if err := s.run(s.bob, "room", "history", "climbing"); err != nil {
+		return err
+	}
+	return s.run(s.alice, "room", "members", "climbing")
 }

@@ -11,13 +11,14 @@ import (
 	"github.com/parley-chat/parley/cmd/drive"
 )
 
-// stage is where the demo plays: one directory, one rendezvous, two people.
+// stage is where the demo plays: one directory, one rendezvous, three people.
 type stage struct {
-	ctx        context.Context
-	dir        string
-	bin        string
-	host       *drive.Host
-	alice, bob drive.Person
+	ctx  context.Context
+	dir  string
+	bin  string
+	host *drive.Host
+
+	alice, bob, carol drive.Person
 }
 
 func newStage(ctx context.Context, bin string) (*stage, error) {
@@ -35,13 +36,13 @@ func newStage(ctx context.Context, bin string) (*stage, error) {
 	person := func(name string) drive.Person {
 		return drive.Person{Name: name, Bin: bin, Dir: filepath.Join(dir, name), Key: filepath.Join(dir, name+".key")}
 	}
-	return &stage{ctx: ctx, dir: dir, bin: bin, alice: person("alice"), bob: person("bob")}, nil
+	return &stage{ctx: ctx, dir: dir, bin: bin, alice: person("alice"), bob: person("bob"), carol: person("carol")}, nil
 }
 
 // close stops every process and removes the directory, also after ^C.
 func (s *stage) close() {
 	ctx := context.WithoutCancel(s.ctx)
-	for _, p := range []drive.Person{s.alice, s.bob} {
+	for _, p := range []drive.Person{s.alice, s.bob, s.carol} {
 		p.Run(ctx, "down") // fails where nothing runs, which is what is wanted
 	}
 	if s.host != nil {
@@ -101,8 +102,9 @@ func (s *stage) invitation() {
 	fmt.Printf(`  export PATH=%s:$PATH
   PARLEY_DIR=%s parley listen
   PARLEY_DIR=%s parley send bob 'from another terminal'
+  PARLEY_DIR=%s parley room send climbing 'to all of you'
   PARLEY_DIR=%s parley ping bob
   PARLEY_DIR=%s parley status
 ^C stops everything and removes %s
-`, filepath.Dir(s.bin), s.bob.Dir, s.alice.Dir, s.alice.Dir, s.bob.Dir, s.dir)
+`, filepath.Dir(s.bin), s.bob.Dir, s.alice.Dir, s.alice.Dir, s.alice.Dir, s.bob.Dir, s.dir)
 }

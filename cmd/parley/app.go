@@ -21,6 +21,7 @@ import (
 type program struct {
 	stdin          *bufio.Reader
 	stdout, stderr *os.File
+	typed          chan string // lines of stdin, once a conversation reads them
 }
 
 // run runs one command line and returns the exit code. The first interrupt ends
@@ -57,7 +58,7 @@ func (p *program) app() *cli.App {
 		Name:                 "parley",
 		Usage:                "private messages between people's own computers, encrypted end to end",
 		Version:              version,
-		UsageText:            "parley host                    be the rendezvous of a group; prints an invite\nparley join INVITE             become somebody there\nparley add NAME                ask for a contact\nparley send NAME TEXT          send a message\nparley listen                  see messages as they come",
+		UsageText:            "parley host                    be the rendezvous of a group; prints an invite\nparley join INVITE             become somebody there\nparley add NAME                ask for a contact\nparley send NAME TEXT          send a message\nparley listen                  see messages as they come\nparley room create NAME        make a room for several",
 		Description:          exitHelp,
 		Writer:               p.stdout,
 		ErrWriter:            p.stderr,
@@ -65,7 +66,7 @@ func (p *program) app() *cli.App {
 		ExitErrHandler:       func(*cli.Context, error) {}, // run does it
 		OnUsageError:         onUsageError,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "dir", Usage: "data `DIRECTORY`", EnvVars: []string{"PARLEY_DIR"}, DefaultText: "~/.local/share/parley, or parley-host for host, parley-relay for relay"},
+			&cli.StringFlag{Name: "dir", Usage: "data `DIRECTORY`", EnvVars: []string{"PARLEY_DIR"}, DefaultText: "~/.local/share/parley, or parley-host for host, parley-relay for relay; for guest one for each room"},
 			&cli.BoolFlag{Name: "json", DisableDefaultText: true, Usage: "print answers as JSON; fields are only ever added"},
 		},
 		Commands: p.commands(),
@@ -78,7 +79,7 @@ func (p *program) app() *cli.App {
 
 func (p *program) commands() (all []*cli.Command) {
 	for _, group := range [][]*cli.Command{
-		p.hostCommands(), p.relayCommands(), p.nodeCommands(), p.contactCommands(), p.deviceCommands(), p.messageCommands(),
+		p.hostCommands(), p.relayCommands(), p.nodeCommands(), p.contactCommands(), p.deviceCommands(), p.messageCommands(), p.roomCommands(), p.guestCommands(),
 		p.evidenceCommands(), p.keysCommands(), p.backupCommands(), p.otherCommands(),
 	} {
 		all = append(all, group...)
@@ -138,6 +139,9 @@ func dataDir(c *cli.Context) (string, error) {
 	}
 	if server := serverOf(c); server != "" {
 		return filepath.Join(base, "parley-"+server), nil
+	}
+	if c.Command.Name == "guest" { // holds a folder for each room
+		return filepath.Join(base, "parley-guests"), nil
 	}
 	return filepath.Join(base, "parley"), nil
 }

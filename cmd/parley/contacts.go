@@ -13,7 +13,7 @@ import (
 func (p *program) contactCommands() []*cli.Command {
 	all := []*cli.Command{
 		{Name: "contacts", Usage: "list your contacts", Action: asking(0, 0, p.contacts)},
-		{Name: "requests", Usage: "list who asks to be your contact", Action: asking(0, 0, p.requests)},
+		{Name: "requests", Usage: "list who asks to be your contact, and who invites you to a room", Action: asking(0, 0, p.requests)},
 		{
 			Name: "add", ArgsUsage: "NAME", Usage: "ask somebody to be your contact, or accept their request",
 			Flags:  []cli.Flag{&cli.StringFlag{Name: "note", Usage: "a `TEXT` that goes with the request"}},
@@ -47,7 +47,7 @@ func (p *program) contactVerb(name, usage string, do func(*api.Client, context.C
 		p.say(done, k.Name)
 		return nil
 	})
-	c.BashComplete = p.completeContacts(c)
+	c.BashComplete = p.complete(c, contactNames, nil)
 	return c
 }
 
@@ -94,7 +94,14 @@ func (p *program) contacts(c *cli.Context, client *api.Client) error {
 	if err != nil {
 		return err
 	}
-	return p.listContacts(c, all, "nobody yet; ask somebody: parley add NAME")
+	if err := p.listContacts(c, all, "nobody yet; ask somebody: parley add NAME"); err != nil || c.Bool("json") {
+		return err
+	}
+	invited, err := invitations(c.Context, client)
+	for _, r := range invited {
+		p.note("%s: %s", roomLabel(r), invitation(r))
+	}
+	return err
 }
 
 func (p *program) requests(c *cli.Context, client *api.Client) error {
@@ -108,7 +115,23 @@ func (p *program) requests(c *cli.Context, client *api.Client) error {
 			incoming = append(incoming, k)
 		}
 	}
-	return p.listContacts(c, incoming, "no requests")
+	invited, err := invitations(c.Context, client)
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		return p.json(struct {
+			Contacts []api.Contact `json:"contacts"`
+			Rooms    []api.Room    `json:"rooms"`
+		}{incoming, append([]api.Room{}, invited...)})
+	}
+	if len(incoming) > 0 || len(invited) == 0 {
+		if err := p.listContacts(c, incoming, "no requests"); err != nil {
+			return err
+		}
+	}
+	p.table(roomRows(invited))
+	return nil
 }
 
 func (p *program) listContacts(c *cli.Context, all []api.Contact, none string) error {

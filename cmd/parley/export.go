@@ -17,7 +17,7 @@ func (p *program) exportCommand() *cli.Command {
 		Description: "The file is not encrypted. What you want back on another computer is a backup: parley backup create FILE",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "format", Usage: "`FORMAT` json (a line for each message), html or md", Value: "json"},
-			&cli.StringFlag{Name: "with", Usage: "only the conversation with `NAME`"},
+			&cli.StringFlag{Name: "with", Usage: "only the conversation with `NAME`, or with # before it of that room"},
 			&cli.PathFlag{Name: "o", Usage: "write to `FILE`, which only you may read, instead of standard output"},
 			&cli.BoolFlag{Name: "force", Usage: "replace the file if it is there"},
 		},
@@ -28,7 +28,7 @@ func (p *program) exportCommand() *cli.Command {
 // exportFormat writes one kind of file, as the messages come.
 type exportFormat interface {
 	begin(me api.Whoami) error
-	conversation(k api.Contact) error
+	conversation(title string) error
 	message(m api.Message) error
 	end() error
 }
@@ -44,7 +44,7 @@ func (p *program) export(c *cli.Context, client *api.Client) error {
 	if !ok {
 		return usageError("there is no format %q", c.String("format")).hint("there are json, html and md")
 	}
-	people, err := exported(c.Context, client, c.String("with"))
+	what, err := exported(c.Context, client, c.String("with"))
 	if err != nil {
 		return err
 	}
@@ -52,49 +52,68 @@ func (p *program) export(c *cli.Context, client *api.Client) error {
 	if err != nil {
 		return err
 	}
-	write := func(w io.Writer) error { return exportAll(c.Context, client, format(w), me, people) }
+	write := func(w io.Writer) error { return exportAll(c.Context, client, format(w), me, what) }
 	if path := c.Path("o"); path != "" {
 		return writeNew(path, c.Bool("force"), write)
 	}
 	return write(p.stdout)
 }
 
-// exported are the people whose conversations are wanted, by name.
-func exported(ctx context.Context, client *api.Client, name string) ([]api.Contact, error) {
-	all, err := client.Contacts(ctx)
+// talk is a conversation that is exported.
+type talk struct{ with, title string }
+
+// exported are the conversations that are wanted, by name, those of rooms last.
+func exported(ctx context.Context, client *api.Client, with string) ([]talk, error) {
+	if strings.HasPrefix(with, "#") {
+		r, err := client.Room(ctx, with)
+		return []talk{talkIn(r)}, err
+	}
+	people, err := client.Contacts(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if name != "" {
-		all = slices.DeleteFunc(all, func(k api.Contact) bool { return k.Name != name })
-		if len(all) == 0 {
-			return nil, fail(exitNotFound, "%q is none of your contacts", name).hint("parley contacts")
+	slices.SortFunc(people, func(a, b api.Contact) int { return strings.Compare(a.Name, b.Name) })
+	var list []talk
+	for _, k := range people {
+		if with == "" || k.Name == with {
+			list = append(list, talk{k.Name, fullName(k)})
 		}
 	}
-	slices.SortFunc(all, func(a, b api.Contact) int { return strings.Compare(a.Name, b.Name) })
-	return all, nil
+	switch {
+	case with != "" && len(list) == 0:
+		return nil, fail(exitNotFound, "%q is none of your contacts", with).hint("parley contacts; for a room: --with '#ROOM'")
+	case with != "":
+		return list, nil
+	}
+	rooms, err := client.Rooms(ctx)
+	for _, r := range rooms {
+		list = append(list, talkIn(r))
+	}
+	return list, err
 }
 
-func exportAll(ctx context.Context, client *api.Client, out exportFormat, me api.Whoami, people []api.Contact) error {
+func talkIn(r api.Room) talk { return talk{conversation("", r.ID), roomLabel(r)} }
+
+func exportAll(ctx context.Context, client *api.Client, out exportFormat, me api.Whoami, what []talk) error {
 	if err := out.begin(me); err != nil {
 		return err
 	}
-	for _, k := range people {
-		if err := exportOne(ctx, client, out, k); err != nil {
+	for _, t := range what {
+		if err := exportOne(ctx, client, out, t); err != nil {
 			return err
 		}
 	}
 	return out.end()
 }
 
-func exportOne(ctx context.Context, client *api.Client, out exportFormat, k api.Contact) error {
+func exportOne(ctx context.Context, client *api.Client, out exportFormat, t talk) error {
 	for after := uint64(0); ; {
-		page, err := client.HistoryAfter(ctx, k.Name, after, api.MaxHistory)
+		page, err := client.HistoryAfter(ctx, t.with, after, api.MaxHistory)
 		if err != nil || len(page) == 0 {
 			return err
 		}
 		if after == 0 {
-			if err := out.conversation(k); err != nil {
+			if err := out.conversation(t.title); err != nil {
 				return err
 			}
 		}

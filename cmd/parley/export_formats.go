@@ -15,10 +15,10 @@ import (
 // of it, with every byte of its text.
 type exportJSON struct{ w io.Writer }
 
-func (e *exportJSON) begin(api.Whoami) error         { return nil }
-func (e *exportJSON) conversation(api.Contact) error { return nil }
-func (e *exportJSON) message(m api.Message) error    { return writeJSON(e.w, m) }
-func (e *exportJSON) end() error                     { return nil }
+func (e *exportJSON) begin(api.Whoami) error      { return nil }
+func (e *exportJSON) conversation(string) error   { return nil }
+func (e *exportJSON) message(m api.Message) error { return writeJSON(e.w, m) }
+func (e *exportJSON) end() error                  { return nil }
 
 // exportMarkdown writes CommonMark. Texts are quoted and escaped: nothing in
 // them is markup.
@@ -33,9 +33,9 @@ func (e *exportMarkdown) begin(me api.Whoami) error {
 	return e.print("# Conversations of %s\n", markdownLine(me.Name))
 }
 
-func (e *exportMarkdown) conversation(k api.Contact) error {
+func (e *exportMarkdown) conversation(title string) error {
 	e.day = ""
-	return e.print("\n## %s\n", markdownLine(display.Clean(fullName(k))))
+	return e.print("\n## %s\n", markdownLine(display.Clean(title)))
 }
 
 func (e *exportMarkdown) message(m api.Message) error {
@@ -93,12 +93,12 @@ func (e *exportHTML) begin(me api.Whoami) error {
 	return pages.ExecuteTemplate(e.w, "begin", me.Name)
 }
 
-func (e *exportHTML) conversation(k api.Contact) error {
+func (e *exportHTML) conversation(title string) error {
 	if err := e.close(); err != nil {
 		return err
 	}
 	e.open, e.day = true, ""
-	return pages.ExecuteTemplate(e.w, "conversation", display.Clean(fullName(k)))
+	return pages.ExecuteTemplate(e.w, "conversation", display.Clean(title))
 }
 
 func (e *exportHTML) message(m api.Message) error {
@@ -171,17 +171,14 @@ type shown struct {
 
 func exportedOf(m api.Message, me string) shown {
 	at := m.Recorded.Local()
-	s := shown{Who: display.Clean(m.With), Day: at.Format(time.DateOnly), Clock: at.Format("15:04"), Text: display.CleanLines(m.Text), Mine: m.Mine}
+	s := shown{Who: display.Clean(author(m, me)), Day: at.Format(time.DateOnly), Clock: at.Format("15:04"), Text: display.CleanLines(m.Text), Mine: m.Mine}
 	switch {
-	case m.Mine && m.State != api.Delivered && m.State != api.Read:
+	case m.Mine && !arrived(m):
 		s.Note = display.Clean(describeState(m))
 	case m.State == api.Hole:
 		s.Note = "a message is missing"
 	case m.Late:
 		s.Note = "late"
-	}
-	if m.Mine {
-		s.Who = me
 	}
 	return s
 }

@@ -24,11 +24,14 @@ func exportOf(t *testing.T, format string) string {
 	}
 	check(f.begin(api.Whoami{Name: "alice"}))
 	for _, name := range []string{"bob", "carol"} {
-		check(f.conversation(api.Contact{Name: name, Display: hostile}))
+		check(f.conversation(fullName(api.Contact{Name: name, Display: hostile})))
 		check(f.message(api.Message{With: name, Text: hostile, State: api.Received, Recorded: at, Position: 1}))
 		check(f.message(api.Message{With: name, Mine: true, Text: "mine", State: api.Failed, Problem: hostile, Recorded: at.AddDate(0, 0, 1), Position: 2}))
 		check(f.message(api.Message{With: name, State: api.Hole, Recorded: at.AddDate(0, 0, 1), Position: 3}))
 	}
+	check(f.conversation(roomLabel(api.Room{Name: hostile})))
+	check(f.message(api.Message{With: "#" + hostile, Room: "id", From: "~" + hostile, Text: hostile, State: api.Received, Recorded: at, Position: 1}))
+	check(f.message(api.Message{With: "#climbing", Room: "id", Mine: true, Text: "stored is said", State: api.Stored, Recorded: at, Position: 2}))
 	check(f.end())
 	return out.String()
 }
@@ -67,12 +70,12 @@ func TestExportIsSafe(t *testing.T) {
 
 func TestExportShowsEverything(t *testing.T) {
 	md := exportOf(t, "md")
-	for _, want := range []string{"# Conversations of alice", "\n## bob \\(", "\n## carol \\(", "### 2026-11-21", "### 2026-11-22", "**alice**, 12:00 \\[failed", "\\[a message is missing\\]", "\u00a0\u00a0\u00a0\u00a0code"} {
+	for _, want := range []string{"# Conversations of alice", "\n## bob \\(", "\n## carol \\(", "### 2026-11-21", "### 2026-11-22", "**alice**, 12:00 \\[failed", "**alice**, 12:00\n\n> stored is said", "\\[a message is missing\\]", "\u00a0\u00a0\u00a0\u00a0code"} {
 		if !strings.Contains(md, want) {
 			t.Errorf("markdown has no %q:\n%s", want, md)
 		}
 	}
-	if n := strings.Count(exportOf(t, "json"), "\n"); n != 6 {
+	if n := strings.Count(exportOf(t, "json"), "\n"); n != 8 {
 		t.Errorf("%d lines of JSON", n)
 	}
 }

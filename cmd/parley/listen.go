@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"iter"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -12,19 +13,32 @@ import (
 func (p *program) listenCommand() *cli.Command {
 	c := &cli.Command{
 		Name: "listen", ArgsUsage: "[NAME]", Usage: "print messages as they come, of everybody or of one contact",
-		Description: "Runs until Ctrl-C. With --json every event is a line; remember its \"seq\" and go on later with --after.",
-		Flags: []cli.Flag{
-			&cli.Uint64Flag{Name: "after", Usage: "begin after the event with this `NUMBER`; 0 is all that is kept", DefaultText: "now"},
-			&cli.IntFlag{Name: "count", Aliases: []string{"n"}, Usage: "stop after `N` messages"},
-			&cli.BoolFlag{Name: "peek", Usage: "do not mark messages as read"},
-		},
-		Action: asking(0, 1, p.listen),
+		Description: listenHelp, Flags: listenFlags(),
+		Action: asking(0, 1, func(c *cli.Context, client *api.Client) error { return p.listenTo(c, client, c.Args().First()) }),
 	}
-	c.BashComplete = p.completeContacts(c)
+	c.BashComplete = p.complete(c, contactNames, nil)
 	return c
 }
 
-func (p *program) listen(c *cli.Context, client *api.Client) error {
+const listenHelp = "Runs until Ctrl-C. With --json every event is a line; remember its \"seq\" and go on later with --after."
+
+func listenFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.Uint64Flag{Name: "after", Usage: "begin after the event with this `NUMBER`; 0 is all that is kept", DefaultText: "now"},
+		&cli.IntFlag{Name: "count", Aliases: []string{"n"}, Usage: "stop after `N` messages"},
+		&cli.BoolFlag{Name: "peek", Usage: "do not mark messages as read"},
+	}
+}
+
+// listenTo prints what happens in one conversation, or in all if with is empty.
+func (p *program) listenTo(c *cli.Context, client *api.Client, with string) error {
+	if strings.HasPrefix(with, "#") {
+		r, err := client.Room(c.Context, with)
+		if err != nil {
+			return err
+		}
+		with = conversation("", r.ID)
+	}
 	var events iter.Seq2[api.Event, error]
 	if c.IsSet("after") {
 		events = client.Events(c.Context, c.Uint64("after"))
@@ -39,7 +53,8 @@ func (p *program) listen(c *cli.Context, client *api.Client) error {
 		if err != nil {
 			return listenEnded(err)
 		}
-		if with := c.Args().First(); with != "" && e.With != with {
+		from := conversation(e.With, e.Room)
+		if with != "" && from != with {
 			continue
 		}
 		if err := p.showEvent(c, e); err != nil {
@@ -49,7 +64,7 @@ func (p *program) listen(c *cli.Context, client *api.Client) error {
 			continue
 		}
 		if !c.Bool("peek") {
-			if err := client.MarkRead(c.Context, api.ReadRequest{With: e.With, UpTo: e.Message.Position}); err != nil {
+			if err := client.MarkRead(c.Context, api.ReadRequest{With: from, UpTo: e.Message.Position}); err != nil {
 				return listenEnded(err)
 			}
 		}
@@ -73,9 +88,15 @@ func (p *program) showEvent(c *cli.Context, e api.Event) error {
 	}
 	switch {
 	case e.Kind == "message" && e.Message != nil:
-		if !e.Message.Mine {
-			p.showMessage(*e.Message)
+		switch m := *e.Message; {
+		case m.Mine:
+		case m.Room != "":
+			p.showMessage(label(m.With)+" ", m)
+		default:
+			p.showMessage("", m)
 		}
+	case e.Kind == "room":
+		p.showRoomEvent(e)
 	case e.Kind == "state": // of own messages: history and trace show it
 	case e.Kind == "request":
 		p.say("%s * %s asks to be your contact: parley accept %s", clock(e.Time), e.With, e.With)
@@ -92,4 +113,19 @@ func (p *program) showEvent(c *cli.Context, e api.Event) error {
 		p.say("%s * %s", clock(e.Time), e.Text)
 	}
 	return nil
+}
+
+// showRoomEvent prints what happened in a room, and what there is to do about it.
+func (p *program) showRoomEvent(e api.Event) {
+	where := label(e.With)
+	switch e.Cause {
+	case "invited":
+		p.say("%s * %s: %s: parley room join %s", clock(e.Time), where, e.Text, typed(e.With, e.Room))
+	case "not_done":
+		p.say("%s * %s: could not be done: %s", clock(e.Time), where, e.Text)
+	case "fork", "bad_log":
+		p.say("%s ! %s: %s: parley room show %s", clock(e.Time), where, e.Text, typed(e.With, e.Room))
+	default:
+		p.say("%s * %s: %s", clock(e.Time), where, e.Text)
+	}
 }

@@ -18,25 +18,15 @@ import (
 func (p *program) messageCommands() []*cli.Command {
 	send := &cli.Command{
 		Name: "send", ArgsUsage: "NAME TEXT...|-", Usage: "send a message; - takes the text from standard input, byte by byte",
-		Description: "The message is safe on this computer when the command ends. It goes on its way by itself,\nalso if the other side comes back only next week. Text that begins with a dash comes after --.",
-		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "wait", Usage: "wait until it is on the other computer; exit code 7 if it is not in time"},
-			&cli.GenericFlag{Name: "timeout", Usage: "how long --wait waits, such as 10s or 2m", Value: new(duration), DefaultText: "30s"},
-			&cli.StringFlag{Name: "id", Usage: "the message's `ID`: a second try with the same one sends nothing twice"},
-		},
-		Action: asking(2, -1, p.send),
+		Description: sendHelp, Flags: sendFlags("wait until it is on the other computer; exit code 7 if it is not in time"),
+		Action: asking(2, -1, func(c *cli.Context, client *api.Client) error { return p.sendTo(c, client, c.Args().First()) }),
 	}
 	history := &cli.Command{
-		Name: "history", ArgsUsage: "NAME", Usage: "what you and a contact wrote",
-		Flags: []cli.Flag{
-			&cli.IntFlag{Name: "n", Usage: "the newest `N` messages", Value: 50},
-			&cli.Uint64Flag{Name: "before", Usage: "only messages before this `POSITION`"},
-			&cli.BoolFlag{Name: "peek", Usage: "do not mark messages as read"},
-		},
-		Action: asking(1, 1, p.history),
+		Name: "history", ArgsUsage: "NAME", Usage: "what you and a contact wrote", Flags: historyFlags(),
+		Action: asking(1, 1, func(c *cli.Context, client *api.Client) error { return p.historyOf(c, client, c.Args().First()) }),
 	}
 	for _, c := range []*cli.Command{send, history} {
-		c.BashComplete = p.completeContacts(c)
+		c.BashComplete = p.complete(c, contactNames, nil)
 	}
 	all := []*cli.Command{
 		send,
@@ -55,7 +45,26 @@ func (p *program) messageCommands() []*cli.Command {
 	return all
 }
 
-func (p *program) send(c *cli.Context, client *api.Client) error {
+const sendHelp = "The message is safe on this computer when the command ends. It goes on its way by itself,\nalso if the other side comes back only next week. Text that begins with a dash comes after --."
+
+func sendFlags(wait string) []cli.Flag {
+	return []cli.Flag{
+		&cli.BoolFlag{Name: "wait", Usage: wait},
+		&cli.GenericFlag{Name: "timeout", Usage: "how long --wait waits, such as 10s or 2m", Value: new(duration), DefaultText: "30s"},
+		&cli.StringFlag{Name: "id", Usage: "the message's `ID`: a second try with the same one sends nothing twice"},
+	}
+}
+
+func historyFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.IntFlag{Name: "n", Usage: "the newest `N` messages", Value: 50},
+		&cli.Uint64Flag{Name: "before", Usage: "only messages before this `POSITION`"},
+		&cli.BoolFlag{Name: "peek", Usage: "do not mark messages as read"},
+	}
+}
+
+// sendTo sends the text that follows the first argument.
+func (p *program) sendTo(c *cli.Context, client *api.Client, to string) error {
 	text := strings.Join(c.Args().Slice()[1:], " ")
 	if text == "-" {
 		read, err := io.ReadAll(io.LimitReader(p.stdin, protocol.MaxText+1))
@@ -73,7 +82,7 @@ func (p *program) send(c *cli.Context, client *api.Client) error {
 	if !utf8.ValidString(text) {
 		return usageError("a message is text in UTF-8")
 	}
-	m, err := client.Send(c.Context, api.SendRequest{ID: c.String("id"), To: c.Args().First(), Text: text})
+	m, err := client.Send(c.Context, api.SendRequest{ID: c.String("id"), To: to, Text: text})
 	if err != nil {
 		return err
 	}
@@ -86,11 +95,17 @@ func (p *program) send(c *cli.Context, client *api.Client) error {
 	} else {
 		p.say("%s  id %s", describeState(m), m.ID)
 	}
-	if err == nil && wait > 0 && m.State != api.Delivered && m.State != api.Read {
+	if err == nil && wait > 0 && !arrived(m) {
 		return fail(exitQueued, "%s does not have it yet", m.With).
 			hint("it goes on its way by itself; see where it is: parley trace %s", m.ID)
 	}
 	return err
+}
+
+// arrived tells that an own message is where it was to go: on a device of the contact,
+// or in the room's mailbox, from where every member takes it.
+func arrived(m api.Message) bool {
+	return m.State == api.Delivered || m.State == api.Read || m.State == api.Stored && m.Room != ""
 }
 
 const defaultWait = 30 * time.Second
@@ -112,7 +127,7 @@ const glance = 250 * time.Millisecond
 func follow(ctx context.Context, client *api.Client, m api.Message, wait time.Duration) (api.Message, error) {
 	ctx, cancel := context.WithTimeout(ctx, max(wait, glance))
 	defer cancel()
-	for pause := 2 * time.Millisecond; m.State == api.Queued || m.State == api.Stored && wait > 0; pause = min(2*pause, 250*time.Millisecond) {
+	for pause := 2 * time.Millisecond; m.State == api.Queued || m.State == api.Stored && wait > 0 && !arrived(m); pause = min(2*pause, 250*time.Millisecond) {
 		select {
 		case <-ctx.Done():
 			if context.Cause(ctx) == context.DeadlineExceeded {
@@ -136,6 +151,8 @@ func follow(ctx context.Context, client *api.Client, m api.Message, wait time.Du
 func describeState(m api.Message) string {
 	text := string(m.State)
 	switch {
+	case m.State == api.Stored && m.Room != "":
+		text = "in the room"
 	case m.State == api.Stored:
 		text = "waits for " + m.With + " at the rendezvous"
 	case m.Path == api.Direct:
@@ -149,14 +166,14 @@ func describeState(m api.Message) string {
 	return text
 }
 
-func (p *program) history(c *cli.Context, client *api.Client) error {
+func (p *program) historyOf(c *cli.Context, client *api.Client, with string) error {
 	want := c.Int("n")
 	if want < 1 {
 		return usageError("-n is at least 1")
 	}
 	var all []api.Message
 	for before := c.Uint64("before"); len(all) < want; before = all[0].Position {
-		page, err := client.History(c.Context, c.Args().First(), before, min(want-len(all), api.MaxHistory))
+		page, err := client.History(c.Context, with, before, min(want-len(all), api.MaxHistory))
 		if err != nil {
 			return err
 		}
@@ -173,7 +190,7 @@ func (p *program) history(c *cli.Context, client *api.Client) error {
 		}
 	} else {
 		for _, m := range all {
-			p.showMessage(m)
+			p.showMessage("", m)
 		}
 	}
 	if c.Bool("peek") {
@@ -186,21 +203,41 @@ func (p *program) history(c *cli.Context, client *api.Client) error {
 func markRead(ctx context.Context, client *api.Client, page []api.Message) error {
 	for _, m := range slices.Backward(page) {
 		if m.State == api.Received {
-			return client.MarkRead(ctx, api.ReadRequest{With: m.With, UpTo: m.Position})
+			return client.MarkRead(ctx, api.ReadRequest{With: conversation(m.With, m.Room), UpTo: m.Position})
 		}
 	}
 	return nil
 }
 
-// showMessage prints a message. Lines after its first are indented, so that
-// none of them looks like another message.
-func (p *program) showMessage(m api.Message) {
-	who, state := m.With, ""
-	if m.Mine {
-		who = "me"
-		if m.State != api.Delivered && m.State != api.Read {
-			state = "  [" + describeState(m) + "]"
-		}
+// conversation is what the API calls the conversation of a message or an event. The
+// name of a room may be another's too, or change; its id stays.
+func conversation(with, room string) string {
+	if room != "" {
+		return "#" + room
+	}
+	return with
+}
+
+// author is who wrote a message.
+func author(m api.Message, me string) string {
+	switch {
+	case m.Mine:
+		return me
+	case m.Room != "" && strings.Contains(m.From, ":"): // or the name would say something
+		return strings.ReplaceAll(m.From, ":", ".")
+	case m.Room != "":
+		return m.From
+	}
+	return m.With
+}
+
+// showMessage prints a message, after the name of its room if that is not plain from
+// the rest. Lines after its first are indented, so that none of them looks like another
+// message.
+func (p *program) showMessage(where string, m api.Message) {
+	who, state := where+author(m, "me"), ""
+	if m.Mine && !arrived(m) {
+		state = "  [" + describeState(m) + "]"
 	}
 	switch {
 	case m.State == api.Hole:

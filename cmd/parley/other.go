@@ -1,15 +1,11 @@
 package main
 
 import (
-	"context"
 	"embed"
 	"io/fs"
 	"strings"
-	"time"
 
 	"github.com/urfave/cli/v2"
-
-	"github.com/parley-chat/parley/node/api"
 )
 
 func (p *program) otherCommands() []*cli.Command {
@@ -34,30 +30,4 @@ func (p *program) completion(c *cli.Context) error {
 	}
 	_, err = p.stdout.Write(script)
 	return err
-}
-
-// completeContacts offers, besides flags, the names of contacts for the first
-// argument. It is quick, or offers none.
-func (p *program) completeContacts(command *cli.Command) cli.BashCompleteFunc {
-	return func(c *cli.Context) {
-		cli.DefaultCompleteWithFlags(command)(c)
-		dir, err := dataDir(c)
-		if err != nil || c.NArg() > 0 {
-			return
-		}
-		client, err := api.Dial(dir)
-		if err != nil {
-			return
-		}
-		defer client.Close()
-		ctx, cancel := context.WithTimeout(c.Context, 300*time.Millisecond)
-		defer cancel()
-		all, err := client.Contacts(ctx)
-		if err != nil {
-			return
-		}
-		for _, k := range all {
-			p.say("%s", k.Name)
-		}
-	}
 }

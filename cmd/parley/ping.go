@@ -16,7 +16,7 @@ func (p *program) pingCommand() *cli.Command {
 		},
 		Action: asking(1, 1, p.ping),
 	}
-	c.BashComplete = p.completeContacts(c)
+	c.BashComplete = p.complete(c, contactNames, nil)
 	return c
 }
 

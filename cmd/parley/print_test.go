@@ -46,7 +46,14 @@ func TestNothingPrintsAsItCame(t *testing.T) {
 	out := printed(t, func(p *program) {
 		p.say("%s %v %s %v", evil, errors.New(evil), block{"      ", evil}, []string{evil})
 		p.table([][]string{{evil, evil}})
-		p.showMessage(message)
+		p.showMessage("", message)
+		p.showMessage(label(evil)+" ", api.Message{With: "#" + evil, Room: evil, From: "~" + evil, Text: evil, State: api.Received, Recorded: now})
+		p.table(roomRows([]api.Room{{ID: evil, Name: evil, Topic: evil, Stage: api.RoomInvited, By: evil}}))
+		p.say("%s", describeRoom(api.Room{ID: evil, Name: evil, Stage: api.RoomJoined, Role: evil, Forked: true}))
+		p.say("%s", describeMember(api.RoomMember{Name: evil, Role: api.RoomInvited, By: evil}))
+		for _, cause := range []string{"invited", "not_done", "fork", evil} {
+			p.showRoomEvent(api.Event{Cause: cause, With: "#" + evil, Room: evil, Text: evil})
+		}
 		p.say("%s", describeLink(link))
 		p.say("%s", describeContact(contact))
 		p.say("%s", describeState(message))
@@ -64,6 +71,32 @@ func TestNothingPrintsAsItCame(t *testing.T) {
 		if strings.HasPrefix(line, "12:00 bob") {
 			t.Errorf("a message passes for another:\n%s", out)
 		}
+	}
+}
+
+// TestNoNameOfARoomSpeaks: what others call a room is not taken for a message, and never
+// reaches a shell unless it is one harmless word.
+func TestNoNameOfARoomSpeaks(t *testing.T) {
+	id := strings.Repeat("abcdefgh", 6)
+	for name, want := range map[string][2]string{ // what is shown, what is typed
+		"climbing":            {"#climbing", "climbing"},
+		"攀岩-2.0_x":            {"#攀岩-2.0_x", "攀岩-2.0_x"},
+		"Sunday climbing":     {`#"Sunday climbing"`, "abcdefgh"},
+		"x alice: I owe you":  {`#"x alice: I owe you"`, "abcdefgh"},
+		`x" alice: I owe you`: {`#"x' alice: I owe you"`, "abcdefgh"},
+		"$(rm -rf ~)":         {`#"$(rm -rf ~)"`, "abcdefgh"},
+		"`id`":                {"#\"`id`\"", "abcdefgh"},
+		"--yes":               {`#"--yes"`, "abcdefgh"},
+		"":                    {"#abcdefgh", "abcdefgh"},
+	} {
+		r := api.Room{ID: id, Name: name}
+		if got := [2]string{roomLabel(r), roomWord(r)}; got != want {
+			t.Errorf("%q: %q, want %q", name, got, want)
+		}
+	}
+	m := api.Message{Room: id, From: "~bob: yes. alice"}
+	if got := author(m, "me"); got != "~bob. yes. alice" {
+		t.Errorf("an author is shown as %q", got)
 	}
 }
 

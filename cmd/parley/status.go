@@ -18,8 +18,15 @@ func (p *program) status(c *cli.Context, client *api.Client) error {
 	if err != nil {
 		return err
 	}
+	rooms, err := client.Rooms(c.Context)
+	if err != nil {
+		return err
+	}
 	if c.Bool("json") {
-		return p.json(s)
+		return p.json(struct {
+			api.Status
+			Rooms []api.Room `json:"rooms"`
+		}{s, rooms})
 	}
 	p.say("%-12s up for %s, process %d, version %s", s.Name, age(s.Since), s.PID, s.Version)
 	p.say("%-12s %s", "rendezvous", describeLink(s.Rendezvous))
@@ -32,6 +39,7 @@ func (p *program) status(c *cli.Context, client *api.Client) error {
 	p.say("%-12s %s on their way, %d waiting for keys", "messages", count(s.Queued, "envelope", "envelopes"), s.Waiting)
 	p.say("%-12s %s", "prekeys", describePrekeys(s.Prekeys))
 	p.say("%-12s %s", "contacts", describeContacts(s.Contacts))
+	p.say("%-12s %s", "rooms", describeRooms(rooms))
 	for _, problem := range s.Problems {
 		p.say("! %s", problem.Text)
 		if problem.Fix != "" {

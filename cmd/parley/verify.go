@@ -31,7 +31,7 @@ func (p *program) verifyCommand() *cli.Command {
 		},
 		Action: asking(1, 1, p.verify),
 	}
-	c.BashComplete = p.completeContacts(c)
+	c.BashComplete = p.complete(c, contactNames, nil)
 	return c
 }
 

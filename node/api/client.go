@@ -153,6 +153,14 @@ func (c *Client) Events(ctx context.Context, after uint64) iter.Seq2[Event, erro
 	return stream[Event](ctx, c, "/v1/events?after="+strconv.FormatUint(after, 10))
 }
 
+// LastEvent returns the number of the newest event: Events begins behind it without
+// missing any.
+func (c *Client) LastEvent(ctx context.Context) (uint64, error) {
+	var last LastEvent
+	err := c.call(ctx, "GET", "/v1/events/last", nil, &last)
+	return last.Seq, err
+}
+
 // NewEvents yields what happens from now on.
 func (c *Client) NewEvents(ctx context.Context) iter.Seq2[Event, error] {
 	return stream[Event](ctx, c, "/v1/events?after=last")

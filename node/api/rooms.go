@@ -10,6 +10,7 @@ import (
 // What a room is to this account.
 const (
 	RoomInvited = "invited" // a contact invited us: RoomJoin, or RoomLeave to turn it down
+	RoomJoining = "joining" // by a link, as soon as the rendezvous has let us in
 	RoomJoined  = "joined"
 	RoomOut     = "out" // left, turned down, or removed; the history stays
 )

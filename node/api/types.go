@@ -66,6 +66,11 @@ type Event struct {
 	Text    string    `json:"text,omitempty"`  // a sentence for people
 }
 
+// LastEvent is the number of the newest event; 0: there is none.
+type LastEvent struct {
+	Seq uint64 `json:"seq"`
+}
+
 // Contact relations.
 const (
 	Requested = "requested" // we asked, they have not answered

@@ -9,7 +9,7 @@ import (
 	"github.com/parley-chat/parley/store"
 )
 
-// ArchivePast returns messages of a conversation before a position (0: the
+// ArchivePast returns messages of a conversation, with a contact or in a room, before a position (0: the
 // end), newest first, as many as go into one content; nil if there are no more.
 // Next is where to go on.
 func (e *Engine) ArchivePast(tx store.Tx, with protocol.AccountID, before uint64) (past *wire.Past, next uint64, err error) {
@@ -22,7 +22,8 @@ func (e *Engine) ArchivePast(tx store.Tx, with protocol.AccountID, before uint64
 	if err != nil || len(list) == 0 {
 		return nil, 0, err
 	}
-	return &wire.Past{With: slices.Clone(with[:]), Messages: list}, r.below, nil
+	isRoom, err := get(tx, keyRoom(protocol.RoomID(with)))
+	return &wire.Past{With: slices.Clone(with[:]), Messages: list, Room: isRoom != nil}, r.below, err
 }
 
 // TakePast takes messages that ArchivePast returned into the history. Taking

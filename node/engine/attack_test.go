@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"crypto/rand"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -93,7 +94,7 @@ func TestIM06_ForgeryReplayAndReflectionAreRejected(t *testing.T) {
 			}
 		}
 	})
-	if !slices.Equal(b.history(a), want) {
+	if !reflect.DeepEqual(b.history(a), want) {
 		t.Error("the conversation changed")
 	}
 	if !slices.Equal(before, b.state()) {

@@ -18,31 +18,81 @@ import (
 // Refusals: ErrNotContact, ErrNotAccepted, ErrBlocked, ErrNoDevice, ErrTooLong,
 // ErrBadText, ErrQueueFull, ErrStaleDirectory, ErrRecovered, ErrRevoked.
 func (e *Engine) Compose(tx store.Tx, now time.Time, to protocol.AccountID, id protocol.MsgID, text string) (Hint, error) {
-	if err := checkText(text); err != nil {
-		return Hint{}, err
+	return e.ComposeDraft(tx, now, to, id, Draft{Text: text})
+}
+
+// Draft is a message that is to be written.
+type Draft struct {
+	Text     string
+	ReplyTo  protocol.MsgID       // of the same conversation; zero: it answers none
+	Mentions []protocol.AccountID // in a room; at most MaxMentions count
+}
+
+// ComposeDraft writes a message to a contact as Compose does, or to the Conversation of a
+// room as ComposeRoom does. It lasts as long as is set for the conversation.
+// ErrNotFound if what it answers is not there.
+func (e *Engine) ComposeDraft(tx store.Tx, now time.Time, with protocol.AccountID, id protocol.MsgID, draft Draft) (Hint, error) {
+	return e.acting(tx, now, func(w *work) error { return w.composeDraft(with, id, draft) })
+}
+
+func (w *work) composeDraft(with protocol.AccountID, id protocol.MsgID, draft Draft) error {
+	if err := checkText(draft.Text); err != nil {
+		return err
 	}
-	w, err := e.begin(tx, now)
+	if done, err := w.composed(with, id, draft.Text); done || err != nil {
+		return err
+	}
+	x, err := w.extrasFor(with, draft)
 	if err != nil {
-		return Hint{}, err
+		return err
 	}
-	if done, err := w.composed(to, id, text); done || err != nil {
-		return Hint{}, err
+	r, err := w.room(protocol.RoomID(with))
+	if err == ErrNoRoom {
+		return w.composeTo(with, id, draft.Text, x)
 	}
+	if err != nil {
+		return err
+	}
+	x.mentions = mentionsOf(accountBytes(draft.Mentions))
+	return w.composeInRoom(r, id, draft.Text, x)
+}
+
+func (w *work) extrasFor(a protocol.AccountID, draft Draft) (x extras, err error) {
+	r, err := settings(w.tx, a)
+	if err != nil {
+		return x, err
+	}
+	x.lasts = r.timer
+	if draft.ReplyTo == (protocol.MsgID{}) {
+		return x, nil
+	}
+	err = w.eachNamed(draft.ReplyTo, func(index indexRow, h *historyRow) (bool, error) {
+		if h == nil || index.account != a || h.hidden {
+			return true, nil
+		}
+		author, err := w.authorOf(a, h)
+		x.reply = Ref{author, draft.ReplyTo}
+		return false, err
+	})
+	if err == nil && x.reply.IsZero() {
+		err = ErrNotFound
+	}
+	return x, err
+}
+
+func (w *work) composeTo(to protocol.AccountID, id protocol.MsgID, text string, x extras) error {
 	p, err := w.peer(to)
 	if err == ErrNotFound {
-		return Hint{}, ErrNotContact
+		return ErrNotContact
 	}
 	if err != nil {
-		return Hint{}, err
+		return err
 	}
-	devices := p.valid(now)
-	if err := p.mayWrite(now, devices); err != nil {
-		return Hint{}, err
+	devices := p.valid(w.now)
+	if err := p.mayWrite(w.now, devices); err != nil {
+		return err
 	}
-	if err := w.compose(to, p, devices, id, text); err != nil {
-		return Hint{}, err
-	}
-	return w.end()
+	return w.compose(to, p, devices, id, text, x)
 }
 
 func checkText(text string) error {
@@ -65,7 +115,8 @@ func (w *work) composed(to protocol.AccountID, id protocol.MsgID, text string) (
 	if err != nil {
 		return false, err
 	}
-	if !ok || index.account != to || h.text != text {
+	changed := h.gone || !h.edited.IsZero() // the text is not there to compare
+	if !ok || index.account != to || h.text != text && !changed {
 		return false, ErrConflict
 	}
 	return true, nil
@@ -109,13 +160,16 @@ func (p *peerRow) mayWrite(now time.Time, devices []protocol.DeviceID) error {
 	return nil
 }
 
-func (w *work) compose(to protocol.AccountID, p *peerRow, devices []protocol.DeviceID, id protocol.MsgID, text string) error {
+func (w *work) compose(to protocol.AccountID, p *peerRow, devices []protocol.DeviceID, id protocol.MsgID, text string, x extras) error {
 	w.count().items++
 	p.position++
 	p.queued++
 	h := historyRow{
 		id: id, mine: true, state: StateQueued, device: w.e.id.Device, number: w.count().items, copies: uint8(len(devices)),
-		sent: w.now, recorded: w.now, text: text, steps: []Step{{w.now, "queued", ""}},
+		sent: w.now, recorded: w.now, text: text, steps: []Step{{w.now, "queued", ""}}, extras: x,
+	}
+	if err := w.beginTime(to, p.position, &h); err != nil {
+		return err
 	}
 	if err := w.postText(devices, itemRow{account: to, position: p.position, since: w.now}, &h); err != nil {
 		return err
@@ -156,10 +210,11 @@ func (w *work) postText(devices []protocol.DeviceID, item itemRow, h *historyRow
 // textContent is the content of a message for the device of r.
 func (r *itemRow) textContent(h *historyRow) *wire.Content {
 	c := &wire.Content{MsgId: h.id[:], SentMs: uint64(millis(h.sent)), Seq: r.seq}
+	text := h.wireText()
 	if r.copy {
-		c.Body = &wire.Content_Sent{Sent: &wire.Sent{To: r.account[:], Text: h.text}}
+		c.Body = &wire.Content_Sent{Sent: &wire.Sent{To: r.account[:], Text: text.Text, ReplyTo: text.ReplyTo, LastsMs: text.LastsMs, Gone: text.Gone}}
 	} else {
-		c.Body = &wire.Content_Text{Text: &wire.Text{Text: h.text}}
+		c.Body = &wire.Content_Text{Text: text}
 	}
 	return c
 }

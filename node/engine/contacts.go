@@ -19,9 +19,12 @@ const askAgainAfter = protocol.MailboxTTL
 // for a person; if they asked first, it accepts. Repeating it changes nothing.
 // The caller has checked that the answer is about the name the user gave.
 //
-// Refusals: those of SetAccount, ErrSelf, ErrBlocked, ErrTooMany, ErrTooLong,
+// Refusals: those of SetAccount, ErrGuest, ErrSelf, ErrBlocked, ErrTooMany, ErrTooLong,
 // ErrBadText.
 func (e *Engine) Add(tx store.Tx, now time.Time, f *wire.Found, note string) (Hint, error) {
+	if e.isGuest() {
+		return Hint{}, ErrGuest
+	}
 	w, err := e.begin(tx, now)
 	if err != nil {
 		return Hint{}, err

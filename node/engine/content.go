@@ -38,7 +38,14 @@ func (w *work) receiveContent(in *incoming) error {
 		if err := w.impliedAccept(in); err != nil {
 			return err
 		}
-		if err := w.receiveText(in, body.Text.GetText()); err != nil {
+		if err := w.receiveText(in, body.Text); err != nil {
+			return err
+		}
+	case *wire.Content_Action:
+		if err := w.impliedAccept(in); err != nil {
+			return err
+		}
+		if err := w.receiveAction(in, body.Action); err != nil {
 			return err
 		}
 	case *wire.Content_ContactRequest:
@@ -63,6 +70,10 @@ func (w *work) receiveContent(in *incoming) error {
 		}
 	case *wire.Content_RoomInvite:
 		if err := w.receiveInvite(in, body.RoomInvite); err != nil {
+			return err
+		}
+	case *wire.Content_RoomLog:
+		if err := w.receiveRoomLog(in, body.RoomLog); err != nil {
 			return err
 		}
 	case *wire.Content_Receipt:
@@ -166,16 +177,17 @@ func (in *incoming) answeredElsewhere() bool {
 // what is missing before it has come, or, when that was given up, into its
 // hole. A text that was received before is not shown again; it only keeps its
 // place in the order of its device, which may be another than then.
-func (w *work) receiveText(in *incoming, text string) error {
+func (w *work) receiveText(in *incoming, text *wire.Text) error {
 	have, err := w.haveText(in.d.account, in.id())
 	if err != nil {
 		return err
 	}
 	d, seq := in.d, in.content.GetSeq()
 	h := historyRow{
-		id: in.id(), state: StateReceived, via: in.via, device: in.from, text: text,
-		sent: fromMillis(int64(in.content.GetSentMs())), recorded: w.now,
+		id: in.id(), state: StateReceived, via: in.via, device: in.from, text: text.GetText(),
+		sent: fromMillis(int64(in.content.GetSentMs())), recorded: w.now, extras: extrasOf(text),
 	}
+	h.mentions = nil // only in rooms
 	if d.next == 0 {
 		d.next = seq
 	}

@@ -89,8 +89,12 @@ type answer struct {
 	head    directory.Head // of the log that proves it; zero if it did not come from the directory
 }
 
-// provenAnswer is answer, of the directory: its log must prove it.
+// provenAnswer is answer, of the directory: its log must prove it, or, of a guest, that of
+// its room.
 func (w *work) provenAnswer(f *wire.Found) (answer, error) {
+	if f.GetName() == "" {
+		return w.guestAnswer(f)
+	}
 	a, err := w.answer(f)
 	if errors.Is(err, ErrChainFork) && w.overtaken(f) {
 		return answer{}, fmt.Errorf("%w: another answer was quicker", ErrLogMoved)
@@ -197,7 +201,7 @@ func (w *work) learn(a answer, asked time.Time) (*peerRow, error) {
 
 // bind gives an account its name, for ever.
 func (w *work) bind(p *peerRow, id protocol.AccountID, name string) error {
-	if p.name != "" {
+	if p.name != "" || name == "" {
 		return nil
 	}
 	p.name = name

@@ -93,6 +93,7 @@ type Engine struct {
 	limits limits
 	rsas   rsaCache
 	folded roomStates
+	guests doors
 	held   atomic.Pointer[directory.Head] // the stored head of the log that was last read, its signature checked
 
 	// stopped: the device is to be replaced, or is revoked. Nothing is sealed

@@ -80,7 +80,7 @@ func (e *Engine) readEvent(tx store.Tx, pair store.Pair) (Event, error) {
 	if err != nil {
 		return Event{}, err
 	}
-	ev := Event{Seq: keyNumber(pair.Key), Time: r.time, Kind: r.kind, With: r.account, Cause: r.cause, Text: r.text}
+	ev := Event{Seq: keyNumber(pair.Key), Time: r.time, Kind: r.kind, With: r.account, Cause: r.cause, Text: r.text, By: r.by}
 	if r.position == 0 {
 		return ev, nil
 	}
@@ -88,11 +88,15 @@ func (e *Engine) readEvent(tx store.Tx, pair store.Pair) (Event, error) {
 	if err != nil {
 		return Event{}, err
 	}
-	if ok {
-		m := h.message(r.account, r.position)
-		ev.Message = &m
+	if !ok || h.hidden {
+		return ev, nil
 	}
-	return ev, nil
+	m, err := h.message(tx, r.account, r.position)
+	if err == nil && r.kind == KindMessage {
+		ev.Quiet, err = e.wantsQuiet(tx, r.account, r.time, &m)
+	}
+	ev.Message = &m
+	return ev, err
 }
 
 // LastEvent returns the number of the newest event, 0 if there is none.

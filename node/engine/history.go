@@ -11,11 +11,17 @@ import (
 	"github.com/parley-chat/parley/store"
 )
 
-func (h *historyRow) message(with protocol.AccountID, position uint64) Message {
-	return Message{
+// message is what the user sees of a row that was read with its text.
+func (h *historyRow) message(tx store.Tx, with protocol.AccountID, position uint64) (m Message, err error) {
+	m = Message{
 		ID: h.id, With: with, Device: h.device, Position: position, Mine: h.mine, Text: h.text, Sent: h.sent, Recorded: h.recorded,
 		State: h.state, Via: h.via, Problem: h.problem, Late: h.late,
+		ReplyTo: h.reply, Mentions: h.mentions, Edited: h.edited, Deleted: h.deleted, Pinned: h.pinned, Lasts: h.lasts, Expires: h.expires,
 	}
+	if h.marked {
+		m.Reactions, err = reactions(tx, with, position)
+	}
+	return m, err
 }
 
 // inlineText is the longest text, in bytes, that is kept in the row of its
@@ -70,11 +76,14 @@ func (e *Engine) History(tx store.Tx, with protocol.AccountID, before uint64, li
 		if err != nil {
 			return nil, err
 		}
-		h, err := historyIn(tx, with, pair)
+		m, shown, err := messageIn(tx, with, pair)
 		if err != nil {
 			return nil, err
 		}
-		if list = append(list, h.message(with, keyNumber(pair.Key))); len(list) == limit {
+		if !shown {
+			continue
+		}
+		if list = append(list, m); len(list) == limit {
 			break
 		}
 	}
@@ -91,6 +100,16 @@ func historyIn(tx store.Tx, with protocol.AccountID, pair store.Pair) (historyRo
 	return h, err
 }
 
+// messageIn reads a message of the history; not shown if it is hidden.
+func messageIn(tx store.Tx, with protocol.AccountID, pair store.Pair) (m Message, shown bool, err error) {
+	h, err := historyIn(tx, with, pair)
+	if err != nil || h.hidden {
+		return m, false, err
+	}
+	m, err = h.message(tx, with, keyNumber(pair.Key))
+	return m, err == nil, err
+}
+
 // HistoryAfter returns the oldest messages after a position (0: from the
 // start), oldest first, at most limit as in History.
 func (e *Engine) HistoryAfter(tx store.Tx, with protocol.AccountID, after uint64, limit int) ([]Message, error) {
@@ -100,11 +119,14 @@ func (e *Engine) HistoryAfter(tx store.Tx, with protocol.AccountID, after uint64
 		if err != nil {
 			return nil, err
 		}
-		h, err := historyIn(tx, with, pair)
+		m, shown, err := messageIn(tx, with, pair)
 		if err != nil {
 			return nil, err
 		}
-		if list = append(list, h.message(with, keyNumber(pair.Key))); len(list) == limit {
+		if !shown {
+			continue
+		}
+		if list = append(list, m); len(list) == limit {
 			break
 		}
 	}
@@ -118,7 +140,7 @@ func (e *Engine) Message(tx store.Tx, id protocol.MsgID) (Message, error) {
 	if err != nil {
 		return Message{}, err
 	}
-	return h.message(index.account, index.position), nil
+	return h.message(tx, index.account, index.position)
 }
 
 func (e *Engine) find(tx store.Tx, id protocol.MsgID) (historyRow, indexRow, error) {
@@ -143,7 +165,7 @@ func (e *Engine) find(tx store.Tx, id protocol.MsgID) (historyRow, indexRow, err
 		return historyRow{}, index, ErrNotFound
 	}
 	h, ok, err := loadHistory(tx, index.account, index.position)
-	if err == nil && !ok {
+	if err == nil && (!ok || h.hidden) {
 		err = ErrNotFound
 	}
 	return h, index, err
@@ -203,7 +225,8 @@ func (e *Engine) Trace(tx store.Tx, now time.Time, id protocol.MsgID) (Message, 
 		}
 		steps = append(steps, why...)
 	}
-	return h.message(index.account, index.position), steps, nil
+	m, err := h.message(tx, index.account, index.position)
+	return m, steps, err
 }
 
 // whyWaiting is what is known about why nothing gets to an account.
@@ -279,10 +302,13 @@ func (w *work) read(with protocol.AccountID, p *peerRow) error {
 			return err
 		}
 		p.readTo = keyNumber(pair.Key)
-		if h.state != StateReceived || h.seen {
+		if h.state != StateReceived || h.seen || h.hidden {
 			continue
 		}
 		p.unread = max(p.unread, 1) - 1
+		if err := w.beginReadTime(with, p.readTo, &h); err != nil {
+			return err
+		}
 		if err := w.receipt(h.device, h.id, true, receiptSoon); err != nil {
 			return err
 		}

@@ -77,8 +77,8 @@ func (n *node) found(name string, prekeys bool) *wire.Found {
 func (r *rendezvous) prove(n *node, f *wire.Found) *wire.Found {
 	r.w.t.Helper()
 	defer n.shown()()
-	if f == nil {
-		return nil
+	if f == nil || f.GetName() == "" { // a guest is in no directory
+		return f
 	}
 	var size uint64
 	n.view(func(tx store.Tx) (err error) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sort"
+	"time"
 
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/account"
@@ -19,6 +20,8 @@ type rendezvous struct {
 	names   map[string]*entry
 	devices map[protocol.DeviceID]*shelf
 
+	guests map[protocol.AccountID][]byte    // their chains
+	seen   map[protocol.AccountID]time.Time // when they were last online
 	rooms  map[protocol.RoomID]*roomHome
 	sealed map[protocol.EnvelopeID]sealedText // every room message that left a node
 
@@ -67,9 +70,13 @@ func (r *rendezvous) look(name string, prekeys bool) *wire.Found {
 	if e == nil {
 		return nil
 	}
-	f := &wire.Found{Name: name, Chain: e.chain, NowMs: uint64(r.w.now.UnixMilli())}
+	return r.find(name, e.chain, prekeys)
+}
+
+func (r *rendezvous) find(name string, raw []byte, prekeys bool) *wire.Found {
+	f := &wire.Found{Name: name, Chain: raw, NowMs: uint64(r.w.now.UnixMilli())}
 	if prekeys {
-		chain, err := account.ParseChain(e.chain)
+		chain, err := account.ParseChain(raw)
 		r.w.check(err)
 		for _, n := range r.w.nodes {
 			if _, ok := chain.Device(n.device()); ok {
@@ -88,6 +95,9 @@ func (r *rendezvous) lookAccount(a protocol.AccountID, prekeys bool) *wire.Found
 		if e.account == a {
 			return r.look(name, prekeys)
 		}
+	}
+	if chain := r.guests[a]; chain != nil {
+		return r.find("", chain, prekeys)
 	}
 	return nil
 }

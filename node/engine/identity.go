@@ -31,6 +31,8 @@ type Identity struct {
 	Revoked                   bool // the keys below are gone
 	Created                   time.Time
 
+	Guest protocol.RoomID // the room that this account is a guest of; zero: it is no guest
+
 	Account protocol.AccountID
 	Device  protocol.DeviceID
 	StoreID [16]byte // of this store; a copy of it has the same
@@ -134,7 +136,13 @@ func loadIdentity(tx store.Tx) (*Identity, error) {
 	if b == nil {
 		return nil, ErrNoIdentity
 	}
-	return decodeIdentity(b)
+	id, err := decodeIdentity(b)
+	if err != nil {
+		return nil, err
+	}
+	r, _, err := load[guestRow](tx, keyGuest())
+	id.Guest = r.room
+	return id, err
 }
 
 func decodeIdentity(b []byte) (*Identity, error) {

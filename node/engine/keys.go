@@ -70,6 +70,13 @@ const (
 	tableRoomWait     byte = '8' // room, device, number -> message that waits for its chain
 	tableRoomHeld     byte = '9' // room, device, number -> historyRow that came early
 
+	tableGuest    byte = 'N' // guestRow of the guest whose store this is
+	tableRoomNote byte = 'U' // room, what it is about -> see keyRoomCame, keyRoomTries
+	tableMark     byte = 'X' // conversation, kind of mark, position, account of a reaction -> markRow
+	tableAction   byte = 'Y' // conversation, message, its author, kind of action, account -> earlyActionRow
+	tableSetting  byte = 'Z' // conversation -> settingsRow
+	tableRoomLink byte = '+' // room, public half -> roomLinkRow
+
 	tableTimer   byte = 't' // time in milliseconds, kind of timer, id -> nothing
 	tableEvent   byte = 'v' // number -> eventRow
 	tableSigned  byte = 'S' // prekey -> pairRow
@@ -86,7 +93,7 @@ const (
 func Ephemeral(key []byte) bool {
 	switch key[0] {
 	case tableIdentity, tableAccountKey, tableRSA, tableSession, tableSigned, tableOneTime,
-		tableRoomKey, tableRoomChain, tableRoomSender, tableRoomReceiver:
+		tableRoomKey, tableRoomChain, tableRoomSender, tableRoomReceiver, tableGuest, tableRoomLink:
 		return true
 	}
 	return false

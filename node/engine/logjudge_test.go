@@ -182,11 +182,12 @@ func TestHonestLog(t *testing.T) {
 		a.crash = func() bool { return dies }
 		safely := func(fn func()) {
 			defer func() {
-				if r := recover(); r != nil && r != any(crashed{}) {
-					panic(r)
-				} else if r != nil {
+				r := recover()
+				if _, died := r.(crashed); died {
 					dies = false
 					a.load()
+				} else if r != nil {
+					panic(r)
 				}
 			}()
 			fn()

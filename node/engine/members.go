@@ -88,12 +88,6 @@ func InitMember(tx store.Tx, now time.Time, n *Newcomer, m Membership) error {
 }
 
 func initMember(tx store.Tx, now time.Time, n *Newcomer, m Membership, registered bool) error {
-	if _, err := loadIdentity(tx); err != ErrNoIdentity {
-		if err == nil {
-			err = ErrExists
-		}
-		return err
-	}
 	chain, cert, err := m.check(n)
 	if err != nil {
 		return err
@@ -102,17 +96,12 @@ func initMember(tx store.Tx, now time.Time, n *Newcomer, m Membership, registere
 	if err := id.rename(m.Name, m.Display); err != nil {
 		return err
 	}
-	rand.Read(id.nameKey[:])
 	id.become(n, cert)
-	e := newEngine(id)
-	w, err := e.begin(tx, now)
+	w, err := initStore(tx, now, id)
 	if err != nil {
 		return err
 	}
-	w.addPeer(id.Account, peerRow{
-		relation: Self, known: true, name: id.Name, display: id.Display, since: w.now, checked: w.now,
-	})
-	if err := errors.Join(setFormat(tx), id.save(tx), w.startSweeps(), w.keepMembership(n, m, chain)); err != nil {
+	if err := w.keepMembership(n, m, chain); err != nil {
 		return err
 	}
 	if err := w.takeContacts(m.Contacts); err != nil {
@@ -120,6 +109,25 @@ func initMember(tx store.Tx, now time.Time, n *Newcomer, m Membership, registere
 	}
 	_, err = w.end()
 	return err
+}
+
+// initStore begins a new store with an identity; ErrExists if it holds one.
+func initStore(tx store.Tx, now time.Time, id *Identity) (*work, error) {
+	if _, err := loadIdentity(tx); err != ErrNoIdentity {
+		if err == nil {
+			err = ErrExists
+		}
+		return nil, err
+	}
+	rand.Read(id.nameKey[:])
+	w, err := newEngine(id).begin(tx, now)
+	if err != nil {
+		return nil, err
+	}
+	w.addPeer(id.Account, peerRow{
+		relation: Self, known: true, name: id.Name, display: id.Display, since: w.now, checked: w.now,
+	})
+	return w, errors.Join(setFormat(tx), id.save(tx), w.startSweeps())
 }
 
 // become takes over the keys of a certified device.
@@ -151,10 +159,7 @@ func (m *Membership) check(n *Newcomer) (*account.Chain, account.Cert, error) {
 // keepMembership stores the keys of an account and its chain, and learns the
 // other devices.
 func (w *work) keepMembership(n *Newcomer, m Membership, chain *account.Chain) error {
-	if err := w.ledgerDevice(n.DSK, n.DIK, n.Host, ledger.Created, ""); err != nil {
-		return err
-	}
-	if err := w.setRSA(n.RSA, n.Made); err != nil {
+	if err := w.keepDevice(n); err != nil {
 		return err
 	}
 	if err := w.setAccountKey(m.AIK, false); err != nil {
@@ -165,6 +170,16 @@ func (w *work) keepMembership(n *Newcomer, m Membership, chain *account.Chain) e
 			return err
 		}
 	}
+	return w.keepOwnChain(chain)
+}
+
+// keepDevice stores the keys of a device that are not in its identity.
+func (w *work) keepDevice(n *Newcomer) error {
+	return errors.Join(w.ledgerDevice(n.DSK, n.DIK, n.Host, ledger.Created, ""), w.setRSA(n.RSA, n.Made))
+}
+
+// keepOwnChain stores the chain of the own account, and learns its other devices.
+func (w *work) keepOwnChain(chain *account.Chain) error {
 	if err := w.set(keyChain(chain.Account()), chain.Bytes()); err != nil {
 		return err
 	}

@@ -23,15 +23,24 @@ func (w *work) show(a protocol.AccountID, p *peerRow, h historyRow) error {
 	return w.place(a, p.position, h)
 }
 
-// place writes a text that came at a position.
+// place writes a text that came at a position, and does to it what was done to it
+// before it came.
 func (w *work) place(a protocol.AccountID, position uint64, h historyRow) error {
+	if h.mine || h.seen {
+		if err := w.beginTime(a, position, &h); err != nil {
+			return err
+		}
+	}
 	if err := w.record(a, position, &h); err != nil {
 		return err
 	}
 	if err := w.putIndex(a, position, &h); err != nil {
 		return err
 	}
-	return w.event(eventRow{kind: KindMessage, account: a, position: position})
+	if err := w.event(eventRow{kind: KindMessage, account: a, position: position}); err != nil {
+		return err
+	}
+	return w.applyActions(a, position, &h)
 }
 
 func (w *work) putIndex(a protocol.AccountID, position uint64, h *historyRow) error {

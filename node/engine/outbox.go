@@ -270,6 +270,9 @@ func (w *work) advance(a protocol.AccountID, position uint64, h *historyRow, sta
 			return err
 		}
 	}
+	if err := w.destroySettled(a, position, h); err != nil {
+		return err
+	}
 	return w.put(keyHistory(a, position), h)
 }
 
@@ -308,6 +311,9 @@ func (w *work) fail(key []byte, r itemRow, problem string) error {
 		if err := w.event(eventRow{kind: KindState, account: r.account, position: r.position}); err != nil {
 			return err
 		}
+	}
+	if err := w.destroySettled(r.account, r.position, &h); err != nil {
+		return err
 	}
 	return w.put(keyHistory(r.account, r.position), &h)
 }

@@ -312,6 +312,9 @@ func (w *work) eachAccountKey(c *account.Chain, fn func(place []byte, r accountK
 // user when the key in force is not here, so that this device can do nothing
 // for the account.
 func (w *work) sweepAccount() error {
+	if w.e.isGuest() { // the key of its account was never kept
+		return nil
+	}
 	if err := w.at(w.now.Add(accountEvery), timerAccount, nil); err != nil {
 		return err
 	}

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"slices"
+	"time"
 	"unicode/utf8"
 
 	"github.com/parley-chat/parley/protocol"
@@ -19,11 +21,11 @@ func (w *work) takePast(p *wire.Past) error {
 	if err != nil || with == w.e.id.Account || len(p.GetMessages()) > MaxPast {
 		return w.trouble(CauseMalformed, w.e.id.Account, "history that cannot be read")
 	}
-	peer, err := w.conversation(with)
+	place, err := w.pastOf(with, p.GetRoom())
 	if err != nil {
 		return err
 	}
-	below, err := w.oldest(with, peer)
+	below, err := w.oldest(with, place)
 	if err != nil {
 		return err
 	}
@@ -40,6 +42,9 @@ func (w *work) takePast(p *wire.Past) error {
 			continue
 		}
 		below--
+		if err := w.takeMarks(with, below, &h, m.GetActions()); err != nil {
+			return err
+		}
 		if err := w.placePast(with, below, &h); err != nil {
 			return err
 		}
@@ -47,9 +52,33 @@ func (w *work) takePast(p *wire.Past) error {
 	return nil
 }
 
+// conversationEnd is how far a conversation goes: fields of a peerRow or a roomRow.
+type conversationEnd struct{ position, readTo, readWant *uint64 }
+
+// pastOf returns the end of a conversation, which is begun if it is not known here.
+func (w *work) pastOf(with protocol.AccountID, isRoom bool) (conversationEnd, error) {
+	if !isRoom {
+		p, err := w.conversation(with)
+		if err != nil {
+			return conversationEnd{}, err
+		}
+		return conversationEnd{&p.position, &p.readTo, &p.readWant}, nil
+	}
+	id := protocol.RoomID(with)
+	r, err := w.room(id)
+	if err == ErrNoRoom {
+		r, err = w.addRoom(id, roomRow{stage: RoomTold, home: w.e.id.Home, since: w.now})
+		w.hintRoom(id)
+	}
+	if err != nil {
+		return conversationEnd{}, err
+	}
+	return conversationEnd{&r.row.position, &r.row.readTo, new(uint64)}, nil
+}
+
 // oldest is the position that older messages of a conversation go below. One
 // without messages begins high enough for them.
-func (w *work) oldest(with protocol.AccountID, p *peerRow) (position uint64, err error) {
+func (w *work) oldest(with protocol.AccountID, end conversationEnd) (position uint64, err error) {
 	err = all(w.tx, store.Key(tableHistory, with[:]), func(pair store.Pair) (bool, error) {
 		position = keyNumber(pair.Key)
 		return false, nil
@@ -57,10 +86,10 @@ func (w *work) oldest(with protocol.AccountID, p *peerRow) (position uint64, err
 	if err != nil || position > 0 {
 		return position, err
 	}
-	if p.position < basePosition {
-		p.position, p.readTo, p.readWant = basePosition, basePosition, basePosition
+	if *end.position < basePosition {
+		*end.position, *end.readTo, *end.readWant = basePosition, basePosition, basePosition
 	}
-	return p.position + 1, nil
+	return *end.position + 1, nil
 }
 
 // readPast reads an older message; not ok if it is none.
@@ -72,12 +101,89 @@ func readPast(m *wire.PastMessage) (h historyRow, ok bool) {
 	}
 	h = historyRow{
 		id: id, device: device, mine: m.GetMine(), state: states[m.GetState()], text: m.GetText(), seen: !m.GetMine(),
-		sent: fromMillis(int64(m.GetSentMs())), recorded: fromMillis(int64(m.GetRecordedMs())),
+		sent: fromMillis(int64(m.GetSentMs())), recorded: fromMillis(int64(m.GetRecordedMs())), extras: readPastExtras(m),
 	}
 	if h.mine {
 		return h, order[h.state] > 0 || h.state == StateFailed
 	}
 	return h, h.state == StateReceived
+}
+
+// past is a message as another device of the account, or a backup, gets it.
+func (w *work) past(h *historyRow, a protocol.AccountID, position uint64) (*wire.PastMessage, error) {
+	device := h.device
+	if h.mine && device == (protocol.DeviceID{}) {
+		device = w.e.id.Device
+	}
+	m := &wire.PastMessage{
+		MsgId: slices.Clone(h.id[:]), Device: slices.Clone(device[:]), Mine: h.mine, Text: h.text,
+		SentMs: uint64(millis(h.sent)), RecordedMs: uint64(millis(h.recorded)), State: uint32(indexOf(states, h.state)),
+		ReplyTo: h.reply.wire(), Mentions: accountBytes(h.mentions), EditedMs: uint64(millis(h.edited)), Deleted: h.deleted,
+		LastsMs: uint64(h.lasts / time.Millisecond), ExpiresMs: uint64(millis(h.expires)),
+	}
+	if !h.marked {
+		return m, nil
+	}
+	for _, kind := range []mark{markPin, markReaction} {
+		err := all(w.tx, store.Key(tableMark, a[:], []byte{byte(kind)}, position), func(pair store.Pair) (bool, error) {
+			r, err := decodeRow[markRow](pair.Value)
+			m.Actions = append(m.Actions, r.past(kind))
+			return len(m.Actions) < maxPastMarks, err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+func (r *markRow) past(kind mark) *wire.PastAction {
+	act := &action{kind: actReact, at: r.at, text: r.text}
+	if kind == markPin {
+		act = &action{kind: actPin, at: r.at, on: r.text != ""}
+	}
+	return &wire.PastAction{By: slices.Clone(r.by[:]), Action: act.wire()}
+}
+
+// readPastExtras reads what an older message has besides its text.
+func readPastExtras(m *wire.PastMessage) extras {
+	x := extras{
+		mentions: mentionsOf(m.GetMentions()), edited: fromMillis(int64(min(m.GetEditedMs(), maxMillis))), deleted: m.GetDeleted(), gone: m.GetDeleted(),
+		lasts: lastsOf(m.GetLastsMs()), expires: fromMillis(int64(min(m.GetExpiresMs(), maxMillis))),
+	}
+	x.reply, _ = refOf(m.GetReplyTo())
+	return x
+}
+
+// maxPastMarks is how many marks go with an older message, so that they fit into one
+// content with the longest text.
+const maxPastMarks = 128
+
+// takeMarks takes the reactions to an older message, and its pin. The caller writes the
+// row.
+func (w *work) takeMarks(a protocol.AccountID, position uint64, h *historyRow, list []*wire.PastAction) error {
+	for _, p := range list[:min(len(list), maxPastMarks)] {
+		by, err := protocol.FromBytes[protocol.AccountID](p.GetBy())
+		r := markRow{at: fromMillis(int64(min(p.GetAction().GetAtMs(), maxMillis))), by: by}
+		kind := markReaction
+		switch what := p.GetAction().GetWhat().(type) {
+		case *wire.Action_React:
+			r.text = what.React
+		case *wire.Action_Pin:
+			kind, r.text = markPin, pinText(what.Pin)
+			h.pinned = what.Pin
+		default:
+			continue
+		}
+		if err != nil || kind == markReaction && r.text != "" && !oneEmoji(r.text) {
+			continue
+		}
+		if _, err := w.setMark(a, kind, position, r); err != nil {
+			return err
+		}
+		h.marked = true
+	}
+	return nil
 }
 
 // havePast tells whether a message is there, from whichever device of its
@@ -96,8 +202,16 @@ func (w *work) placePast(with protocol.AccountID, position uint64, h *historyRow
 			return err
 		}
 	}
+	if !h.expires.IsZero() {
+		if err := w.vanishAt(with, position, h); err != nil {
+			return err
+		}
+	}
 	if err := w.record(with, position, h); err != nil {
 		return err
 	}
-	return w.putIndex(with, position, h)
+	if err := w.putIndex(with, position, h); err != nil {
+		return err
+	}
+	return w.applyActions(with, position, h)
 }

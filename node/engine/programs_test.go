@@ -86,6 +86,7 @@ func (n *node) step() bool {
 	if n.offline {
 		n.hint.Lookup, n.hint.Refresh, n.hint.Prekeys, n.hint.Rooms = h.Lookup, h.Refresh, h.Prekeys, h.Rooms
 	} else {
+		n.w.home.seen[n.account()] = n.w.now
 		for _, id := range h.Rooms {
 			busy = n.followRoom(id) || busy
 		}
@@ -115,6 +116,9 @@ func (n *node) tick() {
 		n.next, h, err = n.e.Tick(tx, n.w.now)
 		return h, err
 	})
+	if !n.next.IsZero() {
+		n.next = n.next.Add(-n.skew)
+	}
 	n.hint.Tick = false
 }
 
@@ -133,6 +137,9 @@ func (n *node) look(h Hint) bool {
 func (n *node) lookUp(a protocol.AccountID, prekeys bool) {
 	n.w.t.Helper()
 	f := n.w.home.prove(n, n.w.home.lookAccount(a, prekeys))
+	if n.w.home.guests[a] != nil && a != n.account() && !n.w.home.share(n.account(), a) {
+		f = nil
+	}
 	if f == nil {
 		n.lookupFailed(a, protocol.Refuse(protocol.UnknownAccount, ""))
 		return
@@ -158,12 +165,15 @@ func (n *node) flush(to protocol.DeviceID) bool {
 		return err
 	})
 	peer := n.w.nodeOf(to)
-	direct := peer != nil && !n.away && !peer.away
+	direct := peer != nil && n.reaches(peer)
 	if !direct && n.offline {
 		return false
 	}
 	for _, q := range queue {
 		n.sent = append(n.sent, q.Envelope)
+		if n.tap != nil && peer != nil {
+			n.tap(peer, q.Envelope)
+		}
 		if direct {
 			n.deliver(peer, q)
 		} else {
@@ -172,6 +182,9 @@ func (n *node) flush(to protocol.DeviceID) bool {
 	}
 	return true
 }
+
+// reaches tells whether there is a direct connection.
+func (n *node) reaches(other *node) bool { return !n.away && !other.away && n.side == other.side }
 
 func (w *world) nodeOf(d protocol.DeviceID) *node {
 	for _, n := range w.nodes {

@@ -30,9 +30,11 @@ func (w *world) clone(t tb) *world {
 		next.bound = maps.Clone(s.bound)
 		c.home.devices[id] = &next
 	}
+	c.home.sealed = maps.Clone(w.home.sealed)
 	for id, r := range w.home.rooms {
 		c.home.rooms[id] = r.clone()
 	}
+	c.home.guests, c.home.seen = maps.Clone(w.home.guests), maps.Clone(w.home.seen)
 	for _, n := range w.nodes {
 		m := &node{w: c, name: n.name, kv: n.copyStore()}
 		c.nodes = append(c.nodes, m)
@@ -125,21 +127,33 @@ var (
 // survive restarts everything when a process dies.
 func (c *chaos) survive(fn func()) {
 	defer func() {
-		r := recover()
-		if r == nil {
-			return
-		}
-		if _, ok := r.(crashed); !ok {
-			panic(r)
-		}
-		for _, n := range c.w.nodes {
-			crash := n.crash
-			n.crash = nil
-			n.load()
-			n.crash = crash
+		if diedOf(recover()) != nil {
+			for _, n := range c.w.nodes {
+				n.rise()
+			}
 		}
 	}()
 	fn()
+}
+
+// diedOf returns the node whose process died of what was recovered, if one did.
+func diedOf(r any) *node {
+	if r == nil {
+		return nil
+	}
+	c, died := r.(crashed)
+	if !died {
+		panic(r)
+	}
+	return c.n
+}
+
+// rise starts a process that will not die while it starts.
+func (n *node) rise() {
+	crash := n.crash
+	n.crash = nil
+	n.load()
+	n.crash = crash
 }
 
 func (c *chaos) other(n *node) *node {

@@ -53,8 +53,12 @@ func (r *rebornRow) decode(b []byte) (err error) {
 // returns the chain to be uploaded from n's peer id. If one is planned already,
 // that one stays, and n may be nil: call it again after another change of the
 // chain came first. From here on nothing is sealed or sent: what is written
-// waits for Reborn. ErrNoAccountKey, ErrTooManyDevices.
+// waits for Reborn. ErrNoAccountKey, ErrTooManyDevices; ErrGuest: its key is all that a
+// guest is.
 func (e *Engine) PlanReborn(tx store.Tx, now time.Time, n *Newcomer) (chain []byte, err error) {
+	if e.isGuest() {
+		return nil, ErrGuest
+	}
 	r, planned, err := load[rebornRow](tx, keyReborn())
 	if err != nil {
 		return nil, err

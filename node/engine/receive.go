@@ -321,7 +321,7 @@ func parseContent(plain []byte) (*wire.Content, bool) {
 // and may write at once.
 func (p *peerRow) mayReceive(c *wire.Content) bool {
 	if request := c.GetContactRequest(); request != nil {
-		return request.GetName() == p.name
+		return p.name != "" && request.GetName() == p.name // guests have none
 	}
 	return p.listed()
 }

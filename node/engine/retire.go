@@ -42,7 +42,7 @@ func (w *work) endIdentity(id *Identity) error {
 	if err := w.delete(keyReborn()); err != nil {
 		return err
 	}
-	_, err := clearTables(w.tx, tableAccountKey, tableRSA)
+	_, err := clearTables(w.tx, tableAccountKey, tableRSA, tableGuest)
 	return err
 }
 

@@ -26,19 +26,37 @@ func (e *Engine) RoomFailed(tx store.Tx, now time.Time, id protocol.RoomID, caus
 func (e *Engine) RoomTurnedAway(tx store.Tx, now time.Time, id protocol.RoomID, refusal *protocol.Error) (Hint, error) {
 	return e.roomProblem(tx, now, id, func(w *work, r *openRoom) error {
 		switch {
+		case r.row.stage == RoomTold && r.row.joining:
+			return errors.Join(w.setEntries(r, nil), w.giveUpJoining(r, whyNoEntry(refusal)))
+		case r.row.stage == RoomTold && r.row.position > 0: // its history came from another device, or a backup
+			r.row.stage = RoomOut
+			return nil
 		case r.row.stage == RoomTold:
 			return w.forgetRoom(r)
 		case r.row.stage == RoomInvited:
 			r.row.stage, r.row.joining = RoomOut, false
-			return errors.Join(w.setEntries(r, nil), w.roomEvent(r, RoomWasUninvited, ""))
+			return errors.Join(w.setEntries(r, nil), w.dropLinks(r), w.roomEvent(r, RoomWasUninvited, ""))
 		case r.row.stage == RoomJoined && refusal.Code == protocol.Banned:
 			r.row.stage = RoomOut
-			return errors.Join(w.setEntries(r, nil), w.failRoomQueue(r), w.roomEvent(r, RoomWasRemoved, ""))
+			return errors.Join(w.setEntries(r, nil), w.failRoomQueue(r), w.dropLinks(r), w.roomEvent(r, RoomWasRemoved, ""))
 		case r.row.stage == RoomJoined:
 			return w.noteProblem(r, RoomWithheld, fmt.Sprintf("the rendezvous does not serve the room: %v", refusal))
 		}
 		return nil
 	})
+}
+
+// whyNoEntry tells who wanted to join by a link why he does not.
+func whyNoEntry(refusal *protocol.Error) string {
+	switch refusal.Code {
+	case protocol.UnknownRoom:
+		return "there is no such room, or the link was used up or taken back"
+	case protocol.InviteExpired:
+		return "the time of the link is over"
+	case protocol.Banned:
+		return "you were removed from this room: only somebody in it can invite you again"
+	}
+	return refusal.Error()
 }
 
 // RoomSetBack notes that the newest message of a room's mailbox has this cursor, as

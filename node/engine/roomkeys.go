@@ -64,6 +64,11 @@ func (w *work) sealingKey(r *openRoom) (room.StateKey, error) {
 	if err != nil {
 		return room.StateKey{}, fmt.Errorf("entries that wait: %w: %v", store.ErrDamaged, err)
 	}
+	return w.sealingKeyAt(r, top)
+}
+
+// sealingKeyAt is sealingKey for an entry that is written on top of a state.
+func (w *work) sealingKeyAt(r *openRoom, top *room.State) (room.StateKey, error) {
 	if name, holds := top.SealingKey(); holds {
 		if k, ok, err := w.stateKey(r.id, name); err != nil || ok {
 			return k, err
@@ -73,8 +78,9 @@ func (w *work) sealingKey(r *openRoom) (room.StateKey, error) {
 	return k, w.put(keyRoomKey(r.id, k.ID()), &roomKeyRow{fresh: true, key: k.Bytes()})
 }
 
-// takeStateKey keeps a key that a member gave, if the log names it or may soon.
-func (w *work) takeStateKey(r *openRoom, b []byte) error {
+// takeStateKey keeps a key that a member gave, if the log names it or may soon: then
+// while there are less than most.
+func (w *work) takeStateKey(r *openRoom, b []byte, most int) error {
 	k, err := room.ParseStateKey(b)
 	if err != nil {
 		return nil
@@ -87,9 +93,9 @@ func (w *work) takeStateKey(r *openRoom, b []byte) error {
 	count := 0
 	err = all(w.tx, store.Key(tableRoomKey, r.id[:]), func(store.Pair) (bool, error) {
 		count++
-		return count < maxRoomKeys, nil
+		return count < most, nil
 	})
-	if err != nil || !named && count == maxRoomKeys {
+	if err != nil || !named && count == most {
 		return err
 	}
 	return w.put(keyRoomKey(r.id, k.ID()), &roomKeyRow{key: k.Bytes()})
@@ -178,18 +184,19 @@ func (w *work) giveTo(r *openRoom, id [32]byte, row *roomChainRow, to room.Devic
 		keys.PasswordKey = secret.Key[:]
 	}
 	content := &wire.Content{Body: &wire.Content_RoomKeys{RoomKeys: keys}}
-	return true, w.postRoomKeys(to.ID, d, wire.MailKind_ROOM, content)
+	_, err = w.postRoomKeys(to.ID, d, wire.MailKind_ROOM, content)
+	return true, err
 }
 
 // postRoomKeys queues a content that names keys of a room.
-func (w *work) postRoomKeys(device protocol.DeviceID, d *deviceRow, kind wire.MailKind, content *wire.Content) error {
+func (w *work) postRoomKeys(device protocol.DeviceID, d *deviceRow, kind wire.MailKind, content *wire.Content) (protocol.MsgID, error) {
 	item, err := w.newItem(d, kind, content)
 	if err != nil {
-		return err
+		return item.id, err
 	}
 	item.roomKeys = true
 	_, err = w.post(device, d, item, content)
-	return err
+	return item.id, err
 }
 
 // mateDevice returns the row of a device in a room of ours, and makes its account
@@ -230,10 +237,13 @@ func (w *work) withRoomKeys(plain []byte) ([]byte, error) {
 		return nil, fmt.Errorf("queue row: %w", store.ErrDamaged)
 	}
 	var err error
-	if invite := content.GetRoomInvite(); invite != nil {
-		invite.StateKey, err = w.namedKey(invite.GetRoom(), invite.GetStateKey())
-	} else {
-		err = w.fillRoomKeys(content.GetRoomKeys())
+	switch body := content.GetBody().(type) {
+	case *wire.Content_RoomInvite:
+		body.RoomInvite.StateKey, err = w.namedKey(body.RoomInvite.GetRoom(), body.RoomInvite.GetStateKey())
+	case *wire.Content_RoomState:
+		body.RoomState.Keys, err = w.namedKeys(body.RoomState.GetRoom(), body.RoomState.GetKeys())
+	case *wire.Content_RoomKeys:
+		err = w.fillRoomKeys(body.RoomKeys)
 	}
 	if err != nil {
 		return nil, err
@@ -257,19 +267,25 @@ func (w *work) fillRoomKeys(keys *wire.RoomKeys) (err error) {
 		}
 	}
 	keys.Distributions = chains
-	names := keys.StateKeys
-	keys.StateKeys = nil
-	for _, name := range names {
-		k, err := w.namedKey(id[:], name)
-		if err != nil {
-			return err
-		}
-		if k != nil {
-			keys.StateKeys = append(keys.StateKeys, k)
-		}
+	if keys.StateKeys, err = w.namedKeys(id[:], keys.GetStateKeys()); err != nil {
+		return err
 	}
 	keys.PasswordKey, err = w.namedKey(id[:], keys.GetPasswordKey())
 	return err
+}
+
+// namedKeys are those of the named keys that are here.
+func (w *work) namedKeys(id []byte, names [][]byte) (list [][]byte, err error) {
+	for _, name := range names {
+		k, err := w.namedKey(id, name)
+		if err != nil {
+			return nil, err
+		}
+		if k != nil {
+			list = append(list, k)
+		}
+	}
+	return list, nil
 }
 
 func (w *work) namedKey(id, name []byte) ([]byte, error) {

@@ -29,6 +29,11 @@ func (w *work) takeLog(r *openRoom, raw [][]byte) error {
 	if after.Room() != r.id {
 		return fmt.Errorf("%w: the log of another room", ErrRoomLog)
 	}
+	if before == nil {
+		if err := w.checkFounder(r, entries[0]); err != nil {
+			return err
+		}
+	}
 	if hash, ok := after.At(r.row.toldSeq); ok && r.row.stage != RoomJoined && r.row.toldHead != ([32]byte{}) && hash != r.row.toldHead {
 		return fmt.Errorf("%w: not the one that the inviting contact has", ErrRoomLog)
 	}
@@ -119,8 +124,16 @@ func (w *work) newEntries(r *openRoom, raw [][]byte) (list []room.Entry, err err
 func (w *work) entered(r *openRoom, entries []room.Entry) error {
 	_, in := w.me(r)
 	for _, entry := range entries {
+		if err := w.noteCame(r, entry); err != nil {
+			return err
+		}
 		if entry.Device == w.e.id.Device {
 			if err := w.enteredOwn(r, entry); err != nil {
+				return err
+			}
+		}
+		if join, is := entry.Op.(room.Join); is {
+			if err := w.welcomeByLink(r, entry.Account, join.Link); err != nil {
 				return err
 			}
 		}
@@ -132,11 +145,12 @@ func (w *work) entered(r *openRoom, entries []room.Entry) error {
 				return err
 			}
 		}
-		if err := w.roomEvent(r, entry.Op.Kind().String(), strconv.FormatUint(entry.Seq, 10)); err != nil {
+		if err := w.roomEvent(r, causeOf(entry.Op), strconv.FormatUint(entry.Seq, 10)); err != nil {
 			return err
 		}
 	}
-	if err := errors.Join(w.noteRoomName(r), w.settleStage(r, in), w.judgeAhead(r), w.pursue(r)); err != nil {
+	w.watchGuests(r)
+	if err := errors.Join(w.noteRoomName(r), w.settleStage(r, in, entries), w.dropLinks(r), w.judgeAhead(r), w.pursue(r)); err != nil {
 		return err
 	}
 	w.hintRoom(r.id) // messages of the new epoch may be here, and others need our keys
@@ -151,17 +165,32 @@ func (w *work) enteredOwn(r *openRoom, entry room.Entry) error {
 	case room.Describe:
 		return w.giveFresh(r, op.About)
 	case room.Join:
+		return errors.Join(w.giveFresh(r, op.Name), w.tellSiblingsOfRoom(r))
+	case room.GuestJoin:
 		return w.giveFresh(r, op.Name)
+	case room.SetPassword, room.SetRoleRights:
+		return w.givePassword(r, nil)
+	case room.SetRole:
+		return w.givePassword(r, &op.Account)
+	case room.SetMemberRights:
+		return w.givePassword(r, &op.Account)
+	case room.Devices:
+		return w.givePassword(r, &op.Account)
 	}
 	return nil
 }
 
 // settleStage changes what the room is to us when we came in or are out.
-func (w *work) settleStage(r *openRoom, in bool) error {
+func (w *work) settleStage(r *openRoom, in bool, entries []room.Entry) error {
 	switch {
 	case in && r.row.stage != RoomJoined:
+		if m, _ := w.me(r); (m.Role == room.RoleGuest) != (w.e.id.Guest == r.id) || r.state.Seq() < r.row.toldSeq {
+			return nil // somebody took us in as a guest who never knocked; or the log is to be read on
+		}
 		r.row.stage, r.row.joining, r.row.since = RoomJoined, false, w.now
 		return w.roomEvent(r, RoomWasJoined, r.row.name)
+	case !in && r.row.stage == RoomJoined && w.e.isGuest():
+		return w.guestGoes(r, entries)
 	case !in && r.row.stage == RoomJoined:
 		r.row.stage = RoomOut
 		removed, _ := r.state.Barred(w.e.id.Account)
@@ -195,7 +224,10 @@ func (w *work) pursue(r *openRoom) error {
 	if !r.row.joining || r.state.Seq() < r.row.toldSeq {
 		return nil
 	}
-	join := room.Join{Chain: own.Bytes()}
+	join, ready, err := w.signedIn(r, room.Join{Chain: own.Bytes()})
+	if err != nil || !ready {
+		return err
+	}
 	if name := cmp.Or(w.e.id.Display, w.e.id.Name); name != "" {
 		k, err := w.sealingKey(r)
 		if err != nil {
@@ -251,4 +283,12 @@ func (w *work) learnedChain(known *account.Chain) error {
 		}
 	}
 	return nil
+}
+
+// causeOf is the cause of the event about an entry.
+func causeOf(op room.Op) string {
+	if set, is := op.(room.SetPassword); is && set.AskAgain { // guests are out by it
+		return "password_asked_again"
+	}
+	return op.Kind().String()
 }

@@ -19,6 +19,9 @@ type RoomPlan struct {
 	After  uint64 // and messages after this cursor
 	Send   bool   // there are messages to be sent: see RoomOutbox
 	Follow bool   // the room is to be read at all
+	Guests bool   // ask when its guests were last online (wire.SeenGuests), then SeenGuests
+	Link   []byte // to read with: the link by which this account wants to join; nil: none
+	Proof  []byte // of Link
 }
 
 // RoomPlan returns what is to be asked of a room's rendezvous now.
@@ -31,7 +34,7 @@ func (e *Engine) RoomPlan(tx store.Tx, now time.Time, id protocol.RoomID) (RoomP
 	if err != nil {
 		return RoomPlan{}, err
 	}
-	p := RoomPlan{After: r.row.cursor, Follow: r.row.stage != RoomOut}
+	p := RoomPlan{After: r.row.cursor, Follow: r.row.stage != RoomOut, Guests: r.row.askGuests && r.row.guests}
 	if r.row.known {
 		p.From = r.row.seq + 1
 	}
@@ -45,6 +48,9 @@ func (e *Engine) RoomPlan(tx store.Tx, now time.Time, id protocol.RoomID) (RoomP
 	}
 	if len(list) > 0 {
 		p.Append = list[0].Bytes()
+	}
+	if p.Link, p.Proof, err = w.entryProof(r); err != nil {
+		return p, err
 	}
 	p.Send = r.row.queued > 0 && len(r.row.fork) == 0
 	return p, nil

@@ -22,73 +22,125 @@ func TestRoomsAnyNetworkAnyCrash(t *testing.T) {
 	origin := newWorld(t)
 	id, _ := roomOf(t, origin, "alice", "bob", "carol", "dave")
 	rapid.Check(t, func(rt *rapid.T) {
-		c := &roomChaos{t: rt, w: origin.clone(rt), id: id, said: map[*node][]string{}}
-		c.run()
+		c := rapidRoomChaos(rt, origin.clone(rt), id)
+		c.run(5 + c.draw(56, "actions"))
 		c.heal()
 		c.verify()
 	})
 }
 
+// roomChaos is what happens to a room, drawn at random.
 type roomChaos struct {
-	t    *rapid.T
-	w    *world
-	id   protocol.RoomID
-	said map[*node][]string // in the order of composing
+	t       tb
+	w       *world
+	id      protocol.RoomID
+	draw    func(n int, what string) int // from 0 to n-1
+	crashes int                          // a process dies in one transaction of so many
+	said    map[*node][]string           // in the order of composing
+	sealed  []distribution
 }
 
-func (c *roomChaos) run() {
-	for _, n := range c.w.nodes {
-		n.fate = func() fate { return fates[rapid.IntRange(0, len(fates)-1).Draw(c.t, "fate")] }
-		n.crash = func() bool { return rapid.IntRange(0, 99).Draw(c.t, "crash") == 99 }
+// distribution is that a device was given the keys of an epoch.
+type distribution struct {
+	from, to *node
+	epoch    uint64
+}
+
+func rapidRoomChaos(rt *rapid.T, w *world, id protocol.RoomID) *roomChaos {
+	return &roomChaos{
+		t: rt, w: w, id: id, crashes: 100, said: map[*node][]string{},
+		draw: func(n int, what string) int { return rapid.IntRange(0, n-1).Draw(rt, what) },
 	}
-	actions := map[string]func(n *node){
+}
+
+// trouble makes the network lose and double, and processes die.
+func (c *roomChaos) trouble() {
+	for _, n := range c.w.nodes {
+		n.fate = func() fate { return fates[c.draw(len(fates), "fate")] }
+		n.crash = func() bool { return c.draw(c.crashes, "crash") == c.crashes-1 }
+		n.tap = func(to *node, env []byte) { c.note(n, to, env) }
+	}
+}
+
+func (c *roomChaos) run(actions int) {
+	c.trouble()
+	do := c.actions()
+	names := append(slices.Sorted(maps.Keys(do)), "say", "say", "burst", "burst", "gossip", "settle", "settle", "settle")
+	for range actions {
+		n := c.node("node")
+		c.survive(n, func() { do[names[c.draw(len(names), "action")]](n) })
+	}
+}
+
+func (c *roomChaos) actions() map[string]func(n *node) {
+	return map[string]func(n *node){
 		"say":     c.say,
 		"burst":   func(n *node) { c.say(n); c.say(n); c.say(n) },
 		"step":    func(n *node) { n.step() },
 		"settle":  func(*node) { c.steps() },
+		"gossip":  func(n *node) { n.gossipAll(c.id) },
 		"offline": func(n *node) { n.offline = !n.offline },
 		"away":    func(n *node) { n.away = !n.away },
+		"cut":     func(*node) { c.cut() },
+		"join up": func(*node) { c.joinUp() },
 		"restart": func(n *node) { n.load() },
-		"remove":  func(n *node) { c.act(n, func(o *node) room.Op { return room.Remove{Account: o.account()} }) },
-		"mute": func(n *node) {
-			c.act(n, func(o *node) room.Op { return room.SetMemberRights{Account: o.account(), Muted: true} })
-		},
-		"unmute": func(n *node) {
-			c.act(n, func(o *node) room.Op { return room.SetMemberRights{Account: o.account()} })
-		},
-		"promote": func(n *node) {
-			c.act(n, func(o *node) room.Op { return room.SetRole{Account: o.account(), Role: room.RoleModerator} })
-		},
-		"rotate": func(n *node) { c.act(n, func(*node) room.Op { return room.Rotate{} }) },
+		"stray":   func(*node) { c.arrive() },
+		"mail":    c.shuffle,
+		"remove":  c.on(func(a protocol.AccountID) room.Op { return room.Remove{Account: a} }),
+		"ban":     c.on(func(a protocol.AccountID) room.Op { return room.Ban{Account: a} }),
+		"unban":   c.on(func(a protocol.AccountID) room.Op { return room.Unban{Account: a} }),
+		"mute": c.on(func(a protocol.AccountID) room.Op {
+			return room.SetMemberRights{Account: a, Muted: true}
+		}),
+		"deafen": c.on(func(a protocol.AccountID) room.Op {
+			return room.SetMemberRights{Account: a, HasOwn: true, Own: room.Send}
+		}),
+		"restore": c.on(func(a protocol.AccountID) room.Op { return room.SetMemberRights{Account: a} }),
+		"promote": c.on(func(a protocol.AccountID) room.Op {
+			return room.SetRole{Account: a, Role: room.RoleModerator}
+		}),
+		"demote": c.on(func(a protocol.AccountID) room.Op { return room.SetRole{Account: a, Role: room.RoleMember} }),
+		"rotate": c.on(func(protocol.AccountID) room.Op { return room.Rotate{} }),
+		"lock":   c.on(func(protocol.AccountID) room.Op { return room.Lock{On: c.draw(4, "on") == 0} }),
 		"leave": func(n *node) {
 			n.update(func(tx store.Tx) (Hint, error) { return n.e.LeaveRoom(tx, c.w.now, c.id) }) // who may not stays
 		},
 		"invite": c.invite,
-		"join": func(n *node) {
-			if n.room(c.id).Stage == RoomInvited {
-				n.join(c.id)
-			}
-		},
+		"join":   func(*node) { c.joinInvited() },
 		"rename": func(n *node) {
 			n.update(func(tx store.Tx) (Hint, error) { // who may not does not
 				return n.e.DescribeRoom(tx, c.w.now, c.id, room.About{Name: "Name " + n.name})
 			})
 		},
-		"time": func(*node) { c.w.now = c.w.now.Add(rapid.SampledFrom(times).Draw(c.t, "time")) },
-	}
-	names := slices.Sorted(maps.Keys(actions))
-	for range rapid.IntRange(5, 60).Draw(c.t, "actions") {
-		n := c.node("node")
-		c.survive(func() { actions[rapid.SampledFrom(names).Draw(c.t, "action")](n) })
+		"time": func(*node) { c.w.now = c.w.now.Add(times[c.draw(len(times), "time")]) },
 	}
 }
 
-func (c *roomChaos) node(label string) *node {
-	return c.w.nodes[rapid.IntRange(0, len(c.w.nodes)-1).Draw(c.t, label)]
+// node draws a node, half of the time one of those that may do more at first.
+func (c *roomChaos) node(what string) *node {
+	from := len(c.w.nodes)
+	if c.draw(2, "any") == 0 {
+		from = mightyOf(from)
+	}
+	return c.w.nodes[c.draw(from, what)]
 }
 
-// survive restarts everything when a process dies.
-func (c *roomChaos) survive(fn func()) { (&chaos{t: c.t, w: c.w}).survive(fn) }
+// mightyOf is how many of n nodes may do more than speak: the owner, then moderators.
+func mightyOf(n int) int { return n/8 + 1 }
+
+// survive starts a process again that dies, and the one in whose name fn runs: what it
+// was doing is left undone.
+func (c *roomChaos) survive(n *node, fn func()) {
+	defer func() {
+		if dead := diedOf(recover()); dead != nil {
+			dead.rise()
+			if dead != n {
+				n.rise()
+			}
+		}
+	}()
+	fn()
+}
 
 func (c *roomChaos) say(n *node) {
 	text := fmt.Sprintf("%s %d", n.name, len(c.said[n]))
@@ -97,132 +149,82 @@ func (c *roomChaos) say(n *node) {
 	}
 }
 
-// act lets a member do something, if it may.
-func (c *roomChaos) act(n *node, op func(other *node) room.Op) {
-	if other := c.node("other"); other != n {
-		n.write(c.id, op(other))
+// on lets a member do something about another, if it may.
+func (c *roomChaos) on(op func(protocol.AccountID) room.Op) func(n *node) {
+	return func(n *node) {
+		if other := c.node("other"); other != n {
+			n.write(c.id, op(other.account()))
+		}
 	}
 }
 
-func (c *roomChaos) invite(n *node) {
-	other := c.node("other")
+// invite lets the one who knows everybody invite somebody.
+func (c *roomChaos) invite(*node) {
+	n, other := c.w.nodes[0], c.node("other")
 	n.update(func(tx store.Tx) (Hint, error) { return n.e.InviteToRoom(tx, c.w.now, c.id, other.account()) })
+}
+
+func (c *roomChaos) joinInvited() {
+	for _, n := range c.w.nodes {
+		if n.room(c.id).Stage == RoomInvited {
+			c.survive(n, func() { n.join(c.id) })
+		}
+	}
 }
 
 func (c *roomChaos) steps() {
 	for range 5 {
 		for _, n := range c.w.nodes {
-			n.step()
+			c.survive(n, func() { n.step() })
 		}
+	}
+}
+
+// cut takes some nodes away from the rendezvous and from the others; they reach each
+// other.
+func (c *roomChaos) cut() {
+	for _, n := range c.w.nodes {
+		n.side = c.draw(2, "side")
+		n.offline = n.side == 1
+	}
+}
+
+func (c *roomChaos) joinUp() {
+	for _, n := range c.w.nodes {
+		n.side, n.offline = 0, false
+	}
+}
+
+// arrive lets something come that was underway for long.
+func (c *roomChaos) arrive() {
+	if len(c.w.stray) > 0 {
+		i := c.draw(len(c.w.stray), "stray")
+		s := c.w.stray[i]
+		c.w.stray = slices.Delete(c.w.stray, i, i+1)
+		s.to.receive(s.env, s.from.device(), Relayed)
+	}
+}
+
+// shuffle reorders and doubles mail.
+func (c *roomChaos) shuffle(n *node) {
+	if s := n.shelf(); len(s.mail) > 0 {
+		i := c.draw(len(s.mail), "mail")
+		s.mail = slices.Concat(s.mail[i:], s.mail[:i], [][]byte{slices.Clone(s.mail[i])})
 	}
 }
 
 func (c *roomChaos) heal() {
-	for _, n := range c.w.nodes {
-		n.fate, n.crash, n.away, n.offline = nil, nil, false, false
-		n.load()
-	}
-	for _, s := range c.w.stray {
-		s.to.receive(s.env, s.from.device(), Relayed)
-	}
-	c.w.stray = nil
+	c.mend()
 	c.w.pass(2 * 24 * time.Hour)
 }
 
-// verify holds what everybody shows against what the rendezvous has.
-func (c *roomChaos) verify() {
-	home := c.w.home.rooms[c.id]
+// mend ends all trouble, and starts every process anew.
+func (c *roomChaos) mend() {
 	for _, n := range c.w.nodes {
-		m, in := home.state.Member(n.account())
-		got := n.room(c.id)
-		if in != (got.Stage == RoomJoined) {
-			c.t.Fatalf("%s is in the room: %v, and thinks %q", n.name, in, got.Stage)
-		}
-		c.verifyHistory(n, home)
-		if !in {
-			continue
-		}
-		if got.State.Head() != home.state.Head() || got.Queued != 0 && home.state.Rights(n.account()).Has(room.Send) {
-			c.t.Fatalf("%s is at %d of %d, with %d queued, as a %v", n.name, got.State.Seq(), home.state.Seq(), got.Queued, m.Role)
-		}
-		if got.Forked {
-			c.t.Fatalf("%s has an alarm of an honest log", n.name)
-		}
+		n.fate, n.crash, n.away, n.offline, n.side = nil, nil, false, false, 0
+		n.load()
 	}
-}
-
-// verifyHistory checks that a node shows what it may read, all of it if it is in the
-// room, once and in the order of the authors.
-func (c *roomChaos) verifyHistory(n *node, home *roomHome) {
-	shown, inOrder := map[protocol.DeviceID][]string{}, map[protocol.DeviceID][]string{}
-	for _, m := range n.heard(c.id) {
-		if m.State != StateStored && m.State != StateReceived {
-			continue
-		}
-		if slices.Contains(shown[m.Device], m.Text) {
-			c.t.Fatalf("%s shows %q twice", n.name, m.Text)
-		}
-		shown[m.Device] = append(shown[m.Device], m.Text)
-		if !m.Late {
-			inOrder[m.Device] = append(inOrder[m.Device], m.Text)
-		}
+	for len(c.w.stray) > 0 {
+		c.arrive()
 	}
-	for _, author := range c.w.nodes {
-		list := shown[author.device()]
-		if got := inOrder[author.device()]; !ordered(got, c.said[author]) {
-			c.t.Fatalf("%s shows of %s %q, who wrote %q", n.name, author.name, got, c.said[author])
-		}
-		for _, text := range c.stored(author, home, n) {
-			if !slices.Contains(list, text) {
-				c.t.Fatalf("%s has of %s only %q: %q is missing", n.name, author.name, list, text)
-			}
-		}
-		for _, text := range list {
-			if author != n && !slices.Contains(c.readable(author, home, n), text) {
-				c.t.Fatalf("%s has %q of %s, and may not", n.name, text, author.name)
-			}
-		}
-	}
-}
-
-// ordered tells that list holds some of all, in that order.
-func ordered(list, all []string) bool {
-	for _, text := range list {
-		i := slices.Index(all, text)
-		if i < 0 {
-			return false
-		}
-		all = all[i+1:]
-	}
-	return true
-}
-
-// readable are the texts of an author that were sealed in an epoch in which a node
-// could read.
-func (c *roomChaos) readable(author *node, home *roomHome, n *node) (list []string) {
-	for _, s := range c.w.home.sealed {
-		if s.by == author.device() && home.state.May(n.device(), s.epoch, room.Read) == nil {
-			list = append(list, s.text)
-		}
-	}
-	return list
-}
-
-// stored are those of them that the rendezvous has for a node that is in the room, by
-// an author who is too, and so can still give his keys.
-func (c *roomChaos) stored(author *node, home *roomHome, n *node) (list []string) {
-	m, in := home.state.Member(n.account())
-	by, there := home.state.Member(author.account())
-	if !in || !there {
-		return nil
-	}
-	for _, item := range home.messages {
-		s := c.w.home.sealed[protocol.IDOf(item.Message)]
-		since := max(m.Joined, by.Joined)
-		if s.by == author.device() && author != n && s.epoch >= since && home.state.May(n.device(), s.epoch, room.Read) == nil &&
-			home.state.May(author.device(), s.epoch, room.Send) == nil {
-			list = append(list, s.text)
-		}
-	}
-	return list
 }

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -117,10 +118,15 @@ func (w *work) openRoomMessage(r *openRoom, from *roomReceiver, v message.Verifi
 		account, _, _ := r.state.AccountOf(m.Device)
 		return false, w.trouble(CauseBadTag, account, "a message in a room: "+err.Error())
 	}
+	content := &wire.RoomContent{}
+	readErr := proto.Unmarshal(plain, content)
+	if content.GetAction() != nil && m.Seq > r.state.Seq() && via != Mailbox {
+		from.seen = max(from.seen, m.Number) // what its author may do is not known: it is fetched again
+		return false, nil
+	}
 	from.chains = next
 	w.spent += len(next.Marshal())
-	content := &wire.RoomContent{}
-	if err := proto.Unmarshal(plain, content); err != nil || len(content.GetMsgId()) != len(protocol.MsgID{}) || len(content.GetVoid()) > maxRoomVoid {
+	if readErr != nil || len(content.GetMsgId()) != len(protocol.MsgID{}) || len(content.GetVoid()) > maxRoomVoid {
 		return false, nil
 	}
 	first := m.Number // under which it was sealed at first: its place
@@ -130,6 +136,12 @@ func (w *work) openRoomMessage(r *openRoom, from *roomReceiver, v message.Verifi
 			from.chains = from.chains.GiveUp(w.now, chain.Gap{First: number, Last: number})
 		}
 	}
+	if a := content.GetAction(); a != nil {
+		if err := w.receiveRoomAction(r, m, a); err != nil {
+			return false, err
+		}
+		return false, w.showRoomHeld(r, m.Device, from)
+	}
 	text := content.GetText()
 	if text == nil || len(text.GetText()) > protocol.MaxText || !utf8.ValidString(text.GetText()) ||
 		r.state.May(m.Device, m.Epoch, room.Send) != nil {
@@ -137,13 +149,23 @@ func (w *work) openRoomMessage(r *openRoom, from *roomReceiver, v message.Verifi
 	}
 	h := historyRow{
 		id: protocol.MsgID(content.GetMsgId()), state: StateReceived, via: via, device: m.Device, text: text.GetText(),
-		sent: fromMillis(int64(content.GetSentMs())), recorded: w.now,
+		sent: fromMillis(int64(content.GetSentMs())), recorded: w.now, extras: extrasOf(text),
 	}
 	if account, _, _ := r.state.AccountOf(m.Device); account == w.e.id.Account {
 		h.mine, h.state = true, StateStored
 	}
 	h.number = m.Number
 	return false, w.order(r, from, first, h)
+}
+
+// receiveRoomAction takes what a member did, if he might when he did it.
+func (w *work) receiveRoomAction(r *openRoom, m message.Message, a *wire.Action) error {
+	by, _, _ := r.state.AccountOf(m.Device)
+	act, ok := readAction(a, false)
+	if !ok {
+		return w.trouble(CauseMalformed, by, "a reaction or change in a room that cannot be read")
+	}
+	return w.apply(Conversation(r.id), by, act, roomPowers(r.state, by, m.Device, m.Epoch, m.Seq))
 }
 
 // waitForChain keeps a message until its chain comes. Of too many it is only
@@ -176,7 +198,7 @@ func (w *work) openWaiting(r *openRoom, device protocol.DeviceID, from *roomRece
 		waits := false
 		if w.now.Sub(row.recorded) < protocol.MailboxTTL {
 			if v, err := w.checker(r).Stored(row.content); err == nil {
-				if waits, err = w.openRoomMessage(r, from, v, Mailbox); err != nil {
+				if waits, err = w.openRoomMessage(r, from, v, PathUnknown); err != nil {
 					return false, err
 				}
 			}
@@ -263,10 +285,13 @@ func (w *work) showInRoom(r *openRoom, from *roomReceiver, first uint64, h histo
 	if err != nil || have && (h.mine || index.account == Conversation(r.id)) {
 		return err
 	}
+	if err := w.applyEarly(&h); err != nil { // it may have been read on another device of ours
+		return err
+	}
 	h.late, h.number = first < from.shown, 0
 	from.shown = max(from.shown, first)
 	r.row.position++
-	if !h.mine {
+	if !h.mine && !h.seen {
 		r.row.unread++
 	}
 	return w.place(Conversation(r.id), r.row.position, h)
@@ -274,8 +299,11 @@ func (w *work) showInRoom(r *openRoom, from *roomReceiver, first uint64, h histo
 
 // fireRoom does what a timer of a room was set for.
 func (w *work) fireRoom(kind timer, id []byte) error {
-	if kind == timerRoomGive {
+	switch kind {
+	case timerRoomGive:
 		return w.goOnGiving(id)
+	case timerRoomRead:
+		return w.readRoomOn(id)
 	}
 	if len(id) != 64 {
 		return fmt.Errorf("timer row: %w", store.ErrDamaged)
@@ -332,38 +360,69 @@ func (e *Engine) RoomGaps(tx store.Tx, id protocol.RoomID, limit int) (list []Ro
 	return list, err
 }
 
-// MarkRoomRead notes that the conversation of a room was seen up to a position.
-// Nobody else is told.
-func (e *Engine) MarkRoomRead(tx store.Tx, now time.Time, id protocol.RoomID, upTo uint64) error {
-	w, err := e.begin(tx, now)
-	if err != nil {
-		return err
-	}
-	r, err := w.room(id)
-	if err != nil {
-		return err
-	}
-	upTo = min(upTo, r.row.position)
-	for pair, err := range tx.Scan(keyHistory(Conversation(id), r.row.readTo+1), keyHistory(Conversation(id), upTo+1)) {
+// MarkRoomRead notes that the conversation of a room was seen up to a position, and
+// tells the account's other devices. Nobody else is told. Of many rows the rest follows
+// with Tick.
+func (e *Engine) MarkRoomRead(tx store.Tx, now time.Time, id protocol.RoomID, upTo uint64) (Hint, error) {
+	return e.acting(tx, now, func(w *work) error {
+		r, err := w.room(id)
 		if err != nil {
 			return err
+		}
+		return w.readRoom(r, upTo)
+	})
+}
+
+func (w *work) readRoom(r *openRoom, upTo uint64) error {
+	a, upTo := Conversation(r.id), min(upTo, r.row.position)
+	rows := 0
+	for pair, err := range w.tx.Scan(keyHistory(a, r.row.readTo+1), keyHistory(a, upTo+1)) {
+		if err != nil {
+			return err
+		}
+		if rows++; rows > readBatch || w.full(0) {
+			return w.at(w.now, timerRoomRead, binary.BigEndian.AppendUint64(slices.Clone(r.id[:]), upTo))
 		}
 		h, err := decodeRow[historyRow](pair.Value)
 		if err != nil {
 			return err
 		}
-		if h.state == StateReceived {
-			r.row.unread = max(r.row.unread, 1) - 1
+		r.row.readTo = keyNumber(pair.Key)
+		if h.state != StateReceived || h.seen || h.hidden {
+			continue
+		}
+		r.row.unread = max(r.row.unread, 1) - 1
+		if err := w.beginReadTime(a, r.row.readTo, &h); err != nil {
+			return err
+		}
+		if err := w.pass(h.id, true); err != nil {
+			return err
 		}
 	}
 	r.row.readTo = max(r.row.readTo, upTo)
-	_, err = w.end()
-	return err
+	return nil
+}
+
+// readRoomOn is readRoom after a pause.
+func (w *work) readRoomOn(id []byte) error {
+	if len(id) != 40 {
+		return fmt.Errorf("timer row: %w", store.ErrDamaged)
+	}
+	r, err := w.room(protocol.RoomID(id[:32]))
+	if err == ErrNoRoom {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return w.readRoom(r, binary.BigEndian.Uint64(id[32:]))
 }
 
 // ofRoom tells whether a content is about a room: such go between siblings as they
 // go between members.
-func ofRoom(c *wire.Content) bool { return c.GetRoomKeys() != nil || c.GetRoomInvite() != nil }
+func ofRoom(c *wire.Content) bool {
+	return c.GetRoomKeys() != nil || c.GetRoomHeads() != nil || c.GetRoomLog() != nil
+}
 
 // answersRoom tells whether a content acknowledges keys of a room, or repairs the
 // session they go on: what a member may send who is no contact, besides keys.

@@ -21,6 +21,8 @@ type roomRow struct {
 	made      bool   // the log begins here, and the rendezvous has not got it
 	joining   bool   // the user wants to join
 	problem   string // why the rendezvous does not serve the room; empty: it does
+	guests    bool   // there are guests, and this account may admit
+	askGuests bool   // the rendezvous is to be asked when they were last online
 	known     bool   // an entry of the log is here:
 	seq       uint64
 	head      [32]byte
@@ -54,7 +56,7 @@ func (r *roomRow) encode() []byte {
 	e.string(r.name)
 	e.string(r.problem)
 	e.time(r.since)
-	e.bool(r.made, r.joining, r.known)
+	e.bool(r.made, r.joining, r.known, r.guests, r.askGuests)
 	e.u64(r.seq)
 	e.raw(r.head[:])
 	e.u64(r.toldSeq)
@@ -84,7 +86,7 @@ func (r *roomRow) decode(b []byte) error {
 	}
 	d.fixed(r.by[:])
 	r.name, r.problem, r.since = d.string(), d.string(), d.time()
-	d.bool(&r.made, &r.joining, &r.known)
+	d.bool(&r.made, &r.joining, &r.known, &r.guests, &r.askGuests)
 	r.seq = d.u64()
 	d.fixed(r.head[:])
 	r.toldSeq = d.u64()
@@ -167,6 +169,7 @@ type roomOutRow struct {
 	sealed   []byte // empty: not yet
 	number   uint64 // of sealed
 	void     []uint64
+	content  []byte // wire.RoomContent of an action, which has no position
 }
 
 func (r *roomOutRow) encode() []byte {
@@ -179,6 +182,9 @@ func (r *roomOutRow) encode() []byte {
 	for _, n := range r.void {
 		e.u64(n)
 	}
+	if len(r.content) > 0 {
+		e.bytes(r.content)
+	}
 	return e.b
 }
 
@@ -189,6 +195,9 @@ func (r *roomOutRow) decode(b []byte) error {
 	r.void = make([]uint64, d.count(8))
 	for i := range r.void {
 		r.void[i] = d.u64()
+	}
+	if len(d.rest) > 0 {
+		r.content = d.bytes()
 	}
 	return d.end("message to a room")
 }

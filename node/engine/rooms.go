@@ -72,7 +72,7 @@ type Room struct {
 
 	Problem string // why the rendezvous does not serve the room; empty: it does
 	Pending int    // own entries that are not in the log
-	Joining bool   // the user wants to join
+	Joining bool   // JoinRoom or JoinRoomByLink is under way
 }
 
 // FollowRoom makes a room known that the rendezvous says this account is in: its log
@@ -81,6 +81,9 @@ func (e *Engine) FollowRoom(tx store.Tx, now time.Time, id protocol.RoomID) (Hin
 	w, err := e.begin(tx, now)
 	if err != nil {
 		return Hint{}, err
+	}
+	if e.isGuest() && id != e.id.Guest { // it knocked at no other
+		return Hint{}, nil
 	}
 	_, err = w.room(id)
 	if err == ErrNoRoom {
@@ -93,7 +96,8 @@ func (e *Engine) FollowRoom(tx store.Tx, now time.Time, id protocol.RoomID) (Hin
 	return w.end()
 }
 
-// Rooms returns all rooms that this account is or was in, or is invited to.
+// Rooms returns all rooms that this account is or was in, is invited to, or wants to
+// join.
 func (e *Engine) Rooms(tx store.Tx, now time.Time) ([]Room, error) {
 	w, err := e.begin(tx, now)
 	if err != nil {
@@ -109,7 +113,7 @@ func (e *Engine) Rooms(tx store.Tx, now time.Time) ([]Room, error) {
 		if err != nil {
 			return nil, err
 		}
-		if r.Stage != RoomTold {
+		if r.Stage != RoomTold || r.Joining {
 			list = append(list, r)
 		}
 	}

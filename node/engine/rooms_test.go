@@ -103,6 +103,31 @@ func TestRoomAfterReturn(t *testing.T) {
 	}
 }
 
+// Who turned an invitation down can be invited again.
+func TestInviteAgain(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.add("alice"), w.add("bob")
+	w.befriend(a, b)
+	id := a.createRoom("Climbing")
+	w.settle()
+	for range 2 {
+		a.invite(id, b)
+		w.settle()
+		if r := b.room(id); r.Stage != RoomInvited {
+			t.Fatalf("bob: %q", r.Stage)
+		}
+		b.do(func(tx store.Tx) (Hint, error) { return b.e.LeaveRoom(tx, w.now, id) })
+		w.settle()
+	}
+	a.invite(id, b)
+	w.settle()
+	b.join(id)
+	w.settle()
+	if r := b.room(id); r.Stage != RoomJoined || b.roomEvents("invited") != 3 {
+		t.Errorf("bob: %q, invited %d times", r.Stage, b.roomEvents("invited"))
+	}
+}
+
 // All devices of an account are in its rooms: those it has, and one that is added
 // later, from then on.
 func TestRoomOnAllDevices(t *testing.T) {
@@ -295,7 +320,8 @@ func TestKLC04_RoomKeysAreInEphemeralRows(t *testing.T) {
 		w.check(r.decode(row.Value))
 		secrets["key of texts"] = r.key
 	}
-	if len(secrets) != 2 {
+	secrets["link"] = a.makeLink(id, 1, time.Hour).Link.Key.Bytes()
+	if len(secrets) != 3 {
 		t.Fatalf("%d secrets", len(secrets))
 	}
 	for table := range 256 {

@@ -23,34 +23,48 @@ import (
 // Refusals: ErrNoRoom, ErrNotInRoom, ErrRoomMute, ErrRoomFork, ErrTooLong, ErrBadText,
 // ErrQueueFull, ErrRevoked.
 func (e *Engine) ComposeRoom(tx store.Tx, now time.Time, id protocol.RoomID, msg protocol.MsgID, text string) (Hint, error) {
-	if err := checkText(text); err != nil {
-		return Hint{}, err
-	}
 	return e.inRoom(tx, now, id, func(w *work, r *openRoom) error {
-		if done, err := w.composed(Conversation(id), msg, text); done || err != nil {
-			return err
-		}
-		switch {
-		case !r.state.Rights(e.id.Account).Has(room.Send):
-			return ErrRoomMute
-		case len(r.row.fork) > 0:
-			return ErrRoomFork
-		case r.row.queued >= maxRoomQueued:
-			return ErrQueueFull
-		}
-		r.row.position++
-		r.row.queued++
-		r.row.sent++
-		h := historyRow{
-			id: msg, mine: true, state: StateQueued, device: e.id.Device,
-			sent: w.now, recorded: w.now, text: text, steps: []Step{{w.now, "queued", ""}},
-		}
-		if err := w.put(keyRoomItem(tableRoomOut, id, r.row.sent), &roomOutRow{position: r.row.position}); err != nil {
-			return err
-		}
-		w.hintRoom(id)
-		return w.place(Conversation(id), r.row.position, h)
+		return w.composeDraft(Conversation(id), msg, Draft{Text: text})
 	})
+}
+
+func (w *work) composeInRoom(r *openRoom, msg protocol.MsgID, text string, x extras) error {
+	if err := w.mayPost(r, room.Send); err != nil {
+		return err
+	}
+	r.row.position++
+	h := historyRow{
+		id: msg, mine: true, state: StateQueued, device: w.e.id.Device,
+		sent: w.now, recorded: w.now, text: text, steps: []Step{{w.now, "queued", ""}}, extras: x,
+	}
+	if err := w.queueForRoom(r, roomOutRow{position: r.row.position}); err != nil {
+		return err
+	}
+	return w.place(Conversation(r.id), r.row.position, h)
+}
+
+// mayPost tells whether the user may write to a room now, something that takes a right.
+func (w *work) mayPost(r *openRoom, want room.Rights) error {
+	_, in := w.me(r)
+	switch {
+	case !in:
+		return ErrNotInRoom
+	case !r.state.Rights(w.e.id.Account).Has(want):
+		return ErrRoomMute
+	case len(r.row.fork) > 0:
+		return ErrRoomFork
+	case r.row.queued >= maxRoomQueued:
+		return ErrQueueFull
+	}
+	return nil
+}
+
+// queueForRoom queues a message, or something done to one.
+func (w *work) queueForRoom(r *openRoom, row roomOutRow) error {
+	r.row.queued++
+	r.row.sent++
+	w.hintRoom(r.id)
+	return w.put(keyRoomItem(tableRoomOut, r.id, r.row.sent), &row)
 }
 
 // RoomMessage is an own message to a room, sealed. The bytes are the same in every
@@ -111,12 +125,9 @@ func (w *work) maySend(r *openRoom) bool {
 
 // sealForRoom seals a message in the epoch in force.
 func (w *work) sealForRoom(r *openRoom, key []byte, row *roomOutRow) error {
-	h, ok, err := loadHistory(w.tx, Conversation(r.id), row.position)
+	content, err := w.roomContent(r, row)
 	if err != nil {
 		return err
-	}
-	if !ok {
-		return fmt.Errorf("message to a room: %w", store.ErrDamaged)
 	}
 	s, err := w.senderOf(r)
 	if err != nil {
@@ -131,10 +142,8 @@ func (w *work) sealForRoom(r *openRoom, key []byte, row *roomOutRow) error {
 		row.void = append(row.void, row.number)
 		row.void = row.void[max(0, len(row.void)-maxRoomVoid):]
 	}
-	plain, err := proto.Marshal(&wire.RoomContent{
-		MsgId: h.id[:], SentMs: uint64(millis(h.sent)), Void: row.void,
-		Body: &wire.RoomContent_Text{Text: &wire.Text{Text: h.text}},
-	})
+	content.Void = row.void
+	plain, err := proto.Marshal(content)
 	if err != nil {
 		return fmt.Errorf("encode message to a room: %w", err)
 	}
@@ -145,6 +154,27 @@ func (w *work) sealForRoom(r *openRoom, key []byte, row *roomOutRow) error {
 	}
 	*s = next
 	return w.put(key, row)
+}
+
+// roomContent is what a row of out says.
+func (w *work) roomContent(r *openRoom, row *roomOutRow) (*wire.RoomContent, error) {
+	if row.position == 0 {
+		content := &wire.RoomContent{}
+		if err := proto.Unmarshal(row.content, content); err != nil {
+			return nil, fmt.Errorf("message to a room: %w", store.ErrDamaged)
+		}
+		return content, nil
+	}
+	h, ok, err := loadHistory(w.tx, Conversation(r.id), row.position)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, fmt.Errorf("message to a room: %w", store.ErrDamaged)
+	}
+	return &wire.RoomContent{
+		MsgId: h.id[:], SentMs: uint64(millis(h.sent)), Body: &wire.RoomContent_Text{Text: h.wireText()},
+	}, nil
 }
 
 // RoomStored notes that messages are in the room's mailbox. Ids that do not wait
@@ -215,16 +245,21 @@ func (w *work) roomMessageDone(r *openRoom, key []byte, row *roomOutRow, state S
 		return err
 	}
 	r.row.queued = max(r.row.queued, 1) - 1
-	err := w.changeHistory(Conversation(r.id), row.position, func(h *historyRow) {
-		h.state, h.problem = state, problem
-		if state == StateStored {
-			h.via = Mailbox
-			h.step(w.now, "mailbox", "")
-			return
-		}
+	h, ok, err := load[historyRow](w.tx, keyHistory(Conversation(r.id), row.position))
+	if err != nil || !ok { // something that was done to a message
+		return err
+	}
+	h.state, h.problem = state, problem
+	if state == StateStored {
+		h.via = Mailbox
+		h.step(w.now, "mailbox", "")
+	} else {
 		h.step(w.now, state.String(), problem)
-	})
-	if err != nil {
+	}
+	if err := w.destroySettled(Conversation(r.id), row.position, &h); err != nil {
+		return err
+	}
+	if err := w.put(keyHistory(Conversation(r.id), row.position), &h); err != nil {
 		return err
 	}
 	return w.event(eventRow{kind: KindState, account: Conversation(r.id), position: row.position})

@@ -62,7 +62,7 @@ func (w *work) receiveRoomKeys(in *incoming, keys *wire.RoomKeys) error {
 		return nil
 	}
 	for _, b := range append(keys.GetStateKeys(), keys.GetPasswordKey()) {
-		if err := w.takeStateKey(r, b); err != nil {
+		if err := w.takeStateKey(r, b, maxRoomKeys); err != nil {
 			return err
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/key"
 	"github.com/parley-chat/parley/protocol/room"
 	"github.com/parley-chat/parley/protocol/room/message"
 	"github.com/parley-chat/parley/store"
@@ -16,23 +17,24 @@ import (
 type roomHome struct {
 	log      [][]byte
 	state    *room.State
-	messages []RoomItem
+	messages []message.Message // the cursor of each is its place, from 1
 	known    map[protocol.EnvelopeID]bool
+	everIn   map[protocol.AccountID]bool
 	lie      func(to *node, page *RoomPage) // changes what it answers; nil: does not
 }
 
 func (h *roomHome) clone() *roomHome {
 	next := *h
-	next.log, next.messages, next.known = slices.Clone(h.log), slices.Clone(h.messages), maps.Clone(h.known)
+	next.log, next.messages = slices.Clone(h.log), slices.Clone(h.messages)
+	next.known, next.everIn = maps.Clone(h.known), maps.Clone(h.everIn)
 	return &next
 }
 
-// share tells whether two accounts are in one room.
+// share tells whether two accounts are in one room, or the first was in the second's.
 func (r *rendezvous) share(a, b protocol.AccountID) bool {
 	for _, h := range r.rooms {
-		_, hasA := h.state.Member(a)
 		_, hasB := h.state.Member(b)
-		if hasA && hasB {
+		if hasB && h.everIn[a] {
 			return true
 		}
 	}
@@ -47,7 +49,10 @@ func (r *rendezvous) append(raw []byte) (since [][]byte, err error) {
 	if h == nil {
 		state, err := room.Open(entry)
 		r.w.check(err)
-		r.rooms[entry.Room()] = &roomHome{log: [][]byte{raw}, state: state, known: map[protocol.EnvelopeID]bool{}}
+		r.rooms[entry.Room()] = &roomHome{
+			log: [][]byte{raw}, state: state,
+			known: map[protocol.EnvelopeID]bool{}, everIn: map[protocol.AccountID]bool{entry.Account: true},
+		}
 		return nil, nil
 	}
 	if hash, ok := h.state.At(entry.Seq); ok {
@@ -57,11 +62,14 @@ func (r *rendezvous) append(raw []byte) (since [][]byte, err error) {
 		return h.log[entry.Seq:], nil
 	}
 	before := h.state
+	if err := before.CheckTime(entry, r.w.now); err != nil {
+		return nil, err
+	}
 	if h.state, err = before.Extend(entry); err != nil {
 		h.state = before
 		return nil, err
 	}
-	h.log = append(h.log, raw)
+	h.log, h.everIn[entry.Account] = append(h.log, raw), true
 	r.news(entry.Room(), before, h.state)
 	return nil, nil
 }
@@ -93,7 +101,7 @@ func (r *rendezvous) putRoom(id protocol.RoomID, b []byte) protocol.Code {
 		return protocol.BadRequest
 	}
 	h.known[m.ID()] = true
-	h.messages = append(h.messages, RoomItem{uint64(len(h.messages) + 1), b})
+	h.messages = append(h.messages, m)
 	r.news(id, h.state)
 	return protocol.OK
 }
@@ -105,17 +113,20 @@ func (r *rendezvous) readRoom(n *node, id protocol.RoomID, p RoomPlan, max int) 
 		return page, false
 	}
 	m, in := h.state.Member(n.account())
-	if _, before, _ := h.state.AccountOf(n.device()); !in && !h.state.Invited(n.account()) && before.IsZero() {
+	if !in && n.e.isGuest() {
+		return page, false
+	}
+	public, _ := key.ParseLinkPublic(p.Link)
+	_, byLink := h.state.SignsIn(public, p.Proof, n.account(), n.device())
+	if _, before, _ := h.state.AccountOf(n.device()); !in && !byLink && !h.state.Invited(n.account()) && before.IsZero() {
 		return page, false
 	}
 	if p.From < uint64(len(h.log)) {
 		page.Entries = slices.Clone(h.log[p.From:])
 	}
-	for _, item := range h.messages {
-		parsed, err := message.Parse(item.Message)
-		r.w.check(err)
-		if item.Cursor > p.After && in && len(page.Messages) < max && parsed.Epoch >= m.Joined {
-			page.Messages = append(page.Messages, item)
+	for i := p.After; in && i < uint64(len(h.messages)) && len(page.Messages) < max; i++ {
+		if h.messages[i].Epoch >= m.Joined {
+			page.Messages = append(page.Messages, RoomItem{i + 1, h.messages[i].Bytes()})
 		}
 	}
 	if h.lie != nil {
@@ -134,12 +145,22 @@ func (n *node) followRoom(id protocol.RoomID) (busy bool) {
 		n.appendRoom(id, plan.Append)
 		busy = true
 	}
+	if plan.Guests {
+		n.askForGuests(id)
+	}
 	if !plan.Follow {
 		return busy
 	}
 	for range 100 {
 		plan = n.roomPlan(id)
 		page, ok := n.w.home.readRoom(n, id, plan, 7)
+		if !ok && n.e.isGuest() {
+			n.guestRefused(n.w.home.refusalOf(n, id))
+		} else if !ok && plan.Link != nil {
+			n.do(func(tx store.Tx) (Hint, error) {
+				return n.e.RoomTurnedAway(tx, n.w.now, id, protocol.Refuse(protocol.UnknownRoom, ""))
+			})
+		}
 		if !ok || len(page.Entries)+len(page.Messages) == 0 {
 			break
 		}
@@ -204,11 +225,9 @@ func (n *node) fillRoom(id protocol.RoomID) {
 	h := n.w.home.rooms[id]
 	var page RoomPage
 	for _, g := range gaps {
-		for _, item := range h.messages {
-			m, err := message.Parse(item.Message)
-			n.w.check(err)
+		for _, m := range h.messages {
 			if m.Device == g.Device && m.Number >= g.First && m.Number <= g.Last {
-				page.Messages = append(page.Messages, RoomItem{Message: item.Message})
+				page.Messages = append(page.Messages, RoomItem{Message: m.Bytes()})
 			}
 		}
 	}
@@ -277,7 +296,7 @@ func (n *node) noteSealed(id protocol.RoomID) {
 func (n *node) gossip(id protocol.RoomID, b []byte) {
 	n.w.t.Helper()
 	for _, m := range n.w.nodes {
-		if m == n || m.away {
+		if m == n || !n.reaches(m) {
 			continue
 		}
 		err := m.update(func(tx store.Tx) (Hint, error) { return m.e.HearRoom(tx, n.w.now, id, b) })
@@ -295,6 +314,7 @@ func (n *node) gossipAll(id protocol.RoomID) {
 		list, h, err = n.e.RoomOutbox(tx, n.w.now, id, 256<<10, 8)
 		return h, err
 	})
+	n.noteSealed(id)
 	for _, m := range list {
 		n.gossip(id, m.Message)
 	}

@@ -18,8 +18,11 @@ import (
 
 // CreateRoom makes a room with this account as its owner, at the account's
 // rendezvous. It is there at once, for others when its first entry was appended.
-// ErrManyRooms; errors of room for a bad name or topic.
+// ErrManyRooms, ErrGuest; errors of room for a bad name or topic.
 func (e *Engine) CreateRoom(tx store.Tx, now time.Time, about room.About) (protocol.RoomID, Hint, error) {
+	if e.isGuest() {
+		return protocol.RoomID{}, Hint{}, ErrGuest
+	}
 	w, err := e.begin(tx, now)
 	if err != nil {
 		return protocol.RoomID{}, Hint{}, err
@@ -61,8 +64,8 @@ func (e *Engine) WriteRoom(tx store.Tx, now time.Time, id protocol.RoomID, op ro
 	return e.inRoom(tx, now, id, func(w *work, r *openRoom) error { return w.write(r, op) })
 }
 
-// InviteToRoom lets a contact join, and tells it when the log says so. ErrNotContact
-// for anybody else.
+// InviteToRoom lets a contact join, and tells it when the log says so: again if the log
+// does already, for who turned the invitation down. ErrNotContact for anybody else.
 func (e *Engine) InviteToRoom(tx store.Tx, now time.Time, id protocol.RoomID, a protocol.AccountID) (Hint, error) {
 	return e.inRoom(tx, now, id, func(w *work, r *openRoom) error {
 		p, err := w.peer(a)
@@ -71,6 +74,9 @@ func (e *Engine) InviteToRoom(tx store.Tx, now time.Time, id protocol.RoomID, a 
 		}
 		if err != nil {
 			return err
+		}
+		if r.state.Invited(a) {
+			return w.sendInvite(r, a)
 		}
 		return w.write(r, room.Invite{Account: a})
 	})
@@ -96,7 +102,7 @@ func (e *Engine) LeaveRoom(tx store.Tx, now time.Time, id protocol.RoomID) (Hint
 		err = w.write(r, room.Leave{})
 	} else {
 		r.row.stage = RoomOut
-		err = errors.Join(w.setEntries(r, nil), w.roomEvent(r, RoomWasDeclined, ""))
+		err = errors.Join(w.setEntries(r, nil), w.dropLinks(r), w.roomEvent(r, RoomWasDeclined, ""))
 	}
 	if err != nil {
 		return Hint{}, err
@@ -237,7 +243,7 @@ func (w *work) rebase(r *openRoom, before *room.State, list []room.Entry) ([]roo
 	var again []room.Entry
 	top := r.state
 	for _, entry := range list {
-		next, rewritten, err := top.Rebase(w.now, w.author(), entry, bases[entry.Hash()])
+		next, rewritten, err := w.writeAgain(r, top, entry, bases[entry.Hash()])
 		if err == nil {
 			top, again = next, append(again, rewritten)
 			continue
@@ -254,11 +260,17 @@ func (w *work) rebase(r *openRoom, before *room.State, list []room.Entry) ([]roo
 
 // notWritten tells the user that an entry of ours will not be in the log.
 func (w *work) notWritten(r *openRoom, entry room.Entry, cause error) error {
-	switch entry.Op.(type) {
-	case room.Devices: // nobody asked for it; somebody else brought the statements
+	switch op := entry.Op.(type) {
+	case room.Devices, room.GuestRenew, room.GuestExpire: // nobody asked for it; somebody else did it
+		return nil
+	case room.GuestJoin: // the guest hears of it, see GuestAdmitted
 		return nil
 	case room.Join:
-		r.row.joining = false
+		return w.giveUpJoining(r, cause.Error())
+	case room.SetPassword:
+		if err := w.delete(keyRoomKey(r.id, op.Secret.Key)); err != nil {
+			return err
+		}
 	}
 	return w.roomEvent(r, RoomNotDone, cause.Error())
 }

@@ -22,6 +22,7 @@ type historyRow struct {
 	problem        string
 	steps          []Step
 	text           string
+	extras
 }
 
 var (
@@ -55,6 +56,7 @@ func (h *historyRow) encode() []byte {
 		e.string(s.Detail)
 	}
 	e.string(text)
+	h.extras.encode(e)
 	return e.b
 }
 
@@ -76,6 +78,7 @@ func (h *historyRow) decode(b []byte) error {
 		h.steps[i] = Step{Time: d.time(), What: at(d, words), Detail: d.string()}
 	}
 	h.text = d.string()
+	h.extras.decode(d)
 	return d.end("history")
 }
 
@@ -142,9 +145,10 @@ type eventRow struct {
 	position uint64
 	cause    string
 	text     string
+	by       protocol.AccountID // who did it; zero: does not matter
 }
 
-var kinds = []Kind{"", KindMessage, KindState, KindRequest, KindAccepted, KindContact, KindUndecryptable, KindNotice, KindRoom}
+var kinds = []Kind{"", KindMessage, KindState, KindRequest, KindAccepted, KindContact, KindUndecryptable, KindNotice, KindRoom, KindChanged}
 
 func (r *eventRow) encode() []byte {
 	e := newRow(64 + len(r.cause) + len(r.text))
@@ -154,6 +158,9 @@ func (r *eventRow) encode() []byte {
 	e.u64(r.position)
 	e.string(r.cause)
 	e.string(r.text)
+	if r.by != (protocol.AccountID{}) {
+		e.raw(r.by[:])
+	}
 	return e.b
 }
 
@@ -164,6 +171,9 @@ func (r *eventRow) decode(b []byte) error {
 	d.fixed(r.account[:])
 	r.position = d.u64()
 	r.cause, r.text = d.string(), d.string()
+	if len(d.rest) > 0 {
+		d.fixed(r.by[:])
+	}
 	return d.end("event")
 }
 

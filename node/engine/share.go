@@ -4,13 +4,15 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/wire"
 	"github.com/parley-chat/parley/store"
 )
 
-// A new device of the account is told of all contacts by every sibling, and, if
-// the user wants that, of the history by one. Both go in small batches: the next
+// A new device of the account is told of all contacts and rooms by every sibling, and,
+// if the user wants that, of the history by one. Both go in small batches: the next
 // one when the last is settled.
 
 // Bounds of one batch.
@@ -24,14 +26,16 @@ const (
 type shareRow struct {
 	history  bool               // is wanted
 	contacts bool               // are all told
-	with     protocol.AccountID // go on with this account,
-	below    uint64             // with its messages below this position; 0: the newest
+	rooms    bool               // are all told
+	inRooms  bool               // the history of contacts is told, and that of rooms under way
+	with     protocol.AccountID // go on with this account, or room,
+	below    uint64             // with its messages below this position (0: the newest), or this entry of its log
 	pending  []protocol.MsgID   // contents that are not settled yet
 }
 
 func (r *shareRow) encode() []byte {
 	e := newRow(48 + 16*len(r.pending))
-	e.bool(r.history, r.contacts)
+	e.bool(r.history, r.contacts, r.rooms, r.inRooms)
 	e.raw(r.with[:])
 	e.u64(r.below)
 	e.u8(uint8(len(r.pending)))
@@ -43,7 +47,7 @@ func (r *shareRow) encode() []byte {
 
 func (r *shareRow) decode(b []byte) error {
 	d := readRow(b)
-	d.bool(&r.history, &r.contacts)
+	d.bool(&r.history, &r.contacts, &r.rooms, &r.inRooms)
 	d.fixed(r.with[:])
 	r.below = d.u64()
 	r.pending = make([]protocol.MsgID, d.count(16))
@@ -74,8 +78,10 @@ func (e *Engine) SharePast(tx store.Tx, now time.Time, device protocol.DeviceID,
 	if err != nil {
 		return Hint{}, err
 	}
-	r.contacts = r.contacts || !ok // if nothing is under way they were told before
-	if r.history = on; on || !r.contacts {
+	if !ok { // they were told before
+		r.contacts, r.rooms = true, true
+	}
+	if r.history = on; on || !r.rooms {
 		err = w.putShare(device, &r)
 	} else if ok {
 		err = w.stopSharing(device)
@@ -97,7 +103,7 @@ func (w *work) putShare(device protocol.DeviceID, r *shareRow) error {
 	return w.at(w.now, timerShare, device[:])
 }
 
-// shareContacts begins to tell a new sibling of the contacts.
+// shareContacts begins to tell a new sibling of the contacts and rooms.
 func (w *work) shareContacts(device protocol.DeviceID) error {
 	return w.putShare(device, &shareRow{})
 }
@@ -132,6 +138,12 @@ func (w *work) share(device protocol.DeviceID, d *deviceRow) error {
 	}
 	if !r.contacts {
 		if err := w.shareSomeContacts(device, &r); err != nil {
+			return err
+		}
+		return w.putShare(device, &r)
+	}
+	if !r.rooms {
+		if err := w.shareSomeRooms(device, d, &r); err != nil {
 			return err
 		}
 		return w.putShare(device, &r)
@@ -189,6 +201,9 @@ func (p *peerRow) tellable() bool { return p.known && p.relation != Self && p.na
 // nextPast collects the next messages, and moves r on. Past without an account
 // is the end.
 func (w *work) nextPast(r *shareRow) (*wire.Past, error) {
+	if r.inRooms {
+		return w.nextRoomPast(r)
+	}
 	for pair, err := range w.tx.Scan(keyPeer(r.with), store.PrefixEnd([]byte{tablePeer})) {
 		if err != nil {
 			return nil, err
@@ -204,7 +219,8 @@ func (w *work) nextPast(r *shareRow) (*wire.Past, error) {
 			return &wire.Past{With: slices.Clone(r.with[:]), Messages: list}, nil
 		}
 	}
-	return &wire.Past{}, nil
+	r.inRooms, r.with, r.below = true, protocol.AccountID{}, 0
+	return w.nextRoomPast(r)
 }
 
 // messagesBelow returns the next messages of a conversation, the newest first,
@@ -223,24 +239,17 @@ func (w *work) messagesBelow(r *shareRow) (list []*wire.PastMessage, err error) 
 		if err != nil {
 			return nil, err
 		}
-		if size += len(h.text) + 96; len(list) > 0 && (size > sharePastBytes || len(list) == MaxPast) {
+		position := keyNumber(pair.Key)
+		m, err := w.past(&h, r.with, position)
+		if err != nil {
+			return nil, err
+		}
+		if size += proto.Size(m); len(list) > 0 && (size > sharePastBytes || len(list) == MaxPast) {
 			break
 		}
-		r.below = keyNumber(pair.Key)
-		if h.state != StateHole {
-			list = append(list, h.past(w.e.id.Device))
+		if r.below = position; h.state != StateHole && !h.hidden {
+			list = append(list, m)
 		}
 	}
 	return list, nil
-}
-
-func (h *historyRow) past(own protocol.DeviceID) *wire.PastMessage {
-	device := h.device
-	if h.mine && device == (protocol.DeviceID{}) {
-		device = own
-	}
-	return &wire.PastMessage{
-		MsgId: slices.Clone(h.id[:]), Device: slices.Clone(device[:]), Mine: h.mine, Text: h.text,
-		SentMs: uint64(millis(h.sent)), RecordedMs: uint64(millis(h.recorded)), State: uint32(indexOf(states, h.state)),
-	}
 }

@@ -73,7 +73,7 @@ func fromSibling(c *wire.Content) bool {
 	case *wire.Content_Sent, *wire.Content_ContactState:
 		return c.GetSeq() > 0
 	case *wire.Content_Past, *wire.Content_AccountKey, *wire.Content_Receipt, *wire.Content_Repair,
-		*wire.Content_RoomKeys, *wire.Content_RoomInvite, nil:
+		*wire.Content_RoomKeys, *wire.Content_OwnAction, *wire.Content_RoomState, *wire.Content_RoomHeads, *wire.Content_RoomLog, nil:
 		return true
 	}
 	return false
@@ -82,7 +82,8 @@ func fromSibling(c *wire.Content) bool {
 // onlySiblings tells whether nobody else may send such contents.
 func onlySiblings(c *wire.Content) bool {
 	switch c.GetBody().(type) {
-	case *wire.Content_Sent, *wire.Content_ContactState, *wire.Content_Past, *wire.Content_AccountKey:
+	case *wire.Content_Sent, *wire.Content_ContactState, *wire.Content_Past, *wire.Content_AccountKey, *wire.Content_OwnAction,
+		*wire.Content_RoomState:
 		return true
 	}
 	return false
@@ -123,8 +124,12 @@ func (w *work) take(from protocol.DeviceID, c *wire.Content, late bool) error {
 		err = w.takeContact(body.ContactState)
 	case *wire.Content_Receipt:
 		err = w.passedStates(body.Receipt)
+	case *wire.Content_OwnAction:
+		err = w.takeOwnAction(from, body.OwnAction)
 	case *wire.Content_Past:
 		err = w.takePast(body.Past)
+	case *wire.Content_RoomState:
+		err = w.takeRoomState(body.RoomState)
 	case *wire.Content_AccountKey:
 		if forget := body.AccountKey.GetForget(); len(forget) > 0 {
 			err = w.forgetRecoveryKey(forget)
@@ -254,8 +259,10 @@ func (w *work) receiveSent(from protocol.DeviceID, c *wire.Content, s *wire.Sent
 	h := historyRow{
 		id: id, mine: true, late: late, state: StateQueued, device: from, text: s.GetText(),
 		sent: fromMillis(int64(c.GetSentMs())), recorded: w.now,
-		steps: []Step{{w.now, "queued", "written on your device " + short(from)}},
+		steps:  []Step{{w.now, "queued", "written on your device " + short(from)}},
+		extras: extras{lasts: lastsOf(s.GetLastsMs()), deleted: s.GetGone(), gone: s.GetGone()},
 	}
+	h.reply, _ = refOf(s.GetReplyTo())
 	if err := w.applyEarly(&h); err != nil {
 		return err
 	}

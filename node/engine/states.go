@@ -90,17 +90,13 @@ func (w *work) setSeenElsewhere(index indexRow, h *historyRow) error {
 	if h.seen || h.state != StateReceived {
 		return nil
 	}
-	p, err := w.peer(index.account)
-	if err == ErrNotFound { // in a room
-		return nil
-	}
-	if err != nil {
+	if err := w.readUnseen(index.account, index.position); err != nil {
 		return err
 	}
-	if index.position > p.readTo {
-		p.unread = max(p.unread, 1) - 1
-	}
 	h.seen = true
+	if err := w.beginTime(index.account, index.position, h); err != nil {
+		return err
+	}
 	return w.put(keyHistory(index.account, index.position), h)
 }
 

@@ -35,6 +35,11 @@ const (
 	timerRoomOpen timer = 34 // go on opening what waited for a chain; id: room, device
 	timerRoomShow timer = 35 // show what comes after messages that do not come; id: room, device
 
+	timerRoomRead timer = 52 // go on noting that messages of a room were read; id: room, position
+
+	timerVanish timer = 50 // destroy a message whose time is over; id: conversation, position
+	timerAction timer = 51 // forget what was done to a message that did not come; id: key of its row
+
 	timerExpire   timer = 20 // give up contents that are too old; id: device to go on with
 	timerSkipped  timer = 21 // destroy old keys of missing messages; id: session to go on with
 	timerPrivates timer = 22 // destroy old prekeys; id: table to go on with
@@ -43,6 +48,7 @@ const (
 	timerUnblock  timer = 31 // seal what waited while an alarm stood; id: device to go on with
 	timerMirror   timer = 32 // delete mirrors of the log that were dropped
 	timerRooms    timer = 36 // destroy old keys of rooms, and what waited for them in vain; id: receiver to go on with
+	timerGuests   timer = 45 // see to it that guests of rooms stay, or go; id: room to go on with
 	timerAccount  timer = 30 // destroy replaced account keys, see that certificates are renewed
 )
 
@@ -58,7 +64,7 @@ const (
 // be taken back.
 var sweeps = map[timer]time.Duration{
 	timerExpire: expireEvery, timerSkipped: sweepEvery, timerPrivates: sweepEvery, timerSeen: sweepEvery,
-	timerAccount: accountEvery, timerRooms: sweepEvery,
+	timerAccount: accountEvery, timerRooms: sweepEvery, timerGuests: guestsEvery,
 }
 
 // at sets a timer. The same again changes nothing.
@@ -136,14 +142,20 @@ func (w *work) fire(key []byte) error {
 		return w.firePeer(kind, id)
 	case timerReceipts, timerGap, timerDrain, timerRepair, timerPurge, timerReopen, timerShare:
 		return w.fireDevice(kind, id)
-	case timerRoomGive, timerRoomOpen, timerRoomShow:
+	case timerRoomGive, timerRoomOpen, timerRoomShow, timerRoomRead:
 		return w.fireRoom(kind, id)
 	case timerRooms:
 		return w.sweepRooms(id)
+	case timerGuests:
+		return w.sweepGuests(id)
 	case timerGone:
 		return w.delete(store.Key(tableGone, id))
 	case timerEarly:
 		return w.delete(store.Key(tableEarly, id))
+	case timerVanish:
+		return w.vanish(id)
+	case timerAction:
+		return w.delete(store.Key(tableAction, id))
 	case timerPrekeys:
 		w.hint.Prekeys = true
 		return nil

@@ -70,6 +70,7 @@ const (
 	KindUndecryptable Kind = "undecryptable" // an envelope could not be opened; Cause says why
 	KindNotice        Kind = "notice"        // something the user should know; Cause is its code
 	KindRoom          Kind = "room"          // a room changed; With is its Conversation, Cause says what. For an entry that is the name of its kind, and Text its number
+	KindChanged       Kind = "changed"       // a message, or how long those of a conversation last, was changed; Cause says how, By who did it
 )
 
 func (k Kind) String() string { return string(k) }
@@ -83,6 +84,18 @@ const (
 	CauseSkippedTooFar  = "skipped_too_far" // too many messages are missing before it
 	CauseMalformed      = "malformed"       // not an envelope, or not a content inside
 	CauseUnknownSender  = "unknown_sender"  // the claimed account does not certify the sending device
+)
+
+// Causes of KindChanged events.
+const (
+	CauseReaction = "reaction" // the message tells which By has now
+	CauseEdited   = "edited"
+	CauseDeleted  = "deleted"
+	CausePinned   = "pinned"
+	CauseUnpinned = "unpinned"
+	CauseGone     = "gone"  // its time is over, or the user deleted it here; there is no message any more
+	CauseTimer    = "timer" // Text is how long new messages last, as time.Duration writes it
+	CauseQuiet    = "quiet" // whether there are notifications
 )
 
 // Causes of KindRoom events, besides the names of the kinds of entries.
@@ -147,6 +160,30 @@ type Message struct {
 	Via      Path
 	Problem  string
 	Late     bool // came after later ones had been shown
+
+	ReplyTo   Ref // zero: it answers none; that may be a message that is not here
+	Mentions  []protocol.AccountID
+	Reactions []Reaction // in the order of the accounts
+	Edited    time.Time  // by the author's clock; zero: never
+	Deleted   bool       // for everyone; the text is destroyed
+	Pinned    bool
+	Lasts     time.Duration // how long it lasts once it was read, or written; 0: for ever
+	Expires   time.Time     // when it disappears; zero: not known yet, or never
+}
+
+// Ref names a message of a conversation.
+type Ref struct {
+	Author protocol.AccountID
+	ID     protocol.MsgID
+}
+
+// IsZero tells that r names no message.
+func (r Ref) IsZero() bool { return r == Ref{} }
+
+// Reaction is the emoji with which somebody reacts to a message.
+type Reaction struct {
+	By    protocol.AccountID
+	Emoji string
 }
 
 // Event is one thing that happened. Seq grows by one.
@@ -158,6 +195,8 @@ type Event struct {
 	Message *Message           // as it is now, not as it was then; nil: none
 	Cause   string
 	Text    string
+	By      protocol.AccountID // of KindChanged
+	Quiet   bool               // the user wants no notification of it
 }
 
 // Step is one stage of an own message's way.

@@ -117,6 +117,9 @@ func (w *work) end() (Hint, error) {
 	if err := w.save(store.Key(tableCounts), w.counts.row.encode(), w.counts.read); err != nil {
 		return Hint{}, err
 	}
+	if w.e.isGuest() { // it has no list, and its rendezvous shows it no log
+		w.hint.Contacts, w.hint.Log = false, false
+	}
 	return w.hint, nil
 }
 

@@ -39,7 +39,7 @@ func newWorld(t testing.TB) *world { return newWorldWith(t, keytest.RSA(t, 0)) }
 
 func newWorldWith(t tb, rsa key.RSAPrivate) *world {
 	w := &world{t: t, now: start, rsa: rsa}
-	w.home = &rendezvous{w: w, names: map[string]*entry{}, devices: map[protocol.DeviceID]*shelf{}, rooms: map[protocol.RoomID]*roomHome{}, sealed: map[protocol.EnvelopeID]sealedText{}, log: newLogbook()}
+	w.home = &rendezvous{w: w, names: map[string]*entry{}, devices: map[protocol.DeviceID]*shelf{}, rooms: map[protocol.RoomID]*roomHome{}, guests: map[protocol.AccountID][]byte{}, seen: map[protocol.AccountID]time.Time{}, sealed: map[protocol.EnvelopeID]sealedText{}, log: newLogbook()}
 	return w
 }
 
@@ -51,18 +51,21 @@ type node struct {
 	e    *Engine
 	hint Hint
 
-	away    bool // no direct connections
-	offline bool // nor to the rendezvous
+	away    bool          // no direct connections
+	offline bool          // nor to the rendezvous
+	skew    time.Duration // how far its clock is ahead of the world's
+	side    int           // of a cut in the network: only nodes on the same one reach each other directly
 	next    time.Time
 	sent    [][]byte // every envelope that left, for tests that replay
 
-	log   *logbook    // what the rendezvous shows it; nil: what it shows all
-	fate  func() fate // what the network does to a direct envelope; nil: delivers
-	crash func() bool // whether the process dies in this transaction; nil: never
+	log   *logbook                   // what the rendezvous shows it; nil: what it shows all
+	fate  func() fate                // what the network does to a direct envelope; nil: delivers
+	crash func() bool                // whether the process dies in this transaction; nil: never
+	tap   func(to *node, env []byte) // sees what leaves for a device; nil: nobody does
 }
 
 // crashed is the panic of a process that dies before its transaction commits.
-type crashed struct{}
+type crashed struct{ n *node }
 
 type fate uint8
 
@@ -189,10 +192,12 @@ func (n *node) restart() (code protocol.Code) {
 // update runs one call of the engine and keeps its hints.
 func (n *node) update(fn func(store.Tx) (Hint, error)) error {
 	var hint Hint
+	n.w.now = n.w.now.Add(n.skew)
+	defer func() { n.w.now = n.w.now.Add(-n.skew) }()
 	err := n.kv.Update(context.Background(), func(tx store.Tx) (err error) {
 		hint, err = fn(tx)
 		if err == nil && n.crash != nil && n.crash() {
-			panic(crashed{})
+			panic(crashed{n})
 		}
 		return err
 	})

@@ -35,6 +35,11 @@ func (s server) cursor(r *http.Request) (uint64, error) {
 	return number(r, "after", 0)
 }
 
+func (s server) lastEvent(r *http.Request) (any, error) {
+	seq, err := s.node.LastEvent(r.Context())
+	return api.LastEvent{Seq: seq}, err
+}
+
 func (s server) ping(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("name")
 	stream(w, r, func(ctx context.Context) iter.Seq2[api.Pong, error] { return s.node.Ping(ctx, name) })

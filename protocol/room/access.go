@@ -16,22 +16,29 @@ type record struct {
 	newest  *span
 }
 
-// span is what a device may do from an epoch on, until the next one begins. It holds
-// rights of Access only. Spans are shared by the states before and after them.
+// span is what a device, or an account, may do from an entry on, until the next span
+// begins. Of a device it holds rights of Access only, and begins with an epoch. Spans are
+// shared by the states before and after them.
 type span struct {
-	epoch  uint64
+	seq    uint64
 	rights Rights
 	before *span
 }
 
-func (r *record) at(epoch uint64) Rights {
-	for p := r.newest; p != nil; p = p.before {
-		if p.epoch <= epoch {
+func (p *span) at(seq uint64) Rights {
+	for ; p != nil; p = p.before {
+		if p.seq <= seq {
 			return p.rights
 		}
 	}
 	return 0
 }
+
+func (r *record) at(epoch uint64) Rights { return r.newest.at(epoch) }
+
+// RightsAt returns what an account might do when the entry with a number was the
+// newest one; of a number that the log does not have yet, what it may now.
+func (s *State) RightsAt(id protocol.AccountID, seq uint64) Rights { return s.powers[id].at(seq) }
 
 // Epoch is the number of the newest entry that changed who may read or write: by
 // coming, leaving, a device more or less, or other rights. Messages are encrypted
@@ -153,6 +160,9 @@ func (s *State) Judge(epoch, seq uint64, head [32]byte) Verdict {
 func (f *fold) settle() {
 	for id, old := range f.touched {
 		now := f.members[id]
+		if rights := f.Rights(id); rights != f.powers[id].at(f.e.Seq) {
+			f.powers[id] = &span{f.e.Seq, rights, f.powers[id]}
+		}
 		if old != nil {
 			for _, d := range old.devices {
 				if now == nil || !now.has(d.ID) {

@@ -93,6 +93,35 @@ func TestDevices(t *testing.T) {
 	c.reread()
 }
 
+// A new device brings itself in, also one of a recovered account, of which no other is
+// left. It brings nothing else before, and nobody else's devices.
+func TestDeviceBringsItselfIn(t *testing.T) {
+	c := newCast(t)
+	old := c.member.Author
+	phone := c.member.addDevice(t, "phone")
+	news := c.member.news(c.s)
+	c.refuseFrom(phone, Leave{}, ErrNotMember)
+	other := c.member2.addDevice(t, "phone")
+	c.refuseFrom(other, news, ErrNotMember)
+	c.refuseFrom(phone, c.member2.news(c.s), ErrNotMember)
+	c.refuseFrom(phone, Devices{Account: c.member.Account}, ErrNotMember)
+	torn := Devices{c.member.Account, slices.Clone(news.Statements)}
+	torn.Statements[len(torn.Statements)-1] ^= 1
+	c.refuseFrom(phone, torn, key.ErrSignature)
+	c.doFrom(phone, news)
+
+	c.member.revoke(t, old.Device)
+	c.member.revoke(t, phone.Device)
+	last := c.member.addDevice(t, "new laptop")
+	c.doFrom(last, c.member.news(c.s))
+	if c.s.May(last.Device, c.s.Epoch(), Access) != nil || c.s.May(phone.Device, c.s.Epoch(), Read) == nil {
+		t.Error("not the devices that the account has")
+	}
+	c.refuseFrom(phone, Leave{}, ErrNotMember)
+	c.refuseFrom(c.guest.addDevice(t, "phone"), c.guest.news(c.s), ErrForbidden)
+	c.reread()
+}
+
 // renewal is the statement that renews a person's last device.
 func (c *cast) renewal(t *testing.T, p *person) []byte {
 	t.Helper()

@@ -81,6 +81,13 @@ func (f *fold) authenticate() error {
 	if f.actor == nil {
 		return fmt.Errorf("author %v: %w", f.e.Account, ErrNotMember)
 	}
+	if o, is := f.e.Op.(Devices); is && o.Account == f.e.Account && !f.actor.has(f.e.Device) {
+		m, err := o.extend(f.actor) // a new device brings itself in
+		if err != nil {
+			return err
+		}
+		return f.signedBy(&m)
+	}
 	return f.signedBy(f.actor)
 }
 

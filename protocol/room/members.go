@@ -61,7 +61,8 @@ type Unban struct{ Account protocol.AccountID }
 
 // Devices adds statements to a member's chain, and so changes the member's devices.
 // The statements are signed by the account itself: any member may pass them on, so
-// that a stolen device loses the room also while its owner has no other one online.
+// that a stolen device loses the room also while its owner has no other one online;
+// and so may a new device that they certify, about itself.
 type Devices struct {
 	Account    protocol.AccountID
 	Statements []byte // as they follow in the encoded chain
@@ -338,10 +339,19 @@ func (o Devices) apply(f *fold) error {
 	if len(o.Statements) == 0 {
 		return ErrNoEffect
 	}
+	changed, err := o.extend(m)
+	if err != nil {
+		return err
+	}
+	f.put(changed)
+	return nil
+}
+
+// extend is a member with the statements.
+func (o Devices) extend(m *Member) (Member, error) {
 	chain, err := account.ParseChain(slices.Concat(m.Chain.Bytes(), o.Statements))
 	if err != nil {
-		return fmt.Errorf("statements of %v: %w", o.Account, err)
+		return Member{}, fmt.Errorf("statements of %v: %w", o.Account, err)
 	}
-	f.put(m.withChain(chain))
-	return nil
+	return m.withChain(chain), nil
 }

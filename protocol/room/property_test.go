@@ -193,6 +193,7 @@ func TestRacingAuthorsConverge(t *testing.T) {
 			next, err := c.s.Extend(*w.waiting)
 			if err == nil {
 				lawful(t, c.s, next, *w.waiting)
+				rightsStay(t, c.s, next, people)
 				c.s, c.log, w.waiting = next, append(c.log, *w.waiting), nil
 				return
 			}
@@ -240,6 +241,16 @@ func TestRacingAuthorsConverge(t *testing.T) {
 			}
 		}
 	})
+}
+
+// rightsStay checks that an entry changes what people might do only from itself on.
+func rightsStay(t *rapid.T, before, after *State, people []*person) {
+	t.Helper()
+	for _, p := range people {
+		if after.RightsAt(p.Account, before.Seq()) != before.Rights(p.Account) || after.RightsAt(p.Account, after.Seq()) != after.Rights(p.Account) {
+			t.Fatalf("entry %d: %s might do something else than he may", after.Seq(), p.name)
+		}
+	}
 }
 
 // lostForAReason checks that an entry was given up because of what others wrote.

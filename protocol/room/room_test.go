@@ -179,7 +179,8 @@ func dump(s *State) string {
 	for _, m := range s.Members() {
 		fmt.Fprintf(&b, "\nmember %v %v %d %x own %v %v muted %v password %d until %v chain %x", m.Account, m.Role, m.Joined, m.Name, m.HasOwn, m.Own, m.Muted, m.Password, m.Expires, m.Chain.Head())
 	}
-	each(&b, s.devices, func(r *record) any { return fmt.Sprint(r.account, r.signing, r.spans()) })
+	each(&b, s.devices, func(r *record) any { return fmt.Sprint(r.account, r.signing, r.newest.text()) })
+	each(&b, s.powers, (*span).text)
 	each(&b, s.invites, func(by protocol.AccountID) any { return by })
 	each(&b, s.barred, func(bar bar) any { return bar })
 	for _, l := range s.Links() {
@@ -188,9 +189,10 @@ func dump(s *State) string {
 	return b.String()
 }
 
-func (r *record) spans() (text string) {
-	for p := r.newest; p != nil; p = p.before {
-		text += fmt.Sprint(" ", p.epoch, p.rights)
+func (p *span) text() any {
+	text := ""
+	for ; p != nil; p = p.before {
+		text += fmt.Sprint(" ", p.seq, p.rights)
 	}
 	return text
 }
@@ -215,6 +217,11 @@ func (p *party) reread() {
 	check(p.t, err)
 	if dump(s) != dump(p.s) {
 		p.t.Fatalf("the log says\n%s\nwant\n%s", dump(s), dump(p.s))
+	}
+	s, err = Refold(log, p.s.Head())
+	check(p.t, err)
+	if dump(s) != dump(p.s) {
+		p.t.Fatalf("folded again, the log says\n%s\nwant\n%s", dump(s), dump(p.s))
 	}
 }
 
@@ -253,3 +260,39 @@ func TestRoom(t *testing.T) {
 
 // newAccountID names an account that does not exist.
 func newAccountID(i int) protocol.AccountID { return sha256.Sum256(fmt.Append(nil, i)) }
+
+// A log that was folded before folds to the same, without its signatures, and no other
+// log passes for it.
+func TestRefold(t *testing.T) {
+	owner, guest := newPerson(t, "owner"), newPerson(t, "friend")
+	p := newParty(t, owner)
+	p.join(owner, guest)
+	p.do(owner, Lock{On: true})
+	s, err := Refold(p.log, p.s.Head())
+	check(t, err)
+	if s.Head() != p.s.Head() || !s.Locked() || len(s.Members()) != 2 {
+		t.Error("folded to something else")
+	}
+	if slices.ContainsFunc(p.log, func(e Entry) bool { return e.known }) {
+		t.Error("the entries given count as checked")
+	}
+	_, after, err := p.s.Write(start, owner.Author, Lock{On: false})
+	check(t, err)
+	after.sig[0]++
+	if _, err := s.Extend(after); !errors.Is(err, key.ErrSignature) {
+		t.Errorf("a forged entry behind: %v", err)
+	}
+	for i := range p.log {
+		forged := slices.Clone(p.log)
+		forged[i].sig[0]++
+		if _, err := Refold(forged, p.s.Head()); !errors.Is(err, ErrPlace) {
+			t.Errorf("entry %d is another one: %v", i, err)
+		}
+	}
+	if _, err := Refold(p.log[:2], p.s.Head()); !errors.Is(err, ErrPlace) {
+		t.Errorf("cut: %v", err)
+	}
+	if _, err := Refold(nil, p.s.Head()); !errors.Is(err, ErrPlace) {
+		t.Errorf("empty: %v", err)
+	}
+}

@@ -22,6 +22,7 @@ type State struct {
 	lost    uint64   // newest entry by which a device may not read any more what it could
 	members map[protocol.AccountID]*Member
 	devices map[protocol.DeviceID]*record // all that ever could do something
+	powers  map[protocol.AccountID]*span  // what all who ever were in the room might do
 	invites map[protocol.AccountID]protocol.AccountID
 	links   map[key.LinkPublic]OpenLink
 	barred  map[protocol.AccountID]bar
@@ -114,7 +115,7 @@ func Open(first Entry) (*State, error) {
 	}
 	s := &State{
 		room: first.Room(), rights: newRoleRights(),
-		members: map[protocol.AccountID]*Member{}, devices: map[protocol.DeviceID]*record{},
+		members: map[protocol.AccountID]*Member{}, devices: map[protocol.DeviceID]*record{}, powers: map[protocol.AccountID]*span{},
 		invites: map[protocol.AccountID]protocol.AccountID{}, links: map[key.LinkPublic]OpenLink{},
 		barred: map[protocol.AccountID]bar{},
 	}
@@ -134,6 +135,20 @@ func Fold(log []Entry) (*State, error) {
 		return nil, err
 	}
 	return s.Extend(log[1:]...)
+}
+
+// Refold folds a log whose newest entry is known, by its hash, to have been folded
+// before: the hashes show that it is the same log, and so the signatures of its entries,
+// most of the work, are not checked again. The error wraps ErrPlace for another log.
+func Refold(log []Entry, head [32]byte) (*State, error) {
+	if len(log) == 0 || log[len(log)-1].Hash() != head {
+		return nil, fmt.Errorf("fold room log: it does not end with %x: %w", head, ErrPlace)
+	}
+	log = slices.Clone(log)
+	for i := range log {
+		log[i].known = true
+	}
+	return Fold(log)
 }
 
 // Extend folds entries onto the log. Each must be the next one, signed by a device
@@ -157,6 +172,7 @@ func (s *State) clone() *State {
 	next.epochs = slices.Clip(s.epochs) // so that two branches do not append to one array
 	next.members = maps.Clone(s.members)
 	next.devices = maps.Clone(s.devices)
+	next.powers = maps.Clone(s.powers)
 	next.invites = maps.Clone(s.invites)
 	next.links = maps.Clone(s.links)
 	next.barred = maps.Clone(s.barred)
@@ -257,6 +273,12 @@ func (s *State) Links() []OpenLink {
 	return slices.SortedFunc(maps.Values(s.links), func(a, b OpenLink) int {
 		return cmp.Or(a.Expires.Compare(b.Expires), bytes.Compare(a.Key.Bytes(), b.Key.Bytes()))
 	})
+}
+
+// Link returns the link of a key; not ok if it has no uses left.
+func (s *State) Link(k key.LinkPublic) (l OpenLink, ok bool) {
+	l, ok = s.links[k]
+	return l, ok
 }
 
 // Banned returns the accounts that only Unban lets in again, in the order in which they

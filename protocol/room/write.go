@@ -48,8 +48,8 @@ func (s *State) Write(now time.Time, by Author, op Op) (*State, Entry, error) {
 	if err != nil {
 		return nil, Entry{}, fmt.Errorf("write to the room's log: %w", err)
 	}
-	next, err := s.Extend(e)
-	if err != nil {
+	next := s.clone()
+	if err := next.apply(e); err != nil { // as Extend, without the number that only we know
 		return nil, Entry{}, err
 	}
 	return next, e, nil

@@ -150,6 +150,11 @@ type Content struct {
 	//	*Content_Compare
 	//	*Content_RoomKeys
 	//	*Content_RoomInvite
+	//	*Content_Action
+	//	*Content_OwnAction
+	//	*Content_RoomState
+	//	*Content_RoomHeads
+	//	*Content_RoomLog
 	Body          isContent_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -335,6 +340,51 @@ func (x *Content) GetRoomInvite() *RoomInvite {
 	return nil
 }
 
+func (x *Content) GetAction() *Action {
+	if x != nil {
+		if x, ok := x.Body.(*Content_Action); ok {
+			return x.Action
+		}
+	}
+	return nil
+}
+
+func (x *Content) GetOwnAction() *OwnAction {
+	if x != nil {
+		if x, ok := x.Body.(*Content_OwnAction); ok {
+			return x.OwnAction
+		}
+	}
+	return nil
+}
+
+func (x *Content) GetRoomState() *RoomState {
+	if x != nil {
+		if x, ok := x.Body.(*Content_RoomState); ok {
+			return x.RoomState
+		}
+	}
+	return nil
+}
+
+func (x *Content) GetRoomHeads() *RoomHeads {
+	if x != nil {
+		if x, ok := x.Body.(*Content_RoomHeads); ok {
+			return x.RoomHeads
+		}
+	}
+	return nil
+}
+
+func (x *Content) GetRoomLog() *RoomLog {
+	if x != nil {
+		if x, ok := x.Body.(*Content_RoomLog); ok {
+			return x.RoomLog
+		}
+	}
+	return nil
+}
+
 type isContent_Body interface {
 	isContent_Body()
 }
@@ -387,6 +437,26 @@ type Content_RoomInvite struct {
 	RoomInvite *RoomInvite `protobuf:"bytes,21,opt,name=room_invite,json=roomInvite,proto3,oneof"`
 }
 
+type Content_Action struct {
+	Action *Action `protobuf:"bytes,30,opt,name=action,proto3,oneof"`
+}
+
+type Content_OwnAction struct {
+	OwnAction *OwnAction `protobuf:"bytes,31,opt,name=own_action,json=ownAction,proto3,oneof"` // only between devices of one account
+}
+
+type Content_RoomState struct {
+	RoomState *RoomState `protobuf:"bytes,40,opt,name=room_state,json=roomState,proto3,oneof"` // only between devices of one account
+}
+
+type Content_RoomHeads struct {
+	RoomHeads *RoomHeads `protobuf:"bytes,41,opt,name=room_heads,json=roomHeads,proto3,oneof"` // this and the next between members of a room, as room_keys
+}
+
+type Content_RoomLog struct {
+	RoomLog *RoomLog `protobuf:"bytes,42,opt,name=room_log,json=roomLog,proto3,oneof"`
+}
+
 func (*Content_Text) isContent_Body() {}
 
 func (*Content_ContactRequest) isContent_Body() {}
@@ -411,9 +481,23 @@ func (*Content_RoomKeys) isContent_Body() {}
 
 func (*Content_RoomInvite) isContent_Body() {}
 
+func (*Content_Action) isContent_Body() {}
+
+func (*Content_OwnAction) isContent_Body() {}
+
+func (*Content_RoomState) isContent_Body() {}
+
+func (*Content_RoomHeads) isContent_Body() {}
+
+func (*Content_RoomLog) isContent_Body() {}
+
 type Text struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Text          string                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"` // at most MaxText bytes of UTF-8
+	Text          string                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`                       // at most MaxText bytes of UTF-8
+	ReplyTo       *Ref                   `protobuf:"bytes,2,opt,name=reply_to,json=replyTo,proto3" json:"reply_to,omitempty"`  // what it answers
+	Mentions      [][]byte               `protobuf:"bytes,3,rep,name=mentions,proto3" json:"mentions,omitempty"`               // accounts, at most 32; in rooms only
+	LastsMs       uint64                 `protobuf:"varint,4,opt,name=lasts_ms,json=lastsMs,proto3" json:"lasts_ms,omitempty"` // it disappears so long after it was read, or, at its author's, written; 0: it does not
+	Gone          bool                   `protobuf:"varint,5,opt,name=gone,proto3" json:"gone,omitempty"`                      // it was deleted before it was sealed for this device: there is no text
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -455,6 +539,408 @@ func (x *Text) GetText() string {
 	return ""
 }
 
+func (x *Text) GetReplyTo() *Ref {
+	if x != nil {
+		return x.ReplyTo
+	}
+	return nil
+}
+
+func (x *Text) GetMentions() [][]byte {
+	if x != nil {
+		return x.Mentions
+	}
+	return nil
+}
+
+func (x *Text) GetLastsMs() uint64 {
+	if x != nil {
+		return x.LastsMs
+	}
+	return 0
+}
+
+func (x *Text) GetGone() bool {
+	if x != nil {
+		return x.Gone
+	}
+	return false
+}
+
+// A message of the conversation in which this is said.
+type Ref struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Author        []byte                 `protobuf:"bytes,1,opt,name=author,proto3" json:"author,omitempty"` // account
+	MsgId         []byte                 `protobuf:"bytes,2,opt,name=msg_id,json=msgId,proto3" json:"msg_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Ref) Reset() {
+	*x = Ref{}
+	mi := &file_wire_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Ref) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Ref) ProtoMessage() {}
+
+func (x *Ref) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Ref.ProtoReflect.Descriptor instead.
+func (*Ref) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Ref) GetAuthor() []byte {
+	if x != nil {
+		return x.Author
+	}
+	return nil
+}
+
+func (x *Ref) GetMsgId() []byte {
+	if x != nil {
+		return x.MsgId
+	}
+	return nil
+}
+
+// Something done to a message, or to the conversation (SPEC "Actions").
+type Action struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	To    *Ref                   `protobuf:"bytes,1,opt,name=to,proto3" json:"to,omitempty"`                  // the message; none for timer_ms and quiet_ms
+	AtMs  uint64                 `protobuf:"varint,2,opt,name=at_ms,json=atMs,proto3" json:"at_ms,omitempty"` // the author's clock, and later than what it replaces as far as the author knows
+	// Types that are valid to be assigned to What:
+	//
+	//	*Action_React
+	//	*Action_Edit
+	//	*Action_Delete
+	//	*Action_Pin
+	//	*Action_TimerMs
+	//	*Action_Hide
+	//	*Action_QuietMs
+	What          isAction_What `protobuf_oneof:"what"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Action) Reset() {
+	*x = Action{}
+	mi := &file_wire_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Action) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Action) ProtoMessage() {}
+
+func (x *Action) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Action.ProtoReflect.Descriptor instead.
+func (*Action) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Action) GetTo() *Ref {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+func (x *Action) GetAtMs() uint64 {
+	if x != nil {
+		return x.AtMs
+	}
+	return 0
+}
+
+func (x *Action) GetWhat() isAction_What {
+	if x != nil {
+		return x.What
+	}
+	return nil
+}
+
+func (x *Action) GetReact() string {
+	if x != nil {
+		if x, ok := x.What.(*Action_React); ok {
+			return x.React
+		}
+	}
+	return ""
+}
+
+func (x *Action) GetEdit() *Edited {
+	if x != nil {
+		if x, ok := x.What.(*Action_Edit); ok {
+			return x.Edit
+		}
+	}
+	return nil
+}
+
+func (x *Action) GetDelete() *Deleted {
+	if x != nil {
+		if x, ok := x.What.(*Action_Delete); ok {
+			return x.Delete
+		}
+	}
+	return nil
+}
+
+func (x *Action) GetPin() bool {
+	if x != nil {
+		if x, ok := x.What.(*Action_Pin); ok {
+			return x.Pin
+		}
+	}
+	return false
+}
+
+func (x *Action) GetTimerMs() uint64 {
+	if x != nil {
+		if x, ok := x.What.(*Action_TimerMs); ok {
+			return x.TimerMs
+		}
+	}
+	return 0
+}
+
+func (x *Action) GetHide() bool {
+	if x != nil {
+		if x, ok := x.What.(*Action_Hide); ok {
+			return x.Hide
+		}
+	}
+	return false
+}
+
+func (x *Action) GetQuietMs() uint64 {
+	if x != nil {
+		if x, ok := x.What.(*Action_QuietMs); ok {
+			return x.QuietMs
+		}
+	}
+	return 0
+}
+
+type isAction_What interface {
+	isAction_What()
+}
+
+type Action_React struct {
+	React string `protobuf:"bytes,3,opt,name=react,proto3,oneof"` // one emoji; empty: taken back
+}
+
+type Action_Edit struct {
+	Edit *Edited `protobuf:"bytes,4,opt,name=edit,proto3,oneof"`
+}
+
+type Action_Delete struct {
+	Delete *Deleted `protobuf:"bytes,5,opt,name=delete,proto3,oneof"`
+}
+
+type Action_Pin struct {
+	Pin bool `protobuf:"varint,6,opt,name=pin,proto3,oneof"` // false: not any more
+}
+
+type Action_TimerMs struct {
+	TimerMs uint64 `protobuf:"varint,7,opt,name=timer_ms,json=timerMs,proto3,oneof"` // how long new messages last; 0: for ever
+}
+
+type Action_Hide struct {
+	Hide bool `protobuf:"varint,8,opt,name=hide,proto3,oneof"` // this and the next: only between devices of one account; deleted for its own devices
+}
+
+type Action_QuietMs struct {
+	QuietMs uint64 `protobuf:"varint,9,opt,name=quiet_ms,json=quietMs,proto3,oneof"` // no notifications before this time; 0: they are on
+}
+
+func (*Action_React) isAction_What() {}
+
+func (*Action_Edit) isAction_What() {}
+
+func (*Action_Delete) isAction_What() {}
+
+func (*Action_Pin) isAction_What() {}
+
+func (*Action_TimerMs) isAction_What() {}
+
+func (*Action_Hide) isAction_What() {}
+
+func (*Action_QuietMs) isAction_What() {}
+
+type Edited struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Text          string                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`         // what it says now
+	Mentions      [][]byte               `protobuf:"bytes,2,rep,name=mentions,proto3" json:"mentions,omitempty"` // as in Text
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Edited) Reset() {
+	*x = Edited{}
+	mi := &file_wire_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Edited) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Edited) ProtoMessage() {}
+
+func (x *Edited) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Edited.ProtoReflect.Descriptor instead.
+func (*Edited) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Edited) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *Edited) GetMentions() [][]byte {
+	if x != nil {
+		return x.Mentions
+	}
+	return nil
+}
+
+type Deleted struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Deleted) Reset() {
+	*x = Deleted{}
+	mi := &file_wire_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Deleted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Deleted) ProtoMessage() {}
+
+func (x *Deleted) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Deleted.ProtoReflect.Descriptor instead.
+func (*Deleted) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{5}
+}
+
+// What another device of the account did in a conversation with a contact, or only
+// for its own devices.
+type OwnAction struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	With          []byte                 `protobuf:"bytes,1,opt,name=with,proto3" json:"with,omitempty"` // account, or room
+	Action        *Action                `protobuf:"bytes,2,opt,name=action,proto3" json:"action,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OwnAction) Reset() {
+	*x = OwnAction{}
+	mi := &file_wire_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OwnAction) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OwnAction) ProtoMessage() {}
+
+func (x *OwnAction) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OwnAction.ProtoReflect.Descriptor instead.
+func (*OwnAction) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *OwnAction) GetWith() []byte {
+	if x != nil {
+		return x.With
+	}
+	return nil
+}
+
+func (x *OwnAction) GetAction() *Action {
+	if x != nil {
+		return x.Action
+	}
+	return nil
+}
+
 // A stranger may send only this.
 type ContactRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -467,7 +953,7 @@ type ContactRequest struct {
 
 func (x *ContactRequest) Reset() {
 	*x = ContactRequest{}
-	mi := &file_wire_proto_msgTypes[2]
+	mi := &file_wire_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -479,7 +965,7 @@ func (x *ContactRequest) String() string {
 func (*ContactRequest) ProtoMessage() {}
 
 func (x *ContactRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[2]
+	mi := &file_wire_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -492,7 +978,7 @@ func (x *ContactRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContactRequest.ProtoReflect.Descriptor instead.
 func (*ContactRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{2}
+	return file_wire_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ContactRequest) GetName() string {
@@ -526,7 +1012,7 @@ type ContactAccept struct {
 
 func (x *ContactAccept) Reset() {
 	*x = ContactAccept{}
-	mi := &file_wire_proto_msgTypes[3]
+	mi := &file_wire_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -538,7 +1024,7 @@ func (x *ContactAccept) String() string {
 func (*ContactAccept) ProtoMessage() {}
 
 func (x *ContactAccept) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[3]
+	mi := &file_wire_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -551,7 +1037,7 @@ func (x *ContactAccept) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContactAccept.ProtoReflect.Descriptor instead.
 func (*ContactAccept) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{3}
+	return file_wire_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ContactAccept) GetName() string {
@@ -574,13 +1060,16 @@ type Sent struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	To            []byte                 `protobuf:"bytes,1,opt,name=to,proto3" json:"to,omitempty"` // account
 	Text          string                 `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	ReplyTo       *Ref                   `protobuf:"bytes,3,opt,name=reply_to,json=replyTo,proto3" json:"reply_to,omitempty"` // this and the next two: as in Text
+	LastsMs       uint64                 `protobuf:"varint,4,opt,name=lasts_ms,json=lastsMs,proto3" json:"lasts_ms,omitempty"`
+	Gone          bool                   `protobuf:"varint,5,opt,name=gone,proto3" json:"gone,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Sent) Reset() {
 	*x = Sent{}
-	mi := &file_wire_proto_msgTypes[4]
+	mi := &file_wire_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -592,7 +1081,7 @@ func (x *Sent) String() string {
 func (*Sent) ProtoMessage() {}
 
 func (x *Sent) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[4]
+	mi := &file_wire_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -605,7 +1094,7 @@ func (x *Sent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sent.ProtoReflect.Descriptor instead.
 func (*Sent) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{4}
+	return file_wire_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Sent) GetTo() []byte {
@@ -622,6 +1111,27 @@ func (x *Sent) GetText() string {
 	return ""
 }
 
+func (x *Sent) GetReplyTo() *Ref {
+	if x != nil {
+		return x.ReplyTo
+	}
+	return nil
+}
+
+func (x *Sent) GetLastsMs() uint64 {
+	if x != nil {
+		return x.LastsMs
+	}
+	return 0
+}
+
+func (x *Sent) GetGone() bool {
+	if x != nil {
+		return x.Gone
+	}
+	return false
+}
+
 // What the author's device gives to a device that may read a room.
 type RoomKeys struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -635,7 +1145,7 @@ type RoomKeys struct {
 
 func (x *RoomKeys) Reset() {
 	*x = RoomKeys{}
-	mi := &file_wire_proto_msgTypes[5]
+	mi := &file_wire_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -647,7 +1157,7 @@ func (x *RoomKeys) String() string {
 func (*RoomKeys) ProtoMessage() {}
 
 func (x *RoomKeys) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[5]
+	mi := &file_wire_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -660,7 +1170,7 @@ func (x *RoomKeys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomKeys.ProtoReflect.Descriptor instead.
 func (*RoomKeys) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{5}
+	return file_wire_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *RoomKeys) GetRoom() []byte {
@@ -691,8 +1201,300 @@ func (x *RoomKeys) GetPasswordKey() []byte {
 	return nil
 }
 
-// An account was invited to a room, or another device of the own account is in
-// it.
+// What another device of the account knows of a room, and what a backup holds.
+type RoomState struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Room          []byte                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
+	Home          []byte                 `protobuf:"bytes,2,opt,name=home,proto3" json:"home,omitempty"`                       // peer id of the room's rendezvous
+	Addrs         []string               `protobuf:"bytes,3,rep,name=addrs,proto3" json:"addrs,omitempty"`                     // of it
+	Stage         uint32                 `protobuf:"varint,4,opt,name=stage,proto3" json:"stage,omitempty"`                    // 1 invited, 2 in it, 3 out
+	By            []byte                 `protobuf:"bytes,5,opt,name=by,proto3" json:"by,omitempty"`                           // account that invited
+	Name          string                 `protobuf:"bytes,6,opt,name=name,proto3" json:"name,omitempty"`                       // of the room
+	SinceMs       uint64                 `protobuf:"varint,7,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"` // of the stage
+	Seq           uint64                 `protobuf:"varint,8,opt,name=seq,proto3" json:"seq,omitempty"`                        // the newest entry of the log that the author has,
+	Head          []byte                 `protobuf:"bytes,9,opt,name=head,proto3" json:"head,omitempty"`                       // and its hash; empty: it has none
+	Keys          [][]byte               `protobuf:"bytes,10,rep,name=keys,proto3" json:"keys,omitempty"`                      // of texts, and of the password; 32 each, at most 1,024
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RoomState) Reset() {
+	*x = RoomState{}
+	mi := &file_wire_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RoomState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RoomState) ProtoMessage() {}
+
+func (x *RoomState) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RoomState.ProtoReflect.Descriptor instead.
+func (*RoomState) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *RoomState) GetRoom() []byte {
+	if x != nil {
+		return x.Room
+	}
+	return nil
+}
+
+func (x *RoomState) GetHome() []byte {
+	if x != nil {
+		return x.Home
+	}
+	return nil
+}
+
+func (x *RoomState) GetAddrs() []string {
+	if x != nil {
+		return x.Addrs
+	}
+	return nil
+}
+
+func (x *RoomState) GetStage() uint32 {
+	if x != nil {
+		return x.Stage
+	}
+	return 0
+}
+
+func (x *RoomState) GetBy() []byte {
+	if x != nil {
+		return x.By
+	}
+	return nil
+}
+
+func (x *RoomState) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RoomState) GetSinceMs() uint64 {
+	if x != nil {
+		return x.SinceMs
+	}
+	return 0
+}
+
+func (x *RoomState) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *RoomState) GetHead() []byte {
+	if x != nil {
+		return x.Head
+	}
+	return nil
+}
+
+func (x *RoomState) GetKeys() [][]byte {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+// Entries that the log of a room has at the author's: asks for the log of a device
+// that was shown another one (SPEC "Races, forks and merging").
+type RoomHeads struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Room          []byte                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
+	Places        []*RoomPlace           `protobuf:"bytes,2,rep,name=places,proto3" json:"places,omitempty"` // descending; at most 64
+	Ask           bool                   `protobuf:"varint,3,opt,name=ask,proto3" json:"ask,omitempty"`      // for what the recipient has behind the newest of them that it has too
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RoomHeads) Reset() {
+	*x = RoomHeads{}
+	mi := &file_wire_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RoomHeads) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RoomHeads) ProtoMessage() {}
+
+func (x *RoomHeads) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RoomHeads.ProtoReflect.Descriptor instead.
+func (*RoomHeads) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *RoomHeads) GetRoom() []byte {
+	if x != nil {
+		return x.Room
+	}
+	return nil
+}
+
+func (x *RoomHeads) GetPlaces() []*RoomPlace {
+	if x != nil {
+		return x.Places
+	}
+	return nil
+}
+
+func (x *RoomHeads) GetAsk() bool {
+	if x != nil {
+		return x.Ask
+	}
+	return false
+}
+
+type RoomPlace struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Seq           uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
+	Hash          []byte                 `protobuf:"bytes,2,opt,name=hash,proto3" json:"hash,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RoomPlace) Reset() {
+	*x = RoomPlace{}
+	mi := &file_wire_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RoomPlace) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RoomPlace) ProtoMessage() {}
+
+func (x *RoomPlace) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RoomPlace.ProtoReflect.Descriptor instead.
+func (*RoomPlace) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *RoomPlace) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *RoomPlace) GetHash() []byte {
+	if x != nil {
+		return x.Hash
+	}
+	return nil
+}
+
+// Entries of a room's log, in order; between devices of one account those of a room
+// that the account is in no more.
+type RoomLog struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Room          []byte                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
+	Entries       [][]byte               `protobuf:"bytes,2,rep,name=entries,proto3" json:"entries,omitempty"`
+	Seq           uint64                 `protobuf:"varint,3,opt,name=seq,proto3" json:"seq,omitempty"` // the newest entry that the author has
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RoomLog) Reset() {
+	*x = RoomLog{}
+	mi := &file_wire_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RoomLog) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RoomLog) ProtoMessage() {}
+
+func (x *RoomLog) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RoomLog.ProtoReflect.Descriptor instead.
+func (*RoomLog) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *RoomLog) GetRoom() []byte {
+	if x != nil {
+		return x.Room
+	}
+	return nil
+}
+
+func (x *RoomLog) GetEntries() [][]byte {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
+func (x *RoomLog) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+// An account was invited to a room.
 type RoomInvite struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Room          []byte                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
@@ -708,7 +1510,7 @@ type RoomInvite struct {
 
 func (x *RoomInvite) Reset() {
 	*x = RoomInvite{}
-	mi := &file_wire_proto_msgTypes[6]
+	mi := &file_wire_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -720,7 +1522,7 @@ func (x *RoomInvite) String() string {
 func (*RoomInvite) ProtoMessage() {}
 
 func (x *RoomInvite) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[6]
+	mi := &file_wire_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -733,7 +1535,7 @@ func (x *RoomInvite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomInvite.ProtoReflect.Descriptor instead.
 func (*RoomInvite) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{6}
+	return file_wire_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RoomInvite) GetRoom() []byte {
@@ -794,6 +1596,7 @@ type RoomContent struct {
 	// Types that are valid to be assigned to Body:
 	//
 	//	*RoomContent_Text
+	//	*RoomContent_Action
 	Body          isRoomContent_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -801,7 +1604,7 @@ type RoomContent struct {
 
 func (x *RoomContent) Reset() {
 	*x = RoomContent{}
-	mi := &file_wire_proto_msgTypes[7]
+	mi := &file_wire_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -813,7 +1616,7 @@ func (x *RoomContent) String() string {
 func (*RoomContent) ProtoMessage() {}
 
 func (x *RoomContent) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[7]
+	mi := &file_wire_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -826,7 +1629,7 @@ func (x *RoomContent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomContent.ProtoReflect.Descriptor instead.
 func (*RoomContent) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{7}
+	return file_wire_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RoomContent) GetMsgId() []byte {
@@ -866,6 +1669,15 @@ func (x *RoomContent) GetText() *Text {
 	return nil
 }
 
+func (x *RoomContent) GetAction() *Action {
+	if x != nil {
+		if x, ok := x.Body.(*RoomContent_Action); ok {
+			return x.Action
+		}
+	}
+	return nil
+}
+
 type isRoomContent_Body interface {
 	isRoomContent_Body()
 }
@@ -874,7 +1686,13 @@ type RoomContent_Text struct {
 	Text *Text `protobuf:"bytes,10,opt,name=text,proto3,oneof"`
 }
 
+type RoomContent_Action struct {
+	Action *Action `protobuf:"bytes,30,opt,name=action,proto3,oneof"`
+}
+
 func (*RoomContent_Text) isRoomContent_Body() {}
+
+func (*RoomContent_Action) isRoomContent_Body() {}
 
 // What another device of the account knows of a contact.
 type ContactState struct {
@@ -895,7 +1713,7 @@ type ContactState struct {
 
 func (x *ContactState) Reset() {
 	*x = ContactState{}
-	mi := &file_wire_proto_msgTypes[8]
+	mi := &file_wire_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -907,7 +1725,7 @@ func (x *ContactState) String() string {
 func (*ContactState) ProtoMessage() {}
 
 func (x *ContactState) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[8]
+	mi := &file_wire_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -920,7 +1738,7 @@ func (x *ContactState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContactState.ProtoReflect.Descriptor instead.
 func (*ContactState) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{8}
+	return file_wire_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ContactState) GetAccount() []byte {
@@ -996,15 +1814,16 @@ func (x *ContactState) GetRecoveries() uint32 {
 // Older messages of one conversation, newest first.
 type Past struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	With          []byte                 `protobuf:"bytes,1,opt,name=with,proto3" json:"with,omitempty"` // account
+	With          []byte                 `protobuf:"bytes,1,opt,name=with,proto3" json:"with,omitempty"` // account, or room
 	Messages      []*PastMessage         `protobuf:"bytes,2,rep,name=messages,proto3" json:"messages,omitempty"`
+	Room          bool                   `protobuf:"varint,3,opt,name=room,proto3" json:"room,omitempty"` // it is a room
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Past) Reset() {
 	*x = Past{}
-	mi := &file_wire_proto_msgTypes[9]
+	mi := &file_wire_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1016,7 +1835,7 @@ func (x *Past) String() string {
 func (*Past) ProtoMessage() {}
 
 func (x *Past) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[9]
+	mi := &file_wire_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1029,7 +1848,7 @@ func (x *Past) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Past.ProtoReflect.Descriptor instead.
 func (*Past) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{9}
+	return file_wire_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Past) GetWith() []byte {
@@ -1046,6 +1865,13 @@ func (x *Past) GetMessages() []*PastMessage {
 	return nil
 }
 
+func (x *Past) GetRoom() bool {
+	if x != nil {
+		return x.Room
+	}
+	return false
+}
+
 type PastMessage struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	MsgId         []byte                 `protobuf:"bytes,1,opt,name=msg_id,json=msgId,proto3" json:"msg_id,omitempty"`
@@ -1055,13 +1881,20 @@ type PastMessage struct {
 	SentMs        uint64                 `protobuf:"varint,5,opt,name=sent_ms,json=sentMs,proto3" json:"sent_ms,omitempty"`
 	RecordedMs    uint64                 `protobuf:"varint,6,opt,name=recorded_ms,json=recordedMs,proto3" json:"recorded_ms,omitempty"`
 	State         uint32                 `protobuf:"varint,7,opt,name=state,proto3" json:"state,omitempty"` // 1 queued, 2 stored, 3 delivered, 4 read, 5 failed, 6 received
+	ReplyTo       *Ref                   `protobuf:"bytes,8,opt,name=reply_to,json=replyTo,proto3" json:"reply_to,omitempty"`
+	Mentions      [][]byte               `protobuf:"bytes,9,rep,name=mentions,proto3" json:"mentions,omitempty"`
+	EditedMs      uint64                 `protobuf:"varint,10,opt,name=edited_ms,json=editedMs,proto3" json:"edited_ms,omitempty"` // at_ms of the edit; 0: never
+	Deleted       bool                   `protobuf:"varint,11,opt,name=deleted,proto3" json:"deleted,omitempty"`
+	Actions       []*PastAction          `protobuf:"bytes,12,rep,name=actions,proto3" json:"actions,omitempty"` // reactions, and the pin
+	LastsMs       uint64                 `protobuf:"varint,13,opt,name=lasts_ms,json=lastsMs,proto3" json:"lasts_ms,omitempty"`
+	ExpiresMs     uint64                 `protobuf:"varint,14,opt,name=expires_ms,json=expiresMs,proto3" json:"expires_ms,omitempty"` // when it disappears; 0: not known yet
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PastMessage) Reset() {
 	*x = PastMessage{}
-	mi := &file_wire_proto_msgTypes[10]
+	mi := &file_wire_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1073,7 +1906,7 @@ func (x *PastMessage) String() string {
 func (*PastMessage) ProtoMessage() {}
 
 func (x *PastMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[10]
+	mi := &file_wire_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1086,7 +1919,7 @@ func (x *PastMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PastMessage.ProtoReflect.Descriptor instead.
 func (*PastMessage) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{10}
+	return file_wire_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PastMessage) GetMsgId() []byte {
@@ -1138,6 +1971,107 @@ func (x *PastMessage) GetState() uint32 {
 	return 0
 }
 
+func (x *PastMessage) GetReplyTo() *Ref {
+	if x != nil {
+		return x.ReplyTo
+	}
+	return nil
+}
+
+func (x *PastMessage) GetMentions() [][]byte {
+	if x != nil {
+		return x.Mentions
+	}
+	return nil
+}
+
+func (x *PastMessage) GetEditedMs() uint64 {
+	if x != nil {
+		return x.EditedMs
+	}
+	return 0
+}
+
+func (x *PastMessage) GetDeleted() bool {
+	if x != nil {
+		return x.Deleted
+	}
+	return false
+}
+
+func (x *PastMessage) GetActions() []*PastAction {
+	if x != nil {
+		return x.Actions
+	}
+	return nil
+}
+
+func (x *PastMessage) GetLastsMs() uint64 {
+	if x != nil {
+		return x.LastsMs
+	}
+	return 0
+}
+
+func (x *PastMessage) GetExpiresMs() uint64 {
+	if x != nil {
+		return x.ExpiresMs
+	}
+	return 0
+}
+
+type PastAction struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	By            []byte                 `protobuf:"bytes,1,opt,name=by,proto3" json:"by,omitempty"`         // account
+	Action        *Action                `protobuf:"bytes,2,opt,name=action,proto3" json:"action,omitempty"` // without the message
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PastAction) Reset() {
+	*x = PastAction{}
+	mi := &file_wire_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PastAction) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PastAction) ProtoMessage() {}
+
+func (x *PastAction) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PastAction.ProtoReflect.Descriptor instead.
+func (*PastAction) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *PastAction) GetBy() []byte {
+	if x != nil {
+		return x.By
+	}
+	return nil
+}
+
+func (x *PastAction) GetAction() *Action {
+	if x != nil {
+		return x.Action
+	}
+	return nil
+}
+
 // The account key, after it was replaced; or that a key is to be forgotten.
 type AccountKey struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1149,7 +2083,7 @@ type AccountKey struct {
 
 func (x *AccountKey) Reset() {
 	*x = AccountKey{}
-	mi := &file_wire_proto_msgTypes[11]
+	mi := &file_wire_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1161,7 +2095,7 @@ func (x *AccountKey) String() string {
 func (*AccountKey) ProtoMessage() {}
 
 func (x *AccountKey) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[11]
+	mi := &file_wire_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1174,7 +2108,7 @@ func (x *AccountKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccountKey.ProtoReflect.Descriptor instead.
 func (*AccountKey) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{11}
+	return file_wire_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *AccountKey) GetSeed() []byte {
@@ -1206,7 +2140,7 @@ type Compare struct {
 
 func (x *Compare) Reset() {
 	*x = Compare{}
-	mi := &file_wire_proto_msgTypes[12]
+	mi := &file_wire_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1218,7 +2152,7 @@ func (x *Compare) String() string {
 func (*Compare) ProtoMessage() {}
 
 func (x *Compare) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[12]
+	mi := &file_wire_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1231,7 +2165,7 @@ func (x *Compare) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Compare.ProtoReflect.Descriptor instead.
 func (*Compare) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{12}
+	return file_wire_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Compare) GetId() []byte {
@@ -1289,7 +2223,7 @@ type Receipt struct {
 
 func (x *Receipt) Reset() {
 	*x = Receipt{}
-	mi := &file_wire_proto_msgTypes[13]
+	mi := &file_wire_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1301,7 +2235,7 @@ func (x *Receipt) String() string {
 func (*Receipt) ProtoMessage() {}
 
 func (x *Receipt) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[13]
+	mi := &file_wire_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1314,7 +2248,7 @@ func (x *Receipt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Receipt.ProtoReflect.Descriptor instead.
 func (*Receipt) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{13}
+	return file_wire_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Receipt) GetDelivered() [][]byte {
@@ -1341,7 +2275,7 @@ type Repair struct {
 
 func (x *Repair) Reset() {
 	*x = Repair{}
-	mi := &file_wire_proto_msgTypes[14]
+	mi := &file_wire_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1353,7 +2287,7 @@ func (x *Repair) String() string {
 func (*Repair) ProtoMessage() {}
 
 func (x *Repair) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[14]
+	mi := &file_wire_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1366,7 +2300,7 @@ func (x *Repair) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Repair.ProtoReflect.Descriptor instead.
 func (*Repair) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{14}
+	return file_wire_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Repair) GetSessionId() []byte {
@@ -1401,6 +2335,7 @@ type Request struct {
 	//	*Request_PutRoom
 	//	*Request_FillRoom
 	//	*Request_RegisterGuest
+	//	*Request_SeenGuests
 	Call          isRequest_Call `protobuf_oneof:"call"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1408,7 +2343,7 @@ type Request struct {
 
 func (x *Request) Reset() {
 	*x = Request{}
-	mi := &file_wire_proto_msgTypes[15]
+	mi := &file_wire_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1420,7 +2355,7 @@ func (x *Request) String() string {
 func (*Request) ProtoMessage() {}
 
 func (x *Request) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[15]
+	mi := &file_wire_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1433,7 +2368,7 @@ func (x *Request) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Request.ProtoReflect.Descriptor instead.
 func (*Request) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{15}
+	return file_wire_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Request) GetCall() isRequest_Call {
@@ -1632,6 +2567,15 @@ func (x *Request) GetRegisterGuest() *RegisterGuest {
 	return nil
 }
 
+func (x *Request) GetSeenGuests() *SeenGuests {
+	if x != nil {
+		if x, ok := x.Call.(*Request_SeenGuests); ok {
+			return x.SeenGuests
+		}
+	}
+	return nil
+}
+
 type isRequest_Call interface {
 	isRequest_Call()
 }
@@ -1720,6 +2664,10 @@ type Request_RegisterGuest struct {
 	RegisterGuest *RegisterGuest `protobuf:"bytes,21,opt,name=register_guest,json=registerGuest,proto3,oneof"`
 }
 
+type Request_SeenGuests struct {
+	SeenGuests *SeenGuests `protobuf:"bytes,30,opt,name=seen_guests,json=seenGuests,proto3,oneof"`
+}
+
 func (*Request_Register) isRequest_Call() {}
 
 func (*Request_Lookup) isRequest_Call() {}
@@ -1762,6 +2710,8 @@ func (*Request_FillRoom) isRequest_Call() {}
 
 func (*Request_RegisterGuest) isRequest_Call() {}
 
+func (*Request_SeenGuests) isRequest_Call() {}
+
 type Response struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
 	Code         uint32                 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"` // protocol.Code; when not OK nothing else is set but detail and retry_after_ms
@@ -1787,6 +2737,7 @@ type Response struct {
 	//	*Response_RoomAppended
 	//	*Response_RoomPage
 	//	*Response_RoomPutResults
+	//	*Response_GuestsSeen
 	Result        isResponse_Result `protobuf_oneof:"result"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1794,7 +2745,7 @@ type Response struct {
 
 func (x *Response) Reset() {
 	*x = Response{}
-	mi := &file_wire_proto_msgTypes[16]
+	mi := &file_wire_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1806,7 +2757,7 @@ func (x *Response) String() string {
 func (*Response) ProtoMessage() {}
 
 func (x *Response) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[16]
+	mi := &file_wire_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1819,7 +2770,7 @@ func (x *Response) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Response.ProtoReflect.Descriptor instead.
 func (*Response) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{16}
+	return file_wire_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Response) GetCode() uint32 {
@@ -2012,6 +2963,15 @@ func (x *Response) GetRoomPutResults() *RoomPutResults {
 	return nil
 }
 
+func (x *Response) GetGuestsSeen() *GuestsSeen {
+	if x != nil {
+		if x, ok := x.Result.(*Response_GuestsSeen); ok {
+			return x.GuestsSeen
+		}
+	}
+	return nil
+}
+
 type isResponse_Result interface {
 	isResponse_Result()
 }
@@ -2088,6 +3048,10 @@ type Response_RoomPutResults struct {
 	RoomPutResults *RoomPutResults `protobuf:"bytes,28,opt,name=room_put_results,json=roomPutResults,proto3,oneof"`
 }
 
+type Response_GuestsSeen struct {
+	GuestsSeen *GuestsSeen `protobuf:"bytes,40,opt,name=guests_seen,json=guestsSeen,proto3,oneof"`
+}
+
 func (*Response_Registered) isResponse_Result() {}
 
 func (*Response_Found) isResponse_Result() {}
@@ -2124,6 +3088,8 @@ func (*Response_RoomPage) isResponse_Result() {}
 
 func (*Response_RoomPutResults) isResponse_Result() {}
 
+func (*Response_GuestsSeen) isResponse_Result() {}
+
 // The connection's key must be the peer id in the one device certificate of the chain.
 // Safe to repeat: the same name and account are answered OK again.
 type Register struct {
@@ -2137,7 +3103,7 @@ type Register struct {
 
 func (x *Register) Reset() {
 	*x = Register{}
-	mi := &file_wire_proto_msgTypes[17]
+	mi := &file_wire_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2149,7 +3115,7 @@ func (x *Register) String() string {
 func (*Register) ProtoMessage() {}
 
 func (x *Register) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[17]
+	mi := &file_wire_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2162,7 +3128,7 @@ func (x *Register) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Register.ProtoReflect.Descriptor instead.
 func (*Register) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{17}
+	return file_wire_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Register) GetInvite() []byte {
@@ -2194,7 +3160,7 @@ type Registered struct {
 
 func (x *Registered) Reset() {
 	*x = Registered{}
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2206,7 +3172,7 @@ func (x *Registered) String() string {
 func (*Registered) ProtoMessage() {}
 
 func (x *Registered) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2219,7 +3185,7 @@ func (x *Registered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Registered.ProtoReflect.Descriptor instead.
 func (*Registered) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{18}
+	return file_wire_proto_rawDescGZIP(), []int{28}
 }
 
 // Of a guest, by the entry that let it into a room here (SPEC "Guests").
@@ -2233,7 +3199,7 @@ type RegisterGuest struct {
 
 func (x *RegisterGuest) Reset() {
 	*x = RegisterGuest{}
-	mi := &file_wire_proto_msgTypes[19]
+	mi := &file_wire_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2245,7 +3211,7 @@ func (x *RegisterGuest) String() string {
 func (*RegisterGuest) ProtoMessage() {}
 
 func (x *RegisterGuest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[19]
+	mi := &file_wire_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2258,7 +3224,7 @@ func (x *RegisterGuest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterGuest.ProtoReflect.Descriptor instead.
 func (*RegisterGuest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{19}
+	return file_wire_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *RegisterGuest) GetRoom() []byte {
@@ -2275,6 +3241,148 @@ func (x *RegisterGuest) GetChain() []byte {
 	return nil
 }
 
+// When the guests of a room were last online: for who may admit, to judge whether
+// they stay (SPEC "Staying").
+type SeenGuests struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Room          []byte                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SeenGuests) Reset() {
+	*x = SeenGuests{}
+	mi := &file_wire_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SeenGuests) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SeenGuests) ProtoMessage() {}
+
+func (x *SeenGuests) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SeenGuests.ProtoReflect.Descriptor instead.
+func (*SeenGuests) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *SeenGuests) GetRoom() []byte {
+	if x != nil {
+		return x.Room
+	}
+	return nil
+}
+
+type GuestsSeen struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Guests        []*GuestSeen           `protobuf:"bytes,1,rep,name=guests,proto3" json:"guests,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GuestsSeen) Reset() {
+	*x = GuestsSeen{}
+	mi := &file_wire_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GuestsSeen) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GuestsSeen) ProtoMessage() {}
+
+func (x *GuestsSeen) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GuestsSeen.ProtoReflect.Descriptor instead.
+func (*GuestsSeen) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *GuestsSeen) GetGuests() []*GuestSeen {
+	if x != nil {
+		return x.Guests
+	}
+	return nil
+}
+
+type GuestSeen struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Account       []byte                 `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
+	AgoMs         uint64                 `protobuf:"varint,2,opt,name=ago_ms,json=agoMs,proto3" json:"ago_ms,omitempty"` // 0: it is online
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GuestSeen) Reset() {
+	*x = GuestSeen{}
+	mi := &file_wire_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GuestSeen) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GuestSeen) ProtoMessage() {}
+
+func (x *GuestSeen) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GuestSeen.ProtoReflect.Descriptor instead.
+func (*GuestSeen) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *GuestSeen) GetAccount() []byte {
+	if x != nil {
+		return x.Account
+	}
+	return nil
+}
+
+func (x *GuestSeen) GetAgoMs() uint64 {
+	if x != nil {
+		return x.AgoMs
+	}
+	return 0
+}
+
 // One look-up, one round trip: who it is and, when nonce is set, one bundle per device.
 type Lookup struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2288,7 +3396,7 @@ type Lookup struct {
 
 func (x *Lookup) Reset() {
 	*x = Lookup{}
-	mi := &file_wire_proto_msgTypes[20]
+	mi := &file_wire_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2300,7 +3408,7 @@ func (x *Lookup) String() string {
 func (*Lookup) ProtoMessage() {}
 
 func (x *Lookup) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[20]
+	mi := &file_wire_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2313,7 +3421,7 @@ func (x *Lookup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lookup.ProtoReflect.Descriptor instead.
 func (*Lookup) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{20}
+	return file_wire_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Lookup) GetName() string {
@@ -2359,7 +3467,7 @@ type Found struct {
 
 func (x *Found) Reset() {
 	*x = Found{}
-	mi := &file_wire_proto_msgTypes[21]
+	mi := &file_wire_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2371,7 +3479,7 @@ func (x *Found) String() string {
 func (*Found) ProtoMessage() {}
 
 func (x *Found) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[21]
+	mi := &file_wire_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2384,7 +3492,7 @@ func (x *Found) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Found.ProtoReflect.Descriptor instead.
 func (*Found) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{21}
+	return file_wire_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Found) GetName() string {
@@ -2449,7 +3557,7 @@ type LogHead struct {
 
 func (x *LogHead) Reset() {
 	*x = LogHead{}
-	mi := &file_wire_proto_msgTypes[22]
+	mi := &file_wire_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2461,7 +3569,7 @@ func (x *LogHead) String() string {
 func (*LogHead) ProtoMessage() {}
 
 func (x *LogHead) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[22]
+	mi := &file_wire_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2474,7 +3582,7 @@ func (x *LogHead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogHead.ProtoReflect.Descriptor instead.
 func (*LogHead) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{22}
+	return file_wire_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *LogHead) GetHead() []byte {
@@ -2509,7 +3617,7 @@ type ReadLog struct {
 
 func (x *ReadLog) Reset() {
 	*x = ReadLog{}
-	mi := &file_wire_proto_msgTypes[23]
+	mi := &file_wire_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2521,7 +3629,7 @@ func (x *ReadLog) String() string {
 func (*ReadLog) ProtoMessage() {}
 
 func (x *ReadLog) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[23]
+	mi := &file_wire_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2534,7 +3642,7 @@ func (x *ReadLog) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadLog.ProtoReflect.Descriptor instead.
 func (*ReadLog) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{23}
+	return file_wire_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ReadLog) GetFrom() uint64 {
@@ -2562,7 +3670,7 @@ type LogPage struct {
 
 func (x *LogPage) Reset() {
 	*x = LogPage{}
-	mi := &file_wire_proto_msgTypes[24]
+	mi := &file_wire_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2574,7 +3682,7 @@ func (x *LogPage) String() string {
 func (*LogPage) ProtoMessage() {}
 
 func (x *LogPage) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[24]
+	mi := &file_wire_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2587,7 +3695,7 @@ func (x *LogPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogPage.ProtoReflect.Descriptor instead.
 func (*LogPage) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{24}
+	return file_wire_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *LogPage) GetLog() *LogHead {
@@ -2623,7 +3731,7 @@ type Bundle struct {
 
 func (x *Bundle) Reset() {
 	*x = Bundle{}
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2635,7 +3743,7 @@ func (x *Bundle) String() string {
 func (*Bundle) ProtoMessage() {}
 
 func (x *Bundle) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2648,7 +3756,7 @@ func (x *Bundle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bundle.ProtoReflect.Descriptor instead.
 func (*Bundle) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{25}
+	return file_wire_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Bundle) GetDevice() []byte {
@@ -2691,7 +3799,7 @@ type UploadPrekeys struct {
 
 func (x *UploadPrekeys) Reset() {
 	*x = UploadPrekeys{}
-	mi := &file_wire_proto_msgTypes[26]
+	mi := &file_wire_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2703,7 +3811,7 @@ func (x *UploadPrekeys) String() string {
 func (*UploadPrekeys) ProtoMessage() {}
 
 func (x *UploadPrekeys) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[26]
+	mi := &file_wire_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2716,7 +3824,7 @@ func (x *UploadPrekeys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadPrekeys.ProtoReflect.Descriptor instead.
 func (*UploadPrekeys) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{26}
+	return file_wire_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *UploadPrekeys) GetSignedRecord() []byte {
@@ -2761,7 +3869,7 @@ type PrekeyCounts struct {
 
 func (x *PrekeyCounts) Reset() {
 	*x = PrekeyCounts{}
-	mi := &file_wire_proto_msgTypes[27]
+	mi := &file_wire_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2773,7 +3881,7 @@ func (x *PrekeyCounts) String() string {
 func (*PrekeyCounts) ProtoMessage() {}
 
 func (x *PrekeyCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[27]
+	mi := &file_wire_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2786,7 +3894,7 @@ func (x *PrekeyCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrekeyCounts.ProtoReflect.Descriptor instead.
 func (*PrekeyCounts) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{27}
+	return file_wire_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *PrekeyCounts) GetOneTime() uint32 {
@@ -2833,7 +3941,7 @@ type SetContacts struct {
 
 func (x *SetContacts) Reset() {
 	*x = SetContacts{}
-	mi := &file_wire_proto_msgTypes[28]
+	mi := &file_wire_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2845,7 +3953,7 @@ func (x *SetContacts) String() string {
 func (*SetContacts) ProtoMessage() {}
 
 func (x *SetContacts) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[28]
+	mi := &file_wire_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2858,7 +3966,7 @@ func (x *SetContacts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetContacts.ProtoReflect.Descriptor instead.
 func (*SetContacts) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{28}
+	return file_wire_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *SetContacts) GetAccounts() [][]byte {
@@ -2877,7 +3985,7 @@ type ContactsSet struct {
 
 func (x *ContactsSet) Reset() {
 	*x = ContactsSet{}
-	mi := &file_wire_proto_msgTypes[29]
+	mi := &file_wire_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2889,7 +3997,7 @@ func (x *ContactsSet) String() string {
 func (*ContactsSet) ProtoMessage() {}
 
 func (x *ContactsSet) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[29]
+	mi := &file_wire_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2902,7 +4010,7 @@ func (x *ContactsSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContactsSet.ProtoReflect.Descriptor instead.
 func (*ContactsSet) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{29}
+	return file_wire_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ContactsSet) GetDigest() []byte {
@@ -2925,7 +4033,7 @@ type UpdateChain struct {
 
 func (x *UpdateChain) Reset() {
 	*x = UpdateChain{}
-	mi := &file_wire_proto_msgTypes[30]
+	mi := &file_wire_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2937,7 +4045,7 @@ func (x *UpdateChain) String() string {
 func (*UpdateChain) ProtoMessage() {}
 
 func (x *UpdateChain) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[30]
+	mi := &file_wire_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2950,7 +4058,7 @@ func (x *UpdateChain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateChain.ProtoReflect.Descriptor instead.
 func (*UpdateChain) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{30}
+	return file_wire_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *UpdateChain) GetChain() []byte {
@@ -2968,7 +4076,7 @@ type ChainUpdated struct {
 
 func (x *ChainUpdated) Reset() {
 	*x = ChainUpdated{}
-	mi := &file_wire_proto_msgTypes[31]
+	mi := &file_wire_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2980,7 +4088,7 @@ func (x *ChainUpdated) String() string {
 func (*ChainUpdated) ProtoMessage() {}
 
 func (x *ChainUpdated) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[31]
+	mi := &file_wire_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2993,7 +4101,7 @@ func (x *ChainUpdated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChainUpdated.ProtoReflect.Descriptor instead.
 func (*ChainUpdated) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{31}
+	return file_wire_proto_rawDescGZIP(), []int{44}
 }
 
 // The stored chain of an account, for a machine that is no member (yet) and
@@ -3011,7 +4119,7 @@ type FetchChain struct {
 
 func (x *FetchChain) Reset() {
 	*x = FetchChain{}
-	mi := &file_wire_proto_msgTypes[32]
+	mi := &file_wire_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3023,7 +4131,7 @@ func (x *FetchChain) String() string {
 func (*FetchChain) ProtoMessage() {}
 
 func (x *FetchChain) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[32]
+	mi := &file_wire_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3036,7 +4144,7 @@ func (x *FetchChain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchChain.ProtoReflect.Descriptor instead.
 func (*FetchChain) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{32}
+	return file_wire_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *FetchChain) GetName() string {
@@ -3077,7 +4185,7 @@ type Heads struct {
 
 func (x *Heads) Reset() {
 	*x = Heads{}
-	mi := &file_wire_proto_msgTypes[33]
+	mi := &file_wire_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3089,7 +4197,7 @@ func (x *Heads) String() string {
 func (*Heads) ProtoMessage() {}
 
 func (x *Heads) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[33]
+	mi := &file_wire_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3102,7 +4210,7 @@ func (x *Heads) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heads.ProtoReflect.Descriptor instead.
 func (*Heads) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{33}
+	return file_wire_proto_rawDescGZIP(), []int{46}
 }
 
 type HeadList struct {
@@ -3114,7 +4222,7 @@ type HeadList struct {
 
 func (x *HeadList) Reset() {
 	*x = HeadList{}
-	mi := &file_wire_proto_msgTypes[34]
+	mi := &file_wire_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3126,7 +4234,7 @@ func (x *HeadList) String() string {
 func (*HeadList) ProtoMessage() {}
 
 func (x *HeadList) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[34]
+	mi := &file_wire_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3139,7 +4247,7 @@ func (x *HeadList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeadList.ProtoReflect.Descriptor instead.
 func (*HeadList) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{34}
+	return file_wire_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *HeadList) GetHeads() []*Head {
@@ -3159,7 +4267,7 @@ type Head struct {
 
 func (x *Head) Reset() {
 	*x = Head{}
-	mi := &file_wire_proto_msgTypes[35]
+	mi := &file_wire_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3171,7 +4279,7 @@ func (x *Head) String() string {
 func (*Head) ProtoMessage() {}
 
 func (x *Head) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[35]
+	mi := &file_wire_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3184,7 +4292,7 @@ func (x *Head) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Head.ProtoReflect.Descriptor instead.
 func (*Head) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{35}
+	return file_wire_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Head) GetAccount() []byte {
@@ -3210,7 +4318,7 @@ type Put struct {
 
 func (x *Put) Reset() {
 	*x = Put{}
-	mi := &file_wire_proto_msgTypes[36]
+	mi := &file_wire_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3222,7 +4330,7 @@ func (x *Put) String() string {
 func (*Put) ProtoMessage() {}
 
 func (x *Put) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[36]
+	mi := &file_wire_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3235,7 +4343,7 @@ func (x *Put) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Put.ProtoReflect.Descriptor instead.
 func (*Put) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{36}
+	return file_wire_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Put) GetItems() []*PutItem {
@@ -3256,7 +4364,7 @@ type PutItem struct {
 
 func (x *PutItem) Reset() {
 	*x = PutItem{}
-	mi := &file_wire_proto_msgTypes[37]
+	mi := &file_wire_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3268,7 +4376,7 @@ func (x *PutItem) String() string {
 func (*PutItem) ProtoMessage() {}
 
 func (x *PutItem) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[37]
+	mi := &file_wire_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3281,7 +4389,7 @@ func (x *PutItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutItem.ProtoReflect.Descriptor instead.
 func (*PutItem) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{37}
+	return file_wire_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *PutItem) GetDevice() []byte {
@@ -3314,7 +4422,7 @@ type PutResults struct {
 
 func (x *PutResults) Reset() {
 	*x = PutResults{}
-	mi := &file_wire_proto_msgTypes[38]
+	mi := &file_wire_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3326,7 +4434,7 @@ func (x *PutResults) String() string {
 func (*PutResults) ProtoMessage() {}
 
 func (x *PutResults) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[38]
+	mi := &file_wire_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3339,7 +4447,7 @@ func (x *PutResults) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutResults.ProtoReflect.Descriptor instead.
 func (*PutResults) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{38}
+	return file_wire_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *PutResults) GetResults() []*PutResult {
@@ -3359,7 +4467,7 @@ type PutResult struct {
 
 func (x *PutResult) Reset() {
 	*x = PutResult{}
-	mi := &file_wire_proto_msgTypes[39]
+	mi := &file_wire_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3371,7 +4479,7 @@ func (x *PutResult) String() string {
 func (*PutResult) ProtoMessage() {}
 
 func (x *PutResult) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[39]
+	mi := &file_wire_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3384,7 +4492,7 @@ func (x *PutResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutResult.ProtoReflect.Descriptor instead.
 func (*PutResult) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{39}
+	return file_wire_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *PutResult) GetCode() uint32 {
@@ -3411,7 +4519,7 @@ type Fetch struct {
 
 func (x *Fetch) Reset() {
 	*x = Fetch{}
-	mi := &file_wire_proto_msgTypes[40]
+	mi := &file_wire_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3423,7 +4531,7 @@ func (x *Fetch) String() string {
 func (*Fetch) ProtoMessage() {}
 
 func (x *Fetch) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[40]
+	mi := &file_wire_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3436,7 +4544,7 @@ func (x *Fetch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fetch.ProtoReflect.Descriptor instead.
 func (*Fetch) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{40}
+	return file_wire_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Fetch) GetAfter() uint64 {
@@ -3463,7 +4571,7 @@ type Mail struct {
 
 func (x *Mail) Reset() {
 	*x = Mail{}
-	mi := &file_wire_proto_msgTypes[41]
+	mi := &file_wire_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3475,7 +4583,7 @@ func (x *Mail) String() string {
 func (*Mail) ProtoMessage() {}
 
 func (x *Mail) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[41]
+	mi := &file_wire_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3488,7 +4596,7 @@ func (x *Mail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mail.ProtoReflect.Descriptor instead.
 func (*Mail) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{41}
+	return file_wire_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Mail) GetItems() []*MailItem {
@@ -3516,7 +4624,7 @@ type MailItem struct {
 
 func (x *MailItem) Reset() {
 	*x = MailItem{}
-	mi := &file_wire_proto_msgTypes[42]
+	mi := &file_wire_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3528,7 +4636,7 @@ func (x *MailItem) String() string {
 func (*MailItem) ProtoMessage() {}
 
 func (x *MailItem) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[42]
+	mi := &file_wire_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3541,7 +4649,7 @@ func (x *MailItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MailItem.ProtoReflect.Descriptor instead.
 func (*MailItem) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{42}
+	return file_wire_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *MailItem) GetCursor() uint64 {
@@ -3574,7 +4682,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_wire_proto_msgTypes[43]
+	mi := &file_wire_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3586,7 +4694,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[43]
+	mi := &file_wire_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3599,7 +4707,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{43}
+	return file_wire_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Ack) GetIds() [][]byte {
@@ -3617,7 +4725,7 @@ type Acked struct {
 
 func (x *Acked) Reset() {
 	*x = Acked{}
-	mi := &file_wire_proto_msgTypes[44]
+	mi := &file_wire_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3629,7 +4737,7 @@ func (x *Acked) String() string {
 func (*Acked) ProtoMessage() {}
 
 func (x *Acked) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[44]
+	mi := &file_wire_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3642,7 +4750,7 @@ func (x *Acked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Acked.ProtoReflect.Descriptor instead.
 func (*Acked) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{44}
+	return file_wire_proto_rawDescGZIP(), []int{57}
 }
 
 // Where the devices of an accepted contact can be reached now.
@@ -3655,7 +4763,7 @@ type Where struct {
 
 func (x *Where) Reset() {
 	*x = Where{}
-	mi := &file_wire_proto_msgTypes[45]
+	mi := &file_wire_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3667,7 +4775,7 @@ func (x *Where) String() string {
 func (*Where) ProtoMessage() {}
 
 func (x *Where) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[45]
+	mi := &file_wire_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3680,7 +4788,7 @@ func (x *Where) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Where.ProtoReflect.Descriptor instead.
 func (*Where) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{45}
+	return file_wire_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Where) GetAccount() []byte {
@@ -3699,7 +4807,7 @@ type Places struct {
 
 func (x *Places) Reset() {
 	*x = Places{}
-	mi := &file_wire_proto_msgTypes[46]
+	mi := &file_wire_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3711,7 +4819,7 @@ func (x *Places) String() string {
 func (*Places) ProtoMessage() {}
 
 func (x *Places) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[46]
+	mi := &file_wire_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3724,7 +4832,7 @@ func (x *Places) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Places.ProtoReflect.Descriptor instead.
 func (*Places) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{46}
+	return file_wire_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Places) GetPlaces() []*Place {
@@ -3746,7 +4854,7 @@ type Place struct {
 
 func (x *Place) Reset() {
 	*x = Place{}
-	mi := &file_wire_proto_msgTypes[47]
+	mi := &file_wire_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3758,7 +4866,7 @@ func (x *Place) String() string {
 func (*Place) ProtoMessage() {}
 
 func (x *Place) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[47]
+	mi := &file_wire_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3771,7 +4879,7 @@ func (x *Place) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Place.ProtoReflect.Descriptor instead.
 func (*Place) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{47}
+	return file_wire_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Place) GetDevice() []byte {
@@ -3812,7 +4920,7 @@ type CreateInvite struct {
 
 func (x *CreateInvite) Reset() {
 	*x = CreateInvite{}
-	mi := &file_wire_proto_msgTypes[48]
+	mi := &file_wire_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3824,7 +4932,7 @@ func (x *CreateInvite) String() string {
 func (*CreateInvite) ProtoMessage() {}
 
 func (x *CreateInvite) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[48]
+	mi := &file_wire_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3837,7 +4945,7 @@ func (x *CreateInvite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateInvite.ProtoReflect.Descriptor instead.
 func (*CreateInvite) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{48}
+	return file_wire_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *CreateInvite) GetUses() uint32 {
@@ -3864,7 +4972,7 @@ type Invite struct {
 
 func (x *Invite) Reset() {
 	*x = Invite{}
-	mi := &file_wire_proto_msgTypes[49]
+	mi := &file_wire_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3876,7 +4984,7 @@ func (x *Invite) String() string {
 func (*Invite) ProtoMessage() {}
 
 func (x *Invite) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[49]
+	mi := &file_wire_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3889,7 +4997,7 @@ func (x *Invite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Invite.ProtoReflect.Descriptor instead.
 func (*Invite) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{49}
+	return file_wire_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *Invite) GetToken() []byte {
@@ -3917,7 +5025,7 @@ type GetToken struct {
 
 func (x *GetToken) Reset() {
 	*x = GetToken{}
-	mi := &file_wire_proto_msgTypes[50]
+	mi := &file_wire_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3929,7 +5037,7 @@ func (x *GetToken) String() string {
 func (*GetToken) ProtoMessage() {}
 
 func (x *GetToken) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[50]
+	mi := &file_wire_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3942,7 +5050,7 @@ func (x *GetToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetToken.ProtoReflect.Descriptor instead.
 func (*GetToken) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{50}
+	return file_wire_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *GetToken) GetAudience() string {
@@ -3962,7 +5070,7 @@ type Token struct {
 
 func (x *Token) Reset() {
 	*x = Token{}
-	mi := &file_wire_proto_msgTypes[51]
+	mi := &file_wire_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3974,7 +5082,7 @@ func (x *Token) String() string {
 func (*Token) ProtoMessage() {}
 
 func (x *Token) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[51]
+	mi := &file_wire_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3987,7 +5095,7 @@ func (x *Token) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Token.ProtoReflect.Descriptor instead.
 func (*Token) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{51}
+	return file_wire_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *Token) GetToken() string {
@@ -4014,7 +5122,7 @@ type GetKeySet struct {
 
 func (x *GetKeySet) Reset() {
 	*x = GetKeySet{}
-	mi := &file_wire_proto_msgTypes[52]
+	mi := &file_wire_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4026,7 +5134,7 @@ func (x *GetKeySet) String() string {
 func (*GetKeySet) ProtoMessage() {}
 
 func (x *GetKeySet) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[52]
+	mi := &file_wire_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4039,7 +5147,7 @@ func (x *GetKeySet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetKeySet.ProtoReflect.Descriptor instead.
 func (*GetKeySet) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{52}
+	return file_wire_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *GetKeySet) GetEtag() string {
@@ -4059,7 +5167,7 @@ type KeySet struct {
 
 func (x *KeySet) Reset() {
 	*x = KeySet{}
-	mi := &file_wire_proto_msgTypes[53]
+	mi := &file_wire_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4071,7 +5179,7 @@ func (x *KeySet) String() string {
 func (*KeySet) ProtoMessage() {}
 
 func (x *KeySet) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[53]
+	mi := &file_wire_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4084,7 +5192,7 @@ func (x *KeySet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeySet.ProtoReflect.Descriptor instead.
 func (*KeySet) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{53}
+	return file_wire_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *KeySet) GetDocument() []byte {
@@ -4111,7 +5219,7 @@ type GetRelays struct {
 
 func (x *GetRelays) Reset() {
 	*x = GetRelays{}
-	mi := &file_wire_proto_msgTypes[54]
+	mi := &file_wire_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4123,7 +5231,7 @@ func (x *GetRelays) String() string {
 func (*GetRelays) ProtoMessage() {}
 
 func (x *GetRelays) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[54]
+	mi := &file_wire_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4136,7 +5244,7 @@ func (x *GetRelays) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRelays.ProtoReflect.Descriptor instead.
 func (*GetRelays) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{54}
+	return file_wire_proto_rawDescGZIP(), []int{67}
 }
 
 type RelayList struct {
@@ -4148,7 +5256,7 @@ type RelayList struct {
 
 func (x *RelayList) Reset() {
 	*x = RelayList{}
-	mi := &file_wire_proto_msgTypes[55]
+	mi := &file_wire_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4160,7 +5268,7 @@ func (x *RelayList) String() string {
 func (*RelayList) ProtoMessage() {}
 
 func (x *RelayList) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[55]
+	mi := &file_wire_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4173,7 +5281,7 @@ func (x *RelayList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayList.ProtoReflect.Descriptor instead.
 func (*RelayList) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{55}
+	return file_wire_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *RelayList) GetRelays() []*Relay {
@@ -4194,7 +5302,7 @@ type Relay struct {
 
 func (x *Relay) Reset() {
 	*x = Relay{}
-	mi := &file_wire_proto_msgTypes[56]
+	mi := &file_wire_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4206,7 +5314,7 @@ func (x *Relay) String() string {
 func (*Relay) ProtoMessage() {}
 
 func (x *Relay) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[56]
+	mi := &file_wire_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4219,7 +5327,7 @@ func (x *Relay) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Relay.ProtoReflect.Descriptor instead.
 func (*Relay) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{56}
+	return file_wire_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *Relay) GetPeer() []byte {
@@ -4254,7 +5362,7 @@ type RelayLimits struct {
 
 func (x *RelayLimits) Reset() {
 	*x = RelayLimits{}
-	mi := &file_wire_proto_msgTypes[57]
+	mi := &file_wire_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4266,7 +5374,7 @@ func (x *RelayLimits) String() string {
 func (*RelayLimits) ProtoMessage() {}
 
 func (x *RelayLimits) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[57]
+	mi := &file_wire_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4279,7 +5387,7 @@ func (x *RelayLimits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayLimits.ProtoReflect.Descriptor instead.
 func (*RelayLimits) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{57}
+	return file_wire_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *RelayLimits) GetReservations() uint32 {
@@ -4314,7 +5422,7 @@ type AppendRoom struct {
 
 func (x *AppendRoom) Reset() {
 	*x = AppendRoom{}
-	mi := &file_wire_proto_msgTypes[58]
+	mi := &file_wire_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4326,7 +5434,7 @@ func (x *AppendRoom) String() string {
 func (*AppendRoom) ProtoMessage() {}
 
 func (x *AppendRoom) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[58]
+	mi := &file_wire_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4339,7 +5447,7 @@ func (x *AppendRoom) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppendRoom.ProtoReflect.Descriptor instead.
 func (*AppendRoom) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{58}
+	return file_wire_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *AppendRoom) GetEntry() []byte {
@@ -4360,7 +5468,7 @@ type RoomAppended struct {
 
 func (x *RoomAppended) Reset() {
 	*x = RoomAppended{}
-	mi := &file_wire_proto_msgTypes[59]
+	mi := &file_wire_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4372,7 +5480,7 @@ func (x *RoomAppended) String() string {
 func (*RoomAppended) ProtoMessage() {}
 
 func (x *RoomAppended) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[59]
+	mi := &file_wire_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4385,7 +5493,7 @@ func (x *RoomAppended) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomAppended.ProtoReflect.Descriptor instead.
 func (*RoomAppended) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{59}
+	return file_wire_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *RoomAppended) GetCode() uint32 {
@@ -4425,7 +5533,7 @@ type ReadRoom struct {
 
 func (x *ReadRoom) Reset() {
 	*x = ReadRoom{}
-	mi := &file_wire_proto_msgTypes[60]
+	mi := &file_wire_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4437,7 +5545,7 @@ func (x *ReadRoom) String() string {
 func (*ReadRoom) ProtoMessage() {}
 
 func (x *ReadRoom) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[60]
+	mi := &file_wire_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4450,7 +5558,7 @@ func (x *ReadRoom) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadRoom.ProtoReflect.Descriptor instead.
 func (*ReadRoom) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{60}
+	return file_wire_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *ReadRoom) GetRoom() []byte {
@@ -4506,7 +5614,7 @@ type RoomPage struct {
 
 func (x *RoomPage) Reset() {
 	*x = RoomPage{}
-	mi := &file_wire_proto_msgTypes[61]
+	mi := &file_wire_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4518,7 +5626,7 @@ func (x *RoomPage) String() string {
 func (*RoomPage) ProtoMessage() {}
 
 func (x *RoomPage) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[61]
+	mi := &file_wire_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4531,7 +5639,7 @@ func (x *RoomPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomPage.ProtoReflect.Descriptor instead.
 func (*RoomPage) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{61}
+	return file_wire_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *RoomPage) GetEntries() [][]byte {
@@ -4566,7 +5674,7 @@ type RoomItem struct {
 
 func (x *RoomItem) Reset() {
 	*x = RoomItem{}
-	mi := &file_wire_proto_msgTypes[62]
+	mi := &file_wire_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4578,7 +5686,7 @@ func (x *RoomItem) String() string {
 func (*RoomItem) ProtoMessage() {}
 
 func (x *RoomItem) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[62]
+	mi := &file_wire_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4591,7 +5699,7 @@ func (x *RoomItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomItem.ProtoReflect.Descriptor instead.
 func (*RoomItem) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{62}
+	return file_wire_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *RoomItem) GetCursor() uint64 {
@@ -4625,7 +5733,7 @@ type PutRoom struct {
 
 func (x *PutRoom) Reset() {
 	*x = PutRoom{}
-	mi := &file_wire_proto_msgTypes[63]
+	mi := &file_wire_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4637,7 +5745,7 @@ func (x *PutRoom) String() string {
 func (*PutRoom) ProtoMessage() {}
 
 func (x *PutRoom) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[63]
+	mi := &file_wire_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4650,7 +5758,7 @@ func (x *PutRoom) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutRoom.ProtoReflect.Descriptor instead.
 func (*PutRoom) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{63}
+	return file_wire_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *PutRoom) GetRoom() []byte {
@@ -4676,7 +5784,7 @@ type RoomPutResults struct {
 
 func (x *RoomPutResults) Reset() {
 	*x = RoomPutResults{}
-	mi := &file_wire_proto_msgTypes[64]
+	mi := &file_wire_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4688,7 +5796,7 @@ func (x *RoomPutResults) String() string {
 func (*RoomPutResults) ProtoMessage() {}
 
 func (x *RoomPutResults) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[64]
+	mi := &file_wire_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4701,7 +5809,7 @@ func (x *RoomPutResults) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomPutResults.ProtoReflect.Descriptor instead.
 func (*RoomPutResults) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{64}
+	return file_wire_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *RoomPutResults) GetResults() []*RoomPutResult {
@@ -4722,7 +5830,7 @@ type RoomPutResult struct {
 
 func (x *RoomPutResult) Reset() {
 	*x = RoomPutResult{}
-	mi := &file_wire_proto_msgTypes[65]
+	mi := &file_wire_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4734,7 +5842,7 @@ func (x *RoomPutResult) String() string {
 func (*RoomPutResult) ProtoMessage() {}
 
 func (x *RoomPutResult) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[65]
+	mi := &file_wire_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4747,7 +5855,7 @@ func (x *RoomPutResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomPutResult.ProtoReflect.Descriptor instead.
 func (*RoomPutResult) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{65}
+	return file_wire_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *RoomPutResult) GetCode() uint32 {
@@ -4783,7 +5891,7 @@ type FillRoom struct {
 
 func (x *FillRoom) Reset() {
 	*x = FillRoom{}
-	mi := &file_wire_proto_msgTypes[66]
+	mi := &file_wire_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4795,7 +5903,7 @@ func (x *FillRoom) String() string {
 func (*FillRoom) ProtoMessage() {}
 
 func (x *FillRoom) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[66]
+	mi := &file_wire_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4808,7 +5916,7 @@ func (x *FillRoom) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FillRoom.ProtoReflect.Descriptor instead.
 func (*FillRoom) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{66}
+	return file_wire_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *FillRoom) GetRoom() []byte {
@@ -4836,7 +5944,7 @@ type RoomRange struct {
 
 func (x *RoomRange) Reset() {
 	*x = RoomRange{}
-	mi := &file_wire_proto_msgTypes[67]
+	mi := &file_wire_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4848,7 +5956,7 @@ func (x *RoomRange) String() string {
 func (*RoomRange) ProtoMessage() {}
 
 func (x *RoomRange) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[67]
+	mi := &file_wire_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4861,7 +5969,7 @@ func (x *RoomRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomRange.ProtoReflect.Descriptor instead.
 func (*RoomRange) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{67}
+	return file_wire_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *RoomRange) GetDevice() []byte {
@@ -4898,7 +6006,7 @@ type Beat struct {
 
 func (x *Beat) Reset() {
 	*x = Beat{}
-	mi := &file_wire_proto_msgTypes[68]
+	mi := &file_wire_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4910,7 +6018,7 @@ func (x *Beat) String() string {
 func (*Beat) ProtoMessage() {}
 
 func (x *Beat) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[68]
+	mi := &file_wire_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4923,7 +6031,7 @@ func (x *Beat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Beat.ProtoReflect.Descriptor instead.
 func (*Beat) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{68}
+	return file_wire_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *Beat) GetHello() *Hello {
@@ -4976,7 +6084,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_wire_proto_msgTypes[69]
+	mi := &file_wire_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4988,7 +6096,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[69]
+	mi := &file_wire_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5001,7 +6109,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{69}
+	return file_wire_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *Hello) GetMinVersion() uint32 {
@@ -5072,7 +6180,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_wire_proto_msgTypes[70]
+	mi := &file_wire_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5084,7 +6192,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[70]
+	mi := &file_wire_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5097,7 +6205,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{70}
+	return file_wire_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *Welcome) GetCode() uint32 {
@@ -5192,7 +6300,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_wire_proto_msgTypes[71]
+	mi := &file_wire_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5204,7 +6312,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[71]
+	mi := &file_wire_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5217,7 +6325,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{71}
+	return file_wire_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *Limits) GetMailboxBytes() uint64 {
@@ -5287,7 +6395,7 @@ type Hint struct {
 
 func (x *Hint) Reset() {
 	*x = Hint{}
-	mi := &file_wire_proto_msgTypes[72]
+	mi := &file_wire_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5299,7 +6407,7 @@ func (x *Hint) String() string {
 func (*Hint) ProtoMessage() {}
 
 func (x *Hint) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[72]
+	mi := &file_wire_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5312,7 +6420,7 @@ func (x *Hint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hint.ProtoReflect.Descriptor instead.
 func (*Hint) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{72}
+	return file_wire_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *Hint) GetBeat() uint64 {
@@ -5396,7 +6504,7 @@ type RoomNews struct {
 
 func (x *RoomNews) Reset() {
 	*x = RoomNews{}
-	mi := &file_wire_proto_msgTypes[73]
+	mi := &file_wire_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5408,7 +6516,7 @@ func (x *RoomNews) String() string {
 func (*RoomNews) ProtoMessage() {}
 
 func (x *RoomNews) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[73]
+	mi := &file_wire_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5421,7 +6529,7 @@ func (x *RoomNews) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomNews.ProtoReflect.Descriptor instead.
 func (*RoomNews) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{73}
+	return file_wire_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *RoomNews) GetRoom() []byte {
@@ -5455,7 +6563,7 @@ type Presence struct {
 
 func (x *Presence) Reset() {
 	*x = Presence{}
-	mi := &file_wire_proto_msgTypes[74]
+	mi := &file_wire_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5467,7 +6575,7 @@ func (x *Presence) String() string {
 func (*Presence) ProtoMessage() {}
 
 func (x *Presence) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[74]
+	mi := &file_wire_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5480,7 +6588,7 @@ func (x *Presence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Presence.ProtoReflect.Descriptor instead.
 func (*Presence) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{74}
+	return file_wire_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *Presence) GetAccount() []byte {
@@ -5506,7 +6614,7 @@ type Deliver struct {
 
 func (x *Deliver) Reset() {
 	*x = Deliver{}
-	mi := &file_wire_proto_msgTypes[75]
+	mi := &file_wire_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5518,7 +6626,7 @@ func (x *Deliver) String() string {
 func (*Deliver) ProtoMessage() {}
 
 func (x *Deliver) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[75]
+	mi := &file_wire_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5531,7 +6639,7 @@ func (x *Deliver) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Deliver.ProtoReflect.Descriptor instead.
 func (*Deliver) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{75}
+	return file_wire_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *Deliver) GetEnvelopes() [][]byte {
@@ -5551,7 +6659,7 @@ type Delivered struct {
 
 func (x *Delivered) Reset() {
 	*x = Delivered{}
-	mi := &file_wire_proto_msgTypes[76]
+	mi := &file_wire_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5563,7 +6671,7 @@ func (x *Delivered) String() string {
 func (*Delivered) ProtoMessage() {}
 
 func (x *Delivered) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[76]
+	mi := &file_wire_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5576,7 +6684,7 @@ func (x *Delivered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delivered.ProtoReflect.Descriptor instead.
 func (*Delivered) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{76}
+	return file_wire_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *Delivered) GetCodes() []uint32 {
@@ -5602,7 +6710,7 @@ type PairJoin struct {
 
 func (x *PairJoin) Reset() {
 	*x = PairJoin{}
-	mi := &file_wire_proto_msgTypes[77]
+	mi := &file_wire_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5614,7 +6722,7 @@ func (x *PairJoin) String() string {
 func (*PairJoin) ProtoMessage() {}
 
 func (x *PairJoin) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[77]
+	mi := &file_wire_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5627,7 +6735,7 @@ func (x *PairJoin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairJoin.ProtoReflect.Descriptor instead.
 func (*PairJoin) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{77}
+	return file_wire_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *PairJoin) GetSlot() string {
@@ -5651,7 +6759,7 @@ type PairJoined struct {
 
 func (x *PairJoined) Reset() {
 	*x = PairJoined{}
-	mi := &file_wire_proto_msgTypes[78]
+	mi := &file_wire_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5663,7 +6771,7 @@ func (x *PairJoined) String() string {
 func (*PairJoined) ProtoMessage() {}
 
 func (x *PairJoined) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[78]
+	mi := &file_wire_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5676,7 +6784,7 @@ func (x *PairJoined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairJoined.ProtoReflect.Descriptor instead.
 func (*PairJoined) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{78}
+	return file_wire_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *PairJoined) GetCode() uint32 {
@@ -5730,7 +6838,7 @@ type PairFrame struct {
 
 func (x *PairFrame) Reset() {
 	*x = PairFrame{}
-	mi := &file_wire_proto_msgTypes[79]
+	mi := &file_wire_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5742,7 +6850,7 @@ func (x *PairFrame) String() string {
 func (*PairFrame) ProtoMessage() {}
 
 func (x *PairFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[79]
+	mi := &file_wire_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5755,7 +6863,7 @@ func (x *PairFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairFrame.ProtoReflect.Descriptor instead.
 func (*PairFrame) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{79}
+	return file_wire_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *PairFrame) GetData() []byte {
@@ -5775,7 +6883,7 @@ type Knock struct {
 
 func (x *Knock) Reset() {
 	*x = Knock{}
-	mi := &file_wire_proto_msgTypes[80]
+	mi := &file_wire_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5787,7 +6895,7 @@ func (x *Knock) String() string {
 func (*Knock) ProtoMessage() {}
 
 func (x *Knock) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[80]
+	mi := &file_wire_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5800,7 +6908,7 @@ func (x *Knock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Knock.ProtoReflect.Descriptor instead.
 func (*Knock) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{80}
+	return file_wire_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *Knock) GetRoom() []byte {
@@ -5828,7 +6936,7 @@ type Knocked struct {
 
 func (x *Knocked) Reset() {
 	*x = Knocked{}
-	mi := &file_wire_proto_msgTypes[81]
+	mi := &file_wire_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5840,7 +6948,7 @@ func (x *Knocked) String() string {
 func (*Knocked) ProtoMessage() {}
 
 func (x *Knocked) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[81]
+	mi := &file_wire_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5853,7 +6961,7 @@ func (x *Knocked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Knocked.ProtoReflect.Descriptor instead.
 func (*Knocked) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{81}
+	return file_wire_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *Knocked) GetCode() uint32 {
@@ -5893,7 +7001,7 @@ type Membership struct {
 
 func (x *Membership) Reset() {
 	*x = Membership{}
-	mi := &file_wire_proto_msgTypes[82]
+	mi := &file_wire_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5905,7 +7013,7 @@ func (x *Membership) String() string {
 func (*Membership) ProtoMessage() {}
 
 func (x *Membership) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[82]
+	mi := &file_wire_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5918,7 +7026,7 @@ func (x *Membership) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Membership.ProtoReflect.Descriptor instead.
 func (*Membership) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{82}
+	return file_wire_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *Membership) GetName() string {
@@ -5979,7 +7087,7 @@ type GetPrekey struct {
 
 func (x *GetPrekey) Reset() {
 	*x = GetPrekey{}
-	mi := &file_wire_proto_msgTypes[83]
+	mi := &file_wire_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5991,7 +7099,7 @@ func (x *GetPrekey) String() string {
 func (*GetPrekey) ProtoMessage() {}
 
 func (x *GetPrekey) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[83]
+	mi := &file_wire_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6004,7 +7112,7 @@ func (x *GetPrekey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPrekey.ProtoReflect.Descriptor instead.
 func (*GetPrekey) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{83}
+	return file_wire_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *GetPrekey) GetNonce() []byte {
@@ -6025,7 +7133,7 @@ type OwnPrekey struct {
 
 func (x *OwnPrekey) Reset() {
 	*x = OwnPrekey{}
-	mi := &file_wire_proto_msgTypes[84]
+	mi := &file_wire_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6037,7 +7145,7 @@ func (x *OwnPrekey) String() string {
 func (*OwnPrekey) ProtoMessage() {}
 
 func (x *OwnPrekey) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[84]
+	mi := &file_wire_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6050,7 +7158,7 @@ func (x *OwnPrekey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OwnPrekey.ProtoReflect.Descriptor instead.
 func (*OwnPrekey) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{84}
+	return file_wire_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *OwnPrekey) GetCode() uint32 {
@@ -6084,7 +7192,7 @@ type Follow struct {
 
 func (x *Follow) Reset() {
 	*x = Follow{}
-	mi := &file_wire_proto_msgTypes[85]
+	mi := &file_wire_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6096,7 +7204,7 @@ func (x *Follow) String() string {
 func (*Follow) ProtoMessage() {}
 
 func (x *Follow) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[85]
+	mi := &file_wire_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6109,7 +7217,7 @@ func (x *Follow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Follow.ProtoReflect.Descriptor instead.
 func (*Follow) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{85}
+	return file_wire_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *Follow) GetSeq() uint64 {
@@ -6136,7 +7244,7 @@ type Announcement struct {
 
 func (x *Announcement) Reset() {
 	*x = Announcement{}
-	mi := &file_wire_proto_msgTypes[86]
+	mi := &file_wire_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6148,7 +7256,7 @@ func (x *Announcement) String() string {
 func (*Announcement) ProtoMessage() {}
 
 func (x *Announcement) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[86]
+	mi := &file_wire_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6161,7 +7269,7 @@ func (x *Announcement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Announcement.ProtoReflect.Descriptor instead.
 func (*Announcement) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{86}
+	return file_wire_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *Announcement) GetAddrs() [][]byte {
@@ -6192,7 +7300,7 @@ type Followed struct {
 
 func (x *Followed) Reset() {
 	*x = Followed{}
-	mi := &file_wire_proto_msgTypes[87]
+	mi := &file_wire_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6204,7 +7312,7 @@ func (x *Followed) String() string {
 func (*Followed) ProtoMessage() {}
 
 func (x *Followed) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[87]
+	mi := &file_wire_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6217,7 +7325,7 @@ func (x *Followed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Followed.ProtoReflect.Descriptor instead.
 func (*Followed) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{87}
+	return file_wire_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *Followed) GetCode() uint32 {
@@ -6271,7 +7379,7 @@ type Present struct {
 
 func (x *Present) Reset() {
 	*x = Present{}
-	mi := &file_wire_proto_msgTypes[88]
+	mi := &file_wire_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6283,7 +7391,7 @@ func (x *Present) String() string {
 func (*Present) ProtoMessage() {}
 
 func (x *Present) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[88]
+	mi := &file_wire_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6296,7 +7404,7 @@ func (x *Present) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Present.ProtoReflect.Descriptor instead.
 func (*Present) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{88}
+	return file_wire_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *Present) GetToken() string {
@@ -6318,7 +7426,7 @@ type Admission struct {
 
 func (x *Admission) Reset() {
 	*x = Admission{}
-	mi := &file_wire_proto_msgTypes[89]
+	mi := &file_wire_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6330,7 +7438,7 @@ func (x *Admission) String() string {
 func (*Admission) ProtoMessage() {}
 
 func (x *Admission) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[89]
+	mi := &file_wire_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6343,7 +7451,7 @@ func (x *Admission) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Admission.ProtoReflect.Descriptor instead.
 func (*Admission) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{89}
+	return file_wire_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *Admission) GetCode() uint32 {
@@ -6379,7 +7487,7 @@ var File_wire_proto protoreflect.FileDescriptor
 const file_wire_proto_rawDesc = "" +
 	"\n" +
 	"\n" +
-	"wire.proto\x12\x0eparley.wire.v1\"\xb9\x06\n" +
+	"wire.proto\x12\x0eparley.wire.v1\"\xd5\b\n" +
 	"\aContent\x12\x15\n" +
 	"\x06msg_id\x18\x01 \x01(\fR\x05msgId\x12\x17\n" +
 	"\asent_ms\x18\x02 \x01(\x04R\x06sentMs\x12\x10\n" +
@@ -6400,26 +7508,85 @@ const file_wire_proto_rawDesc = "" +
 	"\acompare\x18\x13 \x01(\v2\x17.parley.wire.v1.CompareH\x00R\acompare\x127\n" +
 	"\troom_keys\x18\x14 \x01(\v2\x18.parley.wire.v1.RoomKeysH\x00R\broomKeys\x12=\n" +
 	"\vroom_invite\x18\x15 \x01(\v2\x1a.parley.wire.v1.RoomInviteH\x00R\n" +
-	"roomInviteB\x06\n" +
-	"\x04body\"\x1a\n" +
+	"roomInvite\x120\n" +
+	"\x06action\x18\x1e \x01(\v2\x16.parley.wire.v1.ActionH\x00R\x06action\x12:\n" +
+	"\n" +
+	"own_action\x18\x1f \x01(\v2\x19.parley.wire.v1.OwnActionH\x00R\townAction\x12:\n" +
+	"\n" +
+	"room_state\x18( \x01(\v2\x19.parley.wire.v1.RoomStateH\x00R\troomState\x12:\n" +
+	"\n" +
+	"room_heads\x18) \x01(\v2\x19.parley.wire.v1.RoomHeadsH\x00R\troomHeads\x124\n" +
+	"\broom_log\x18* \x01(\v2\x17.parley.wire.v1.RoomLogH\x00R\aroomLogB\x06\n" +
+	"\x04body\"\x95\x01\n" +
 	"\x04Text\x12\x12\n" +
-	"\x04text\x18\x01 \x01(\tR\x04text\"R\n" +
+	"\x04text\x18\x01 \x01(\tR\x04text\x12.\n" +
+	"\breply_to\x18\x02 \x01(\v2\x13.parley.wire.v1.RefR\areplyTo\x12\x1a\n" +
+	"\bmentions\x18\x03 \x03(\fR\bmentions\x12\x19\n" +
+	"\blasts_ms\x18\x04 \x01(\x04R\alastsMs\x12\x12\n" +
+	"\x04gone\x18\x05 \x01(\bR\x04gone\"4\n" +
+	"\x03Ref\x12\x16\n" +
+	"\x06author\x18\x01 \x01(\fR\x06author\x12\x15\n" +
+	"\x06msg_id\x18\x02 \x01(\fR\x05msgId\"\xa7\x02\n" +
+	"\x06Action\x12#\n" +
+	"\x02to\x18\x01 \x01(\v2\x13.parley.wire.v1.RefR\x02to\x12\x13\n" +
+	"\x05at_ms\x18\x02 \x01(\x04R\x04atMs\x12\x16\n" +
+	"\x05react\x18\x03 \x01(\tH\x00R\x05react\x12,\n" +
+	"\x04edit\x18\x04 \x01(\v2\x16.parley.wire.v1.EditedH\x00R\x04edit\x121\n" +
+	"\x06delete\x18\x05 \x01(\v2\x17.parley.wire.v1.DeletedH\x00R\x06delete\x12\x12\n" +
+	"\x03pin\x18\x06 \x01(\bH\x00R\x03pin\x12\x1b\n" +
+	"\btimer_ms\x18\a \x01(\x04H\x00R\atimerMs\x12\x14\n" +
+	"\x04hide\x18\b \x01(\bH\x00R\x04hide\x12\x1b\n" +
+	"\bquiet_ms\x18\t \x01(\x04H\x00R\aquietMsB\x06\n" +
+	"\x04what\"8\n" +
+	"\x06Edited\x12\x12\n" +
+	"\x04text\x18\x01 \x01(\tR\x04text\x12\x1a\n" +
+	"\bmentions\x18\x02 \x03(\fR\bmentions\"\t\n" +
+	"\aDeleted\"O\n" +
+	"\tOwnAction\x12\x12\n" +
+	"\x04with\x18\x01 \x01(\fR\x04with\x12.\n" +
+	"\x06action\x18\x02 \x01(\v2\x16.parley.wire.v1.ActionR\x06action\"R\n" +
 	"\x0eContactRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\adisplay\x18\x02 \x01(\tR\adisplay\x12\x12\n" +
 	"\x04note\x18\x03 \x01(\tR\x04note\"=\n" +
 	"\rContactAccept\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
-	"\adisplay\x18\x02 \x01(\tR\adisplay\"*\n" +
+	"\adisplay\x18\x02 \x01(\tR\adisplay\"\x89\x01\n" +
 	"\x04Sent\x12\x0e\n" +
 	"\x02to\x18\x01 \x01(\fR\x02to\x12\x12\n" +
-	"\x04text\x18\x02 \x01(\tR\x04text\"\x86\x01\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\x12.\n" +
+	"\breply_to\x18\x03 \x01(\v2\x13.parley.wire.v1.RefR\areplyTo\x12\x19\n" +
+	"\blasts_ms\x18\x04 \x01(\x04R\alastsMs\x12\x12\n" +
+	"\x04gone\x18\x05 \x01(\bR\x04gone\"\x86\x01\n" +
 	"\bRoomKeys\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\fR\x04room\x12$\n" +
 	"\rdistributions\x18\x02 \x03(\fR\rdistributions\x12\x1d\n" +
 	"\n" +
 	"state_keys\x18\x03 \x03(\fR\tstateKeys\x12!\n" +
-	"\fpassword_key\x18\x04 \x01(\fR\vpasswordKey\"\xa1\x01\n" +
+	"\fpassword_key\x18\x04 \x01(\fR\vpasswordKey\"\xd8\x01\n" +
+	"\tRoomState\x12\x12\n" +
+	"\x04room\x18\x01 \x01(\fR\x04room\x12\x12\n" +
+	"\x04home\x18\x02 \x01(\fR\x04home\x12\x14\n" +
+	"\x05addrs\x18\x03 \x03(\tR\x05addrs\x12\x14\n" +
+	"\x05stage\x18\x04 \x01(\rR\x05stage\x12\x0e\n" +
+	"\x02by\x18\x05 \x01(\fR\x02by\x12\x12\n" +
+	"\x04name\x18\x06 \x01(\tR\x04name\x12\x19\n" +
+	"\bsince_ms\x18\a \x01(\x04R\asinceMs\x12\x10\n" +
+	"\x03seq\x18\b \x01(\x04R\x03seq\x12\x12\n" +
+	"\x04head\x18\t \x01(\fR\x04head\x12\x12\n" +
+	"\x04keys\x18\n" +
+	" \x03(\fR\x04keys\"d\n" +
+	"\tRoomHeads\x12\x12\n" +
+	"\x04room\x18\x01 \x01(\fR\x04room\x121\n" +
+	"\x06places\x18\x02 \x03(\v2\x19.parley.wire.v1.RoomPlaceR\x06places\x12\x10\n" +
+	"\x03ask\x18\x03 \x01(\bR\x03ask\"1\n" +
+	"\tRoomPlace\x12\x10\n" +
+	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x12\n" +
+	"\x04hash\x18\x02 \x01(\fR\x04hash\"I\n" +
+	"\aRoomLog\x12\x12\n" +
+	"\x04room\x18\x01 \x01(\fR\x04room\x12\x18\n" +
+	"\aentries\x18\x02 \x03(\fR\aentries\x12\x10\n" +
+	"\x03seq\x18\x03 \x01(\x04R\x03seq\"\xa1\x01\n" +
 	"\n" +
 	"RoomInvite\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\fR\x04room\x12\x12\n" +
@@ -6428,13 +7595,14 @@ const file_wire_proto_rawDesc = "" +
 	"\x03seq\x18\x04 \x01(\x04R\x03seq\x12\x12\n" +
 	"\x04head\x18\x05 \x01(\fR\x04head\x12\x1b\n" +
 	"\tstate_key\x18\x06 \x01(\fR\bstateKey\x12\x12\n" +
-	"\x04name\x18\a \x01(\tR\x04name\"\x85\x01\n" +
+	"\x04name\x18\a \x01(\tR\x04name\"\xb7\x01\n" +
 	"\vRoomContent\x12\x15\n" +
 	"\x06msg_id\x18\x01 \x01(\fR\x05msgId\x12\x17\n" +
 	"\asent_ms\x18\x02 \x01(\x04R\x06sentMs\x12\x12\n" +
 	"\x04void\x18\x03 \x03(\x04R\x04void\x12*\n" +
 	"\x04text\x18\n" +
-	" \x01(\v2\x14.parley.wire.v1.TextH\x00R\x04textB\x06\n" +
+	" \x01(\v2\x14.parley.wire.v1.TextH\x00R\x04text\x120\n" +
+	"\x06action\x18\x1e \x01(\v2\x16.parley.wire.v1.ActionH\x00R\x06actionB\x06\n" +
 	"\x04body\"\xac\x02\n" +
 	"\fContactState\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\fR\aaccount\x12\x12\n" +
@@ -6450,10 +7618,11 @@ const file_wire_proto_rawDesc = "" +
 	"\n" +
 	"recoveries\x18\n" +
 	" \x01(\rR\n" +
-	"recoveries\"S\n" +
+	"recoveries\"g\n" +
 	"\x04Past\x12\x12\n" +
 	"\x04with\x18\x01 \x01(\fR\x04with\x127\n" +
-	"\bmessages\x18\x02 \x03(\v2\x1b.parley.wire.v1.PastMessageR\bmessages\"\xb4\x01\n" +
+	"\bmessages\x18\x02 \x03(\v2\x1b.parley.wire.v1.PastMessageR\bmessages\x12\x12\n" +
+	"\x04room\x18\x03 \x01(\bR\x04room\"\xa7\x03\n" +
 	"\vPastMessage\x12\x15\n" +
 	"\x06msg_id\x18\x01 \x01(\fR\x05msgId\x12\x16\n" +
 	"\x06device\x18\x02 \x01(\fR\x06device\x12\x12\n" +
@@ -6462,7 +7631,20 @@ const file_wire_proto_rawDesc = "" +
 	"\asent_ms\x18\x05 \x01(\x04R\x06sentMs\x12\x1f\n" +
 	"\vrecorded_ms\x18\x06 \x01(\x04R\n" +
 	"recordedMs\x12\x14\n" +
-	"\x05state\x18\a \x01(\rR\x05state\"8\n" +
+	"\x05state\x18\a \x01(\rR\x05state\x12.\n" +
+	"\breply_to\x18\b \x01(\v2\x13.parley.wire.v1.RefR\areplyTo\x12\x1a\n" +
+	"\bmentions\x18\t \x03(\fR\bmentions\x12\x1b\n" +
+	"\tedited_ms\x18\n" +
+	" \x01(\x04R\beditedMs\x12\x18\n" +
+	"\adeleted\x18\v \x01(\bR\adeleted\x124\n" +
+	"\aactions\x18\f \x03(\v2\x1a.parley.wire.v1.PastActionR\aactions\x12\x19\n" +
+	"\blasts_ms\x18\r \x01(\x04R\alastsMs\x12\x1d\n" +
+	"\n" +
+	"expires_ms\x18\x0e \x01(\x04R\texpiresMs\"L\n" +
+	"\n" +
+	"PastAction\x12\x0e\n" +
+	"\x02by\x18\x01 \x01(\fR\x02by\x12.\n" +
+	"\x06action\x18\x02 \x01(\v2\x16.parley.wire.v1.ActionR\x06action\"8\n" +
 	"\n" +
 	"AccountKey\x12\x12\n" +
 	"\x04seed\x18\x01 \x01(\fR\x04seed\x12\x16\n" +
@@ -6481,7 +7663,8 @@ const file_wire_proto_rawDesc = "" +
 	"\x04read\x18\x02 \x03(\fR\x04read\"'\n" +
 	"\x06Repair\x12\x1d\n" +
 	"\n" +
-	"session_id\x18\x01 \x01(\fR\tsessionId\"\xc1\t\n" +
+	"session_id\x18\x01 \x01(\fR\tsessionId\"\x80\n" +
+	"\n" +
 	"\aRequest\x126\n" +
 	"\bregister\x18\x01 \x01(\v2\x18.parley.wire.v1.RegisterH\x00R\bregister\x120\n" +
 	"\x06lookup\x18\x02 \x01(\v2\x16.parley.wire.v1.LookupH\x00R\x06lookup\x12F\n" +
@@ -6507,8 +7690,10 @@ const file_wire_proto_rawDesc = "" +
 	"\tread_room\x18\x12 \x01(\v2\x18.parley.wire.v1.ReadRoomH\x00R\breadRoom\x124\n" +
 	"\bput_room\x18\x13 \x01(\v2\x17.parley.wire.v1.PutRoomH\x00R\aputRoom\x127\n" +
 	"\tfill_room\x18\x14 \x01(\v2\x18.parley.wire.v1.FillRoomH\x00R\bfillRoom\x12F\n" +
-	"\x0eregister_guest\x18\x15 \x01(\v2\x1d.parley.wire.v1.RegisterGuestH\x00R\rregisterGuestB\x06\n" +
-	"\x04call\"\xf4\b\n" +
+	"\x0eregister_guest\x18\x15 \x01(\v2\x1d.parley.wire.v1.RegisterGuestH\x00R\rregisterGuest\x12=\n" +
+	"\vseen_guests\x18\x1e \x01(\v2\x1a.parley.wire.v1.SeenGuestsH\x00R\n" +
+	"seenGuestsB\x06\n" +
+	"\x04call\"\xb3\t\n" +
 	"\bResponse\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x16\n" +
 	"\x06detail\x18\x02 \x01(\tR\x06detail\x12$\n" +
@@ -6534,7 +7719,9 @@ const file_wire_proto_rawDesc = "" +
 	"relay_list\x18\x19 \x01(\v2\x19.parley.wire.v1.RelayListH\x00R\trelayList\x12C\n" +
 	"\rroom_appended\x18\x1a \x01(\v2\x1c.parley.wire.v1.RoomAppendedH\x00R\froomAppended\x127\n" +
 	"\troom_page\x18\x1b \x01(\v2\x18.parley.wire.v1.RoomPageH\x00R\broomPage\x12J\n" +
-	"\x10room_put_results\x18\x1c \x01(\v2\x1e.parley.wire.v1.RoomPutResultsH\x00R\x0eroomPutResultsB\b\n" +
+	"\x10room_put_results\x18\x1c \x01(\v2\x1e.parley.wire.v1.RoomPutResultsH\x00R\x0eroomPutResults\x12=\n" +
+	"\vguests_seen\x18( \x01(\v2\x1a.parley.wire.v1.GuestsSeenH\x00R\n" +
+	"guestsSeenB\b\n" +
 	"\x06result\"L\n" +
 	"\bRegister\x12\x16\n" +
 	"\x06invite\x18\x01 \x01(\fR\x06invite\x12\x12\n" +
@@ -6544,7 +7731,16 @@ const file_wire_proto_rawDesc = "" +
 	"Registered\"9\n" +
 	"\rRegisterGuest\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\fR\x04room\x12\x14\n" +
-	"\x05chain\x18\x02 \x01(\fR\x05chain\"g\n" +
+	"\x05chain\x18\x02 \x01(\fR\x05chain\" \n" +
+	"\n" +
+	"SeenGuests\x12\x12\n" +
+	"\x04room\x18\x01 \x01(\fR\x04room\"?\n" +
+	"\n" +
+	"GuestsSeen\x121\n" +
+	"\x06guests\x18\x01 \x03(\v2\x19.parley.wire.v1.GuestSeenR\x06guests\"<\n" +
+	"\tGuestSeen\x12\x18\n" +
+	"\aaccount\x18\x01 \x01(\fR\aaccount\x12\x15\n" +
+	"\x06ago_ms\x18\x02 \x01(\x04R\x05agoMs\"g\n" +
 	"\x06Lookup\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aaccount\x18\x02 \x01(\fR\aaccount\x12\x14\n" +
@@ -6848,188 +8044,220 @@ func file_wire_proto_rawDescGZIP() []byte {
 }
 
 var file_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 90)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 103)
 var file_wire_proto_goTypes = []any{
 	(Relation)(0),          // 0: parley.wire.v1.Relation
 	(MailKind)(0),          // 1: parley.wire.v1.MailKind
 	(*Content)(nil),        // 2: parley.wire.v1.Content
 	(*Text)(nil),           // 3: parley.wire.v1.Text
-	(*ContactRequest)(nil), // 4: parley.wire.v1.ContactRequest
-	(*ContactAccept)(nil),  // 5: parley.wire.v1.ContactAccept
-	(*Sent)(nil),           // 6: parley.wire.v1.Sent
-	(*RoomKeys)(nil),       // 7: parley.wire.v1.RoomKeys
-	(*RoomInvite)(nil),     // 8: parley.wire.v1.RoomInvite
-	(*RoomContent)(nil),    // 9: parley.wire.v1.RoomContent
-	(*ContactState)(nil),   // 10: parley.wire.v1.ContactState
-	(*Past)(nil),           // 11: parley.wire.v1.Past
-	(*PastMessage)(nil),    // 12: parley.wire.v1.PastMessage
-	(*AccountKey)(nil),     // 13: parley.wire.v1.AccountKey
-	(*Compare)(nil),        // 14: parley.wire.v1.Compare
-	(*Receipt)(nil),        // 15: parley.wire.v1.Receipt
-	(*Repair)(nil),         // 16: parley.wire.v1.Repair
-	(*Request)(nil),        // 17: parley.wire.v1.Request
-	(*Response)(nil),       // 18: parley.wire.v1.Response
-	(*Register)(nil),       // 19: parley.wire.v1.Register
-	(*Registered)(nil),     // 20: parley.wire.v1.Registered
-	(*RegisterGuest)(nil),  // 21: parley.wire.v1.RegisterGuest
-	(*Lookup)(nil),         // 22: parley.wire.v1.Lookup
-	(*Found)(nil),          // 23: parley.wire.v1.Found
-	(*LogHead)(nil),        // 24: parley.wire.v1.LogHead
-	(*ReadLog)(nil),        // 25: parley.wire.v1.ReadLog
-	(*LogPage)(nil),        // 26: parley.wire.v1.LogPage
-	(*Bundle)(nil),         // 27: parley.wire.v1.Bundle
-	(*UploadPrekeys)(nil),  // 28: parley.wire.v1.UploadPrekeys
-	(*PrekeyCounts)(nil),   // 29: parley.wire.v1.PrekeyCounts
-	(*SetContacts)(nil),    // 30: parley.wire.v1.SetContacts
-	(*ContactsSet)(nil),    // 31: parley.wire.v1.ContactsSet
-	(*UpdateChain)(nil),    // 32: parley.wire.v1.UpdateChain
-	(*ChainUpdated)(nil),   // 33: parley.wire.v1.ChainUpdated
-	(*FetchChain)(nil),     // 34: parley.wire.v1.FetchChain
-	(*Heads)(nil),          // 35: parley.wire.v1.Heads
-	(*HeadList)(nil),       // 36: parley.wire.v1.HeadList
-	(*Head)(nil),           // 37: parley.wire.v1.Head
-	(*Put)(nil),            // 38: parley.wire.v1.Put
-	(*PutItem)(nil),        // 39: parley.wire.v1.PutItem
-	(*PutResults)(nil),     // 40: parley.wire.v1.PutResults
-	(*PutResult)(nil),      // 41: parley.wire.v1.PutResult
-	(*Fetch)(nil),          // 42: parley.wire.v1.Fetch
-	(*Mail)(nil),           // 43: parley.wire.v1.Mail
-	(*MailItem)(nil),       // 44: parley.wire.v1.MailItem
-	(*Ack)(nil),            // 45: parley.wire.v1.Ack
-	(*Acked)(nil),          // 46: parley.wire.v1.Acked
-	(*Where)(nil),          // 47: parley.wire.v1.Where
-	(*Places)(nil),         // 48: parley.wire.v1.Places
-	(*Place)(nil),          // 49: parley.wire.v1.Place
-	(*CreateInvite)(nil),   // 50: parley.wire.v1.CreateInvite
-	(*Invite)(nil),         // 51: parley.wire.v1.Invite
-	(*GetToken)(nil),       // 52: parley.wire.v1.GetToken
-	(*Token)(nil),          // 53: parley.wire.v1.Token
-	(*GetKeySet)(nil),      // 54: parley.wire.v1.GetKeySet
-	(*KeySet)(nil),         // 55: parley.wire.v1.KeySet
-	(*GetRelays)(nil),      // 56: parley.wire.v1.GetRelays
-	(*RelayList)(nil),      // 57: parley.wire.v1.RelayList
-	(*Relay)(nil),          // 58: parley.wire.v1.Relay
-	(*RelayLimits)(nil),    // 59: parley.wire.v1.RelayLimits
-	(*AppendRoom)(nil),     // 60: parley.wire.v1.AppendRoom
-	(*RoomAppended)(nil),   // 61: parley.wire.v1.RoomAppended
-	(*ReadRoom)(nil),       // 62: parley.wire.v1.ReadRoom
-	(*RoomPage)(nil),       // 63: parley.wire.v1.RoomPage
-	(*RoomItem)(nil),       // 64: parley.wire.v1.RoomItem
-	(*PutRoom)(nil),        // 65: parley.wire.v1.PutRoom
-	(*RoomPutResults)(nil), // 66: parley.wire.v1.RoomPutResults
-	(*RoomPutResult)(nil),  // 67: parley.wire.v1.RoomPutResult
-	(*FillRoom)(nil),       // 68: parley.wire.v1.FillRoom
-	(*RoomRange)(nil),      // 69: parley.wire.v1.RoomRange
-	(*Beat)(nil),           // 70: parley.wire.v1.Beat
-	(*Hello)(nil),          // 71: parley.wire.v1.Hello
-	(*Welcome)(nil),        // 72: parley.wire.v1.Welcome
-	(*Limits)(nil),         // 73: parley.wire.v1.Limits
-	(*Hint)(nil),           // 74: parley.wire.v1.Hint
-	(*RoomNews)(nil),       // 75: parley.wire.v1.RoomNews
-	(*Presence)(nil),       // 76: parley.wire.v1.Presence
-	(*Deliver)(nil),        // 77: parley.wire.v1.Deliver
-	(*Delivered)(nil),      // 78: parley.wire.v1.Delivered
-	(*PairJoin)(nil),       // 79: parley.wire.v1.PairJoin
-	(*PairJoined)(nil),     // 80: parley.wire.v1.PairJoined
-	(*PairFrame)(nil),      // 81: parley.wire.v1.PairFrame
-	(*Knock)(nil),          // 82: parley.wire.v1.Knock
-	(*Knocked)(nil),        // 83: parley.wire.v1.Knocked
-	(*Membership)(nil),     // 84: parley.wire.v1.Membership
-	(*GetPrekey)(nil),      // 85: parley.wire.v1.GetPrekey
-	(*OwnPrekey)(nil),      // 86: parley.wire.v1.OwnPrekey
-	(*Follow)(nil),         // 87: parley.wire.v1.Follow
-	(*Announcement)(nil),   // 88: parley.wire.v1.Announcement
-	(*Followed)(nil),       // 89: parley.wire.v1.Followed
-	(*Present)(nil),        // 90: parley.wire.v1.Present
-	(*Admission)(nil),      // 91: parley.wire.v1.Admission
+	(*Ref)(nil),            // 4: parley.wire.v1.Ref
+	(*Action)(nil),         // 5: parley.wire.v1.Action
+	(*Edited)(nil),         // 6: parley.wire.v1.Edited
+	(*Deleted)(nil),        // 7: parley.wire.v1.Deleted
+	(*OwnAction)(nil),      // 8: parley.wire.v1.OwnAction
+	(*ContactRequest)(nil), // 9: parley.wire.v1.ContactRequest
+	(*ContactAccept)(nil),  // 10: parley.wire.v1.ContactAccept
+	(*Sent)(nil),           // 11: parley.wire.v1.Sent
+	(*RoomKeys)(nil),       // 12: parley.wire.v1.RoomKeys
+	(*RoomState)(nil),      // 13: parley.wire.v1.RoomState
+	(*RoomHeads)(nil),      // 14: parley.wire.v1.RoomHeads
+	(*RoomPlace)(nil),      // 15: parley.wire.v1.RoomPlace
+	(*RoomLog)(nil),        // 16: parley.wire.v1.RoomLog
+	(*RoomInvite)(nil),     // 17: parley.wire.v1.RoomInvite
+	(*RoomContent)(nil),    // 18: parley.wire.v1.RoomContent
+	(*ContactState)(nil),   // 19: parley.wire.v1.ContactState
+	(*Past)(nil),           // 20: parley.wire.v1.Past
+	(*PastMessage)(nil),    // 21: parley.wire.v1.PastMessage
+	(*PastAction)(nil),     // 22: parley.wire.v1.PastAction
+	(*AccountKey)(nil),     // 23: parley.wire.v1.AccountKey
+	(*Compare)(nil),        // 24: parley.wire.v1.Compare
+	(*Receipt)(nil),        // 25: parley.wire.v1.Receipt
+	(*Repair)(nil),         // 26: parley.wire.v1.Repair
+	(*Request)(nil),        // 27: parley.wire.v1.Request
+	(*Response)(nil),       // 28: parley.wire.v1.Response
+	(*Register)(nil),       // 29: parley.wire.v1.Register
+	(*Registered)(nil),     // 30: parley.wire.v1.Registered
+	(*RegisterGuest)(nil),  // 31: parley.wire.v1.RegisterGuest
+	(*SeenGuests)(nil),     // 32: parley.wire.v1.SeenGuests
+	(*GuestsSeen)(nil),     // 33: parley.wire.v1.GuestsSeen
+	(*GuestSeen)(nil),      // 34: parley.wire.v1.GuestSeen
+	(*Lookup)(nil),         // 35: parley.wire.v1.Lookup
+	(*Found)(nil),          // 36: parley.wire.v1.Found
+	(*LogHead)(nil),        // 37: parley.wire.v1.LogHead
+	(*ReadLog)(nil),        // 38: parley.wire.v1.ReadLog
+	(*LogPage)(nil),        // 39: parley.wire.v1.LogPage
+	(*Bundle)(nil),         // 40: parley.wire.v1.Bundle
+	(*UploadPrekeys)(nil),  // 41: parley.wire.v1.UploadPrekeys
+	(*PrekeyCounts)(nil),   // 42: parley.wire.v1.PrekeyCounts
+	(*SetContacts)(nil),    // 43: parley.wire.v1.SetContacts
+	(*ContactsSet)(nil),    // 44: parley.wire.v1.ContactsSet
+	(*UpdateChain)(nil),    // 45: parley.wire.v1.UpdateChain
+	(*ChainUpdated)(nil),   // 46: parley.wire.v1.ChainUpdated
+	(*FetchChain)(nil),     // 47: parley.wire.v1.FetchChain
+	(*Heads)(nil),          // 48: parley.wire.v1.Heads
+	(*HeadList)(nil),       // 49: parley.wire.v1.HeadList
+	(*Head)(nil),           // 50: parley.wire.v1.Head
+	(*Put)(nil),            // 51: parley.wire.v1.Put
+	(*PutItem)(nil),        // 52: parley.wire.v1.PutItem
+	(*PutResults)(nil),     // 53: parley.wire.v1.PutResults
+	(*PutResult)(nil),      // 54: parley.wire.v1.PutResult
+	(*Fetch)(nil),          // 55: parley.wire.v1.Fetch
+	(*Mail)(nil),           // 56: parley.wire.v1.Mail
+	(*MailItem)(nil),       // 57: parley.wire.v1.MailItem
+	(*Ack)(nil),            // 58: parley.wire.v1.Ack
+	(*Acked)(nil),          // 59: parley.wire.v1.Acked
+	(*Where)(nil),          // 60: parley.wire.v1.Where
+	(*Places)(nil),         // 61: parley.wire.v1.Places
+	(*Place)(nil),          // 62: parley.wire.v1.Place
+	(*CreateInvite)(nil),   // 63: parley.wire.v1.CreateInvite
+	(*Invite)(nil),         // 64: parley.wire.v1.Invite
+	(*GetToken)(nil),       // 65: parley.wire.v1.GetToken
+	(*Token)(nil),          // 66: parley.wire.v1.Token
+	(*GetKeySet)(nil),      // 67: parley.wire.v1.GetKeySet
+	(*KeySet)(nil),         // 68: parley.wire.v1.KeySet
+	(*GetRelays)(nil),      // 69: parley.wire.v1.GetRelays
+	(*RelayList)(nil),      // 70: parley.wire.v1.RelayList
+	(*Relay)(nil),          // 71: parley.wire.v1.Relay
+	(*RelayLimits)(nil),    // 72: parley.wire.v1.RelayLimits
+	(*AppendRoom)(nil),     // 73: parley.wire.v1.AppendRoom
+	(*RoomAppended)(nil),   // 74: parley.wire.v1.RoomAppended
+	(*ReadRoom)(nil),       // 75: parley.wire.v1.ReadRoom
+	(*RoomPage)(nil),       // 76: parley.wire.v1.RoomPage
+	(*RoomItem)(nil),       // 77: parley.wire.v1.RoomItem
+	(*PutRoom)(nil),        // 78: parley.wire.v1.PutRoom
+	(*RoomPutResults)(nil), // 79: parley.wire.v1.RoomPutResults
+	(*RoomPutResult)(nil),  // 80: parley.wire.v1.RoomPutResult
+	(*FillRoom)(nil),       // 81: parley.wire.v1.FillRoom
+	(*RoomRange)(nil),      // 82: parley.wire.v1.RoomRange
+	(*Beat)(nil),           // 83: parley.wire.v1.Beat
+	(*Hello)(nil),          // 84: parley.wire.v1.Hello
+	(*Welcome)(nil),        // 85: parley.wire.v1.Welcome
+	(*Limits)(nil),         // 86: parley.wire.v1.Limits
+	(*Hint)(nil),           // 87: parley.wire.v1.Hint
+	(*RoomNews)(nil),       // 88: parley.wire.v1.RoomNews
+	(*Presence)(nil),       // 89: parley.wire.v1.Presence
+	(*Deliver)(nil),        // 90: parley.wire.v1.Deliver
+	(*Delivered)(nil),      // 91: parley.wire.v1.Delivered
+	(*PairJoin)(nil),       // 92: parley.wire.v1.PairJoin
+	(*PairJoined)(nil),     // 93: parley.wire.v1.PairJoined
+	(*PairFrame)(nil),      // 94: parley.wire.v1.PairFrame
+	(*Knock)(nil),          // 95: parley.wire.v1.Knock
+	(*Knocked)(nil),        // 96: parley.wire.v1.Knocked
+	(*Membership)(nil),     // 97: parley.wire.v1.Membership
+	(*GetPrekey)(nil),      // 98: parley.wire.v1.GetPrekey
+	(*OwnPrekey)(nil),      // 99: parley.wire.v1.OwnPrekey
+	(*Follow)(nil),         // 100: parley.wire.v1.Follow
+	(*Announcement)(nil),   // 101: parley.wire.v1.Announcement
+	(*Followed)(nil),       // 102: parley.wire.v1.Followed
+	(*Present)(nil),        // 103: parley.wire.v1.Present
+	(*Admission)(nil),      // 104: parley.wire.v1.Admission
 }
 var file_wire_proto_depIdxs = []int32{
-	3,  // 0: parley.wire.v1.Content.text:type_name -> parley.wire.v1.Text
-	4,  // 1: parley.wire.v1.Content.contact_request:type_name -> parley.wire.v1.ContactRequest
-	5,  // 2: parley.wire.v1.Content.contact_accept:type_name -> parley.wire.v1.ContactAccept
-	15, // 3: parley.wire.v1.Content.receipt:type_name -> parley.wire.v1.Receipt
-	16, // 4: parley.wire.v1.Content.repair:type_name -> parley.wire.v1.Repair
-	6,  // 5: parley.wire.v1.Content.sent:type_name -> parley.wire.v1.Sent
-	10, // 6: parley.wire.v1.Content.contact_state:type_name -> parley.wire.v1.ContactState
-	11, // 7: parley.wire.v1.Content.past:type_name -> parley.wire.v1.Past
-	13, // 8: parley.wire.v1.Content.account_key:type_name -> parley.wire.v1.AccountKey
-	14, // 9: parley.wire.v1.Content.compare:type_name -> parley.wire.v1.Compare
-	7,  // 10: parley.wire.v1.Content.room_keys:type_name -> parley.wire.v1.RoomKeys
-	8,  // 11: parley.wire.v1.Content.room_invite:type_name -> parley.wire.v1.RoomInvite
-	3,  // 12: parley.wire.v1.RoomContent.text:type_name -> parley.wire.v1.Text
-	0,  // 13: parley.wire.v1.ContactState.relation:type_name -> parley.wire.v1.Relation
-	12, // 14: parley.wire.v1.Past.messages:type_name -> parley.wire.v1.PastMessage
-	19, // 15: parley.wire.v1.Request.register:type_name -> parley.wire.v1.Register
-	22, // 16: parley.wire.v1.Request.lookup:type_name -> parley.wire.v1.Lookup
-	28, // 17: parley.wire.v1.Request.upload_prekeys:type_name -> parley.wire.v1.UploadPrekeys
-	30, // 18: parley.wire.v1.Request.set_contacts:type_name -> parley.wire.v1.SetContacts
-	38, // 19: parley.wire.v1.Request.put:type_name -> parley.wire.v1.Put
-	42, // 20: parley.wire.v1.Request.fetch:type_name -> parley.wire.v1.Fetch
-	45, // 21: parley.wire.v1.Request.ack:type_name -> parley.wire.v1.Ack
-	47, // 22: parley.wire.v1.Request.where:type_name -> parley.wire.v1.Where
-	50, // 23: parley.wire.v1.Request.create_invite:type_name -> parley.wire.v1.CreateInvite
-	32, // 24: parley.wire.v1.Request.update_chain:type_name -> parley.wire.v1.UpdateChain
-	34, // 25: parley.wire.v1.Request.fetch_chain:type_name -> parley.wire.v1.FetchChain
-	35, // 26: parley.wire.v1.Request.heads:type_name -> parley.wire.v1.Heads
-	25, // 27: parley.wire.v1.Request.read_log:type_name -> parley.wire.v1.ReadLog
-	52, // 28: parley.wire.v1.Request.get_token:type_name -> parley.wire.v1.GetToken
-	54, // 29: parley.wire.v1.Request.get_key_set:type_name -> parley.wire.v1.GetKeySet
-	56, // 30: parley.wire.v1.Request.get_relays:type_name -> parley.wire.v1.GetRelays
-	60, // 31: parley.wire.v1.Request.append_room:type_name -> parley.wire.v1.AppendRoom
-	62, // 32: parley.wire.v1.Request.read_room:type_name -> parley.wire.v1.ReadRoom
-	65, // 33: parley.wire.v1.Request.put_room:type_name -> parley.wire.v1.PutRoom
-	68, // 34: parley.wire.v1.Request.fill_room:type_name -> parley.wire.v1.FillRoom
-	21, // 35: parley.wire.v1.Request.register_guest:type_name -> parley.wire.v1.RegisterGuest
-	20, // 36: parley.wire.v1.Response.registered:type_name -> parley.wire.v1.Registered
-	23, // 37: parley.wire.v1.Response.found:type_name -> parley.wire.v1.Found
-	29, // 38: parley.wire.v1.Response.prekey_counts:type_name -> parley.wire.v1.PrekeyCounts
-	31, // 39: parley.wire.v1.Response.contacts_set:type_name -> parley.wire.v1.ContactsSet
-	40, // 40: parley.wire.v1.Response.put_results:type_name -> parley.wire.v1.PutResults
-	43, // 41: parley.wire.v1.Response.mail:type_name -> parley.wire.v1.Mail
-	46, // 42: parley.wire.v1.Response.acked:type_name -> parley.wire.v1.Acked
-	48, // 43: parley.wire.v1.Response.places:type_name -> parley.wire.v1.Places
-	51, // 44: parley.wire.v1.Response.invite:type_name -> parley.wire.v1.Invite
-	33, // 45: parley.wire.v1.Response.chain_updated:type_name -> parley.wire.v1.ChainUpdated
-	36, // 46: parley.wire.v1.Response.head_list:type_name -> parley.wire.v1.HeadList
-	26, // 47: parley.wire.v1.Response.log_page:type_name -> parley.wire.v1.LogPage
-	53, // 48: parley.wire.v1.Response.token:type_name -> parley.wire.v1.Token
-	55, // 49: parley.wire.v1.Response.key_set:type_name -> parley.wire.v1.KeySet
-	57, // 50: parley.wire.v1.Response.relay_list:type_name -> parley.wire.v1.RelayList
-	61, // 51: parley.wire.v1.Response.room_appended:type_name -> parley.wire.v1.RoomAppended
-	63, // 52: parley.wire.v1.Response.room_page:type_name -> parley.wire.v1.RoomPage
-	66, // 53: parley.wire.v1.Response.room_put_results:type_name -> parley.wire.v1.RoomPutResults
-	27, // 54: parley.wire.v1.Found.bundles:type_name -> parley.wire.v1.Bundle
-	24, // 55: parley.wire.v1.Found.log:type_name -> parley.wire.v1.LogHead
-	24, // 56: parley.wire.v1.LogPage.log:type_name -> parley.wire.v1.LogHead
-	37, // 57: parley.wire.v1.HeadList.heads:type_name -> parley.wire.v1.Head
-	39, // 58: parley.wire.v1.Put.items:type_name -> parley.wire.v1.PutItem
-	1,  // 59: parley.wire.v1.PutItem.kind:type_name -> parley.wire.v1.MailKind
-	41, // 60: parley.wire.v1.PutResults.results:type_name -> parley.wire.v1.PutResult
-	44, // 61: parley.wire.v1.Mail.items:type_name -> parley.wire.v1.MailItem
-	49, // 62: parley.wire.v1.Places.places:type_name -> parley.wire.v1.Place
-	58, // 63: parley.wire.v1.RelayList.relays:type_name -> parley.wire.v1.Relay
-	59, // 64: parley.wire.v1.Relay.limits:type_name -> parley.wire.v1.RelayLimits
-	63, // 65: parley.wire.v1.RoomAppended.since:type_name -> parley.wire.v1.RoomPage
-	64, // 66: parley.wire.v1.RoomPage.items:type_name -> parley.wire.v1.RoomItem
-	67, // 67: parley.wire.v1.RoomPutResults.results:type_name -> parley.wire.v1.RoomPutResult
-	69, // 68: parley.wire.v1.FillRoom.ranges:type_name -> parley.wire.v1.RoomRange
-	71, // 69: parley.wire.v1.Beat.hello:type_name -> parley.wire.v1.Hello
-	73, // 70: parley.wire.v1.Welcome.limits:type_name -> parley.wire.v1.Limits
-	29, // 71: parley.wire.v1.Welcome.prekeys:type_name -> parley.wire.v1.PrekeyCounts
-	76, // 72: parley.wire.v1.Welcome.presence:type_name -> parley.wire.v1.Presence
-	76, // 73: parley.wire.v1.Hint.presence:type_name -> parley.wire.v1.Presence
-	29, // 74: parley.wire.v1.Hint.prekeys:type_name -> parley.wire.v1.PrekeyCounts
-	75, // 75: parley.wire.v1.Hint.rooms:type_name -> parley.wire.v1.RoomNews
-	27, // 76: parley.wire.v1.Delivered.bundle:type_name -> parley.wire.v1.Bundle
-	10, // 77: parley.wire.v1.Membership.contacts:type_name -> parley.wire.v1.ContactState
-	27, // 78: parley.wire.v1.OwnPrekey.bundle:type_name -> parley.wire.v1.Bundle
-	88, // 79: parley.wire.v1.Follow.announcement:type_name -> parley.wire.v1.Announcement
-	59, // 80: parley.wire.v1.Announcement.limits:type_name -> parley.wire.v1.RelayLimits
-	81, // [81:81] is the sub-list for method output_type
-	81, // [81:81] is the sub-list for method input_type
-	81, // [81:81] is the sub-list for extension type_name
-	81, // [81:81] is the sub-list for extension extendee
-	0,  // [0:81] is the sub-list for field type_name
+	3,   // 0: parley.wire.v1.Content.text:type_name -> parley.wire.v1.Text
+	9,   // 1: parley.wire.v1.Content.contact_request:type_name -> parley.wire.v1.ContactRequest
+	10,  // 2: parley.wire.v1.Content.contact_accept:type_name -> parley.wire.v1.ContactAccept
+	25,  // 3: parley.wire.v1.Content.receipt:type_name -> parley.wire.v1.Receipt
+	26,  // 4: parley.wire.v1.Content.repair:type_name -> parley.wire.v1.Repair
+	11,  // 5: parley.wire.v1.Content.sent:type_name -> parley.wire.v1.Sent
+	19,  // 6: parley.wire.v1.Content.contact_state:type_name -> parley.wire.v1.ContactState
+	20,  // 7: parley.wire.v1.Content.past:type_name -> parley.wire.v1.Past
+	23,  // 8: parley.wire.v1.Content.account_key:type_name -> parley.wire.v1.AccountKey
+	24,  // 9: parley.wire.v1.Content.compare:type_name -> parley.wire.v1.Compare
+	12,  // 10: parley.wire.v1.Content.room_keys:type_name -> parley.wire.v1.RoomKeys
+	17,  // 11: parley.wire.v1.Content.room_invite:type_name -> parley.wire.v1.RoomInvite
+	5,   // 12: parley.wire.v1.Content.action:type_name -> parley.wire.v1.Action
+	8,   // 13: parley.wire.v1.Content.own_action:type_name -> parley.wire.v1.OwnAction
+	13,  // 14: parley.wire.v1.Content.room_state:type_name -> parley.wire.v1.RoomState
+	14,  // 15: parley.wire.v1.Content.room_heads:type_name -> parley.wire.v1.RoomHeads
+	16,  // 16: parley.wire.v1.Content.room_log:type_name -> parley.wire.v1.RoomLog
+	4,   // 17: parley.wire.v1.Text.reply_to:type_name -> parley.wire.v1.Ref
+	4,   // 18: parley.wire.v1.Action.to:type_name -> parley.wire.v1.Ref
+	6,   // 19: parley.wire.v1.Action.edit:type_name -> parley.wire.v1.Edited
+	7,   // 20: parley.wire.v1.Action.delete:type_name -> parley.wire.v1.Deleted
+	5,   // 21: parley.wire.v1.OwnAction.action:type_name -> parley.wire.v1.Action
+	4,   // 22: parley.wire.v1.Sent.reply_to:type_name -> parley.wire.v1.Ref
+	15,  // 23: parley.wire.v1.RoomHeads.places:type_name -> parley.wire.v1.RoomPlace
+	3,   // 24: parley.wire.v1.RoomContent.text:type_name -> parley.wire.v1.Text
+	5,   // 25: parley.wire.v1.RoomContent.action:type_name -> parley.wire.v1.Action
+	0,   // 26: parley.wire.v1.ContactState.relation:type_name -> parley.wire.v1.Relation
+	21,  // 27: parley.wire.v1.Past.messages:type_name -> parley.wire.v1.PastMessage
+	4,   // 28: parley.wire.v1.PastMessage.reply_to:type_name -> parley.wire.v1.Ref
+	22,  // 29: parley.wire.v1.PastMessage.actions:type_name -> parley.wire.v1.PastAction
+	5,   // 30: parley.wire.v1.PastAction.action:type_name -> parley.wire.v1.Action
+	29,  // 31: parley.wire.v1.Request.register:type_name -> parley.wire.v1.Register
+	35,  // 32: parley.wire.v1.Request.lookup:type_name -> parley.wire.v1.Lookup
+	41,  // 33: parley.wire.v1.Request.upload_prekeys:type_name -> parley.wire.v1.UploadPrekeys
+	43,  // 34: parley.wire.v1.Request.set_contacts:type_name -> parley.wire.v1.SetContacts
+	51,  // 35: parley.wire.v1.Request.put:type_name -> parley.wire.v1.Put
+	55,  // 36: parley.wire.v1.Request.fetch:type_name -> parley.wire.v1.Fetch
+	58,  // 37: parley.wire.v1.Request.ack:type_name -> parley.wire.v1.Ack
+	60,  // 38: parley.wire.v1.Request.where:type_name -> parley.wire.v1.Where
+	63,  // 39: parley.wire.v1.Request.create_invite:type_name -> parley.wire.v1.CreateInvite
+	45,  // 40: parley.wire.v1.Request.update_chain:type_name -> parley.wire.v1.UpdateChain
+	47,  // 41: parley.wire.v1.Request.fetch_chain:type_name -> parley.wire.v1.FetchChain
+	48,  // 42: parley.wire.v1.Request.heads:type_name -> parley.wire.v1.Heads
+	38,  // 43: parley.wire.v1.Request.read_log:type_name -> parley.wire.v1.ReadLog
+	65,  // 44: parley.wire.v1.Request.get_token:type_name -> parley.wire.v1.GetToken
+	67,  // 45: parley.wire.v1.Request.get_key_set:type_name -> parley.wire.v1.GetKeySet
+	69,  // 46: parley.wire.v1.Request.get_relays:type_name -> parley.wire.v1.GetRelays
+	73,  // 47: parley.wire.v1.Request.append_room:type_name -> parley.wire.v1.AppendRoom
+	75,  // 48: parley.wire.v1.Request.read_room:type_name -> parley.wire.v1.ReadRoom
+	78,  // 49: parley.wire.v1.Request.put_room:type_name -> parley.wire.v1.PutRoom
+	81,  // 50: parley.wire.v1.Request.fill_room:type_name -> parley.wire.v1.FillRoom
+	31,  // 51: parley.wire.v1.Request.register_guest:type_name -> parley.wire.v1.RegisterGuest
+	32,  // 52: parley.wire.v1.Request.seen_guests:type_name -> parley.wire.v1.SeenGuests
+	30,  // 53: parley.wire.v1.Response.registered:type_name -> parley.wire.v1.Registered
+	36,  // 54: parley.wire.v1.Response.found:type_name -> parley.wire.v1.Found
+	42,  // 55: parley.wire.v1.Response.prekey_counts:type_name -> parley.wire.v1.PrekeyCounts
+	44,  // 56: parley.wire.v1.Response.contacts_set:type_name -> parley.wire.v1.ContactsSet
+	53,  // 57: parley.wire.v1.Response.put_results:type_name -> parley.wire.v1.PutResults
+	56,  // 58: parley.wire.v1.Response.mail:type_name -> parley.wire.v1.Mail
+	59,  // 59: parley.wire.v1.Response.acked:type_name -> parley.wire.v1.Acked
+	61,  // 60: parley.wire.v1.Response.places:type_name -> parley.wire.v1.Places
+	64,  // 61: parley.wire.v1.Response.invite:type_name -> parley.wire.v1.Invite
+	46,  // 62: parley.wire.v1.Response.chain_updated:type_name -> parley.wire.v1.ChainUpdated
+	49,  // 63: parley.wire.v1.Response.head_list:type_name -> parley.wire.v1.HeadList
+	39,  // 64: parley.wire.v1.Response.log_page:type_name -> parley.wire.v1.LogPage
+	66,  // 65: parley.wire.v1.Response.token:type_name -> parley.wire.v1.Token
+	68,  // 66: parley.wire.v1.Response.key_set:type_name -> parley.wire.v1.KeySet
+	70,  // 67: parley.wire.v1.Response.relay_list:type_name -> parley.wire.v1.RelayList
+	74,  // 68: parley.wire.v1.Response.room_appended:type_name -> parley.wire.v1.RoomAppended
+	76,  // 69: parley.wire.v1.Response.room_page:type_name -> parley.wire.v1.RoomPage
+	79,  // 70: parley.wire.v1.Response.room_put_results:type_name -> parley.wire.v1.RoomPutResults
+	33,  // 71: parley.wire.v1.Response.guests_seen:type_name -> parley.wire.v1.GuestsSeen
+	34,  // 72: parley.wire.v1.GuestsSeen.guests:type_name -> parley.wire.v1.GuestSeen
+	40,  // 73: parley.wire.v1.Found.bundles:type_name -> parley.wire.v1.Bundle
+	37,  // 74: parley.wire.v1.Found.log:type_name -> parley.wire.v1.LogHead
+	37,  // 75: parley.wire.v1.LogPage.log:type_name -> parley.wire.v1.LogHead
+	50,  // 76: parley.wire.v1.HeadList.heads:type_name -> parley.wire.v1.Head
+	52,  // 77: parley.wire.v1.Put.items:type_name -> parley.wire.v1.PutItem
+	1,   // 78: parley.wire.v1.PutItem.kind:type_name -> parley.wire.v1.MailKind
+	54,  // 79: parley.wire.v1.PutResults.results:type_name -> parley.wire.v1.PutResult
+	57,  // 80: parley.wire.v1.Mail.items:type_name -> parley.wire.v1.MailItem
+	62,  // 81: parley.wire.v1.Places.places:type_name -> parley.wire.v1.Place
+	71,  // 82: parley.wire.v1.RelayList.relays:type_name -> parley.wire.v1.Relay
+	72,  // 83: parley.wire.v1.Relay.limits:type_name -> parley.wire.v1.RelayLimits
+	76,  // 84: parley.wire.v1.RoomAppended.since:type_name -> parley.wire.v1.RoomPage
+	77,  // 85: parley.wire.v1.RoomPage.items:type_name -> parley.wire.v1.RoomItem
+	80,  // 86: parley.wire.v1.RoomPutResults.results:type_name -> parley.wire.v1.RoomPutResult
+	82,  // 87: parley.wire.v1.FillRoom.ranges:type_name -> parley.wire.v1.RoomRange
+	84,  // 88: parley.wire.v1.Beat.hello:type_name -> parley.wire.v1.Hello
+	86,  // 89: parley.wire.v1.Welcome.limits:type_name -> parley.wire.v1.Limits
+	42,  // 90: parley.wire.v1.Welcome.prekeys:type_name -> parley.wire.v1.PrekeyCounts
+	89,  // 91: parley.wire.v1.Welcome.presence:type_name -> parley.wire.v1.Presence
+	89,  // 92: parley.wire.v1.Hint.presence:type_name -> parley.wire.v1.Presence
+	42,  // 93: parley.wire.v1.Hint.prekeys:type_name -> parley.wire.v1.PrekeyCounts
+	88,  // 94: parley.wire.v1.Hint.rooms:type_name -> parley.wire.v1.RoomNews
+	40,  // 95: parley.wire.v1.Delivered.bundle:type_name -> parley.wire.v1.Bundle
+	19,  // 96: parley.wire.v1.Membership.contacts:type_name -> parley.wire.v1.ContactState
+	40,  // 97: parley.wire.v1.OwnPrekey.bundle:type_name -> parley.wire.v1.Bundle
+	101, // 98: parley.wire.v1.Follow.announcement:type_name -> parley.wire.v1.Announcement
+	72,  // 99: parley.wire.v1.Announcement.limits:type_name -> parley.wire.v1.RelayLimits
+	100, // [100:100] is the sub-list for method output_type
+	100, // [100:100] is the sub-list for method input_type
+	100, // [100:100] is the sub-list for extension type_name
+	100, // [100:100] is the sub-list for extension extendee
+	0,   // [0:100] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -7050,11 +8278,26 @@ func file_wire_proto_init() {
 		(*Content_Compare)(nil),
 		(*Content_RoomKeys)(nil),
 		(*Content_RoomInvite)(nil),
+		(*Content_Action)(nil),
+		(*Content_OwnAction)(nil),
+		(*Content_RoomState)(nil),
+		(*Content_RoomHeads)(nil),
+		(*Content_RoomLog)(nil),
 	}
-	file_wire_proto_msgTypes[7].OneofWrappers = []any{
+	file_wire_proto_msgTypes[3].OneofWrappers = []any{
+		(*Action_React)(nil),
+		(*Action_Edit)(nil),
+		(*Action_Delete)(nil),
+		(*Action_Pin)(nil),
+		(*Action_TimerMs)(nil),
+		(*Action_Hide)(nil),
+		(*Action_QuietMs)(nil),
+	}
+	file_wire_proto_msgTypes[16].OneofWrappers = []any{
 		(*RoomContent_Text)(nil),
+		(*RoomContent_Action)(nil),
 	}
-	file_wire_proto_msgTypes[15].OneofWrappers = []any{
+	file_wire_proto_msgTypes[25].OneofWrappers = []any{
 		(*Request_Register)(nil),
 		(*Request_Lookup)(nil),
 		(*Request_UploadPrekeys)(nil),
@@ -7076,8 +8319,9 @@ func file_wire_proto_init() {
 		(*Request_PutRoom)(nil),
 		(*Request_FillRoom)(nil),
 		(*Request_RegisterGuest)(nil),
+		(*Request_SeenGuests)(nil),
 	}
-	file_wire_proto_msgTypes[16].OneofWrappers = []any{
+	file_wire_proto_msgTypes[26].OneofWrappers = []any{
 		(*Response_Registered)(nil),
 		(*Response_Found)(nil),
 		(*Response_PrekeyCounts)(nil),
@@ -7096,6 +8340,7 @@ func file_wire_proto_init() {
 		(*Response_RoomAppended)(nil),
 		(*Response_RoomPage)(nil),
 		(*Response_RoomPutResults)(nil),
+		(*Response_GuestsSeen)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -7103,7 +8348,7 @@ func file_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   90,
+			NumMessages:   103,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -51,7 +51,7 @@ func resourceManager(l Limits) (network.ResourceManager, error) {
 	for _, service := range []string{identify.ServiceName, ping.ServiceName} {
 		limits.AddServiceLimit(service, everybody, rcmgr.BaseLimitIncrease{})
 	}
-	for _, id := range []libp2pprotocol.ID{identify.ID, identify.IDPush, ping.ID, protocol.LinkProtocol, protocol.CallProtocol, protocol.PairProtocol, protocol.TokenProtocol} {
+	for _, id := range []libp2pprotocol.ID{identify.ID, identify.IDPush, ping.ID, protocol.LinkProtocol, protocol.CallProtocol, protocol.PairProtocol, protocol.TokenProtocol, protocol.TopicProtocol} {
 		limits.AddProtocolLimit(id, everybody, rcmgr.BaseLimitIncrease{})
 	}
 	// One link, and a second one while the first is being replaced; calls of
@@ -61,8 +61,8 @@ func resourceManager(l Limits) (network.ResourceManager, error) {
 	// A pairing is one stream, and a second one while the first gives up.
 	limits.AddProtocolPeerLimit(protocol.PairProtocol, rcmgr.BaseLimit{Streams: 4, StreamsInbound: 4, Memory: 4 << 20}, rcmgr.BaseLimitIncrease{})
 
-	// The same of who follows, and of a token shown again.
-	for _, id := range []libp2pprotocol.ID{protocol.FollowProtocol, protocol.TokenProtocol} {
+	// The same of who follows, of a token shown again, and of topics.
+	for _, id := range []libp2pprotocol.ID{protocol.FollowProtocol, protocol.TokenProtocol, protocol.TopicProtocol} {
 		limits.AddProtocolPeerLimit(id, rcmgr.BaseLimit{Streams: 4, StreamsInbound: 4, StreamsOutbound: 4, Memory: 4 << 20}, rcmgr.BaseLimitIncrease{})
 	}
 

@@ -22,7 +22,7 @@ func roomUsageKey(r protocol.RoomID, a protocol.AccountID) []byte {
 	return store.Key('U', r[:], a[:])
 }
 
-// roomRow is the state of a room. It is never deleted.
+// roomRow is the state of a room.
 type roomRow struct {
 	creator  protocol.AccountID
 	seq      uint64 // of the newest entry

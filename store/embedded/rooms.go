@@ -77,6 +77,12 @@ func changeMembers(tx store.Tx, room *roomRow, e store.NewRoomEntry, q store.Roo
 			return err
 		}
 	}
+	until := untilRow{e.Now.Add(store.RoomMemory)}
+	for _, a := range e.Left {
+		if err := put(tx, outOfRoomKey(a, e.Room), until); err != nil {
+			return err
+		}
+	}
 	for _, a := range e.Came {
 		rooms := uint64(1)
 		err := scanPrefix(tx, inRoomPrefix(a), func(store.Pair) (bool, error) { rooms++; return true, nil })
@@ -86,7 +92,7 @@ func changeMembers(tx store.Tx, room *roomRow, e store.NewRoomEntry, q store.Roo
 		if over(rooms, q.Joined) {
 			return protocol.Refuse(protocol.TooLarge, "an account may be in %d rooms", q.Joined)
 		}
-		if err := tx.Set(inRoomKey(a, e.Room), nil); err != nil {
+		if err := errors.Join(tx.Set(inRoomKey(a, e.Room), nil), tx.Delete(outOfRoomKey(a, e.Room))); err != nil {
 			return err
 		}
 	}
@@ -96,7 +102,7 @@ func changeMembers(tx store.Tx, room *roomRow, e store.NewRoomEntry, q store.Roo
 		return nil
 	}
 	_, err := countMade(tx, room.creator, -1)
-	return err
+	return errors.Join(err, put(tx, emptyRoomKey(e.Room), until))
 }
 
 // RoomLog implements store.Rooms.
@@ -168,16 +174,22 @@ func roomOf(inRoomKey []byte) protocol.RoomID {
 }
 
 // ShareRoom implements store.Rooms.
-func (s *Store) ShareRoom(ctx context.Context, a, b protocol.AccountID) (share bool, err error) {
+func (s *Store) ShareRoom(ctx context.Context, a, b protocol.AccountID, lately bool) (share bool, err error) {
+	lists := [][]byte{inRoomPrefix(a)}
+	if lately {
+		lists = append(lists, outOfRoomPrefix(a))
+	}
 	err = s.kv.View(ctx, func(tx store.Tx) error {
-		return scanPrefix(tx, inRoomPrefix(a), func(pair store.Pair) (bool, error) {
-			_, err := tx.Get(inRoomKey(b, roomOf(pair.Key)))
-			if errors.Is(err, store.ErrNotFound) {
-				return true, nil
+		for _, list := range lists {
+			err := scanPrefix(tx, list, func(pair store.Pair) (more bool, err error) {
+				share, err = isIn(tx, b, roomOf(pair.Key), lately)
+				return !share, err
+			})
+			if share || err != nil {
+				return err
 			}
-			share = err == nil
-			return false, err
-		})
+		}
+		return nil
 	})
 	return share, err
 }

@@ -24,8 +24,10 @@ func (s *Store) Sweep(ctx context.Context, now time.Time) (dropped int, err erro
 		{'c', w.claimOld, w.dropClaim},
 		{'u', w.boundExpired, w.dropBound},
 		{'k', w.signedExpired, w.dropSigned},
-		{'i', w.inviteOld, w.dropInvite},
+		{'i', w.inviteOld, w.dropRow},
 		{'R', w.roomStale, w.dropRoomMail},
+		{'O', w.untilPast, w.dropRow},
+		{'X', w.untilPast, w.dropRoom},
 		{'Q', w.guestDue, w.dropGuest},
 	} {
 		n, err := w.sweep(k)
@@ -135,10 +137,6 @@ func (w sweeper) dropOne(tx store.Tx, k kind, key []byte, budget int) (int, erro
 func (w sweeper) inviteOld(pair store.Pair) (bool, error) {
 	inv, err := parse[inviteRow](pair.Value)
 	return w.past(inv.Expires.Add(inviteMemory)), err
-}
-
-func (w sweeper) dropInvite(tx store.Tx, row store.Pair, _ int) (int, error) {
-	return 1, tx.Delete(row.Key)
 }
 
 func (w sweeper) claimOld(pair store.Pair) (bool, error) {

@@ -60,6 +60,7 @@ func RunRendezvous(t *testing.T, open func(t *testing.T) store.Rendezvous) {
 		"ContactRequests":                 testContactRequests,
 		"RoomLog":                         testRoomLog,
 		"RoomMembers":                     testRoomMembers,
+		"RoomLeft":                        testRoomLeft,
 		"RoomRace":                        testRoomRace,
 		"RoomMail":                        testRoomMail,
 		"RoomQuotas":                      testRoomQuotas,

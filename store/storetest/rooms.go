@@ -121,7 +121,7 @@ func testRoomMembers(t *testing.T, r store.Rendezvous) {
 	}
 	share := func(a, b protocol.AccountID, want bool) {
 		t.Helper()
-		got, err := r.ShareRoom(ctx, a, b)
+		got, err := r.ShareRoom(ctx, a, b, false)
 		ok(t, err)
 		equal(t, "share a room", got, want)
 	}
@@ -168,6 +168,75 @@ func testRoomMembers(t *testing.T, r store.Rendezvous) {
 	_, err = r.AppendRoom(ctx, roomEntry("c", 0), made)
 	ok(t, err)
 	check(alice, "b", "c")
+}
+
+// testRoomLeft: who left is remembered for a while, as is a room that nobody is in; then
+// both are forgotten, with all that belongs to the room.
+func testRoomLeft(t *testing.T, r store.Rendezvous) {
+	alice, bob, carol := accountID("alice"), accountID("bob"), accountID("carol")
+	share := func(a, b protocol.AccountID, want bool) {
+		t.Helper()
+		for _, pair := range [][2]protocol.AccountID{{a, b}, {b, a}} {
+			got, err := r.ShareRoom(ctx, pair[0], pair[1], true)
+			ok(t, err)
+			equal(t, "share a room", got, want)
+		}
+	}
+	entry := func(seq uint64, came, left, removed []protocol.AccountID) {
+		t.Helper()
+		e := roomEntry("climbing", seq)
+		e.Came, e.Went, e.Left = came, append(left, removed...), left
+		appendRoom(t, r, e)
+	}
+	one := func(a protocol.AccountID) []protocol.AccountID { return []protocol.AccountID{a} }
+	appendRoom(t, r, roomEntry("climbing", 0), roomEntry("other", 0))
+	entry(1, []protocol.AccountID{bob, carol}, nil, nil)
+	entry(2, nil, one(bob), one(carol))
+	share(alice, bob, true)
+	share(alice, carol, false)
+	share(bob, carol, false)
+	now, err := r.ShareRoom(ctx, alice, bob, false)
+	ok(t, err)
+	equal(t, "share a room now", now, false)
+	rooms, err := r.RoomsOf(ctx, bob)
+	ok(t, err)
+	equal(t, "rooms of who left", len(rooms), 0)
+
+	entry(3, one(bob), nil, nil) // and is removed when he came back
+	entry(4, nil, nil, one(bob))
+	share(alice, bob, false)
+	entry(5, one(bob), nil, nil)
+	entry(6, nil, one(bob), nil)
+	for i := range uint64(500) { // more than one step of a sweep
+		m := said("bob", i+1, "text")
+		m.Expires = start.Add(30 * 24 * time.Hour)
+		putRoom(t, r, store.RoomQuotas{}, m)
+	}
+	appendRoom(t, r, roomEntry("other", 1))
+	entry(7, nil, one(alice), nil)
+	share(alice, bob, true)
+	_, err = r.Sweep(ctx, start.Add(store.RoomMemory-time.Minute))
+	ok(t, err)
+	share(alice, bob, true)
+	room, err := r.Room(ctx, roomID("climbing"))
+	ok(t, err)
+	equal(t, "log", room.Seq, uint64(7))
+
+	_, err = r.Sweep(ctx, start.Add(store.RoomMemory+time.Hour))
+	ok(t, err)
+	share(alice, bob, false)
+	_, err = r.Room(ctx, roomID("climbing"))
+	refused(t, err, protocol.UnknownRoom)
+	log, err := r.RoomLog(ctx, roomID("climbing"), 0, 10, 1000)
+	ok(t, err)
+	equal(t, "entries", len(log), 0)
+	u, err := r.RoomUsage(ctx, roomID("climbing"), bob)
+	ok(t, err)
+	equal(t, "usage", u, store.Usage{})
+	other, err := r.Room(ctx, roomID("other"))
+	ok(t, err)
+	equal(t, "another room", other.Seq, uint64(1))
+	equal(t, "nothing is left", func() int { n, err := r.Sweep(ctx, start.Add(2*store.RoomMemory)); ok(t, err); return n }(), 0)
 }
 
 // testRoomRace: of entries that race for one place one is appended.

@@ -265,6 +265,25 @@ func TestChainComesLate(t *testing.T) {
 	refuses(t, start, r, second[1], ErrReplay)
 }
 
+// What is missing behind a message that was given up still opens, also when a later
+// chain is in use.
+func TestGivenUpBeforeWhatIsMissing(t *testing.T) {
+	s, r := begin(t)
+	s, first := seals(t, s, view(1), 3)
+	s, two := startChain(t, start, s, view(2))
+	_, second := seals(t, s, view(2), 1)
+	r = opens(t, start, r, first[0], "text")
+	r = opens(t, start, accept(t, start, r, two), second[0], "text")
+	r = r.GiveUp(start, Gap{First: 2, Last: 2})
+	if holdsKey(t, r.Marshal(), first[1]) {
+		t.Error("the key of what was given up is kept")
+	}
+	r = opens(t, start, r, first[2], "text")
+	if len(r.s().chains) != 1 {
+		t.Error("the chain that is over is kept")
+	}
+}
+
 // What follows on one state does not touch what followed on it before.
 func TestFollowersShareNothing(t *testing.T) {
 	s, r := begin(t)

@@ -63,6 +63,24 @@ func (s *receiver) over(c heldChain) bool {
 	return another && c.n > 0
 }
 
+// passGivenUp advances c past numbers that were given up to one of its own that is
+// missing, if there is one.
+func (s *receiver) passGivenUp(c *heldChain) {
+	i, awaited := s.gapOf(c.next())
+	if c.closed() || awaited || i == len(s.gaps) {
+		return
+	}
+	missing := s.gaps[i].First
+	j, _ := s.beginsAt(c.first + 1) // the chain after it
+	if missing-c.first >= message.MaxChain || j < len(s.chains) && s.chains[j].first <= missing {
+		return
+	}
+	for c.next() < missing {
+		_, c.key = kdfchain.Step(c.key)
+		c.n++
+	}
+}
+
 // beginsAt returns where in chains one is, or belongs, that begins with first.
 func (s *receiver) beginsAt(first uint64) (i int, is bool) {
 	return slices.BinarySearchFunc(s.chains, first, func(c heldChain, first uint64) int { return cmp.Compare(c.first, first) })
@@ -75,6 +93,7 @@ func (s *receiver) settle(now time.Time) {
 	stale := now.Add(-chainTTL).Unix()
 	kept := make([]heldChain, 0, len(s.chains))
 	for _, c := range s.chains {
+		s.passGivenUp(&c)
 		if c.used < stale || s.over(c) {
 			c.key = [32]byte{}
 		}

@@ -168,7 +168,7 @@ func (w *world) missing(l *listener) {
 
 func (w *world) step() {
 	l := rapid.SampledFrom(w.listeners).Draw(w.t, "listener")
-	switch act := rapid.IntRange(0, 11).Draw(w.t, "act"); {
+	switch act := rapid.IntRange(0, 12).Draw(w.t, "act"); {
 	case act < 4:
 		w.send()
 	case act < 7 && len(w.messages) > 0:
@@ -182,6 +182,10 @@ func (w *world) step() {
 		w.now = w.now.Add(rapid.SampledFrom([]time.Duration{time.Second, time.Hour, maxAge}).Draw(w.t, "pass"))
 	case act == 11 && w.sender.s != nil: // a chain that may stay without messages
 		w.startChain()
+	case act == 12 && len(l.r.Gaps()) > 0: // one that nobody has
+		g := rapid.SampledFrom(l.r.Gaps()).Draw(w.t, "gap")
+		l.opened[g.First] = true
+		l.r = storedReceiver(w.t, l.r.GiveUp(w.now, Gap{First: g.First, Last: g.First}))
 	}
 	w.missing(l)
 }

@@ -1,0 +1,230 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/room"
+	"github.com/parley-chat/parley/protocol/room/guest"
+	"github.com/parley-chat/parley/store"
+)
+
+// maxWelcomeKeys bounds the keys of texts that welcomes leave in the store: an admitter
+// gives all that the log names, before the log is here.
+const maxWelcomeKeys = guest.MaxKeys + maxRoomKeys
+
+// TakeWelcome notes that the guest was let in by a password with this number, and what
+// was derived from it. The room is known from then on (RoomPlan follows it) and
+// counts as joined when the log that the rendezvous shows goes through the welcome's
+// entry; a log that does not is ErrRoomLog, here or in TakeRoom. Taking one again changes
+// nothing that the guest has of the room.
+func (e *Engine) TakeWelcome(tx store.Tx, now time.Time, welcome guest.Welcome, number uint32, secret [32]byte) (Hint, error) {
+	w, err := e.begin(tx, now)
+	if err != nil {
+		return Hint{}, err
+	}
+	g, err := loadGuest(tx)
+	if err != nil {
+		return Hint{}, err
+	}
+	r, err := w.room(g.room)
+	if err == ErrNoRoom {
+		r, err = w.addRoom(g.room, roomRow{home: e.id.Home, since: w.now})
+	}
+	if err != nil {
+		return Hint{}, err
+	}
+	if err := w.expectEntry(r, welcome); err != nil {
+		return Hint{}, err
+	}
+	if err := w.takeWelcomeKeys(r, welcome.Keys); err != nil {
+		return Hint{}, err
+	}
+	w.hintRoom(g.room)
+	g.reason, g.number, g.secret = protocol.OK, number, secret[:]
+	if err := w.put(keyGuest(), &g); err != nil {
+		return Hint{}, err
+	}
+	return w.end()
+}
+
+func (w *work) takeWelcomeKeys(r *openRoom, keys []room.StateKey) error {
+	have := map[room.KeyID]bool{}
+	err := all(w.tx, store.Key(tableRoomKey, r.id[:]), func(pair store.Pair) (bool, error) {
+		have[room.KeyID(pair.Key[33:])] = true
+		return true, nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, k := range keys {
+		if have[k.ID()] || len(have) >= maxWelcomeKeys {
+			continue
+		}
+		have[k.ID()] = true
+		if err := w.put(keyRoomKey(r.id, k.ID()), &roomKeyRow{key: k.Bytes()}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// expectEntry takes only a log from now on that goes through the welcome's entry.
+func (w *work) expectEntry(r *openRoom, welcome guest.Welcome) error {
+	if welcome.Entry.Room() != r.id {
+		return guest.ErrOtherRoom
+	}
+	if r.state != nil && r.state.Seq() >= welcome.Entry.Seq {
+		if err := welcome.Check(r.state); err != nil {
+			return fmt.Errorf("%w: %w", ErrRoomLog, err)
+		}
+		if _, in := w.me(r); in {
+			return nil
+		}
+	}
+	r.row.stage, r.row.toldSeq, r.row.toldHead = RoomTold, welcome.Entry.Seq, welcome.Entry.Hash()
+	return nil
+}
+
+// GuestRefused notes what the admitter, or the rendezvous, answered to the guest instead
+// of what it wanted: to a knock, to RegisterGuest, to its hello, to ReadRoom or PutRoom.
+// It tells what to do about it, see DoAsGuest.
+func (e *Engine) GuestRefused(tx store.Tx, now time.Time, refusal *protocol.Error) (GuestDoes, Hint, error) {
+	w, err := e.begin(tx, now)
+	if err != nil {
+		return "", Hint{}, err
+	}
+	g, err := loadGuest(tx)
+	if err != nil {
+		return "", Hint{}, err
+	}
+	does, _ := DoAsGuest(refusal.Code)
+	switch {
+	case refusal.Code == protocol.Banned:
+		err = w.guestIsOut(&g, protocol.Banned)
+	case refusal.Code == protocol.WrongPassword:
+		err = w.guestIsOut(&g, protocol.WrongPassword)
+	case does == GuestKnocksAnew:
+		err = w.guestIsOut(&g, protocol.TicketExpired)
+	}
+	if err != nil {
+		return "", Hint{}, err
+	}
+	h, err := w.end()
+	return does, h, err
+}
+
+// guestIsOut notes why the guest is not in the room any more, or not let in. If the room was
+// known to have it, the user is told.
+func (w *work) guestIsOut(g *guestRow, reason protocol.Code) error {
+	g.reason = reason
+	if reason != protocol.TicketExpired {
+		g.forget()
+	}
+	if err := w.put(keyGuest(), g); err != nil {
+		return err
+	}
+	r, err := w.room(g.room)
+	if err == ErrNoRoom {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	err = w.setEntries(r, nil)
+	if reason == protocol.OK || reason == protocol.Banned { // else what it wanted to say waits until it is in again
+		err = errors.Join(err, w.failRoomQueue(r))
+	}
+	if err != nil || r.row.stage == RoomOut {
+		return err
+	}
+	r.row.stage = RoomOut
+	return w.roomEvent(r, outCauses[reason], "")
+}
+
+// outCauses are the causes of the events that tell a guest that it is out.
+var outCauses = map[protocol.Code]string{
+	protocol.OK: "left", protocol.TicketExpired: "expired", protocol.WrongPassword: "asked_again", protocol.Banned: "removed",
+}
+
+// whyOut finds among new entries why a guest is not in the room any more.
+func whyOut(entries []room.Entry, me protocol.AccountID) (reason protocol.Code) {
+	for _, entry := range entries {
+		switch op := entry.Op.(type) {
+		case room.GuestExpire:
+			if op.Account == me {
+				reason = protocol.TicketExpired
+			}
+		case room.SetPassword:
+			if op.AskAgain {
+				reason = protocol.WrongPassword
+			}
+		case room.Leave:
+			if entry.Account == me {
+				reason = protocol.OK
+			}
+		}
+	}
+	return reason
+}
+
+// guestGoes is what settleStage does for a guest that is out.
+func (w *work) guestGoes(r *openRoom, entries []room.Entry) error {
+	g, err := loadGuest(w.tx)
+	if err != nil {
+		return err
+	}
+	reason := whyOut(entries, w.e.id.Account)
+	if removed, _ := r.state.Barred(w.e.id.Account); removed {
+		reason = protocol.Banned
+	}
+	return w.guestIsOut(&g, reason)
+}
+
+// GuestDoes is what a guest's program does by itself about a refusal.
+type GuestDoes string
+
+const (
+	GuestAsks       GuestDoes = "ask"   // the user for the password, then it knocks
+	GuestKnocksAnew GuestDoes = "knock" // with the password that is kept, or else it asks
+	GuestWaits      GuestDoes = "wait"  // for RetryAfter, or backing off, and tries the same again
+	GuestEnds       GuestDoes = "end"   // nothing helps that the program could do
+)
+
+func (d GuestDoes) String() string { return string(d) }
+
+// DoAsGuest returns what a guest's program does about a refusal, and a sentence for its
+// user.
+func DoAsGuest(code protocol.Code) (GuestDoes, string) {
+	switch code {
+	case protocol.WrongPassword:
+		return GuestAsks, "that is not the room's password, or not any more"
+	case protocol.TicketExpired, protocol.UnknownRoom, protocol.NotMember, protocol.UnknownDevice, protocol.UnknownAccount:
+		return GuestKnocksAnew, "you were away for long; coming in again"
+	case protocol.StaleEpoch, protocol.RoomMoved, protocol.HelloFirst:
+		return GuestWaits, "something changed in the room; trying again"
+	case protocol.RoomLocked:
+		return GuestWaits, "the room is locked: nobody comes in until a moderator opens it"
+	case protocol.RoomFull:
+		return GuestWaits, "the room is full; waiting for a place"
+	case protocol.NobodyAdmits:
+		return GuestWaits, "nobody is there who could let you in; waiting"
+	case protocol.RateLimited:
+		return GuestWaits, "too many tries; waiting"
+	case protocol.Banned:
+		return GuestEnds, "you were removed from the room; somebody there can let you in again"
+	case protocol.UnsupportedVersion:
+		return GuestEnds, "the room needs a newer Parley: please update"
+	case protocol.DeviceCloned, protocol.StoreRolledBack:
+		return GuestEnds, "this folder is a copy, or was set back; go on with the other one, or come in as a new guest"
+	case protocol.Replaced:
+		return GuestEnds, "you are in the room from another window"
+	case protocol.Revoked:
+		return GuestEnds, "this guest's key was given up"
+	case protocol.BadRequest:
+		return GuestEnds, "the other side did not understand; this is a bug"
+	}
+	return GuestWaits, "the room cannot be reached now; trying again"
+}
