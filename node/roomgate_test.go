@@ -45,7 +45,7 @@ func TestTopicOfRoomIsForMembers(t *testing.T) {
 	me, member, contact := plainHost(t), plainHost(t), plainHost(t)
 	g := newGate(peer.AddrInfo{}, &interfaces{})
 	g.set([]device{{id: protocol.DeviceID{1}, peer: member.ID(), mate: true}, {id: protocol.DeviceID{2}, peer: contact.ID()}})
-	name := roomTopicName(protocol.RoomID{1})
+	name := protocol.RoomTopic(protocol.RoomID{1})
 	rooms := newRoomTopics()
 	rooms.joined[name] = &roomTopic{members: map[peer.ID]device{member.ID(): {}}}
 	ps, err := newGossip(&Node{ctx: t.Context(), host: me, gate: g}, "heads", &rooms)
@@ -79,7 +79,8 @@ func TestTopicOfRoomIsForMembers(t *testing.T) {
 	}
 	say := func(text string, links int, to *pubsub.Subscription) { // until it is heard: it may get lost
 		for try := range 10 {
-			if err := publish(t.Context(), topic, fmt.Appendf(nil, "%s %d", text, try), links); err != nil {
+			ready := pubsub.WithReadiness(pubsub.MinTopicSize(links))
+			if err := topic.Publish(t.Context(), fmt.Appendf(nil, "%s %d", text, try), ready); err != nil {
 				t.Fatal(err)
 			}
 			patience, cancel := context.WithTimeout(t.Context(), 3*time.Second)
@@ -117,7 +118,7 @@ func TestTopicsOfOnePeerAreBounded(t *testing.T) {
 		}
 		return list
 	}
-	room := func(i int) string { return roomTopicName(protocol.RoomID{byte(i), byte(i >> 8)}) }
+	room := func(i int) string { return protocol.RoomTopic(protocol.RoomID{byte(i), byte(i >> 8)}) }
 	for range 2 {
 		taken, err := f.FilterIncomingSubscriptions("loud", names(2*maxTopics, room))
 		if err != nil || len(taken) > maxTopics {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/parley-chat/parley/node/api"
 	"github.com/parley-chat/parley/node/nodetest"
@@ -120,6 +121,30 @@ func TestEveryRequest(t *testing.T) {
 	}
 	leave()
 	<-left
+	changed, err := bob.ChangeMessage(ctx, m.ID, api.MessageReact, api.MessageRequest{Emoji: "👍"})
+	must(err)
+	if len(changed.Reactions) != 1 || !changed.Reactions[0].Mine {
+		t.Errorf("after a reaction: %+v", changed)
+	}
+	_, err = bob.ChangeMessage(ctx, m.ID, api.MessageReact, api.MessageRequest{Emoji: "fine"})
+	refused(t, "react with a word", err, api.ErrBadInput)
+	_, err = bob.ChangeMessage(ctx, m.ID, api.MessagePin, api.MessageRequest{})
+	must(err)
+	pins, err := bob.Pinned(ctx, "alice")
+	must(err)
+	if len(pins) != 1 || pins[0].ID != m.ID {
+		t.Errorf("pinned: %+v", pins)
+	}
+	_, err = bob.SetTimer(ctx, api.TimerRequest{With: "alice", Lasts: 86400})
+	must(err)
+	until := time.Now().Add(time.Hour)
+	_, err = bob.Mute(ctx, api.MuteRequest{With: "alice", Until: &until})
+	must(err)
+	set, err := bob.Conversation(ctx, "alice")
+	must(err)
+	if set.Lasts != 86400 || set.QuietUntil == nil || !set.QuietUntil.Equal(until.Truncate(time.Millisecond)) {
+		t.Errorf("settings: %+v", set)
+	}
 	must(bob.MarkRead(ctx, api.ReadRequest{With: "alice", UpTo: e.Message.Position}))
 	net.Wait("alice sees that it was read", func() bool {
 		tr, err := alice.Trace(ctx, m.ID[:8])
