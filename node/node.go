@@ -236,20 +236,20 @@ func (n *Node) Run(ctx context.Context) (err error) {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return n.home.run(ctx) })    // connection to the rendezvous; and while it stands: reader, writer, reservation
-	g.Go(func() error { return n.sync.run(ctx) })    // prekeys and the contact list, to the rendezvous
-	g.Go(func() error { return n.lookups.run(ctx) }) // accounts, from the rendezvous; at most maxLookups at a time
-	g.Go(func() error { return n.runDrain(ctx) })    // mailbox
-	g.Go(func() error { return n.outbox.run(ctx) })  // one more per device with queued mail, at most maxWorkers
-	g.Go(func() error { return n.dialer.run(ctx) })  // connections to contacts: upgrades, clearing up, addresses
-	g.Go(func() error { return n.rooms.run(ctx) })   // rooms; one more per room in which something is to be done, at most maxRoomWorkers
-	g.Go(func() error { return n.topics.run(ctx) })  // heads of the log, by gossip
-	g.Go(func() error { return n.topics.hearRooms(ctx) })
-	g.Go(func() error { return n.relays.run(ctx) }) // a place at a relay besides the rendezvous; while it measures, one more per relay
-	g.Go(func() error { return n.runTick(ctx) })    // what the engine does by time
-	g.Go(func() error { return n.watch(ctx) })      // network changes and sleep
-	g.Go(func() error { return n.retire(ctx) })     // the end of this device, should it be revoked
-	g.Go(func() error { return n.runRotate(ctx) })  // the key that private keys and sessions are sealed under
+	g.Go(func() error { return n.home.run(ctx) })         // connection to the rendezvous; and while it stands: reader, writer, reservation
+	g.Go(func() error { return n.sync.run(ctx) })         // prekeys and the contact list, to the rendezvous
+	g.Go(func() error { return n.lookups.run(ctx) })      // accounts, from the rendezvous; at most maxLookups at a time
+	g.Go(func() error { return n.runDrain(ctx) })         // mailbox
+	g.Go(func() error { return n.outbox.run(ctx) })       // one more per device with queued mail, at most maxWorkers
+	g.Go(func() error { return n.dialer.run(ctx) })       // connections to contacts: upgrades, clearing up, addresses
+	g.Go(func() error { return n.rooms.run(ctx) })        // rooms; one more per room in which something is to be done, at most maxRoomWorkers
+	g.Go(func() error { return n.topics.run(ctx) })       // heads of the log, by gossip
+	g.Go(func() error { return n.topics.hearRooms(ctx) }) // what is said in rooms, by gossip
+	g.Go(func() error { return n.relays.run(ctx) })       // a place at a relay besides the rendezvous; while it measures, one more per relay
+	g.Go(func() error { return n.runTick(ctx) })          // what the engine does by time
+	g.Go(func() error { return n.watch(ctx) })            // network changes and sleep
+	g.Go(func() error { return n.retire(ctx) })           // the end of this device, should it be revoked
+	g.Go(func() error { return n.runRotate(ctx) })        // the key that private keys and sessions are sealed under
 	if !n.isGuest() {
 		g.Go(func() error { return n.logs.run(ctx) }) // the directory's log, from the rendezvous
 	}

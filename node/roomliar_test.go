@@ -17,6 +17,7 @@ import (
 // of once, and what it holds back comes when it tells the truth again. Nobody sees
 // anything wrong meanwhile.
 func TestRoomOfALiar(t *testing.T) {
+	t.Parallel()
 	net := nodetest.New(t, 3)
 	alice, bob, carol := net.People[0], net.People[1], net.People[2]
 	room := net.NewRoom("climbing", alice, bob, carol)

@@ -301,6 +301,7 @@ func testRoomRace(t *testing.T, net *nodetest.Net) {
 // While the rendezvous is away members who are connected hear each other, and
 // afterwards everybody has everything, once.
 func TestRoomWithoutRendezvous(t *testing.T) {
+	t.Parallel()
 	net := nodetest.New(t, 3)
 	alice, bob, carol := net.People[0], net.People[1], net.People[2]
 	room := net.NewRoom("climbing", alice, bob, carol)
@@ -332,6 +333,7 @@ func TestRoomWithoutRendezvous(t *testing.T) {
 // A rendezvous that was restored from a backup is given back what it lost of a room,
 // also the room itself.
 func TestRoomSetBack(t *testing.T) {
+	t.Parallel()
 	net := nodetest.New(t, 2)
 	alice, bob := net.People[0], net.People[1]
 	old := net.NewRoom("old", alice, bob)
