@@ -67,8 +67,8 @@ func (a *tally) add(c *roomChaos, before *roomHome) {
 	home := c.w.home.rooms[c.id]
 	a.entries += len(home.log) - len(before.log)
 	a.messages += len(home.messages) - len(before.messages)
-	a.keys += len(c.sealed)
-	c.t.Logf("%d entries, %d messages, %d keys", len(home.log)-len(before.log), len(home.messages)-len(before.messages), len(c.sealed))
+	a.keys += len(c.given)
+	c.t.Logf("%d entries, %d messages, %d keys", len(home.log)-len(before.log), len(home.messages)-len(before.messages), len(c.given))
 }
 
 func envNumber(t testing.TB, name string, or int) int {
