@@ -2,11 +2,9 @@ package node
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
-	"strings"
 	"sync"
 	"time"
 
@@ -54,11 +52,6 @@ func newRoomTopics() roomTopics {
 	return roomTopics{heard: make(chan heardInRoom, maxRoomHeard), joined: map[string]*roomTopic{}}
 }
 
-const roomTopicPrefix = "/parley/room/1/"
-
-// roomTopicName is what a room's topic is called (SPEC "Topic").
-func roomTopicName(id protocol.RoomID) string { return roomTopicPrefix + hex.EncodeToString(id[:]) }
-
 // allows tells whether a peer is to be talked to in a topic.
 func (r *roomTopics) allows(p peer.ID, topic string) bool {
 	r.mu.RLock()
@@ -92,7 +85,7 @@ func (r *roomTopics) mates() (all []device) {
 // open to the devices that may read there. Who lost that is disconnected, so that it
 // begins anew as what it is now.
 func (t *topics) follow(ctx context.Context, id protocol.RoomID) error {
-	name := roomTopicName(id)
+	name := protocol.RoomTopic(id)
 	var r engine.Room
 	var checker message.Checker
 	err := t.n.kv.View(ctx, func(tx store.Tx) (err error) {
@@ -120,10 +113,14 @@ func (t *topics) follow(ctx context.Context, id protocol.RoomID) error {
 	}
 	t.setRoom(name, now)
 	if now.topic == nil {
-		if now.topic, now.leave, err = t.join(name, t.validateIn(name), pubsub.WithValidatorInline(true)); err != nil {
+		topic, leave, err := t.join(name, t.validateIn(name), pubsub.WithValidatorInline(true))
+		if err != nil {
 			t.setRoom(name, nil)
 			return err
 		}
+		t.rooms.mu.Lock()
+		now.topic, now.leave = topic, leave
+		t.rooms.mu.Unlock()
 	}
 	return t.membersChanged(ctx, before, now)
 }
@@ -180,16 +177,32 @@ func (t *topics) membersChanged(ctx context.Context, before, now *roomTopic) err
 	return t.n.refreshPeers(ctx)
 }
 
-// say tells a message to those who hear the room's topic now.
-func (t *topics) say(ctx context.Context, id protocol.RoomID, b []byte) {
+// say tells messages to those who hear the room's topic now.
+func (t *topics) say(ctx context.Context, id protocol.RoomID, list [][]byte) {
 	t.rooms.mu.RLock()
-	r := t.rooms.joined[roomTopicName(id)]
+	var topic *pubsub.Topic
+	if r := t.rooms.joined[protocol.RoomTopic(id)]; r != nil {
+		topic = r.topic
+	}
 	t.rooms.mu.RUnlock()
-	if r == nil || r.topic == nil {
+	if topic == nil {
 		return
 	}
-	if err := r.topic.Publish(ctx, b); err != nil && ctx.Err() == nil {
-		t.n.log.Debug("message not told on the room's topic", "room", id, "err", err)
+	for _, m := range list {
+		if err := topic.Publish(ctx, m); err != nil && ctx.Err() == nil {
+			t.n.log.Debug("message not told on the room's topic", "room", id, "err", err)
+		}
+	}
+}
+
+// wakeRoomsOf says that a device is connected now that is in rooms.
+func (t *topics) wakeRoomsOf(p peer.ID) {
+	t.rooms.mu.RLock()
+	defer t.rooms.mu.RUnlock()
+	for _, r := range t.rooms.joined {
+		if _, is := r.members[p]; is {
+			t.n.rooms.wake(r.id)
+		}
 	}
 }
 
@@ -297,8 +310,8 @@ type topicFilter struct {
 }
 
 func (f *topicFilter) CanSubscribe(topic string) bool {
-	hash, isRoom := strings.CutPrefix(topic, roomTopicPrefix)
-	return topic == f.heads || isRoom && len(hash) == hex.EncodedLen(len(protocol.RoomID{}))
+	_, isRoom := protocol.RoomOfTopic(topic)
+	return topic == f.heads || isRoom
 }
 
 func (f *topicFilter) FilterIncomingSubscriptions(from peer.ID, subs []*pb.RPC_SubOpts) ([]*pb.RPC_SubOpts, error) {

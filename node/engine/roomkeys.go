@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -364,7 +365,7 @@ func (w *work) goOnGiving(id []byte) error {
 // sweepRooms destroys what nobody waits for any more in rooms.
 func (w *work) sweepRooms(from []byte) error {
 	if len(from) == 0 {
-		if err := w.at(w.now.Add(sweepEvery), timerRooms, nil); err != nil {
+		if err := errors.Join(w.at(w.now.Add(sweepEvery), timerRooms, nil), w.sweepLent()); err != nil {
 			return err
 		}
 	}

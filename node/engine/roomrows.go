@@ -184,7 +184,7 @@ func (r *roomOutRow) encode() []byte {
 	for _, n := range r.void {
 		e.u64(n)
 	}
-	if len(r.content) > 0 {
+	if r.position == 0 {
 		e.bytes(r.content)
 	}
 	return e.b
@@ -198,7 +198,7 @@ func (r *roomOutRow) decode(b []byte) error {
 	for i := range r.void {
 		r.void[i] = d.u64()
 	}
-	if len(d.rest) > 0 {
+	if r.position == 0 {
 		r.content = d.bytes()
 	}
 	return d.end("message to a room")

@@ -168,10 +168,10 @@ func (n *node) followRoom(id protocol.RoomID) (busy bool) {
 			n.do(func(tx store.Tx) (Hint, error) { return n.e.RoomFailed(tx, n.w.now, id, err) })
 			return busy
 		}
-		busy = true
 		if next := n.roomPlan(id); next.From == plan.From && next.After == plan.After {
 			break
 		}
+		busy = true
 	}
 	n.fillRoom(id)
 	return n.sendRoom(id) || busy
