@@ -37,7 +37,7 @@ type roomChaos struct {
 	draw    func(n int, what string) int // from 0 to n-1
 	crashes int                          // a process dies in one transaction of so many
 	said    map[*node][]string           // in the order of composing
-	sealed  []distribution
+	given   []distribution
 }
 
 // distribution is that a device was given the keys of an epoch.

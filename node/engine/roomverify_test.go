@@ -43,14 +43,14 @@ func (c *roomChaos) note(from, to *node, env []byte) {
 	for _, b := range content.GetRoomKeys().GetDistributions() {
 		d, err := chain.ParseDistribution(from.device(), b)
 		c.w.check(err)
-		c.sealed = append(c.sealed, distribution{from, to, d.View.Epoch})
+		c.given = append(c.given, distribution{from, to, d.View.Epoch})
 	}
 }
 
 // verify holds what everybody shows against what the rendezvous has.
 func (c *roomChaos) verify() {
 	home := c.w.home.rooms[c.id]
-	for _, d := range c.sealed {
+	for _, d := range c.given {
 		if home.state.May(d.to.device(), d.epoch, room.Read) != nil {
 			c.t.Fatalf("%s was given keys of epoch %d by %s, and could not read in it", d.to.name, d.epoch, d.from.name)
 		}
