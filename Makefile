@@ -46,13 +46,15 @@ fuzz: ## every fuzz target for FUZZTIME each
 		done; \
 	done
 
-soak: build ## SIGKILL during 10,000 messages; 1,000 starts, kills and suspensions; 10,000 sessions; 60,000 messages across rotations; 1,000 schedules of copied stores, of rooms, of a room of 100 nodes (half a day), and of racing authors of a room; 10,000 rotations of token keys
+soak: build ## SIGKILL during 10,000 messages; 1,000 starts, kills and suspensions; 10,000 sessions; 60,000 messages across rotations; 1,000 schedules of copied stores, of rooms, of a room of 100 nodes (half a day), and of racing authors of a room; 10,000 rotations of token keys; 10,000 wrong passwords of a room; a guest cut off for 10 minutes
 	PARLEY_SESSIONS=10000 $(GO) test -count=1 -v -timeout 1h -run OTK18 ./node/engine
 	$(GO) test -count=1 -timeout 1h -run 'AnyCopies|RoomsAnyNetwork' ./node/engine -rapid.checks=1000
 	PARLEY_ROOM_NODES=100 PARLEY_ROOM_SCHEDULES=1000 $(GO) test -count=1 -timeout 24h -run RoomOfMany ./node/engine
 	$(GO) test -count=1 -timeout 1h -run 'RacingAuthors|AnyEntry|PartitionHeals' ./protocol/room -rapid.checks=1000
 	PARLEY_LOAD=60000 PARLEY_ROTATIONS=10 $(GO) test -count=1 -v -timeout 1h -run KLC03 ./node ./cmd/e2e
 	PARLEY_KEY_ROTATIONS=10000 $(GO) test -race -count=1 -timeout 2h -run JWK10 ./rendezvous
+	PARLEY_GUESSES=10000 $(GO) test -count=1 -v -timeout 1h -run GST08 ./node
+	PARLEY_CUT=10m $(GO) test -count=1 -v -timeout 1h -run GST02 ./cmd/e2e
 	PARLEY_SOAK=10000 PARLEY_CYCLES=1000 $(GO) test -count=1 -v -timeout 3h -run Kill ./cmd/e2e
 
 ENTRIES ?= 1000000

@@ -52,6 +52,7 @@ var told = []struct {
 	{roomlink.ErrNotLink, api.ErrBadInput, ""},
 	{roomlink.ErrVersion, api.ErrBadInput, ""},
 	{roomlink.ErrDamaged, api.ErrBadInput, ""},
+	{engine.ErrNoFork, api.ErrNotFound, "nothing is to be decided, or the member who has the other log is not online yet"},
 	{engine.ErrManyRooms, api.ErrFull, "parley room leave ROOM"},
 	{room.ErrForbidden, api.ErrRefused, "ask a moderator of the room"},
 	{room.ErrNoEffect, api.ErrConflict, ""},

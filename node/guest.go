@@ -1,12 +1,14 @@
 package node
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/parley-chat/parley/node/api"
@@ -23,8 +25,10 @@ type VisitParams struct {
 	Dir    string        // made if it is not there; of one guest in one room
 	Secret vault.Secret  // will open it
 	Link   roomlink.Link // of the room, for guests
-	Name   string        // what the others see; not used where a guest was begun before
 
+	// Name asks for what the others see, 1 to guest.MaxName bytes, where no guest was begun
+	// before. An error of it ends the visit.
+	Name func(ctx context.Context) (string, error)
 	// Password asks for the room's password. Why says what was wrong with the one
 	// before, nil at first. An error of it ends the visit.
 	Password func(ctx context.Context, why error) (string, error)
@@ -81,15 +85,33 @@ type visit struct {
 // begin loads the guest of the folder, or makes one.
 func (v *visit) begin(ctx context.Context) error {
 	err := v.load(ctx)
+	if err == nil {
+		return v.moveHome(ctx)
+	}
 	if !errors.Is(err, engine.ErrNoIdentity) {
 		return err
 	}
-	founder, err := engine.NewGuest(time.Now(), v.p.Link.Room, v.p.Name, v.home)
+	name, err := v.p.Name(ctx)
+	if err != nil {
+		return err
+	}
+	founder, err := engine.NewGuest(time.Now(), v.p.Link.Room, name, v.home)
 	if err != nil {
 		return err
 	}
 	if err := v.kv.Update(ctx, func(tx store.Tx) error { return engine.InitGuest(tx, founder) }); err != nil {
 		return fmt.Errorf("store the guest: %w", err)
+	}
+	return v.load(ctx)
+}
+
+// moveHome takes the addresses of the rendezvous from the link, which may be newer.
+func (v *visit) moveHome(ctx context.Context) error {
+	if known := v.eng.Identity().Home; !bytes.Equal(known.Peer, v.home.Peer) || slices.Equal(known.Addrs, v.home.Addrs) {
+		return nil
+	}
+	if err := v.kv.Update(ctx, func(tx store.Tx) error { return engine.SetHome(tx, v.home) }); err != nil {
+		return fmt.Errorf("store where the rendezvous is: %w", err)
 	}
 	return v.load(ctx)
 }

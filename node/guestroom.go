@@ -82,6 +82,7 @@ func (n *Node) addAttempts(tx store.Tx, g *api.RoomGuests, id protocol.RoomID) e
 // SetRoomGuests changes the password by which guests come into a room, or lets no more
 // in. It takes about a second: what is kept of a password costs whoever guesses it.
 func (n *Node) SetRoomGuests(ctx context.Context, name string, in api.GuestsRequest) (g api.RoomGuests, err error) {
+	n.home.busy()
 	var id protocol.RoomID
 	next := engine.RoomPassword{AskAgain: in.AskAgain}
 	err = n.kv.View(ctx, func(tx store.Tx) error {
@@ -108,6 +109,7 @@ func (n *Node) SetRoomGuests(ctx context.Context, name string, in api.GuestsRequ
 	if err != nil {
 		return g, answer(err)
 	}
+	n.rooms.settle(ctx, id)
 	return n.RoomGuests(ctx, id.String())
 }
 
@@ -125,7 +127,10 @@ func (n *Node) Guest(ctx context.Context) (g api.Guest, err error) {
 			return err
 		}
 		g = api.Guest{Room: is.Room.String(), Name: is.Name, Stage: is.Stage.String()}
-		if is.Stage != engine.GuestIn {
+		switch {
+		case is.Stage == engine.GuestKnocks && is.Reason == protocol.OK:
+			g.Stage = api.GuestLeft
+		case is.Stage != engine.GuestIn:
 			_, g.Text = engine.DoAsGuest(is.Reason)
 		}
 		return nil

@@ -183,7 +183,7 @@ func (n *Node) admitGuest(ctx context.Context, id protocol.RoomID, r guest.Reque
 		return w, err
 	}
 	for {
-		changed := n.roomsChanged.next()
+		changed := n.rooms.ended.next()
 		var waits bool
 		err := n.kv.View(ctx, func(tx store.Tx) (err error) {
 			w, waits, err = n.eng.GuestAdmitted(tx, n.now(), id, r)

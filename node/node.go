@@ -91,8 +91,6 @@ type Node struct {
 	adding  adding     // a device that is being added
 	knocks  *knocks
 
-	roomsChanged bell // rung after a commit that changed a room
-
 	events    bell // rung after a commit that made an event
 	reachable atomic.Int32
 	diskFull  atomic.Int64 // unix nanoseconds of the last refused write
@@ -224,6 +222,7 @@ func (n *Node) makeHost(cfg Config) error {
 	n.host.SetStreamHandler(protocol.MsgProtocol, n.handleMsg)
 	n.host.SetStreamHandler(protocol.PrekeyProtocol, n.handlePrekey)
 	n.host.SetStreamHandler(protocol.KnockProtocol, n.handleKnock)
+	n.host.SetStreamHandler(protocol.RoomProtocol, n.handleRoom)
 	return nil
 }
 
@@ -349,9 +348,6 @@ func (n *Node) do(ctx context.Context, fn func(store.Tx) (engine.Hint, error)) e
 func (n *Node) dispatch(ctx context.Context, h engine.Hint) {
 	if h.Events {
 		n.events.ring()
-	}
-	if h.Events || len(h.Rooms) > 0 {
-		n.roomsChanged.ring()
 	}
 	for _, d := range h.Outbox {
 		n.outbox.wake(d)

@@ -18,18 +18,44 @@ import (
 //
 // The error is the store's: then nothing is known of those envelopes that have
 // no code, and the caller answers nothing.
+//
+// Keys of a room may be here before the entry of its log that they are for: that is
+// read then, and they are taken after it.
 func (n *Node) receive(ctx context.Context, from *device, envs [][]byte, via engine.Path) ([]protocol.Code, error) {
+	codes, behind, err := n.receiveAll(ctx, from, envs, via)
+	if err != nil || len(behind) == 0 {
+		return codes, err
+	}
+	var early [][]byte
+	var places []int // of early in envs
+	for i, c := range codes {
+		if c == protocol.Unavailable {
+			early, places = append(early, envs[i]), append(places, i)
+		}
+	}
+	n.rooms.await(ctx, behind)
+	again, _, err := n.receiveAll(ctx, from, early, via)
+	for i, c := range again {
+		codes[places[i]] = c
+	}
+	return codes, err
+}
+
+// receiveAll also returns the rooms whose logs have to be read first.
+func (n *Node) receiveAll(ctx context.Context, from *device, envs [][]byte, via engine.Path) (codes []protocol.Code, behind []protocol.RoomID, err error) {
 	came := n.now()
-	codes := make([]protocol.Code, len(envs))
+	codes = make([]protocol.Code, len(envs))
 	committed := map[protocol.SessionID]bool{}
 	for done := 0; done < len(envs); {
 		size := opensTogether(envs[done:], committed)
-		if err := n.receiveBatch(ctx, came, from, envs[done:done+size], codes[done:done+size], via); err != nil {
-			return nil, err
+		rooms, err := n.receiveBatch(ctx, came, from, envs[done:done+size], codes[done:done+size], via)
+		if err != nil {
+			return nil, nil, err
 		}
+		behind = append(behind, rooms...)
 		done += size
 	}
-	return codes, nil
+	return codes, behind, nil
 }
 
 // opensTogether tells how many envelopes from the front to open before the
@@ -55,7 +81,7 @@ func opensTogether(envs [][]byte, committed map[protocol.SessionID]bool) int {
 }
 
 // receiveBatch handles envelopes that are committed together.
-func (n *Node) receiveBatch(ctx context.Context, came time.Time, from *device, envs [][]byte, codes []protocol.Code, via engine.Path) error {
+func (n *Node) receiveBatch(ctx context.Context, came time.Time, from *device, envs [][]byte, codes []protocol.Code, via engine.Path) (behind []protocol.RoomID, err error) {
 	var peer protocol.DeviceID // zero: the mailbox
 	if from != nil {
 		peer = from.id
@@ -66,7 +92,7 @@ func (n *Node) receiveBatch(ctx context.Context, came time.Time, from *device, e
 		if err != nil {
 			refusal, ok := errors.AsType[*protocol.Error](err)
 			if !ok {
-				return err
+				return nil, err
 			}
 			codes[i] = refusal.Code
 			continue
@@ -109,10 +135,11 @@ func (n *Node) openEnvelope(ctx context.Context, came time.Time, from protocol.D
 
 // commitBatch receives what was opened in one transaction, or in several when
 // one cannot hold it.
-func (n *Node) commitBatch(ctx context.Context, opened []*engine.Opened, codes []protocol.Code, via engine.Path) error {
+func (n *Node) commitBatch(ctx context.Context, opened []*engine.Opened, codes []protocol.Code, via engine.Path) (behind []protocol.RoomID, err error) {
 	got := make([]protocol.Code, len(opened))
-	err := n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
+	err = n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
 		var all engine.Hint
+		behind = nil
 		for i, o := range opened {
 			if o == nil {
 				continue
@@ -121,7 +148,9 @@ func (n *Node) commitBatch(ctx context.Context, opened []*engine.Opened, codes [
 			if err != nil {
 				return engine.Hint{}, err
 			}
-			got[i] = code
+			if got[i] = code; code == protocol.Unavailable {
+				behind = append(behind, h.Rooms...)
+			}
 			all.Merge(h)
 		}
 		return all, nil
@@ -129,22 +158,24 @@ func (n *Node) commitBatch(ctx context.Context, opened []*engine.Opened, codes [
 	if errors.Is(err, store.ErrTooBig) && len(opened) == 1 { // it must not stop what comes behind it
 		n.log.Error("an envelope holds more than can be committed at once", "err", err)
 		codes[0] = protocol.Internal
-		return nil
+		return nil, nil
 	}
 	if errors.Is(err, store.ErrTooBig) {
 		half := len(opened) / 2
-		if err := n.commitBatch(ctx, opened[:half], codes[:half], via); err != nil {
-			return err
+		first, err := n.commitBatch(ctx, opened[:half], codes[:half], via)
+		if err != nil {
+			return nil, err
 		}
-		return n.commitBatch(ctx, opened[half:], codes[half:], via)
+		second, err := n.commitBatch(ctx, opened[half:], codes[half:], via)
+		return append(first, second...), err
 	}
 	if err != nil {
-		return fmt.Errorf("commit what came: %w", err)
+		return nil, fmt.Errorf("commit what came: %w", err)
 	}
 	for i, o := range opened {
 		if o != nil {
 			codes[i] = got[i]
 		}
 	}
-	return nil
+	return behind, nil
 }

@@ -164,7 +164,7 @@ func (s names) inRoom(id protocol.RoomID, a protocol.AccountID) string {
 	name := short(a.String())
 	if c, err := s.n.eng.Contact(s.tx, a); err == nil && c.Name != "" {
 		name = c.Name
-	} else if _, chosen, err := s.n.eng.RoomMember(s.tx, s.n.now(), id, a); err == nil && chosen != "" {
+	} else if chosen, err := s.n.eng.RoomAuthorName(s.tx, id, a); err == nil && chosen != "" {
 		name = "~" + chosen
 	}
 	s.mates[key] = name

@@ -63,6 +63,9 @@ func deed(e engine.RoomEntry, who string) string {
 	case room.Unlink:
 		return "ended a link into the room"
 	case room.Join:
+		if !op.Link.IsZero() {
+			return "joined by a link"
+		}
 		return "joined"
 	case room.Leave:
 		return "left"
@@ -73,7 +76,7 @@ func deed(e engine.RoomEntry, who string) string {
 	case room.Unban:
 		return "lets " + who + " be invited again"
 	case room.SetRole:
-		return fmt.Sprintf("made %s a %v", who, op.Role)
+		return fmt.Sprintf("made %s %v", who, op.Role)
 	case room.SetMemberRights:
 		return changedRights(op, who)
 	case room.SetRoleRights:

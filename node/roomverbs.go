@@ -71,8 +71,9 @@ func (n *Node) roomRefusal(ctx context.Context, id protocol.RoomID, after uint64
 	err := n.kv.View(ctx, func(tx store.Tx) error {
 		events, err := n.eng.Events(tx, after, eventPage)
 		for _, e := range events {
-			if e.Kind == engine.KindRoom && e.Cause == engine.RoomNotDone && e.With == engine.Conversation(id) {
-				refused = &api.Error{Code: api.ErrRefused, Text: e.Text}
+			failed := e.Cause == engine.RoomNotDone || e.Cause == engine.RoomWasUninvited
+			if failed && e.Kind == engine.KindRoom && e.With == engine.Conversation(id) {
+				refused = &api.Error{Code: api.ErrRefused, Text: n.names(tx).roomEvent(id, e)}
 			}
 		}
 		return err
@@ -87,8 +88,6 @@ func (c change) do(verb string) (engine.Hint, error) {
 		return e.JoinRoom(c.tx, now, c.r.ID)
 	case api.RoomLeave:
 		return e.LeaveRoom(c.tx, now, c.r.ID)
-	case api.RoomSettleFork:
-		return e.SettleRoomFork(c.tx, now, c.r.ID)
 	}
 	if c.r.ToBe == nil {
 		return engine.Hint{}, engine.ErrNotInRoom
@@ -126,8 +125,6 @@ func (c change) toSomebody(verb string) (engine.Hint, error) {
 	switch verb {
 	case api.RoomUninvite:
 		return c.write(room.Uninvite{Account: a})
-	case api.RoomKick:
-		return c.write(room.Remove{Account: a})
 	case api.RoomBan:
 		return c.write(room.Ban{Account: a})
 	case api.RoomUnban:
@@ -138,6 +135,8 @@ func (c change) toSomebody(verb string) (engine.Hint, error) {
 		return engine.Hint{}, fmt.Errorf("%q: %w", c.in.Who, room.ErrNotMember)
 	}
 	switch verb {
+	case api.RoomKick:
+		return c.write(room.Remove{Account: a})
 	case api.RoomPromote:
 		return c.setRole(m, m.Role+1)
 	case api.RoomDemote:
@@ -169,7 +168,7 @@ func (c change) memberRights(m room.Member) (engine.Hint, error) {
 	if m.HasOwn {
 		has = m.Own
 	}
-	next, err := c.changed(has)
+	next, err := c.changed(m.Role, has)
 	if err != nil {
 		return engine.Hint{}, err
 	}
@@ -181,7 +180,7 @@ func (c change) roleRights() (engine.Hint, error) {
 		if role.String() != c.in.Role {
 			continue
 		}
-		next, err := c.changed(c.r.ToBe.RoleRights(role))
+		next, err := c.changed(role, c.r.ToBe.RoleRights(role))
 		if err != nil {
 			return engine.Hint{}, err
 		}
@@ -191,7 +190,7 @@ func (c change) roleRights() (engine.Hint, error) {
 }
 
 // changed adds and removes the rights of the request.
-func (c change) changed(has room.Rights) (room.Rights, error) {
+func (c change) changed(of room.Role, has room.Rights) (room.Rights, error) {
 	add, err := parseRights(c.in.Add)
 	if err != nil {
 		return 0, err
@@ -202,6 +201,9 @@ func (c change) changed(has room.Rights) (room.Rights, error) {
 	}
 	if add|remove == 0 {
 		return 0, &api.Error{Code: api.ErrBadInput, Text: "say which rights to add or remove"}
+	}
+	if of == room.RoleGuest && !room.Access.Has(add) {
+		return 0, &api.Error{Code: api.ErrBadInput, Text: "guests can be given these rights only: " + strings.Join(rightNames(room.Access), ", ")}
 	}
 	return (has | add) &^ remove, nil
 }

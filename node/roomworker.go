@@ -45,17 +45,24 @@ func (w *roomWorker) serve(ctx context.Context) error {
 	}
 	topicErr := w.n.topics.follow(ctx, w.id)
 	if errors.Is(err, ErrOffline) {
-		_, sendErr := w.toPut(ctx)
+		said, sendErr := w.toPut(ctx)
 		err = errors.Join(err, sendErr)
+		w.n.rooms.askMembers(w, said)
 	}
 	return errors.Join(err, topicErr)
 }
 
-func turnsAway(c protocol.Code) bool { return c == protocol.UnknownRoom || c == protocol.Banned }
+func turnsAway(c protocol.Code) bool {
+	return c == protocol.UnknownRoom || c == protocol.Banned || c == protocol.InviteExpired
+}
 
 // turnedAway returns the refusal if the room is to be asked for again all the same.
 func (w *roomWorker) turnedAway(ctx context.Context, refusal *protocol.Error) error {
 	err := w.do(ctx, func(tx store.Tx) (engine.Hint, error) {
+		if w.n.isGuest() {
+			_, h, err := w.n.eng.GuestRefused(tx, w.n.now(), refusal)
+			return h, err
+		}
 		return w.n.eng.RoomTurnedAway(tx, w.n.now(), w.id, refusal)
 	})
 	if err != nil {
@@ -95,6 +102,9 @@ func (w *roomWorker) atHome(ctx context.Context) error {
 		return err
 	}
 	if err := w.read(ctx); err != nil {
+		return err
+	}
+	if err := w.seeGuests(ctx); err != nil {
 		return err
 	}
 	if err := w.bring(ctx); err != nil { // what followed from what was read
@@ -218,7 +228,7 @@ func (w *roomWorker) read(ctx context.Context) error {
 		if err != nil || w.over {
 			return err
 		}
-		ask := &wire.ReadRoom{Room: w.id[:], FromSeq: plan.From, After: plan.After}
+		ask := &wire.ReadRoom{Room: w.id[:], FromSeq: plan.From, After: plan.After, Link: plan.Link, Proof: plan.Proof}
 		resp, err := w.n.home.call(ctx, &wire.Request{Call: &wire.Request_ReadRoom{ReadRoom: ask}})
 		if err != nil {
 			return err
@@ -235,6 +245,25 @@ func (w *roomWorker) read(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// seeGuests asks when guests were last online whose stay is due.
+func (w *roomWorker) seeGuests(ctx context.Context) error {
+	plan, err := w.plan(ctx)
+	if err != nil || !plan.Guests {
+		return err
+	}
+	resp, err := w.n.home.call(ctx, &wire.Request{Call: &wire.Request_SeenGuests{SeenGuests: &wire.SeenGuests{Room: w.id[:]}}})
+	if err != nil {
+		return err
+	}
+	var seen []engine.GuestSeen
+	for _, g := range resp.GetGuestsSeen().GetGuests() {
+		if a, err := protocol.FromBytes[protocol.AccountID](g.GetAccount()); err == nil {
+			seen = append(seen, engine.GuestSeen{Account: a, Ago: retryAfter(g.GetAgoMs())})
+		}
+	}
+	return w.do(ctx, func(tx store.Tx) (engine.Hint, error) { return w.n.eng.SeenGuests(tx, w.n.now(), w.id, seen) })
 }
 
 // items are the messages of a page; with their cursors only if they came in order.
@@ -327,7 +356,11 @@ func (w *roomWorker) toPut(ctx context.Context) (list []engine.RoomMessage, err 
 	if err != nil {
 		return nil, err
 	}
-	w.n.topics.say(ctx, w.id, list)
+	messages := make([][]byte, len(list))
+	for i, m := range list {
+		messages[i] = m.Message
+	}
+	w.n.topics.say(ctx, w.id, messages)
 	return list, nil
 }
 

@@ -204,6 +204,8 @@ func (s *Server) memberCall(ctx context.Context, from store.Device, req *wire.Re
 		return s.putRoom(ctx, from, c.PutRoom, resp)
 	case *wire.Request_FillRoom:
 		return s.fillRoom(ctx, from, c.FillRoom, resp)
+	case *wire.Request_SeenGuests:
+		return s.seenGuests(ctx, from, c.SeenGuests, resp)
 	case *wire.Request_GetRelays:
 		resp.Result = &wire.Response_RelayList{RelayList: &wire.RelayList{Relays: s.relays.list()}}
 		return nil

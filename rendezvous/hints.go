@@ -26,6 +26,7 @@ type link struct {
 	standing
 	device  protocol.DeviceID
 	account protocol.AccountID
+	guest   bool
 	topics  *topicEnd
 
 	news   news     // not yet written; this and what follows is guarded by standing.mu
@@ -53,7 +54,7 @@ type roomNews struct {
 }
 
 func newLink(stream network.Stream, d store.Device) *link {
-	return &link{standing: newStanding(stream), device: d.ID, account: d.Account, topics: newTopicEnd()}
+	return &link{standing: newStanding(stream), device: d.ID, account: d.Account, guest: d.Guest, topics: newTopicEnd()}
 }
 
 func (l *link) answerBeat(seq uint64) {

@@ -231,6 +231,9 @@ func (s *Server) welcome(ctx context.Context, l *link, online []protocol.Account
 func (s *Server) leaveLink(l *link) {
 	if s.presence.leave(l) {
 		s.host.ConnManager().Unprotect(l.stream.Conn().RemotePeer(), linkTag)
+		if l.guest {
+			s.departures.note(l.account, s.now())
+		}
 	}
 }
 

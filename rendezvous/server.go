@@ -82,14 +82,15 @@ type Server struct {
 	tellingKeys sync.Mutex
 	keysTold    uint64 // the change of the signing keys that links were told of last; guarded by tellingKeys
 
-	rates    *rates
-	presence *presence
-	rooms    *rooms
-	said     *buckets[protocol.EnvelopeID, *atomic.Bool] // messages of rooms, on their topics
-	hellos   *hellos
-	pairs    *broker
-	knocks   *knocks
-	troubles rate.Sometimes
+	rates      *rates
+	presence   *presence
+	rooms      *rooms
+	said       *buckets[protocol.EnvelopeID, *atomic.Bool] // messages of rooms, on their topics
+	hellos     *hellos
+	pairs      *broker
+	knocks     *knocks
+	departures *departures
+	troubles   rate.Sometimes
 
 	ctx  context.Context // ends when calls and links must
 	stop context.CancelFunc
@@ -128,6 +129,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	s.hellos = newHellos()
 	s.pairs = newBroker()
 	s.knocks = newKnocks()
+	s.departures = newDepartures(s.started, maxDepartures)
 	s.ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	s.hearing, s.deafen = context.WithCancel(s.ctx)
 	if err := s.open(ctx); err != nil {

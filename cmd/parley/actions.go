@@ -196,7 +196,7 @@ func (p *program) quiet(c *cli.Context, client *api.Client) error {
 	case s.QuietUntil == nil:
 		p.say("you hear of %s again", titled(s.With))
 	case lasts == forEver:
-		p.say("%s is quiet until you type: parley quiet NAME off", titled(s.With))
+		p.say("%s is quiet until you type: parley quiet %s off", titled(s.With), shellWord(c.Args().First()))
 	default:
 		p.say("%s is quiet until %s", titled(s.With), s.QuietUntil.Local().Format("2006-01-02 15:04"))
 	}

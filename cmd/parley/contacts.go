@@ -21,7 +21,7 @@ func (p *program) contactCommands() []*cli.Command {
 		},
 		p.contactVerb("accept", "accept a contact request", (*api.Client).Accept, "%s is your contact now"),
 		p.contactVerb("decline", "decline a contact request; they are not told", decline, "the request of %s is gone"),
-		p.contactVerb("block", "drop everything that comes from somebody; they are not told", (*api.Client).Block, "%s is blocked"),
+		p.contactVerb("block", "drop everything that comes from somebody, but for rooms with both of you; they are not told", (*api.Client).Block, "%s is blocked"),
 		p.contactVerb("unblock", "undo block", (*api.Client).Unblock, "%s is not blocked any more"),
 		p.contactVerb("remove", "remove a contact; the history stays", (*api.Client).Remove, "%s is no contact any more"),
 		p.verifyCommand(),

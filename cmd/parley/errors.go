@@ -16,6 +16,8 @@ import (
 	"github.com/parley-chat/parley/protocol/account"
 	"github.com/parley-chat/parley/protocol/invite"
 	"github.com/parley-chat/parley/protocol/pairing"
+	"github.com/parley-chat/parley/protocol/room/guest"
+	"github.com/parley-chat/parley/protocol/room/roomlink"
 	"github.com/parley-chat/parley/rendezvous"
 	"github.com/parley-chat/parley/store"
 )
@@ -127,6 +129,11 @@ var knownErrors = []struct {
 	{node.ErrPairingEnded, exitTimeout, "get a new code there: parley device add"},
 	{pairing.ErrRefused, exitLocked, "the other device said no; nothing was changed"},
 	{engine.ErrRevoked, exitLocked, "add this machine again, in another folder: parley --dir NEW link CODE"},
+	{roomlink.ErrNotLink, exitUsage, "ask somebody in the room: parley room link ROOM, or for guests parley room guests ROOM"},
+	{roomlink.ErrDamaged, exitUsage, "put the link in single quotes"},
+	{roomlink.ErrVersion, exitUsage, ""},
+	{node.ErrNotForGuests, exitUsage, "ask for a link for guests: parley room guests ROOM"},
+	{node.ErrOtherVisit, exitConflict, "choose another directory: --dir; without it each room you visit has its own"},
 	{node.ErrNotJoined, exitNotFound, "join to the end: parley join INVITE"},
 	{node.ErrEntering, exitNotFound, "type the command again that began it: parley backup restore, or parley recover"},
 	{node.ErrNotEmpty, exitConflict, "choose a directory that is not there yet: --dir"},
@@ -142,6 +149,7 @@ var knownErrors = []struct {
 	{store.ErrFull, exitError, "make room on the disk"},
 	{store.ErrDamaged, exitError, "begin in a new folder: parley --dir NEW link CODE, or parley --dir NEW backup restore FILE"},
 	{rendezvous.ErrNotFound, exitNotFound, ""},
+	{guest.ErrPassword, exitUsage, ""},
 	{invite.ErrNotInvite, exitUsage, "ask for an invite: whoever runs `parley host` gets one with `parley host invite`"},
 	{invite.ErrDamaged, exitUsage, "put the link in single quotes"},
 	{invite.ErrVersion, exitUsage, ""},
@@ -178,5 +186,7 @@ var refusals = map[protocol.Code]struct {
 	protocol.Unavailable:        {exitTimeout, "the rendezvous cannot do this now", "try again later"},
 	protocol.Draining:           {exitTimeout, "the rendezvous is being restarted", "try again in a minute"},
 	protocol.PairingOver:        {exitLocked, "this code was used, or is too old", "get a new one on your other device: parley device add"},
+	protocol.WrongPassword:      {exitLocked, "that is not the room's password, or not any more", "ask whoever gave you the link; nothing is lost: parley guest LINK"},
+	protocol.Banned:             {exitLocked, "you were removed from the room", "somebody there can let you in again: parley room unban ROOM NAME"},
 	protocol.RateLimited:        {exitTimeout, "too many attempts", "try again in a minute"},
 }

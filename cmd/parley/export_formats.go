@@ -157,6 +157,8 @@ small { color: #555; }
 {{end}}
 {{- define "message"}}<div class="m{{if .Mine}} mine{{end}}"><small><b>{{.Who}}</b> {{.Clock}}{{with .Note}} [{{.}}]{{end}}</small><p class="text" dir="auto">{{.Text}}</p></div>
 {{end}}
+{{- define "entry"}}<p><small>{{index . 0}}</small> {{index . 1}}</p>
+{{end}}
 {{- define "close"}}</section>
 {{end}}
 {{- define "end"}}</body>

@@ -17,7 +17,10 @@ import (
 	"github.com/parley-chat/parley/node"
 	"github.com/parley-chat/parley/node/api"
 	"github.com/parley-chat/parley/node/vault"
+	"github.com/parley-chat/parley/protocol/account"
+	"github.com/parley-chat/parley/protocol/room/guest"
 	"github.com/parley-chat/parley/protocol/room/roomlink"
+	"github.com/parley-chat/parley/store"
 )
 
 func (p *program) guestCommands() []*cli.Command {
@@ -38,11 +41,12 @@ func (p *program) guestCommands() []*cli.Command {
 	}}
 }
 
-// errLeft ends a stay in a room by itself: the guest is not in any more.
-var errLeft = errors.New("not in the room any more")
-
-// errAskAnew ends a visit that needs another password while the terminal is being read.
-var errAskAnew = errors.New("another password is needed")
+// Why a stay in a room ends by itself, or a visit.
+var (
+	errOut     = errors.New("not in the room any more")
+	errLeft    = errors.New("left the room")
+	errAskAnew = errors.New("another password is needed, and the terminal is being read")
+)
 
 func (p *program) guest(c *cli.Context) error {
 	link, err := p.readRoomLink(c.Args().First())
@@ -53,14 +57,39 @@ func (p *program) guest(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	client, err := api.Dial(dir)
-	if err == nil { // another window of the same guest
-		defer client.Close()
-		return p.converse(c, client)
+	for tries := 0; ; tries++ {
+		err := p.sameGuest(c, dir)
+		if errors.Is(err, api.ErrNotRunning) { // also one that has just ended: this one goes on
+			err = p.onlyGuest(c, dir, link)
+		}
+		if !errors.Is(err, store.ErrLocked) || tries == lockTries { // else it is another window, coming in
+			return err
+		}
+		select {
+		case <-c.Context.Done():
+			return c.Context.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
 	}
-	if !errors.Is(err, api.ErrNotRunning) {
+}
+
+// sameGuest talks by way of another window that has the guest in the room; without one it
+// is api.ErrNotRunning.
+func (p *program) sameGuest(c *cli.Context, dir string) error {
+	client, err := api.Dial(dir)
+	if err != nil {
 		return err
 	}
+	defer client.Close()
+	if err = p.converse(c, client); errors.Is(err, errOut) || errors.Is(err, errLeft) {
+		return nil // the other window knows what to do
+	}
+	return err
+}
+
+// onlyGuest comes in, and stays until the conversation ends. Who is out meanwhile comes
+// in again, if nothing speaks against it.
+func (p *program) onlyGuest(c *cli.Context, dir string, link roomlink.Link) error {
 	u, err := p.guestSecret(c, dir)
 	if err != nil {
 		return err
@@ -73,7 +102,10 @@ func (p *program) guest(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		if err = p.stay(c, dir, u.secret); !errors.Is(err, errLeft) {
+		switch err = p.stay(c, dir, u.secret); {
+		case errors.Is(err, errLeft):
+			return nil
+		case !errors.Is(err, errOut):
 			return err
 		}
 	}
@@ -115,52 +147,48 @@ func (p *program) guestSecret(c *cli.Context, dir string) (unlock, error) {
 
 // visit comes into the room, and says how it goes.
 func (p *program) visit(c *cli.Context, dir string, secret vault.Secret, link roomlink.Link, again bool) error {
-	name, err := p.guestName(c, dir)
-	if err != nil {
-		return err
+	params := node.VisitParams{Dir: dir, Secret: secret, Link: link, Log: p.logger(c)}
+	params.Name = func(ctx context.Context) (string, error) { return p.guestName(ctx, c) }
+	asked := false
+	params.Password = func(ctx context.Context, why error) (string, error) {
+		if asked && (c.IsSet("password-file") || !p.interactive()) { // it would be the same
+			return "", why
+		}
+		asked = true
+		return p.roomPassword(ctx, c, why, again)
 	}
-	params := node.VisitParams{Dir: dir, Secret: secret, Link: link, Name: name, Log: p.logger(c)}
-	params.Password = func(ctx context.Context, why error) (string, error) { return p.roomPassword(ctx, c, why, again) }
 	params.Waits = func(why string, wait time.Duration) {
 		p.note("%s; trying again in %s", why, span(max(wait, time.Second)))
 	}
-	return p.working("making your keys, and knocking at the room", func() error {
-		_, err := node.Visit(c.Context, params)
-		return err
-	})
+	_, err := node.Visit(c.Context, params)
+	return err
 }
 
-// guestName checks the name of a new guest, or asks for one.
-func (p *program) guestName(c *cli.Context, dir string) (string, error) {
-	name := strings.TrimSpace(c.String("name"))
-	if _, err := os.Stat(filepath.Join(dir, "store")); err == nil || name != "" {
-		return name, nil
-	}
-	if !p.interactive() {
+// guestName is what a new guest is called: as the flag says, or as one answers.
+func (p *program) guestName(ctx context.Context, c *cli.Context) (name string, err error) {
+	if name = strings.TrimSpace(c.String("name")); name == "" && !p.interactive() {
 		return "", usageError("no name given, and nobody to ask for it").hint("--name NAME")
 	}
 	for name == "" {
-		var err error
-		if name, err = p.ask(c.Context, "Your name in the room: "); err != nil {
+		if name, err = p.ask(ctx, "Your name in the room: "); err != nil {
 			return "", err
 		}
 	}
+	if len(name) > guest.MaxName || !account.ValidDeviceName(name) {
+		return "", usageError("a name has at most %d bytes, without control characters", guest.MaxName)
+	}
+	p.note("making your keys ...")
 	return name, nil
 }
 
 // roomPassword reads the room's password from where the flags say, or asks for it.
 func (p *program) roomPassword(ctx context.Context, c *cli.Context, why error, again bool) (string, error) {
 	if c.IsSet("password-file") {
-		if why != nil && !again {
-			return "", why
-		}
 		text, err := p.secretText(c, "password-file")
+		p.note("knocking at the room ...")
 		return string(text), err
 	}
 	if !p.interactive() {
-		if why != nil {
-			return "", why
-		}
 		return "", fail(exitLocked, "no password given, and nobody to ask for it").
 			hint("--password-file FILE reads it from a file, or from standard input with -")
 	}
@@ -171,6 +199,7 @@ func (p *program) roomPassword(ctx context.Context, c *cli.Context, why error, a
 		p.note("%s.", explain(why).text)
 	}
 	text, err := p.readHidden(ctx, "The room's password: ")
+	p.note("knocking at the room ...")
 	return string(text), err
 }
 
@@ -191,8 +220,11 @@ func (p *program) stay(c *cli.Context, dir string, secret vault.Secret) error {
 		return err
 	}
 	defer file.Close()
-	n, err := p.openNode(c, dir, secret, slog.New(slog.NewTextHandler(file, nil)))
-	if err != nil || n == nil {
+	n, err := node.New(c.Context, node.Config{
+		Dir: dir, Secret: secret, Version: version, Log: slog.New(slog.NewTextHandler(file, nil)),
+		LAN: c.Bool("lan"), Listen: given(c, "listen"),
+	})
+	if err != nil {
 		return err
 	}
 	ctx, stop := context.WithCancel(c.Context)
@@ -204,6 +236,9 @@ func (p *program) stay(c *cli.Context, dir string, secret vault.Secret) error {
 	}()
 	err = p.converseWith(ctx, c, dir)
 	stop()
+	if errors.Is(err, api.ErrNotRunning) { // it was told to stop, or says why itself
+		err = nil
+	}
 	return errors.Join(err, <-ended)
 }
 

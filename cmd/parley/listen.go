@@ -101,7 +101,7 @@ func (p *program) showEvent(c *cli.Context, e api.Event) error {
 		}
 	case e.Kind == "changed" && (e.Mine || e.Text == ""): // what the user did
 	case e.Kind == "changed" && e.Room != "":
-		p.say("%s * in %s %s", clock(e.Time), label(e.With), e.Text)
+		p.say("%s * %s: %s", clock(e.Time), label(e.With), e.Text)
 	case e.Kind == "room":
 		p.showRoomEvent(e)
 	case e.Kind == "state": // of own messages: history and trace show it

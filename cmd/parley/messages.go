@@ -85,7 +85,7 @@ func (p *program) sendTo(c *cli.Context, client *api.Client, to string) error {
 	}
 	m, err := client.Send(c.Context, api.SendRequest{ID: c.String("id"), To: to, Text: text})
 	if err != nil {
-		return err
+		return orRoom(c, client, err, to)
 	}
 	wait := waitTime(c)
 	if m, err = follow(c.Context, client, m, wait); err != nil {
@@ -176,7 +176,7 @@ func (p *program) historyOf(c *cli.Context, client *api.Client, with string) err
 	for before := c.Uint64("before"); len(all) < want; before = all[0].Position {
 		page, err := client.History(c.Context, with, before, min(want-len(all), api.MaxHistory))
 		if err != nil {
-			return err
+			return orRoom(c, client, err, with)
 		}
 		if len(page) == 0 {
 			break
@@ -210,9 +210,6 @@ func markRead(ctx context.Context, client *api.Client, page []api.Message) error
 	return nil
 }
 
-// shownID is how much of a message's id is shown: enough to name it by.
-const shownID = 8
-
 func idsFlag() cli.Flag {
 	return &cli.BoolFlag{Name: "ids", Usage: "show by what `parley reply`, react, edit, delete and pin name each message"}
 }
@@ -229,7 +226,7 @@ func idBefore(m api.Message) string {
 	if m.ID == "" { // a hole
 		return ""
 	}
-	return "[" + m.ID[:min(len(m.ID), shownID)] + "] "
+	return "[" + m.ID[:min(len(m.ID), idShown)] + "] "
 }
 
 // conversation is what the API calls the conversation of a message or an event. The

@@ -76,6 +76,9 @@ func (p *program) toPeople(c *cli.Context, client *api.Client, room, verb, done 
 	if c.Bool("json") {
 		return p.json(r)
 	}
+	if verb == api.RoomInvite && r.Locked {
+		p.note("the room is locked: nobody comes in before parley room unlock %s", roomWord(r))
+	}
 	p.noteWaiting(r)
 	return nil
 }
@@ -85,34 +88,65 @@ func (p *program) promoteCommand() *cli.Command {
 		Name: "promote", ArgsUsage: "ROOM NAME", Usage: "make a member a moderator, a moderator an owner",
 		Description: "A moderator invites, mutes, kicks, and changes rights of members. An owner can do everything, and nobody can\ntake that away, or remove an owner.",
 		Flags:       []cli.Flag{&cli.BoolFlag{Name: "yes", Usage: "do not ask before there is another owner"}},
-		Action:      aboutRoom(2, 2, p.promote),
+		Action: aboutRoom(2, 2, func(c *cli.Context, client *api.Client, room string) error {
+			return p.changeRole(c, client, room, api.RoomPromote, map[string]string{"member": "moderator", "moderator": "owner"})
+		}),
 	}, memberNames)
 }
 
-func (p *program) promote(c *cli.Context, client *api.Client, room string) error {
+func (p *program) demoteCommand() *cli.Command {
+	return p.offeringRooms(&cli.Command{
+		Name: "demote", ArgsUsage: "ROOM NAME", Usage: "make a moderator a member; also yourself, as an owner too",
+		Action: aboutRoom(2, 2, func(c *cli.Context, client *api.Client, room string) error {
+			return p.changeRole(c, client, room, api.RoomDemote, map[string]string{"owner": "moderator", "moderator": "member"})
+		}),
+	}, memberNames)
+}
+
+// changeRole promotes or demotes somebody, as next tells what each role becomes.
+func (p *program) changeRole(c *cli.Context, client *api.Client, room, verb string, next map[string]string) error {
 	who := c.Args().Get(1)
 	all, err := client.RoomMembers(c.Context, room)
 	if err != nil {
 		return err
 	}
-	becomes := "a moderator"
-	if slices.ContainsFunc(all, func(m api.RoomMember) bool { return isCalled(m, who) && m.Role == "moderator" }) {
-		becomes = "an owner"
+	m, ok := memberCalled(all, who)
+	if !ok {
+		return nobodyCalled(who)
+	}
+	becomes := next[m.Role]
+	switch becomes {
+	case "":
+		return fail(exitConflict, "%s is %s: there is nothing to %s to", who, m.Role, verb)
+	case "owner":
 		err := p.sure(c, "nobody can take that away from an owner", fmt.Sprintf("Make %s an owner, for good?", display.Clean(who)))
 		if err != nil {
 			return err
 		}
 	}
-	r, err := client.ChangeRoom(c.Context, room, api.RoomPromote, api.RoomRequest{Who: who})
+	r, err := client.ChangeRoom(c.Context, room, verb, api.RoomRequest{Who: m.Account})
 	if err != nil {
 		return err
 	}
 	return p.changed(c, r, "%s is %s of %s now", who, becomes, roomLabel(r))
 }
 
-// isCalled tells whether a user may have meant somebody.
-func isCalled(m api.RoomMember, text string) bool {
-	return m.Name == text || m.Name == "~"+text || strings.HasPrefix(m.Account, text)
+// memberCalled finds whom a user means, as the node does.
+func memberCalled(all []api.RoomMember, text string) (m api.RoomMember, ok bool) {
+	for _, fits := range []func(api.RoomMember) bool{
+		func(m api.RoomMember) bool { return m.Name == text },
+		func(m api.RoomMember) bool { return m.Name == "~"+text },
+		func(m api.RoomMember) bool { return len(text) >= 6 && strings.HasPrefix(m.Account, text) },
+	} {
+		if i := slices.IndexFunc(all, fits); i >= 0 {
+			return all[i], true
+		}
+	}
+	return m, false
+}
+
+func nobodyCalled(who string) error {
+	return fail(exitNotFound, "nobody in this room is called %q", who).hint("see who is in it: parley room members ROOM")
 }
 
 // sure asks before what cannot be undone, unless the flag yes is set.
@@ -131,6 +165,9 @@ func (p *program) sure(c *cli.Context, why, question string) error {
 }
 
 func (p *program) joinRoom(c *cli.Context, client *api.Client, room string) error {
+	if isRoomLink(room) {
+		return p.joinByLink(c, client, room)
+	}
 	invited, err := invitations(c.Context, client)
 	if err != nil {
 		return err
@@ -143,6 +180,11 @@ func (p *program) joinRoom(c *cli.Context, client *api.Client, room string) erro
 	if err != nil {
 		return err
 	}
+	return p.joined(c, r)
+}
+
+// joined says what came of joining a room.
+func (p *program) joined(c *cli.Context, r api.Room) error {
 	if c.Bool("json") {
 		return p.json(r)
 	}

@@ -46,13 +46,15 @@ func describeRoom(r api.Room) string {
 		return invitation(r)
 	case api.RoomOut:
 		return "you are not in it"
+	case api.RoomJoining:
+		return "your node asks to be let in"
 	}
 	parts := []string{count(r.Members, "member", "members")}
 	if r.Role != "member" && r.Role != "" {
 		parts = append(parts, "you are "+r.Role)
 	}
 	if r.Forked {
-		parts = append(parts, "DIFFERENT LOGS, nothing is sent: parley room show "+roomWord(r))
+		parts = append(parts, "DIFFERENT LOGS, nothing is sent: parley room fork "+roomWord(r))
 	}
 	if r.Locked {
 		parts = append(parts, "locked")
@@ -186,11 +188,13 @@ func (p *program) showRights(c *cli.Context, client *api.Client, room, who strin
 	if err != nil {
 		return err
 	}
-	all = slices.DeleteFunc(all, func(m api.RoomMember) bool {
-		return m.Role == api.RoomInvited || who != "" && !isCalled(m, who)
-	})
-	if len(all) == 0 && who != "" {
-		return fail(exitNotFound, "nobody in this room is called %q", who).hint("see who is in it: parley room members ROOM")
+	all = slices.DeleteFunc(all, func(m api.RoomMember) bool { return m.Role == api.RoomInvited })
+	if who != "" {
+		m, ok := memberCalled(all, who)
+		if !ok {
+			return nobodyCalled(who)
+		}
+		all = []api.RoomMember{m}
 	}
 	if c.Bool("json") {
 		return p.json(struct {

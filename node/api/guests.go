@@ -44,7 +44,8 @@ func (c *Client) SetRoomGuests(ctx context.Context, room string, r GuestsRequest
 // What a guest is to its room.
 const (
 	GuestIn     = "in"
-	GuestKnocks = "knocks" // not in: it may come back by itself
+	GuestKnocks = "knocks" // not in, or not any more: it may come back by itself
+	GuestLeft   = "left"   // by its own will
 	GuestOut    = "out"    // removed or banned
 )
 

@@ -158,6 +158,7 @@ var decoders = map[string]func() row{
 
 	"room":          func() row { return new(roomRow) },
 	"room chain":    func() row { return new(roomChainRow) },
+	"room link":     func() row { return new(roomLinkRow) },
 	"room receiver": func() row { return new(roomReceiverRow) },
 	"room out":      func() row { return new(roomOutRow) },
 	"room key":      func() row { return new(roomKeyRow) },
@@ -265,7 +266,8 @@ func TestRowsRoundTrip(t *testing.T) {
 			"room": &roomRow{stage: RoomJoined, home: Home{Peer: id[:], Addrs: []string{text, text}}, by: id, name: text, problem: text, since: at, made: yes,
 				joining: !yes, known: yes, seq: n, head: id, toldSeq: n, toldHead: id, aheadSeq: n, aheadHead: id, aheadBy: id,
 				fork: []byte(text), ignored: []protocol.DeviceID{id, id}, cursor: n, position: n, readTo: n, unread: 1, queued: 2, sent: n},
-			"room chain":    &roomChainRow{distribution: []byte(text), epoch: n, next: id, all: yes, left: 3},
+			"room link":     &roomLinkRow{joins: yes, founder: id, seed: []byte(text)},
+			"room chain":    &roomChainRow{distribution: []byte(text), epoch: n, since: n, next: id, all: yes, left: 3},
 			"room receiver": &roomReceiverRow{shown: n, seen: n, waiting: 1, held: 2, receiver: []byte(text)},
 			"room out":      &roomOutRow{position: max(n, 1), epoch: n, sealed: []byte(text), number: n, void: []uint64{n, n}},
 			"room key":      &roomKeyRow{fresh: yes, key: id[:]},

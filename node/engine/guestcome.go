@@ -81,7 +81,7 @@ func (w *work) expectEntry(r *openRoom, welcome guest.Welcome) error {
 			return fmt.Errorf("%w: %w", ErrRoomLog, err)
 		}
 		if _, in := w.me(r); in {
-			return nil
+			return w.settleStage(r, in, nil)
 		}
 	}
 	r.row.stage, r.row.toldSeq, r.row.toldHead = RoomTold, welcome.Entry.Seq, welcome.Entry.Hash()
@@ -181,6 +181,16 @@ func (w *work) guestGoes(r *openRoom, entries []room.Entry) error {
 		reason = protocol.Banned
 	}
 	return w.guestIsOut(&g, reason)
+}
+
+// comesAgain tells whether this is the store of a guest of the room that knocks to come in
+// again.
+func (w *work) comesAgain(id protocol.RoomID) (bool, error) {
+	if !w.e.isGuest() || w.e.id.Guest != id {
+		return false, nil
+	}
+	g, err := loadGuest(w.tx)
+	return g.reason == protocol.TicketExpired || g.reason == protocol.WrongPassword, err
 }
 
 // GuestDoes is what a guest's program does by itself about a refusal.

@@ -28,12 +28,29 @@ func (w *work) guestAnswer(f *wire.Found) (answer, error) {
 		return answer{}, err
 	}
 	if known == nil {
-		return answer{}, errNoMate
+		return answer{}, w.nameless(chain.Account())
 	}
 	if !bytes.Equal(known.Bytes(), chain.Bytes()) {
 		return answer{}, fmt.Errorf("%w: the log of the room has another chain of the guest", ErrBadAnswer)
 	}
 	return answer{chain: chain, bundles: f.GetBundles(), devices: w.devicesOf(chain), known: known}, nil
+}
+
+// nameless tells what an answer without a name means that is about no guest: an account that
+// had a name has one, and without a room nobody knows guests.
+func (w *work) nameless(a protocol.AccountID) error {
+	p, err := w.peer(a)
+	if err != nil && err != ErrNotFound {
+		return err
+	}
+	ids, roomsErr := roomIDs(w.tx)
+	if roomsErr != nil {
+		return roomsErr
+	}
+	if err == nil && p.name != "" || len(ids) == 0 {
+		return fmt.Errorf("%w: no name", ErrBadAnswer)
+	}
+	return errNoMate
 }
 
 // guestChain is the chain of a guest, as rooms of ours have it, or our own if we are one; nil

@@ -153,8 +153,10 @@ func (w *work) careFor(r *openRoom, m room.Member, seen time.Time) error {
 		op = room.GuestExpire{Account: m.Account}
 	}
 	err := w.write(r, op)
-	if errors.Is(err, room.ErrNoEffect) || errors.Is(err, room.ErrNotMember) { // what waits does it
-		return nil
+	for _, settled := range []error{room.ErrNoEffect, room.ErrNotMember, room.ErrForbidden} {
+		if errors.Is(err, settled) { // by an entry that waits
+			return nil
+		}
 	}
 	return err
 }

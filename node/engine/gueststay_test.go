@@ -283,3 +283,84 @@ func TestNobodyIsMadeAGuest(t *testing.T) {
 		t.Errorf("the victim is %q", r.Stage)
 	}
 }
+
+// A guest that was expired and is in again, without having heard of it, loses nothing of what
+// is sent to it meanwhile.
+func TestGuestIsInAndDoesNotKnow(t *testing.T) {
+	w := newWorld(t)
+	id, nodes, g := houseOf(t, w, "alice", "bob")
+	a := nodes[0]
+	a.say(id, "one")
+	w.settle()
+	g.away, g.offline = true, true
+	w.pass(40 * time.Hour)
+	v, err := g.knock(a, id, secret("open sesame"))
+	w.check(err)
+	w.check(v.admit())
+	a.hint.Rooms = addOnce(a.hint.Rooms, id)
+	w.settle() // the guest's process ends, and the welcome is lost
+	g.guestRefused(protocol.Refuse(protocol.UnknownRoom, ""))
+	a.say(id, "two")
+	w.settle()
+	g.away, g.offline = false, false
+	w.settle()
+	if got := g.guest(); got.Stage != GuestKnocks {
+		t.Fatalf("the guest is %+v", got)
+	}
+	w.check(g.comeIn(a, id, "not asked for it"))
+	w.pass(time.Hour)
+	if got := texts(g.heard(id)); !slices.Equal(got, []string{"one", "two"}) {
+		t.Errorf("the guest has %q", got)
+	}
+}
+
+// A guest for whom a renewal waits is not expired, nor the other way round, and neither is an
+// error.
+func TestRenewalThatWaits(t *testing.T) {
+	w := newWorld(t)
+	id, nodes, g := houseOf(t, w, "alice", "bob")
+	a := nodes[0]
+	w.now = w.now.Add(13 * time.Hour)
+	seen := func(ago time.Duration) {
+		a.do(func(tx store.Tx) (Hint, error) {
+			return a.e.SeenGuests(tx, w.now, id, []GuestSeen{{g.account(), ago}, {a.account(), 0}, {protocol.AccountID{1}, 0}})
+		})
+	}
+	seen(time.Minute)
+	w.now = w.now.Add(12 * time.Hour)
+	seen(13 * time.Hour)
+	w.settle()
+	if m, in := a.room(id).State.Member(g.account()); !in || !m.Expires.After(w.now) {
+		t.Errorf("the guest is in: %v, until %v", in, m.Expires)
+	}
+	if len(entriesOf[room.GuestRenew](w, id)) != 1 || len(entriesOf[room.GuestExpire](w, id)) != 0 {
+		t.Error("it is not the renewal that was appended")
+	}
+}
+
+// A rendezvous that did not know the guest for a moment, and a knock that finds that nothing has
+// changed: the guest goes on.
+func TestGuestThatWasInAllTheTime(t *testing.T) {
+	w := newWorld(t)
+	id, nodes, g := houseOf(t, w, "alice", "bob")
+	a := nodes[0]
+	g.say(id, "one")
+	g.guestRefused(protocol.Refuse(protocol.UnknownRoom, ""))
+	if s := g.guest(); s.Stage != GuestKnocks || s.Reason != protocol.TicketExpired {
+		t.Fatalf("the guest is %+v", s)
+	}
+	w.check(g.comeIn(a, id, "not asked for it"))
+	a.say(id, "two")
+	w.pass(time.Minute)
+	if s := g.guest(); s.Stage != GuestIn || s.Reason != protocol.OK {
+		t.Errorf("the guest is %+v", s)
+	}
+	for _, n := range []*node{a, g} {
+		if got := slices.Sorted(slices.Values(texts(n.heard(id)))); !slices.Equal(got, []string{"one", "two"}) {
+			t.Errorf("%s has %q", n.name, got)
+		}
+	}
+	if len(entriesOf[room.GuestJoin](w, id)) != 1 {
+		t.Error("it is there twice")
+	}
+}

@@ -128,9 +128,9 @@ func (e *Engine) checkSender(tx store.Tx, now, came time.Time, o *Opened, cert a
 	if !ok {
 		return &NeedAccount{cert.Account}
 	}
-	if p.relation == Blocked {
-		o.blocked = true
-		return nil
+	w := &work{e: e, tx: tx, now: now}
+	if o.blocked, err = w.shut(cert.Account, &p); o.blocked || err != nil {
+		return err
 	}
 	held, err := get(tx, keyCert(cert.DeviceID()))
 	if err != nil {

@@ -69,7 +69,9 @@ func (w *work) receiveOn(s session.State, o Opened, via Path) (protocol.Code, er
 	if err != nil {
 		return protocol.Internal, err
 	}
-	if p.relation == Blocked {
+	if shut, err := w.shut(d.account, p); err != nil {
+		return protocol.Internal, err
+	} else if shut {
 		return protocol.OK, nil
 	}
 	next, plain, err := s.Decrypt(w.now, o.message)
@@ -91,6 +93,16 @@ func (w *work) receiveOn(s session.State, o Opened, via Path) (protocol.Code, er
 	return protocol.OK, w.drain(from, d) // an answer makes a session that had become too old usable again
 }
 
+// shut tells that an account is blocked, so that nothing of it is taken. Of who is in a
+// room with us what the room needs is taken all the same: see receiveContent.
+func (w *work) shut(a protocol.AccountID, p *peerRow) (bool, error) {
+	if p.relation != Blocked {
+		return false, nil
+	}
+	mate, err := w.mate(a)
+	return !mate, err
+}
+
 // admit reads a content and tells whether it may be taken.
 func (w *work) admit(from protocol.DeviceID, d *deviceRow, p *peerRow, via Path, plain []byte) (in incoming, code protocol.Code, err error) {
 	content, ok := parseContent(plain)
@@ -108,12 +120,14 @@ func (w *work) admit(from protocol.DeviceID, d *deviceRow, p *peerRow, via Path,
 		return in, protocol.Unavailable, nil
 	case p.relation == Self:
 		return in, protocol.OK, nil
-	case !p.listed() && answersRoom(content):
+	case !p.listed() && fromMates(content):
 		mate, err := w.mate(d.account)
 		if !mate {
 			code = protocol.NotContact
 		}
 		return in, code, err
+	case p.relation == Blocked: // dropped, and not told
+		return in, protocol.OK, nil
 	case !p.mayReceive(content), p.relation == Stranger && w.count().incoming >= maxIncoming:
 		return in, protocol.NotContact, nil
 	case in.tooEarly():
@@ -147,7 +161,9 @@ func (w *work) receiveFirst(o Opened, via Path) (protocol.Code, error) {
 	if err != nil {
 		return protocol.Internal, err
 	}
-	if p.relation == Blocked {
+	if shut, err := w.shut(d.account, p); err != nil {
+		return protocol.Internal, err
+	} else if shut {
 		return protocol.OK, nil
 	}
 	if o.cause, err = w.openingGone(o); err != nil {

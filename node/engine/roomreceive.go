@@ -22,8 +22,8 @@ import (
 
 // takeItems takes messages from the room's mailbox, as many as one transaction may
 // carry. One of an epoch that the log here does not have stops it: the log is read
-// first.
-func (w *work) takeItems(r *openRoom, items []RoomItem) error {
+// first. NewLog tells that some of the log came with them.
+func (w *work) takeItems(r *openRoom, items []RoomItem, newLog bool) error {
 	if r.state == nil {
 		return nil
 	}
@@ -34,8 +34,7 @@ func (w *work) takeItems(r *openRoom, items []RoomItem) error {
 		}
 		v, err := w.checker(r).Stored(item.Message)
 		if errors.Is(err, message.ErrFuture) && item.Cursor > 0 {
-			w.hintRoom(r.id)
-			return nil
+			return w.behindMailbox(r, item.Message, i > 0 || newLog)
 		}
 		if err == nil {
 			if err := w.takeMessage(r, v, Mailbox); err != nil {
@@ -45,6 +44,20 @@ func (w *work) takeItems(r *openRoom, items []RoomItem) error {
 		r.row.cursor = max(r.row.cursor, item.Cursor)
 	}
 	return nil
+}
+
+// behindMailbox sees to it that the log is read as far as a message in the mailbox
+// names it: again, if that led on, else its author is asked.
+func (w *work) behindMailbox(r *openRoom, b []byte, again bool) error {
+	if again {
+		w.hintRoom(r.id)
+		return nil
+	}
+	m, err := message.Parse(b)
+	if err != nil {
+		return nil
+	}
+	return w.askIfItDoesNotCome(r, m.Device, m.Epoch)
 }
 
 // HearRoom takes a message that came live, by the topic or from a member. It is an
@@ -91,6 +104,9 @@ func (w *work) takeMessage(r *openRoom, v message.Verified, via Path) error {
 	}
 	if r.state.May(w.e.id.Device, m.Epoch, room.Read) != nil { // not for us
 		return nil
+	}
+	if err := w.lend(r, m); err != nil {
+		return err
 	}
 	from, err := w.receiverOf(r, m.Device)
 	if err != nil {
@@ -370,6 +386,8 @@ func ofRoom(c *wire.Content) bool {
 	return c.GetRoomKeys() != nil || c.GetRoomHeads() != nil || c.GetRoomLog() != nil
 }
 
-// answersRoom tells whether a content acknowledges keys of a room, or repairs the
-// session they go on: what a member may send who is no contact, besides keys.
-func answersRoom(c *wire.Content) bool { return c.GetReceipt() != nil || c.GetRepair() != nil }
+// fromMates tells whether a member of a room of ours may send a content who is no
+// contact; for keys see mayGiveKeys.
+func fromMates(c *wire.Content) bool {
+	return c.GetReceipt() != nil || c.GetRepair() != nil || c.GetRoomHeads() != nil || c.GetRoomLog() != nil
+}

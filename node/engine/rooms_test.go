@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -45,6 +46,61 @@ func TestEveryoneInARoomReads(t *testing.T) {
 	}
 }
 
+// Who joins gets the keys of everything that the room is called and its members are,
+// however many there are; and only once.
+func TestNewcomersGetAllKeysOfTexts(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.add("alice"), w.add("bob")
+	w.befriend(a, b)
+	id := a.createRoom("Climbing")
+	w.settle()
+	for i := range 2*maxRoomGive + 1 {
+		n := w.add(fmt.Sprint("member", i))
+		n.away, n.offline = true, true
+		k := room.NewStateKey()
+		name, err := k.SealName(id, n.name)
+		w.check(err)
+		a.enter(id, room.Invite{Account: n.account()})
+		n.enter(id, room.Join{Chain: n.chain().Bytes(), Name: name})
+		a.do(func(tx store.Tx) (Hint, error) {
+			return Hint{}, tx.Set(keyRoomKey(id, k.ID()), (&roomKeyRow{key: k.Bytes()}).encode())
+		})
+	}
+	w.settle()
+	a.invite(id, b)
+	w.settle()
+	b.join(id)
+	w.settle()
+	given := 0
+	a.tap = func(to *node, _ []byte) {
+		if to == b {
+			given++
+		}
+	}
+	for epoch, want := range []int{3, 1} {
+		given = 0
+		w.check(a.write(id, room.Rotate{}))
+		a.say(id, "hello")
+		w.settle()
+		if given != want {
+			t.Errorf("%d: %d contents", epoch, given)
+		}
+	}
+	if r := b.room(id); r.Name != "Climbing" {
+		t.Errorf("the room is called %q", r.Name)
+	}
+	for _, m := range b.room(id).State.Members() {
+		var name string
+		b.view(func(tx store.Tx) (err error) {
+			_, name, err = b.e.RoomMember(tx, w.now, id, m.Account)
+			return err
+		})
+		if name == "" && !m.Name.IsZero() {
+			t.Errorf("the name of who came with entry %d is not known", m.Joined)
+		}
+	}
+}
+
 // Who joins reads nothing older, who was removed nothing newer.
 func TestNobodyReadsBeforeOrAfter(t *testing.T) {
 	w := newWorld(t)
@@ -76,6 +132,59 @@ func TestNobodyReadsBeforeOrAfter(t *testing.T) {
 	}
 }
 
+// Who is blocked says nothing to us alone, and goes on in the rooms that both are in:
+// else each would miss what the other says there, also after the block.
+func TestBlockedInARoom(t *testing.T) {
+	w := newWorld(t)
+	id, nodes := roomOf(t, w, "alice", "bob", "carol")
+	a, b := nodes[0], nodes[1]
+	w.check(b.relation(a, block))
+	w.settle()
+	w.check(a.write(id, room.Rotate{})) // new keys have to go from each to each
+	w.settle()
+	a.send(b, "alone")
+	a.say(id, "of alice")
+	b.say(id, "of bob")
+	w.settle()
+	w.check(b.relation(a, unblock))
+	w.settle()
+	a.say(id, "after it")
+	w.settle()
+	for _, n := range nodes {
+		if got := slices.Sorted(slices.Values(texts(n.heard(id)))); !slices.Equal(got, []string{"after it", "of alice", "of bob"}) {
+			t.Errorf("%s has %q", n.name, got)
+		}
+	}
+	if got := texts(b.history(a)); len(got) > 0 {
+		t.Errorf("bob has %q of somebody he blocked", got)
+	}
+}
+
+// Who turned an invitation down can be invited again.
+func TestInviteAgain(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.add("alice"), w.add("bob")
+	w.befriend(a, b)
+	id := a.createRoom("Climbing")
+	w.settle()
+	for range 2 {
+		a.invite(id, b)
+		w.settle()
+		if r := b.room(id); r.Stage != RoomInvited {
+			t.Fatalf("bob: %q", r.Stage)
+		}
+		b.do(func(tx store.Tx) (Hint, error) { return b.e.LeaveRoom(tx, w.now, id) })
+		w.settle()
+	}
+	a.invite(id, b)
+	w.settle()
+	b.join(id)
+	w.settle()
+	if r := b.room(id); r.Stage != RoomJoined || b.roomEvents("invited") != 3 {
+		t.Errorf("bob: %q, invited %d times", r.Stage, b.roomEvents("invited"))
+	}
+}
+
 // Who comes in again reads on at once: what was said meanwhile is not waited for.
 func TestRoomAfterReturn(t *testing.T) {
 	w := newWorld(t)
@@ -103,28 +212,23 @@ func TestRoomAfterReturn(t *testing.T) {
 	}
 }
 
-// Who turned an invitation down can be invited again.
-func TestInviteAgain(t *testing.T) {
+// Who was removed is told so by the rendezvous, which shows him no log any more: he
+// writes nothing that would wait for ever.
+func TestTurnedAwayWritesNothing(t *testing.T) {
 	w := newWorld(t)
-	a, b := w.add("alice"), w.add("bob")
-	w.befriend(a, b)
-	id := a.createRoom("Climbing")
-	w.settle()
-	for range 2 {
-		a.invite(id, b)
-		w.settle()
-		if r := b.room(id); r.Stage != RoomInvited {
-			t.Fatalf("bob: %q", r.Stage)
-		}
-		b.do(func(tx store.Tx) (Hint, error) { return b.e.LeaveRoom(tx, w.now, id) })
-		w.settle()
+	id, nodes := roomOf(t, w, "alice", "bob")
+	b := nodes[1]
+	b.do(func(tx store.Tx) (Hint, error) {
+		return b.e.RoomTurnedAway(tx, w.now, id, protocol.Refuse(protocol.Banned, ""))
+	})
+	err := b.update(func(tx store.Tx) (Hint, error) {
+		return b.e.ComposeDraft(tx, w.now, Conversation(id), protocol.NewMsgID(), Draft{Text: "x"})
+	})
+	if !errors.Is(err, ErrNotInRoom) {
+		t.Errorf("%v", err)
 	}
-	a.invite(id, b)
-	w.settle()
-	b.join(id)
-	w.settle()
-	if r := b.room(id); r.Stage != RoomJoined || b.roomEvents("invited") != 3 {
-		t.Errorf("bob: %q, invited %d times", r.Stage, b.roomEvents("invited"))
+	if r := b.room(id); r.Stage != RoomOut || r.Queued > 0 {
+		t.Errorf("%q, %d queued", r.Stage, r.Queued)
 	}
 }
 

@@ -44,6 +44,7 @@ type Net struct {
 	Home   *Home
 	Door   *Door     // leads to Home, until Fork
 	People []*Person // alice, bob, carol, ...
+	guests int       // made by NewGuest
 }
 
 // Options change what New makes. The zero value is New.

@@ -54,6 +54,8 @@ func routes(n *node.Node, stop func()) http.Handler {
 	mux.HandleFunc("GET /v1/rooms/{room}/links", answer(s.roomLinks))
 	mux.HandleFunc("POST /v1/rooms/{room}/links", answer(s.makeRoomLink))
 	mux.HandleFunc("POST /v1/rooms/{room}/links/{link}/end", answer(s.endRoomLink))
+	mux.HandleFunc("GET /v1/rooms/{room}/fork", answer(s.roomFork))
+	mux.HandleFunc("POST /v1/rooms/{room}/fork", answer(s.keepRoomLog))
 	mux.HandleFunc("POST /v1/rooms/join", answer(s.joinRoomByLink))
 	mux.HandleFunc("POST /v1/rooms/{room}/{verb}", answer(s.changeRoom))
 	mux.HandleFunc("GET /v1/rooms/{room}/guests", answer(s.roomGuests))

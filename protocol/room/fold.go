@@ -123,7 +123,7 @@ func (f *fold) below(id protocol.AccountID) (*Member, error) {
 		return nil, fmt.Errorf("%v: %w", id, ErrNotMember)
 	}
 	if m.Role >= f.actor.Role {
-		return nil, fmt.Errorf("%w: a %v over a %v", ErrForbidden, f.actor.Role, m.Role)
+		return nil, fmt.Errorf("%w: %v does not stand above %v", ErrForbidden, f.actor.Role, m.Role)
 	}
 	return m, nil
 }

@@ -9,7 +9,7 @@ import (
 )
 
 func (p *program) roomGuestsCommand() *cli.Command {
-	return &cli.Command{
+	return p.offeringRooms(&cli.Command{
 		Name: "guests", ArgsUsage: "ROOM", Usage: "let people without an account in, by a link and a password",
 		Description: "Without flags it shows the link, the guests, and who tried to come in at this computer.\n" +
 			"Give guests the password some other way than the link. A member who may admit has to be online when one comes.",
@@ -20,12 +20,11 @@ func (p *program) roomGuestsCommand() *cli.Command {
 			&cli.BoolFlag{Name: "off", Usage: "let no more guests in; with --ask-again also those go who are in"},
 			&cli.BoolFlag{Name: "qr", Usage: "print the link's QR code even if this is no terminal"},
 		},
-		Action: asking(1, 1, p.roomGuests),
-	}
+		Action: aboutRoom(1, 1, p.roomGuests),
+	}, nil)
 }
 
-func (p *program) roomGuests(c *cli.Context, client *api.Client) error {
-	name := c.Args().First()
+func (p *program) roomGuests(c *cli.Context, client *api.Client, room string) error {
 	set, off := c.Bool("password") || c.IsSet("password-file"), c.Bool("off")
 	switch {
 	case set && off:
@@ -33,7 +32,7 @@ func (p *program) roomGuests(c *cli.Context, client *api.Client) error {
 	case c.Bool("ask-again") && !set && !off:
 		return usageError("--ask-again goes with a new password, or with --off")
 	case !set && !off:
-		g, err := client.RoomGuests(c.Context, name)
+		g, err := client.RoomGuests(c.Context, room)
 		if err != nil {
 			return err
 		}
@@ -47,7 +46,7 @@ func (p *program) roomGuests(c *cli.Context, client *api.Client) error {
 		}
 		request.Password = text
 	}
-	g, err := client.SetRoomGuests(c.Context, name, request)
+	g, err := client.SetRoomGuests(c.Context, room, request)
 	if err != nil {
 		return err
 	}
@@ -55,6 +54,9 @@ func (p *program) roomGuests(c *cli.Context, client *api.Client) error {
 		return p.json(g)
 	}
 	p.sayChanged(request, len(g.Guests))
+	if set && g.Link == "" {
+		p.note("the link is there when the rendezvous has it: parley room guests %s", roomArg(c))
+	}
 	return p.showLink(c, g)
 }
 
@@ -101,6 +103,9 @@ func (p *program) sayChanged(r api.GuestsRequest, guests int) {
 	}
 }
 
+// roomArg is what was typed for the room.
+func roomArg(c *cli.Context) string { return strings.TrimPrefix(c.Args().First(), "#") }
+
 func (p *program) showLink(c *cli.Context, g api.RoomGuests) error {
 	if g.Link == "" {
 		return nil
@@ -119,9 +124,9 @@ func (p *program) showGuests(c *cli.Context, g api.RoomGuests) error {
 		return p.json(g)
 	}
 	if !g.Open {
-		p.say("Closed to guests. To open it: parley room guests %s --password", c.Args().First())
+		p.say("Closed to guests. To open it: parley room guests %s --password", roomArg(c))
 	} else {
-		p.say("Open to guests who have the link and the password (number %d).", g.Number)
+		p.say("Open to guests who have the link and the password.")
 		if !g.Door {
 			p.say("This computer lets nobody in: you may not admit guests, or the password has not come here yet.")
 		}
@@ -150,14 +155,18 @@ func (p *program) showAttempts(list []api.GuestAttempt) error {
 		return nil
 	}
 	p.say("")
-	p.say("Who tried to come in at this computer:")
+	p.say("Who knocked at this computer:")
 	rows := [][]string{}
 	for _, a := range list {
 		place := "from an unknown place"
 		if len(a.Place) >= 6 {
 			place = "from place " + a.Place[:6]
 		}
-		rows = append(rows, []string{clock(a.Last), strings.ReplaceAll(a.Cause, "_", " "), count(a.Count, "time", "times"), place})
+		cause := strings.ReplaceAll(a.Cause, "_", " ")
+		if a.Cause == "ok" {
+			cause = "came in"
+		}
+		rows = append(rows, []string{clock(a.Last), cause, count(a.Count, "time", "times"), place})
 	}
 	p.table(rows)
 	return nil
