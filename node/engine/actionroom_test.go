@@ -273,7 +273,7 @@ func (c *roomChaos) actAll() {
 		"time":    func(*node) { c.w.now = c.w.now.Add(times[c.draw(len(times), "time")]) },
 	}
 	names := slices.Sorted(maps.Keys(actions))
-	for range 5 + c.draw(26, "actions") {
+	for range 5 + c.draw(16, "actions") {
 		n := c.node("node")
 		c.survive(n, func() { actions[names[c.draw(len(names), "action")]](n) })
 	}
