@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/parley-chat/parley/node/api"
@@ -26,8 +27,13 @@ func (n *Node) Contacts(ctx context.Context) (list []api.Contact, err error) {
 }
 
 // Add asks somebody to be a contact, or accepts when they asked first. It needs
-// the rendezvous, for their keys.
+// the rendezvous, for their keys. Somebody in a room may be named by the account.
 func (n *Node) Add(ctx context.Context, r api.AddRequest) (c api.Contact, err error) {
+	if a := new(protocol.AccountID); a.UnmarshalText([]byte(r.Name)) == nil {
+		if r.Name, err = n.uniqueName(ctx, *a); err != nil {
+			return c, answer(err)
+		}
+	}
 	if err := engine.ValidName(r.Name); err != nil {
 		return c, answer(err)
 	}
@@ -38,6 +44,24 @@ func (n *Node) Add(ctx context.Context, r api.AddRequest) (c api.Contact, err er
 	}
 	n.lookups.forget(r.Name)
 	return n.contact(ctx, r.Name)
+}
+
+// uniqueName finds the name that the directory binds to an account.
+func (n *Node) uniqueName(ctx context.Context, a protocol.AccountID) (name string, err error) {
+	for range 2 {
+		err = n.kv.View(ctx, func(tx store.Tx) error {
+			c, err := n.eng.Contact(tx, a)
+			name = c.Name
+			return err
+		})
+		if err == nil && name != "" || err != nil && !errors.Is(err, engine.ErrNotFound) {
+			return name, err
+		}
+		if err := n.lookups.fetch(ctx, a); err != nil && protocol.CodeOf(err) != protocol.UnknownAccount {
+			return "", err
+		}
+	}
+	return "", &api.Error{Code: api.ErrNotFound, Text: "this account has no name here, so it cannot be a contact: guests of rooms have none"}
 }
 
 func (n *Node) addOnce(ctx context.Context, r api.AddRequest) error {

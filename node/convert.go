@@ -56,11 +56,12 @@ func (s names) message(m engine.Message) api.Message {
 	if id, is := s.roomOf(m.With); is {
 		out.Room, out.From = id.String(), s.author(id, m)
 	}
+	s.extras(&out, m)
 	return out
 }
 
 func (s names) event(e engine.Event) api.Event {
-	out := api.Event{Seq: e.Seq, Time: e.Time, Kind: e.Kind.String(), With: s.of(e.With), Cause: e.Cause, Text: e.Text}
+	out := api.Event{Seq: e.Seq, Time: e.Time, Kind: e.Kind.String(), With: s.of(e.With), Cause: e.Cause, Text: e.Text, Quiet: e.Quiet}
 	if e.Message != nil {
 		m := s.message(*e.Message)
 		out.Message = &m
@@ -70,6 +71,9 @@ func (s names) event(e engine.Event) api.Event {
 		if e.Kind == engine.KindRoom {
 			out.Text = s.roomEvent(id, e)
 		}
+	}
+	if e.Kind == engine.KindChanged {
+		out.By, out.Mine, out.Text = s.in(e.With, e.By), e.By == s.n.self.Account, s.changed(e)
 	}
 	return out
 }

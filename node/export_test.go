@@ -3,8 +3,11 @@ package node
 import (
 	"context"
 
+	"github.com/libp2p/go-libp2p/core/peer"
+
 	"github.com/parley-chat/parley/node/engine"
 	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/wire"
 	"github.com/parley-chat/parley/store"
 )
 
@@ -43,3 +46,11 @@ func (n *Node) LogStatus(ctx context.Context) (s engine.LogStatus, err error) {
 	})
 	return s, err
 }
+
+// AskMember asks a connected device of an account one question about a room.
+func (n *Node) AskMember(ctx context.Context, p peer.ID, req *wire.Request) (*wire.RoomPage, error) {
+	return n.askRoom(ctx, device{peer: p}, req)
+}
+
+// Peer is the node's name on libp2p.
+func (n *Node) Peer() peer.ID { return n.host.ID() }

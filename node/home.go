@@ -258,6 +258,7 @@ func (h *home) setDown(err error, retry time.Duration) {
 	h.mu.Unlock()
 	h.presence.reset(false)
 	h.changed.ring()
+	h.n.rooms.wakeAlone()
 }
 
 // wasAsked tells whether the rendezvous was asked, at the start of this process,

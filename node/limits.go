@@ -8,6 +8,7 @@ import (
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/connmgr"
 	"github.com/libp2p/go-libp2p/core/network"
+	libp2pprotocol "github.com/libp2p/go-libp2p/core/protocol"
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
 	basicconnmgr "github.com/libp2p/go-libp2p/p2p/net/connmgr"
 	"github.com/libp2p/go-libp2p/x/rate"
@@ -21,7 +22,7 @@ const (
 	maxPerAddress   = 256 // connections from one address: the relay's counts for everybody behind it
 	maxInboundMsg   = 256 // streams of incoming messages, of all peers
 	maxPeerMsg      = 4   // of one peer: one in use, others being replaced
-	maxPrekeys      = 32  // streams of devices that ask for a prekey
+	maxQuestions    = 32  // streams of devices that ask for a prekey, and as many that ask of a room
 	maxMemory       = 256 << 20
 	connsLow        = 128 // above connsHigh the connection manager closes idle ones down to connsLow
 	connsHigh       = 192
@@ -59,12 +60,14 @@ func resourceManager() (network.ResourceManager, error) {
 		Streams: 2 * maxPeerMsg, StreamsInbound: maxPeerMsg, StreamsOutbound: maxPeerMsg, Memory: maxPeerMemory,
 	}, rcmgr.BaseLimitIncrease{})
 
-	limits.AddProtocolLimit(protocol.PrekeyProtocol, rcmgr.BaseLimit{
-		Streams: 2 * maxPrekeys, StreamsInbound: maxPrekeys, StreamsOutbound: maxPrekeys, Memory: maxPrekeys * protocol.MaxFrame,
-	}, rcmgr.BaseLimitIncrease{})
-	limits.AddProtocolPeerLimit(protocol.PrekeyProtocol, rcmgr.BaseLimit{
-		Streams: 2, StreamsInbound: 1, StreamsOutbound: 1, Memory: 2 * protocol.MaxFrame,
-	}, rcmgr.BaseLimitIncrease{})
+	for _, id := range []libp2pprotocol.ID{protocol.PrekeyProtocol, protocol.RoomProtocol} {
+		limits.AddProtocolLimit(id, rcmgr.BaseLimit{
+			Streams: 2 * maxQuestions, StreamsInbound: maxQuestions, StreamsOutbound: maxQuestions, Memory: maxQuestions * protocol.MaxFrame,
+		}, rcmgr.BaseLimitIncrease{})
+		limits.AddProtocolPeerLimit(id, rcmgr.BaseLimit{
+			Streams: 2, StreamsInbound: 1, StreamsOutbound: 1, Memory: 2 * protocol.MaxFrame,
+		}, rcmgr.BaseLimitIncrease{})
+	}
 
 	limits.AddProtocolLimit(protocol.KnockProtocol, rcmgr.BaseLimit{
 		Streams: 4 * maxKnocks, StreamsInbound: 2 * maxKnocks, StreamsOutbound: 2, Memory: 4 * maxKnocks * protocol.MaxFrame,

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 
 	"github.com/parley-chat/parley/node/api"
 	"github.com/parley-chat/parley/node/engine"
@@ -21,7 +22,7 @@ func (n *Node) Send(ctx context.Context, r api.SendRequest) (sent api.Message, e
 	}
 	n.home.busy()
 	err = n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
-		h, err := n.compose(tx, r.To, id, r.Text)
+		h, err := n.compose(tx, id, r)
 		if err != nil {
 			return engine.Hint{}, err
 		}
@@ -32,19 +33,25 @@ func (n *Node) Send(ctx context.Context, r api.SendRequest) (sent api.Message, e
 	return sent, answer(err)
 }
 
-func (n *Node) compose(tx store.Tx, to string, id protocol.MsgID, text string) (engine.Hint, error) {
-	if isRoom(to) {
-		r, err := n.roomByName(tx, to)
-		if err != nil {
-			return engine.Hint{}, err
-		}
-		return n.eng.ComposeRoom(tx, n.now(), r.ID, id, text)
-	}
-	c, err := n.contactByName(tx, to)
+func (n *Node) compose(tx store.Tx, id protocol.MsgID, r api.SendRequest) (h engine.Hint, err error) {
+	with, err := n.conversation(tx, r.To)
 	if err != nil {
-		return engine.Hint{}, err
+		return h, err
 	}
-	return n.eng.Compose(tx, n.now(), c.Account, id, text)
+	draft := engine.Draft{Text: r.Text}
+	if r.ReplyTo != "" {
+		if draft.ReplyTo, err = n.findMessage(tx, r.ReplyTo); err != nil {
+			return h, err
+		}
+	}
+	if draft.Mentions, err = n.mentioned(tx, with, r.Text); err != nil {
+		return h, err
+	}
+	h, err = n.eng.ComposeDraft(tx, n.now(), with, id, draft)
+	if errors.Is(err, engine.ErrNotFound) {
+		err = &api.Error{Code: api.ErrNotFound, Text: "the message that you answer is not of this conversation"}
+	}
+	return h, err
 }
 
 // History returns the newest messages of a conversation before a position (0: the
@@ -81,7 +88,7 @@ func (n *Node) page(ctx context.Context, with string, from uint64, limit int,
 // characters that only its id begins with.
 func (n *Node) Trace(ctx context.Context, id string) (t api.Trace, err error) {
 	err = n.kv.View(ctx, func(tx store.Tx) error {
-		found, err := n.eng.FindMessage(tx, id)
+		found, err := n.findMessage(tx, id)
 		if err != nil {
 			return err
 		}

@@ -222,6 +222,7 @@ func (n *Node) makeHost(cfg Config) error {
 	n.host.SetStreamHandler(protocol.MsgProtocol, n.handleMsg)
 	n.host.SetStreamHandler(protocol.PrekeyProtocol, n.handlePrekey)
 	n.host.SetStreamHandler(protocol.KnockProtocol, n.handleKnock)
+	n.host.SetStreamHandler(protocol.RoomProtocol, n.handleRoom)
 	return nil
 }
 

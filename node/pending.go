@@ -65,7 +65,7 @@ func joined(id *engine.Identity) error {
 }
 
 // becomeMember makes a store that of a device which the account's chain
-// certifies, with its contacts, and with the history of b unless that is nil. It
+// certifies, with its contacts, and with the rooms and the history of b unless that is nil. It
 // takes several transactions; cut off anywhere, it may be repeated.
 func becomeMember(ctx context.Context, kv store.KV, newcomer *engine.Newcomer, m engine.Membership, b *backup.Backup) (e *engine.Engine, err error) {
 	contacts := m.Contacts
@@ -90,7 +90,7 @@ func becomeMember(ctx context.Context, kv store.KV, newcomer *engine.Newcomer, m
 		}
 	}
 	if b != nil {
-		if err := b.FillHistory(ctx, kv, e, time.Now()); err != nil {
+		if err := b.Fill(ctx, kv, e, time.Now()); err != nil {
 			return nil, err
 		}
 	}

@@ -3,6 +3,7 @@ package node_test
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -15,17 +16,27 @@ func hear(net *nodetest.Net, p *nodetest.Person, room, text string) {
 	net.Wait(fmt.Sprintf("%s sees %q", p.Name, text), func() bool { return slices.Contains(p.TextsIn(room), text) })
 }
 
-// A room is made, others are invited, join, and talk.
-func TestRoom(t *testing.T) {
-	net := nodetest.New(t, 3)
-	alice, bob, carol := net.People[0], net.People[1], net.People[2]
-	room := net.NewRoom("climbing", alice, bob, carol)
+// TestRooms is what people do in rooms, with one rendezvous and five of them.
+func TestRooms(t *testing.T) {
+	net := nodetest.New(t, 5)
+	t.Run("talk", func(t *testing.T) { testTalkInRoom(t, net) })
+	t.Run("removed", func(t *testing.T) { testRemoved(t, net) })
+	t.Run("rights", func(t *testing.T) { testRights(t, net) })
+	t.Run("names", func(t *testing.T) { testRoomNames(t, net) })
+	t.Run("invitations", func(t *testing.T) { testInvitations(t, net) })
+	t.Run("race", func(t *testing.T) { testRoomRace(t, net) })
+	t.Run("absence", func(t *testing.T) { testAbsence(t, net) })
+}
 
+// A room is made, others are invited, join, and talk.
+func testTalkInRoom(t *testing.T, net *nodetest.Net) {
+	alice, bob, carol := net.People[0], net.People[1], net.People[2]
+	room := net.NewRoom("talk", alice, bob, carol)
 	alice.SayIn(room, "who comes along?")
 	for _, p := range []*nodetest.Person{bob, carol} {
 		hear(net, p, room, "alice: who comes along?")
 	}
-	bob.SayIn("climbing", "I do")
+	bob.SayIn("talk", "I do")
 	hear(net, alice, room, "bob: I do")
 	hear(net, carol, room, "bob: I do") // who are no contacts
 
@@ -34,26 +45,42 @@ func TestRoom(t *testing.T) {
 		t.Errorf("members: %+v, %v", members, err)
 	}
 	log, err := bob.RoomLog(t.Context(), room, 0, 100)
-	if err != nil || len(log) < 6 || log[0].Text != "alice made the room" {
+	if err != nil || len(log) != 6 || log[0].Text != "alice made the room" || log[3].What != "join" {
 		t.Errorf("log: %+v, %v", log, err)
 	}
-	for _, e := range log {
-		t.Log(e.Text)
+	if page, err := bob.RoomLog(t.Context(), room, 3, 2); err != nil || len(page) != 2 || page[0].Seq != 1 {
+		t.Errorf("a page of the log: %+v, %v", page, err)
 	}
-	if r := bob.InRoom("#climbing"); r.Members != 3 || r.Role != "member" || r.By != "alice" || r.ID != room {
+	if r := bob.InRoom("#talk"); r.Members != 3 || r.Role != "member" || r.By != "alice" || r.ID != room || r.Unread != 1 {
 		t.Errorf("bob's room: %+v", r)
 	}
-	if _, err := bob.ChangeRoom(t.Context(), room, api.RoomKick, api.RoomRequest{Who: "carol"}); codeOf(err) != api.ErrRefused {
-		t.Errorf("a member removes another: %v", err)
+	last := bob.HistoryOf(room)
+	if err := bob.MarkRead(t.Context(), api.ReadRequest{With: "#talk", UpTo: last[len(last)-1].Position}); err != nil {
+		t.Error(err)
+	}
+	if r := bob.InRoom(room); r.Unread != 0 {
+		t.Errorf("%d unread", r.Unread)
+	}
+	found := false
+	for e, err := range bob.Events(t.Context(), 0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e.Message != nil && e.Message.Text == "I do" {
+			break
+		}
+		found = found || e.Kind == "room" && e.With == "#talk" && e.Room == room && e.Text == "carol joined"
+	}
+	if !found {
+		t.Error("no event says that carol joined")
 	}
 }
 
 // Five talk. Who is removed is told, sees nothing of what is said from then on, and
 // everything again from the moment he is let in again.
-func TestRoomWithoutTheRemoved(t *testing.T) {
-	net := nodetest.New(t, 5)
+func testRemoved(t *testing.T, net *nodetest.Net) {
 	alice, dave := net.People[0], net.People[3]
-	room := net.NewRoom("climbing", alice, net.People[1:]...)
+	room := net.NewRoom("removed", alice, net.People[1:]...)
 	for _, p := range net.People {
 		p.SayIn(room, "hello of "+p.Name)
 	}
@@ -82,12 +109,131 @@ func TestRoomWithoutTheRemoved(t *testing.T) {
 	hear(net, net.People[4], room, "dave: thanks")
 }
 
+// What somebody may is changed, and holds for everybody.
+func testRights(t *testing.T, net *nodetest.Net) {
+	alice, bob, carol := net.People[0], net.People[1], net.People[2]
+	room := net.NewRoom("rights", alice, bob, carol)
+	sees := func(p *nodetest.Person, what string, is func(api.Room) bool) {
+		t.Helper()
+		net.Wait(p.Name+" sees "+what, func() bool { return is(p.InRoom(room)) })
+	}
+	if _, err := bob.ChangeRoom(t.Context(), room, api.RoomKick, api.RoomRequest{Who: "alice"}); codeOf(err) != api.ErrRefused {
+		t.Errorf("a member removes the owner: %v", err)
+	}
+	alice.In(room, api.RoomMute, api.RoomRequest{Who: "bob"})
+	sees(bob, "that he is mute", func(r api.Room) bool { return !slices.Contains(r.Rights, "send") })
+	if _, err := bob.Send(t.Context(), api.SendRequest{To: "#" + room, Text: "?"}); codeOf(err) != api.ErrRefused {
+		t.Errorf("who is mute writes: %v", err)
+	}
+	alice.In(room, api.RoomUnmute, api.RoomRequest{Who: "bob"})
+	alice.In(room, api.RoomRights, api.RoomRequest{Who: "bob", Add: []string{"kick", "rename"}, Remove: []string{"react"}})
+	sees(bob, "his rights", func(r api.Room) bool {
+		return slices.Equal(r.Rights, []string{"read", "send", "files", "kick", "rename"})
+	})
+	bob.In(room, api.RoomTopic, api.RoomRequest{Text: "of bob"})
+	sees(carol, "the topic", func(r api.Room) bool { return r.Topic == "of bob" && r.Name == "rights" })
+	alice.In(room, api.RoomRights, api.RoomRequest{Role: "member", Add: []string{"admit"}})
+	sees(carol, "what members may", func(r api.Room) bool { return slices.Contains(r.Rights, "admit") })
+	alice.In(room, api.RoomPromote, api.RoomRequest{Who: "carol"})
+	sees(carol, "her role", func(r api.Room) bool { return r.Role == "moderator" })
+	carol.In(room, api.RoomLock, api.RoomRequest{On: true})
+	sees(bob, "the lock", func(r api.Room) bool { return r.Locked })
+	alice.In(room, api.RoomDemote, api.RoomRequest{Who: "carol"})
+	sees(carol, "her role", func(r api.Room) bool { return r.Role == "member" })
+
+	for what, c := range map[string]struct {
+		verb string
+		r    api.RoomRequest
+		code string
+	}{
+		"nothing of that name":    {"dance", api.RoomRequest{Who: "bob"}, api.ErrNotFound},
+		"nobody of that name":     {api.RoomKick, api.RoomRequest{Who: "nobody"}, api.ErrNotFound},
+		"somebody outside":        {api.RoomMute, api.RoomRequest{Who: "dave"}, api.ErrNotFound},
+		"no right":                {api.RoomRights, api.RoomRequest{Who: "bob", Add: []string{"fly"}}, api.ErrBadInput},
+		"no change":               {api.RoomRights, api.RoomRequest{Who: "bob"}, api.ErrBadInput},
+		"no role":                 {api.RoomRights, api.RoomRequest{Add: []string{"kick"}}, api.ErrBadInput},
+		"less than a member":      {api.RoomDemote, api.RoomRequest{Who: "carol"}, api.ErrConflict},
+		"what is so":              {api.RoomLock, api.RoomRequest{On: true}, api.ErrConflict},
+		"a name too long":         {api.RoomRename, api.RoomRequest{Text: strings.Repeat("x", 65)}, api.ErrBadInput},
+		"the last owner":          {api.RoomDemote, api.RoomRequest{Who: "alice"}, api.ErrConflict},
+		"the last owner leaves":   {api.RoomLeave, api.RoomRequest{}, api.ErrConflict},
+		"somebody who is invited": {api.RoomInvite, api.RoomRequest{Who: "bob"}, api.ErrConflict},
+	} {
+		if _, err := alice.ChangeRoom(t.Context(), room, c.verb, c.r); codeOf(err) != c.code {
+			t.Errorf("%s: %v, want %s", what, err, c.code)
+		}
+	}
+}
+
+// Rooms are named by name or id; a name that two have is refused with what to choose
+// from.
+func testRoomNames(t *testing.T, net *nodetest.Net) {
+	alice := net.People[0]
+	first, second := net.NewRoom("Same", alice), net.NewRoom("Same", alice)
+	if _, err := alice.Room(t.Context(), "#Same"); codeOf(err) != api.ErrConflict || !strings.Contains(err.Error(), first[:8]) {
+		t.Errorf("a name of two rooms: %v", err)
+	}
+	for _, name := range []string{second, "#" + second, second[:6], "#" + second[:10]} {
+		if r := alice.InRoom(name); r.ID != second {
+			t.Errorf("%q is %q", name, r.ID)
+		}
+	}
+	alice.In(first, api.RoomLeave, api.RoomRequest{})
+	for _, name := range []string{"Same", "#same"} {
+		if r := alice.InRoom(name); r.ID != second {
+			t.Errorf("%q is %q", name, r.ID)
+		}
+	}
+	_, err := alice.Room(t.Context(), second[:5])
+	if codeOf(err) != api.ErrNotFound {
+		t.Errorf("too little of an id: %v", err)
+	}
+	if _, err := alice.Send(t.Context(), api.SendRequest{To: "#nothing", Text: "?"}); codeOf(err) != api.ErrNotFound {
+		t.Errorf("no room: %v", err)
+	}
+}
+
+// An invitation is turned down, or taken back; who left comes again by another.
+func testInvitations(t *testing.T, net *nodetest.Net) {
+	alice, bob, carol := net.People[0], net.People[1], net.People[2]
+	room := net.NewRoom("invitations", alice, bob)
+	stage := func(p *nodetest.Person, want string) {
+		t.Helper()
+		net.Wait(p.Name+" is "+want, func() bool { return p.InRoom(room).Stage == want })
+	}
+	alice.In(room, api.RoomInvite, api.RoomRequest{Who: "carol"})
+	stage(carol, api.RoomInvited)
+	if _, err := carol.Send(t.Context(), api.SendRequest{To: "#" + room, Text: "?"}); codeOf(err) != api.ErrNotAccepted {
+		t.Errorf("who is only invited writes: %v", err)
+	}
+	carol.In(room, api.RoomLeave, api.RoomRequest{})
+	stage(carol, api.RoomOut)
+	members, err := alice.RoomMembers(t.Context(), room)
+	if err != nil || len(members) != 3 || members[2].Role != api.RoomInvited || members[2].Name != "carol" || members[2].By != "alice" {
+		t.Errorf("members: %+v, %v", members, err)
+	}
+	alice.In(room, api.RoomUninvite, api.RoomRequest{Who: "carol"})
+	net.Enter(room, alice, carol)
+
+	alice.In(room, api.RoomInvite, api.RoomRequest{Who: "dave"})
+	stage(net.People[3], api.RoomInvited)
+	alice.In(room, api.RoomUninvite, api.RoomRequest{Who: "dave"})
+	if _, err := net.People[3].ChangeRoom(t.Context(), room, api.RoomJoin, api.RoomRequest{}); codeOf(err) != api.ErrRefused {
+		t.Errorf("who is not invited any more joins: %v", err)
+	}
+
+	bob.In(room, api.RoomLeave, api.RoomRequest{})
+	stage(bob, api.RoomOut)
+	net.Enter(room, alice, bob)
+	bob.SayIn(room, "here again")
+	hear(net, carol, room, "bob: here again")
+}
+
 // Who was away for long gets everything, each author's messages in order, over any
 // number of changes.
-func TestRoomAfterAbsence(t *testing.T) {
-	net := nodetest.New(t, 3)
+func testAbsence(t *testing.T, net *nodetest.Net) {
 	alice, bob, carol := net.People[0], net.People[1], net.People[2]
-	room := net.NewRoom("climbing", alice, bob, carol)
+	room := net.NewRoom("absence", alice, bob, carol)
 	carol.SayIn(room, "bye")
 	hear(net, bob, room, "carol: bye")
 	carol.Stop()
@@ -110,10 +256,9 @@ func TestRoomAfterAbsence(t *testing.T) {
 }
 
 // Of changes at the same time none is lost, and all see the same log.
-func TestRoomRace(t *testing.T) {
-	net := nodetest.New(t, 3)
+func testRoomRace(t *testing.T, net *nodetest.Net) {
 	alice, bob, carol := net.People[0], net.People[1], net.People[2]
-	room := net.NewRoom("climbing", alice, bob, carol)
+	room := net.NewRoom("race", alice, bob, carol)
 	alice.In(room, api.RoomPromote, api.RoomRequest{Who: "bob"})
 	net.Wait("bob is a moderator", func() bool { return bob.InRoom(room).Role == "moderator" })
 	var both sync.WaitGroup

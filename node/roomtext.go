@@ -63,6 +63,9 @@ func deed(e engine.RoomEntry, who string) string {
 	case room.Unlink:
 		return "ended a link into the room"
 	case room.Join:
+		if !op.Link.IsZero() {
+			return "joined by a link"
+		}
 		return "joined"
 	case room.Leave:
 		return "left"

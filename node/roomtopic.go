@@ -2,11 +2,9 @@ package node
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
-	"strings"
 	"sync"
 	"time"
 
@@ -54,11 +52,6 @@ func newRoomTopics() roomTopics {
 	return roomTopics{heard: make(chan heardInRoom, maxRoomHeard), joined: map[string]*roomTopic{}}
 }
 
-const roomTopicPrefix = "/parley/room/1/"
-
-// roomTopicName is what a room's topic is called (SPEC "Topic").
-func roomTopicName(id protocol.RoomID) string { return roomTopicPrefix + hex.EncodeToString(id[:]) }
-
 // allows tells whether a peer is to be talked to in a topic.
 func (r *roomTopics) allows(p peer.ID, topic string) bool {
 	r.mu.RLock()
@@ -92,7 +85,7 @@ func (r *roomTopics) mates() (all []device) {
 // open to the devices that may read there. Who lost that is disconnected, so that it
 // begins anew as what it is now.
 func (t *topics) follow(ctx context.Context, id protocol.RoomID) error {
-	name := roomTopicName(id)
+	name := protocol.RoomTopic(id)
 	var r engine.Room
 	var checker message.Checker
 	err := t.n.kv.View(ctx, func(tx store.Tx) (err error) {
@@ -184,54 +177,22 @@ func (t *topics) membersChanged(ctx context.Context, before, now *roomTopic) err
 	return t.n.refreshPeers(ctx)
 }
 
-// say tells messages to those who hear the room's topic now. Without the rendezvous nobody
-// else will hear of them, and what was told cannot be told again, as gossipsub takes it
-// for a repetition: so then those who listen, and are not linked to us in the topic yet,
-// are waited for.
-func (t *topics) say(ctx context.Context, id protocol.RoomID, list []engine.RoomMessage) {
-	topic, listeners := t.listeners(id)
-	if topic == nil || listeners == 0 && !t.n.home.isUp() {
+// say tells messages to those who hear the room's topic now.
+func (t *topics) say(ctx context.Context, id protocol.RoomID, list [][]byte) {
+	t.rooms.mu.RLock()
+	var topic *pubsub.Topic
+	if r := t.rooms.joined[protocol.RoomTopic(id)]; r != nil {
+		topic = r.topic
+	}
+	t.rooms.mu.RUnlock()
+	if topic == nil {
 		return
 	}
-	if t.n.home.isUp() {
-		listeners = 0
-	}
 	for _, m := range list {
-		if err := publish(ctx, topic, m.Message, listeners); err != nil && ctx.Err() == nil {
+		if err := topic.Publish(ctx, m); err != nil && ctx.Err() == nil {
 			t.n.log.Debug("message not told on the room's topic", "room", id, "err", err)
 		}
-		listeners = 0 // they were waited for
 	}
-}
-
-// publish waits a moment until so many peers get what is published, or as many as
-// gossipsub wants.
-func publish(ctx context.Context, topic *pubsub.Topic, b []byte, links int) error {
-	if links > 0 {
-		patience, cancel := context.WithTimeout(ctx, 2*gossipPulse)
-		defer cancel()
-		ready := pubsub.MinTopicSize(min(links, pubsub.GossipSubDlo))
-		if err := topic.Publish(patience, b, pubsub.WithReadiness(ready)); err == nil || ctx.Err() != nil {
-			return err
-		}
-	}
-	return topic.Publish(ctx, b)
-}
-
-// listeners returns the topic of a room, and how many members listen to it.
-func (t *topics) listeners(id protocol.RoomID) (topic *pubsub.Topic, count int) {
-	t.rooms.mu.RLock()
-	r := t.rooms.joined[roomTopicName(id)]
-	t.rooms.mu.RUnlock()
-	if r == nil || r.topic == nil {
-		return nil, 0
-	}
-	for _, p := range r.topic.ListPeers() {
-		if _, member := r.members[p]; member {
-			count++
-		}
-	}
-	return r.topic, count
 }
 
 // wakeRoomsOf says that a device is connected now that is in rooms.
@@ -349,8 +310,8 @@ type topicFilter struct {
 }
 
 func (f *topicFilter) CanSubscribe(topic string) bool {
-	hash, isRoom := strings.CutPrefix(topic, roomTopicPrefix)
-	return topic == f.heads || isRoom && len(hash) == hex.EncodedLen(len(protocol.RoomID{}))
+	_, isRoom := protocol.RoomOfTopic(topic)
+	return topic == f.heads || isRoom
 }
 
 func (f *topicFilter) FilterIncomingSubscriptions(from peer.ID, subs []*pb.RPC_SubOpts) ([]*pb.RPC_SubOpts, error) {

@@ -71,8 +71,9 @@ func (n *Node) roomRefusal(ctx context.Context, id protocol.RoomID, after uint64
 	err := n.kv.View(ctx, func(tx store.Tx) error {
 		events, err := n.eng.Events(tx, after, eventPage)
 		for _, e := range events {
-			if e.Kind == engine.KindRoom && e.Cause == engine.RoomNotDone && e.With == engine.Conversation(id) {
-				refused = &api.Error{Code: api.ErrRefused, Text: e.Text}
+			failed := e.Cause == engine.RoomNotDone || e.Cause == engine.RoomWasUninvited
+			if failed && e.Kind == engine.KindRoom && e.With == engine.Conversation(id) {
+				refused = &api.Error{Code: api.ErrRefused, Text: n.names(tx).roomEvent(id, e)}
 			}
 		}
 		return err
@@ -87,8 +88,6 @@ func (c change) do(verb string) (engine.Hint, error) {
 		return e.JoinRoom(c.tx, now, c.r.ID)
 	case api.RoomLeave:
 		return e.LeaveRoom(c.tx, now, c.r.ID)
-	case api.RoomSettleFork:
-		return e.SettleRoomFork(c.tx, now, c.r.ID)
 	}
 	if c.r.ToBe == nil {
 		return engine.Hint{}, engine.ErrNotInRoom

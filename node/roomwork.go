@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
+
 	"github.com/parley-chat/parley/node/engine"
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/wire"
@@ -28,8 +30,9 @@ const (
 // reads from the store.
 type rooms struct {
 	n      *Node
-	change nudge // wakes run
-	ended  bell  // rung when a worker ends
+	change nudge       // wakes run
+	ended  bell        // rung when a worker ends
+	asks   *gossipPace // questions of members
 
 	mu      sync.Mutex
 	workers map[protocol.RoomID]bool // true: woken since it began
@@ -47,10 +50,16 @@ type roomRoute struct {
 	lacks    uint64           // it has no entry from this number on; 0: it has all
 	gaps     []engine.RoomGap // that were asked for last,
 	asked    time.Time        // and when
+
+	// Without a rendezvous: see roomsync.go.
+	asking, askAgain bool                  // members are asked, and are to be asked once more
+	mates            map[peer.ID]time.Time // who was asked lately
+	toldLast         protocol.EnvelopeID   // the last own message that members were told
+	met              time.Time             // when others were last dialed
 }
 
 func newRooms(n *Node) *rooms {
-	return &rooms{n: n, change: newNudge(), workers: map[protocol.RoomID]bool{}, states: map[protocol.RoomID]*roomRoute{}}
+	return &rooms{n: n, change: newNudge(), asks: newGossipPace(), workers: map[protocol.RoomID]bool{}, states: map[protocol.RoomID]*roomRoute{}}
 }
 
 // wake says that there may be something to do in rooms.
@@ -119,6 +128,8 @@ func (r *rooms) run(ctx context.Context) error {
 	}
 	var workers sync.WaitGroup
 	defer workers.Wait()
+	alone := time.NewTicker(alonePulse)
+	defer alone.Stop()
 	for {
 		timer := time.NewTimer(r.start(ctx, &workers))
 		select {
@@ -126,6 +137,8 @@ func (r *rooms) run(ctx context.Context) error {
 			timer.Stop()
 			return nil
 		case <-r.change:
+		case <-alone.C:
+			r.wakeAlone()
 		case <-timer.C:
 			r.wakeDue()
 		}

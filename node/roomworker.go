@@ -45,13 +45,16 @@ func (w *roomWorker) serve(ctx context.Context) error {
 	}
 	topicErr := w.n.topics.follow(ctx, w.id)
 	if errors.Is(err, ErrOffline) {
-		_, sendErr := w.toPut(ctx)
+		said, sendErr := w.toPut(ctx)
 		err = errors.Join(err, sendErr)
+		w.n.rooms.askMembers(w, said)
 	}
 	return errors.Join(err, topicErr)
 }
 
-func turnsAway(c protocol.Code) bool { return c == protocol.UnknownRoom || c == protocol.Banned }
+func turnsAway(c protocol.Code) bool {
+	return c == protocol.UnknownRoom || c == protocol.Banned || c == protocol.InviteExpired
+}
 
 // turnedAway returns the refusal if the room is to be asked for again all the same.
 func (w *roomWorker) turnedAway(ctx context.Context, refusal *protocol.Error) error {
@@ -225,7 +228,7 @@ func (w *roomWorker) read(ctx context.Context) error {
 		if err != nil || w.over {
 			return err
 		}
-		ask := &wire.ReadRoom{Room: w.id[:], FromSeq: plan.From, After: plan.After}
+		ask := &wire.ReadRoom{Room: w.id[:], FromSeq: plan.From, After: plan.After, Link: plan.Link, Proof: plan.Proof}
 		resp, err := w.n.home.call(ctx, &wire.Request{Call: &wire.Request_ReadRoom{ReadRoom: ask}})
 		if err != nil {
 			return err
@@ -353,7 +356,11 @@ func (w *roomWorker) toPut(ctx context.Context) (list []engine.RoomMessage, err 
 	if err != nil {
 		return nil, err
 	}
-	w.n.topics.say(ctx, w.id, list)
+	messages := make([][]byte, len(list))
+	for i, m := range list {
+		messages[i] = m.Message
+	}
+	w.n.topics.say(ctx, w.id, messages)
 	return list, nil
 }
 

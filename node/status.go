@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -53,6 +54,7 @@ func (n *Node) Status(ctx context.Context) (s api.Status, err error) {
 	var recovery api.Recovery
 	var alarm engine.LogAlarm
 	var alarmed bool
+	var rooms []engine.Room
 	var log engine.LogStatus
 	err = n.kv.View(ctx, func(tx store.Tx) (err error) {
 		if s.Queued, s.Waiting, err = n.eng.Counts(tx); err != nil {
@@ -71,6 +73,9 @@ func (n *Node) Status(ctx context.Context) (s api.Status, err error) {
 			return err
 		}
 		if log, err = n.eng.LogStatus(tx); err != nil {
+			return err
+		}
+		if rooms, err = n.eng.Rooms(tx, n.now()); err != nil {
 			return err
 		}
 		contacts, err = n.eng.Contacts(tx)
@@ -95,6 +100,7 @@ func (n *Node) Status(ctx context.Context) (s api.Status, err error) {
 			alarm.At.Format(time.DateOnly), alarm.Problem)})
 	}
 	n.addProblems(&s, reason, stale, keys.Held)
+	addRoomProblems(&s, rooms)
 	if n.isGuest() { // no names, and nothing to recover
 		return s, nil
 	}
@@ -156,6 +162,19 @@ func (n *Node) addProblems(s *api.Status, reason error, stale []protocol.Account
 	for _, k := range s.Contacts {
 		if k.KeyChanged {
 			add("parley verify "+k.Name, "Nothing is sent to %s: their account was recovered, and it may not be them any more. Verify them again, or go on without: parley verify %s --accept", k.Name, k.Name)
+		}
+	}
+}
+
+// addRoomProblems says which rooms cannot be followed.
+func addRoomProblems(s *api.Status, rooms []engine.Room) {
+	for _, r := range rooms {
+		switch {
+		case r.Forked:
+			s.Problems = append(s.Problems, api.Problem{Fix: "parley room fork " + strconv.Quote(r.Name), Text: fmt.Sprintf(
+				"ALARM: members of the room %q were shown different logs of it. Nothing is sent there until you have looked.", r.Name)})
+		case r.Problem != "" && r.Stage == engine.RoomJoined:
+			s.Problems = append(s.Problems, api.Problem{Fix: askHost, Text: fmt.Sprintf("The room %q cannot be followed: %s", r.Name, r.Problem)})
 		}
 	}
 }

@@ -109,6 +109,8 @@ type gossipPace struct {
 	peers map[peer.ID]*rate.Limiter // those that said something lately
 }
 
+func newGossipPace() *gossipPace { return &gossipPace{peers: map[peer.ID]*rate.Limiter{}} }
+
 // allow tells whether an rpc of so many messages is looked at.
 func (g *gossipPace) allow(p peer.ID, messages int, now time.Time) bool {
 	g.mu.Lock()
@@ -128,7 +130,7 @@ func (g *gossipPace) allow(p peer.ID, messages int, now time.Time) bool {
 func newGossip(n *Node, heads string, rooms *roomTopics) (*pubsub.PubSub, error) {
 	params := pubsub.DefaultGossipSubParams()
 	params.HeartbeatInterval = gossipPulse
-	pace := &gossipPace{peers: map[peer.ID]*rate.Limiter{}}
+	pace := newGossipPace()
 	known := func(p peer.ID) bool { // not other relays, which may also connect
 		_, ok := n.gate.deviceOf(p)
 		return ok || p == n.gate.home

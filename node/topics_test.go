@@ -16,7 +16,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"golang.org/x/mod/sumdb/tlog"
-	"golang.org/x/time/rate"
 
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/directory"
@@ -152,7 +151,7 @@ func TestGossipOfOthersIsIgnored(t *testing.T) {
 // Who says too much is not listened to for a while, and the others are. What is
 // kept of it does not grow with time.
 func TestGossipOfOneIsLimited(t *testing.T) {
-	pace := &gossipPace{peers: map[peer.ID]*rate.Limiter{}}
+	pace := newGossipPace()
 	now, heard := time.Now(), 0
 	for range 10 * gossipBurst {
 		if pace.allow("loud", 1, now) {

@@ -15,7 +15,7 @@ import (
 const (
 	sweepEvery    = 10 * time.Second
 	relayedGrace  = 10 * time.Second // a relayed connection beside a direct one is closed after
-	idleGrace     = 3 * time.Minute  // any connection to a contact is: it costs traffic, and is made again in no time
+	idleGrace     = 3 * time.Minute  // any connection to a contact is, while there is a rendezvous: it costs traffic, and is made again in no time
 	upgradeFirst  = 20 * time.Second // libp2p itself tries for the first 15 s
 	upgradeEvery  = 5 * time.Minute
 	upgradeBudget = 5 * time.Second
@@ -103,7 +103,7 @@ func (d *dialer) sweep() {
 				since = now
 			}
 			unused[c.ID()] = since
-			if rest := now.Sub(since); relayed && direct && rest >= relayedGrace || rest >= idleGrace {
+			if rest := now.Sub(since); relayed && direct && rest >= relayedGrace || rest >= idleGrace && d.n.home.isUp() {
 				c.Close()
 				continue
 			}

@@ -27,6 +27,7 @@ const (
 
 	PairProtocol   = "/parley/pair/1"   // two machines of one person, joined by the rendezvous, to add a device
 	PrekeyProtocol = "/parley/prekey/1" // a prekey, from the contact's device itself
+	RoomProtocol   = "/parley/room/1"   // what a member has of a room, from the member's device itself
 	KnockProtocol  = "/parley/knock/1"  // a guest of a room, led by the rendezvous to a member who lets it in
 
 	FollowProtocol = "/parley/follow/1" // a relay that runs alone, to its rendezvous

@@ -12,11 +12,13 @@ import (
 // Limits are what one rendezvous gives away. Zero means the default, which
 // fits a small server of a few thousand devices.
 type Limits struct {
-	MailboxBytes int           // waiting mail of one device; default 64 MiB
-	MailboxCount int           // the same, in envelopes; default 20,000
-	SenderBytes  int           // waiting mail of one sending account, over all mailboxes; default 64 MiB
-	SenderCount  int           // the same, in envelopes; default 20,000
-	MailboxTTL   time.Duration // how long mail waits; default protocol.MailboxTTL, and never more
+	MailboxBytes    int           // waiting mail of one device, half of it of kind ROOM at most; default 64 MiB
+	MailboxCount    int           // the same, in envelopes; default 20,000
+	SenderBytes     int           // waiting mail of one sending account, over all mailboxes; default 64 MiB
+	SenderCount     int           // the same, in envelopes; default 20,000
+	RoomSenderBytes int           // the same of what concerns rooms, which does not count there: keys go to each member; default 128 MiB
+	RoomSenderCount int           // the same, in envelopes; default 100,000
+	MailboxTTL      time.Duration // how long mail waits; default protocol.MailboxTTL, and never more
 
 	RoomsMade    int           // by one account, if anybody is in them; default 100
 	RoomsJoined  int           // rooms that one account is in; default 1,000
@@ -49,6 +51,8 @@ func (l Limits) withDefaults() Limits {
 	l.MailboxCount = cmp.Or(l.MailboxCount, 20_000)
 	l.SenderBytes = cmp.Or(l.SenderBytes, 64<<20)
 	l.SenderCount = cmp.Or(l.SenderCount, 20_000)
+	l.RoomSenderBytes = cmp.Or(l.RoomSenderBytes, 128<<20)
+	l.RoomSenderCount = cmp.Or(l.RoomSenderCount, 100_000)
 	// Devices keep private prekeys for protocol.MailboxTTL: older mail could
 	// not be opened any more.
 	l.MailboxTTL = min(cmp.Or(l.MailboxTTL, protocol.MailboxTTL), protocol.MailboxTTL)

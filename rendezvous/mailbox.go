@@ -59,6 +59,8 @@ func (s *Server) storeMail(ctx context.Context, mail []store.Mail) ([]protocol.C
 	codes, err := s.store.Put(ctx, mail, store.Quotas{
 		RecipientCount: l.MailboxCount, RecipientBytes: l.MailboxBytes,
 		SenderCount: l.SenderCount, SenderBytes: l.SenderBytes,
+		RoomRecipientCount: max(1, l.MailboxCount/2), RoomRecipientBytes: max(1, l.MailboxBytes/2),
+		RoomSenderCount: l.RoomSenderCount, RoomSenderBytes: l.RoomSenderBytes,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("store mail: %w", err)

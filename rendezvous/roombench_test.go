@@ -1,6 +1,7 @@
 package rendezvous
 
 import (
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"github.com/parley-chat/parley/protocol/key"
 	"github.com/parley-chat/parley/protocol/room"
 	"github.com/parley-chat/parley/protocol/wire"
+	"github.com/parley-chat/parley/store"
 )
 
 // crowd adds members to a room that have no host and are not registered, so that the
@@ -38,7 +40,7 @@ func (p *party) crowd(founder *device, n int) {
 // BenchmarkRoom is what a room of each size costs the rendezvous, over loopback: a
 // message of 64 bytes, an entry, and to fold the log after a start.
 func BenchmarkRoom(b *testing.B) {
-	for _, size := range []int{2, 100, 1000} {
+	for _, size := range []int{2, 10, 100, 1000} {
 		b.Run(fmt.Sprintf("%d members", size), func(b *testing.B) {
 			s := startServer(b, func(c *Config) {
 				c.Limits = Limits{Calls: 1e6, RoomEntries: 1 << 30, RoomLogBytes: 1 << 40, RoomCount: 1 << 40, RoomBytes: 1 << 50}
@@ -70,8 +72,76 @@ func BenchmarkRoom(b *testing.B) {
 					p.do(alice, room.Rotate{})
 				}
 			})
+			b.Run("JoinAndKick", func(b *testing.B) { // three entries: an invitation, too
+				bob := member(b, s, "bob")
+				for b.Loop() {
+					s.clock.add(10 * time.Second)
+					p.do(alice, room.Invite{Account: bob.owner})
+					p.do(bob, room.Join{Chain: bob.chain.Bytes()})
+					p.do(alice, room.Remove{Account: bob.owner})
+				}
+			})
 		})
 	}
+}
+
+// BenchmarkRoomKeys is what the rendezvous does for the first message of an epoch: a small
+// piece of mail to each device of a room, one to a call, as for devices that are served
+// one by one, and as many as a call takes.
+func BenchmarkRoomKeys(b *testing.B) {
+	for _, size := range []int{10, 100, 1000} {
+		b.Run(fmt.Sprintf("%d members", size), func(b *testing.B) {
+			s := startServer(b, func(c *Config) {
+				c.Limits = Limits{Calls: 1e6, RoomEntries: 1 << 30, RoomLogBytes: 1 << 40, RoomSenderCount: 1 << 40, RoomSenderBytes: 1 << 50, MailboxCount: 1 << 40, MailboxBytes: 1 << 50}
+			})
+			alice := member(b, s, "alice")
+			p := newParty(b, alice)
+			p.crowd(alice, size)
+			others := p.registerCrowd(alice)
+			n := uint64(0)
+			for _, perCall := range []int{1, maxPutItems} {
+				b.Run(fmt.Sprintf("%d per call", perCall), func(b *testing.B) {
+					for b.Loop() {
+						var items []*wire.PutItem
+						for _, id := range others {
+							n++
+							envelope := binary.BigEndian.AppendUint64(make([]byte, 512), n)
+							items = append(items, &wire.PutItem{Device: id[:], Envelope: envelope, Kind: wire.MailKind_ROOM})
+						}
+						s.clock.add(time.Minute)
+						for list := range slices.Chunk(items, perCall) {
+							for _, r := range alice.must(&wire.Request{Call: &wire.Request_Put{Put: &wire.Put{Items: list}}}).GetPutResults().GetResults() {
+								if r.GetCode() != 0 {
+									b.Fatal(protocol.Code(r.GetCode()))
+								}
+							}
+						}
+					}
+				})
+			}
+		})
+	}
+}
+
+// registerCrowd registers the members of a room besides one, as guests are, which the
+// store takes without a host, and returns their devices.
+func (p *party) registerCrowd(besides *device) (ids []protocol.DeviceID) {
+	p.t.Helper()
+	for _, m := range p.s.Members() {
+		if m.Account == besides.owner {
+			continue
+		}
+		cert := m.Devices()[0].Cert
+		err := besides.server.store.RegisterGuest(p.t.Context(), store.GuestParams{
+			Account: m.Account, Chain: m.Chain.Bytes(), ChainSeq: m.Chain.Seq(), ChainHead: m.Chain.Head(),
+			Device: store.NewDevice{ID: cert.DeviceID(), PeerID: cert.PeerID, Cert: cert.Marshal()}, Now: besides.server.clock.Now(),
+		})
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		ids = append(ids, cert.DeviceID())
+	}
+	return ids
 }
 
 // BenchmarkRoomDelivery is a message to a room with so many devices online: from the

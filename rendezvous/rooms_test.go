@@ -10,6 +10,11 @@ import (
 	"github.com/parley-chat/parley/store"
 )
 
+// somebodysRoom is a room with one member, whose log has so many bytes.
+func somebodysRoom(size int) *roomView {
+	return &roomView{members: []protocol.AccountID{{1}}, size: size}
+}
+
 func testRoomID(n int) protocol.RoomID { return protocol.RoomID{byte(n), byte(n >> 8)} }
 
 // Idle rooms are bounded by their logs, those used last stay, and a room in use is one.
@@ -19,7 +24,7 @@ func TestRoomsAreBounded(t *testing.T) {
 	use := func(n int) *liveRoom {
 		l := r.hold(testRoomID(n))
 		if l.view.Load() == nil {
-			l.view.Store(&roomView{size: 1})
+			l.view.Store(somebodysRoom(1))
 		}
 		return l
 	}
@@ -40,10 +45,16 @@ func TestRoomsAreBounded(t *testing.T) {
 	}
 
 	large := use(2000)
-	large.view.Store(&roomView{size: r.max + 1})
+	large.view.Store(somebodysRoom(r.max + 1))
 	r.release(large)
 	if r.live[testRoomID(2000)] != nil || r.size > r.max {
 		t.Error("a log larger than all that may stay is kept")
+	}
+	empty := r.hold(testRoomID(4000))
+	empty.view.Store(&roomView{size: 1})
+	r.release(empty)
+	if r.live[testRoomID(4000)] != nil {
+		t.Error("a room that nobody is in is kept")
 	}
 	r.release(r.hold(testRoomID(3000))) // was not there
 	if r.live[testRoomID(3000)] != nil {
@@ -99,7 +110,7 @@ func TestRoomsHeldByMany(t *testing.T) {
 				l := r.hold(testRoomID(n % len(held)))
 				l.mu.Lock()
 				held[n%len(held)]++
-				l.view.Store(&roomView{size: 1})
+				l.view.Store(somebodysRoom(1))
 				l.mu.Unlock()
 				r.release(l)
 			}

@@ -361,7 +361,12 @@ type Stored struct {
 // Quotas bound what may wait. Zero means no limit.
 type Quotas struct {
 	RecipientCount, RecipientBytes int // per device
-	SenderCount, SenderBytes       int // per account, over all mailboxes
+	SenderCount, SenderBytes       int // per account, over all mailboxes; not of kind OfRoom
+
+	// The same of kind OfRoom alone, so that what goes to a thousand members leaves room
+	// for the rest, and none of them fills a mailbox that contacts need.
+	RoomRecipientCount, RoomRecipientBytes int // also count as any mail of the device
+	RoomSenderCount, RoomSenderBytes       int
 }
 
 // Usage is what waits: envelopes and their bytes.

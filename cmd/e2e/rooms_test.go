@@ -104,7 +104,9 @@ func TestRoom(t *testing.T) {
 		}
 	}
 	if _, err := dave.Run(g.ctx, "room", "send", climbing, "still here"); err == nil {
-		t.Error("dave, who was removed, may write")
+		r, _ := dave.Room(g.ctx, climbing)
+		t.Errorf("dave, who was removed, may write: %+v", r)
+		g.logTroubles(dave)
 	}
 }
 

@@ -129,7 +129,7 @@ var knownErrors = []struct {
 	{node.ErrPairingEnded, exitTimeout, "get a new code there: parley device add"},
 	{pairing.ErrRefused, exitLocked, "the other device said no; nothing was changed"},
 	{engine.ErrRevoked, exitLocked, "add this machine again, in another folder: parley --dir NEW link CODE"},
-	{roomlink.ErrNotLink, exitUsage, "ask somebody in the room: parley room guests ROOM"},
+	{roomlink.ErrNotLink, exitUsage, "ask somebody in the room: parley room link ROOM, or for guests parley room guests ROOM"},
 	{roomlink.ErrDamaged, exitUsage, "put the link in single quotes"},
 	{roomlink.ErrVersion, exitUsage, ""},
 	{node.ErrNotForGuests, exitUsage, "ask for a link for guests: parley room guests ROOM"},

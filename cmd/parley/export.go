@@ -30,6 +30,7 @@ type exportFormat interface {
 	begin(me api.Whoami) error
 	conversation(title string) error
 	message(m api.Message) error
+	entry(room string, e api.RoomEntry) error // of the room's log
 	end() error
 }
 
@@ -60,7 +61,7 @@ func (p *program) export(c *cli.Context, client *api.Client) error {
 }
 
 // talk is a conversation that is exported.
-type talk struct{ with, title string }
+type talk struct{ with, title, room string }
 
 // exported are the conversations that are wanted, by name, those of rooms last.
 func exported(ctx context.Context, client *api.Client, with string) ([]talk, error) {
@@ -76,7 +77,7 @@ func exported(ctx context.Context, client *api.Client, with string) ([]talk, err
 	var list []talk
 	for _, k := range people {
 		if with == "" || k.Name == with {
-			list = append(list, talk{k.Name, fullName(k)})
+			list = append(list, talk{with: k.Name, title: fullName(k)})
 		}
 	}
 	switch {
@@ -92,7 +93,7 @@ func exported(ctx context.Context, client *api.Client, with string) ([]talk, err
 	return list, err
 }
 
-func talkIn(r api.Room) talk { return talk{conversation("", r.ID), roomLabel(r)} }
+func talkIn(r api.Room) talk { return talk{conversation("", r.ID), roomLabel(r), r.ID} }
 
 func exportAll(ctx context.Context, client *api.Client, out exportFormat, me api.Whoami, what []talk) error {
 	if err := out.begin(me); err != nil {
@@ -100,6 +101,12 @@ func exportAll(ctx context.Context, client *api.Client, out exportFormat, me api
 	}
 	for _, t := range what {
 		if err := exportOne(ctx, client, out, t); err != nil {
+			return err
+		}
+		if t.room == "" {
+			continue
+		}
+		if err := exportLog(ctx, client, out, t); err != nil {
 			return err
 		}
 	}

@@ -157,6 +157,8 @@ small { color: #555; }
 {{end}}
 {{- define "message"}}<div class="m{{if .Mine}} mine{{end}}"><small><b>{{.Who}}</b> {{.Clock}}{{with .Note}} [{{.}}]{{end}}</small><p class="text" dir="auto">{{.Text}}</p></div>
 {{end}}
+{{- define "entry"}}<p><small>{{index . 0}}</small> {{index . 1}}</p>
+{{end}}
 {{- define "close"}}</section>
 {{end}}
 {{- define "end"}}</body>
@@ -180,6 +182,7 @@ func exportedOf(m api.Message, me string) shown {
 	case m.Late:
 		s.Note = "late"
 	}
+	s.Note = display.Clean(strings.Join(append(notEmpty(s.Note), besides(m)...), "; "))
 	return s
 }
 
@@ -188,4 +191,31 @@ func fullName(k api.Contact) string {
 		return k.Name
 	}
 	return k.Name + " (" + k.Display + ")"
+}
+
+// besides is what there is to a message besides its text.
+func besides(m api.Message) (notes []string) {
+	if m.Deleted {
+		notes = append(notes, "deleted")
+	}
+	if m.Edited != nil {
+		notes = append(notes, "edited")
+	}
+	if m.ReplyTo != nil {
+		notes = append(notes, strings.TrimSuffix("answers "+m.ReplyTo.From+": "+m.ReplyTo.Text, ": "))
+	}
+	if m.Pinned {
+		notes = append(notes, "pinned")
+	}
+	for _, r := range m.Reactions {
+		notes = append(notes, r.Emoji+" "+r.From)
+	}
+	return notes
+}
+
+func notEmpty(text string) []string {
+	if text == "" {
+		return nil
+	}
+	return []string{text}
 }

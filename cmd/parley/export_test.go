@@ -32,6 +32,8 @@ func exportOf(t *testing.T, format string) string {
 	check(f.conversation(roomLabel(api.Room{Name: hostile})))
 	check(f.message(api.Message{With: "#" + hostile, Room: "id", From: "~" + hostile, Text: hostile, State: api.Received, Recorded: at, Position: 1}))
 	check(f.message(api.Message{With: "#climbing", Room: "id", Mine: true, Text: "stored is said", State: api.Stored, Recorded: at, Position: 2}))
+	check(f.conversation(hostile))
+	check(f.entry("id", api.RoomEntry{Seq: 1, Time: at, By: hostile, What: "join", Text: hostile + " joined"}))
 	check(f.end())
 	return out.String()
 }
@@ -75,7 +77,7 @@ func TestExportShowsEverything(t *testing.T) {
 			t.Errorf("markdown has no %q:\n%s", want, md)
 		}
 	}
-	if n := strings.Count(exportOf(t, "json"), "\n"); n != 8 {
+	if n := strings.Count(exportOf(t, "json"), "\n"); n != 9 {
 		t.Errorf("%d lines of JSON", n)
 	}
 }

@@ -27,6 +27,7 @@ func listenFlags() []cli.Flag {
 		&cli.Uint64Flag{Name: "after", Usage: "begin after the event with this `NUMBER`; 0 is all that is kept", DefaultText: "now"},
 		&cli.IntFlag{Name: "count", Aliases: []string{"n"}, Usage: "stop after `N` messages"},
 		&cli.BoolFlag{Name: "peek", Usage: "do not mark messages as read"},
+		idsFlag(),
 	}
 }
 
@@ -55,6 +56,9 @@ func (p *program) listenTo(c *cli.Context, client *api.Client, with string) erro
 		}
 		from := conversation(e.With, e.Room)
 		if with != "" && from != with {
+			continue
+		}
+		if e.Quiet && with == "" && !c.Bool("json") {
 			continue
 		}
 		if err := p.showEvent(c, e); err != nil {
@@ -91,10 +95,13 @@ func (p *program) showEvent(c *cli.Context, e api.Event) error {
 		switch m := *e.Message; {
 		case m.Mine:
 		case m.Room != "":
-			p.showMessage(label(m.With)+" ", m)
+			p.showMessage(idOf(c, m)+label(m.With)+" ", m)
 		default:
-			p.showMessage("", m)
+			p.showMessage(idOf(c, m), m)
 		}
+	case e.Kind == "changed" && (e.Mine || e.Text == ""): // what the user did
+	case e.Kind == "changed" && e.Room != "":
+		p.say("%s * %s: %s", clock(e.Time), label(e.With), e.Text)
 	case e.Kind == "room":
 		p.showRoomEvent(e)
 	case e.Kind == "state": // of own messages: history and trace show it

@@ -60,6 +60,7 @@ func historyFlags() []cli.Flag {
 		&cli.IntFlag{Name: "n", Usage: "the newest `N` messages", Value: 50},
 		&cli.Uint64Flag{Name: "before", Usage: "only messages before this `POSITION`"},
 		&cli.BoolFlag{Name: "peek", Usage: "do not mark messages as read"},
+		idsFlag(),
 	}
 }
 
@@ -190,7 +191,7 @@ func (p *program) historyOf(c *cli.Context, client *api.Client, with string) err
 		}
 	} else {
 		for _, m := range all {
-			p.showMessage("", m)
+			p.showMessage(idOf(c, m), m)
 		}
 	}
 	if c.Bool("peek") {
@@ -207,6 +208,25 @@ func markRead(ctx context.Context, client *api.Client, page []api.Message) error
 		}
 	}
 	return nil
+}
+
+func idsFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "ids", Usage: "show by what `parley reply`, react, edit, delete and pin name each message"}
+}
+
+// idOf is what is shown of a message's id, if the user wants to see it.
+func idOf(c *cli.Context, m api.Message) string {
+	if !c.Bool("ids") {
+		return ""
+	}
+	return idBefore(m)
+}
+
+func idBefore(m api.Message) string {
+	if m.ID == "" { // a hole
+		return ""
+	}
+	return "[" + m.ID[:min(len(m.ID), idShown)] + "] "
 }
 
 // conversation is what the API calls the conversation of a message or an event. The
@@ -243,9 +263,9 @@ func (p *program) showMessage(where string, m api.Message) {
 	case m.State == api.Hole:
 		p.say("%s %s: [a message is missing]", clock(m.Recorded), who)
 	case m.Late:
-		p.say("%s %s (late): %s", clock(m.Recorded), who, block{"      ", m.Text})
+		p.say("%s %s (late): %s", clock(m.Recorded), who, said(m))
 	default:
-		p.say("%s %s: %s%s", clock(m.Recorded), who, block{"      ", m.Text}, state)
+		p.say("%s %s: %s%s", clock(m.Recorded), who, said(m), state)
 	}
 }
 

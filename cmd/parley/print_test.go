@@ -54,6 +54,10 @@ func TestNothingPrintsAsItCame(t *testing.T) {
 		for _, cause := range []string{"invited", "not_done", "fork", evil} {
 			p.showRoomEvent(api.Event{Cause: cause, With: "#" + evil, Room: evil, Text: evil})
 		}
+		p.showMessage("", api.Message{
+			With: evil, Text: evil, State: api.Received, Recorded: now,
+			Reactions: []api.Reaction{{Emoji: evil, From: evil}}, ReplyTo: &api.Quote{From: evil, Text: evil},
+		})
 		p.say("%s", describeLink(link))
 		p.say("%s", describeContact(contact))
 		p.say("%s", describeState(message))

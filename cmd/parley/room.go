@@ -16,7 +16,7 @@ func (p *program) roomCommands() []*cli.Command {
 		Description: "ROOM is the name of a room, its id, or at least 6 characters of that. Other commands take a room where\nthey take a contact, with # before it: parley history '#climbing'.\n\n" +
 			"NAME is a contact, or somebody in the room: ~ begins a name that somebody chose there, which proves nothing.",
 		Subcommands: slices.Concat(
-			p.roomBasics(), grouped("Messages", p.roomMessages()), grouped("People", p.roomPeople()), grouped("Rules", p.roomRules()),
+			p.roomBasics(), grouped("Messages", p.roomMessages()), grouped("People", p.roomPeople()), grouped("Links", p.roomLinks()), grouped("Rules", p.roomRules()),
 		),
 	}}
 }
@@ -43,7 +43,7 @@ func (p *program) roomBasics() []*cli.Command {
 		},
 		p.offeringRooms(&cli.Command{Name: "show", ArgsUsage: "ROOM", Usage: "what there is to know of a room", Action: aboutRoom(1, 1, p.showRoom)}, nil),
 		p.offeringRooms(&cli.Command{
-			Name: "join", ArgsUsage: "ROOM", Usage: "join a room that somebody invited you to",
+			Name: "join", ArgsUsage: "ROOM|LINK|-", Usage: "join a room that somebody invited you to, or by a link; - reads it from standard input",
 			Action: aboutRoom(1, 1, p.joinRoom),
 		}, nil),
 		p.offeringRooms(&cli.Command{
@@ -117,7 +117,7 @@ func (p *program) roomRules() []*cli.Command {
 	for _, c := range all {
 		p.offeringRooms(c, nil)
 	}
-	return append(all, p.rightsCommand(), p.roomGuestsCommand())
+	return append(all, p.rightsCommand(), p.roomGuestsCommand(), p.forkCommand())
 }
 
 // aboutRoom makes an action of a function about the room that the first argument
@@ -159,6 +159,14 @@ func typed(name, id string) string {
 
 // idShown is how much of an id is shown: enough to name a room or an account by.
 const idShown = 8
+
+// shellWord writes what the user typed so that a shell takes it for one word.
+func shellWord(text string) string {
+	if plain(text) {
+		return text
+	}
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
+}
 
 // label names a room within a line: in quotes unless it is one word, so that no
 // room's name passes for what somebody wrote.

@@ -165,6 +165,9 @@ func (p *program) sure(c *cli.Context, why, question string) error {
 }
 
 func (p *program) joinRoom(c *cli.Context, client *api.Client, room string) error {
+	if isRoomLink(room) {
+		return p.joinByLink(c, client, room)
+	}
 	invited, err := invitations(c.Context, client)
 	if err != nil {
 		return err
@@ -177,6 +180,11 @@ func (p *program) joinRoom(c *cli.Context, client *api.Client, room string) erro
 	if err != nil {
 		return err
 	}
+	return p.joined(c, r)
+}
+
+// joined says what came of joining a room.
+func (p *program) joined(c *cli.Context, r api.Room) error {
 	if c.Bool("json") {
 		return p.json(r)
 	}

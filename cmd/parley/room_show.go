@@ -46,13 +46,15 @@ func describeRoom(r api.Room) string {
 		return invitation(r)
 	case api.RoomOut:
 		return "you are not in it"
+	case api.RoomJoining:
+		return "your node asks to be let in"
 	}
 	parts := []string{count(r.Members, "member", "members")}
 	if r.Role != "member" && r.Role != "" {
 		parts = append(parts, "you are "+r.Role)
 	}
 	if r.Forked {
-		parts = append(parts, "DIFFERENT LOGS, nothing is sent: parley room show "+roomWord(r))
+		parts = append(parts, "DIFFERENT LOGS, nothing is sent: parley room fork "+roomWord(r))
 	}
 	if r.Locked {
 		parts = append(parts, "locked")

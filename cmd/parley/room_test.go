@@ -11,10 +11,11 @@ func TestDescribeRoom(t *testing.T) {
 	for want, r := range map[string]api.Room{
 		"1 member": {Stage: api.RoomJoined, Role: "member", Members: 1},
 		"3 members, you are owner, locked, 2 unread, 1 on their way":     {Stage: api.RoomJoined, Role: "owner", Members: 3, Locked: true, Unread: 2, Queued: 1},
-		"2 members, DIFFERENT LOGS, nothing is sent: parley room show x": {Name: "x", ID: id, Stage: api.RoomJoined, Members: 2, Forked: true},
+		"2 members, DIFFERENT LOGS, nothing is sent: parley room fork x": {Name: "x", ID: id, Stage: api.RoomJoined, Members: 2, Forked: true},
 		"alice invites you: parley room join climbing":                   {Name: "climbing", ID: id, Stage: api.RoomInvited, By: "alice"},
 		"somebody invites you: parley room join abcdefgh":                {Name: "; rm -rf ~", ID: id, Stage: api.RoomInvited},
-		"you are not in it": {Stage: api.RoomOut},
+		"you are not in it":           {Stage: api.RoomOut},
+		"your node asks to be let in": {Stage: api.RoomJoining},
 	} {
 		if got := describeRoom(r); got != want {
 			t.Errorf("%+v: %q, want %q", r, got, want)

@@ -30,7 +30,7 @@ type Room struct {
 	Members  int       `json:"members"`             // with the guests
 	Guests   int       `json:"guests"`
 	Locked   bool      `json:"locked"` // nobody comes in
-	Forked   bool      `json:"forked"` // members were shown different logs: nothing is sent until RoomSettleFork
+	Forked   bool      `json:"forked"` // members were shown different logs: nothing is sent until KeepRoomLog
 	Unread   int       `json:"unread"`
 	Queued   int       `json:"queued"`            // own messages that are not in the room's mailbox yet
 	Pending  int       `json:"pending"`           // own changes that the room's rendezvous has not taken yet
@@ -67,23 +67,22 @@ type RoomEntry struct {
 // takes. What needs the room's rendezvous is done when it is reached: see
 // Room.Pending, and the events of kind room.
 const (
-	RoomInvite     = "invite"      // Who: a contact
-	RoomUninvite   = "uninvite"    // Who
-	RoomJoin       = "join"        //
-	RoomLeave      = "leave"       // also turns an invitation down
-	RoomPromote    = "promote"     // Who: member to moderator, moderator to owner
-	RoomDemote     = "demote"      // Who: owner to moderator, moderator to member; also oneself
-	RoomMute       = "mute"        // Who
-	RoomUnmute     = "unmute"      // Who
-	RoomRights     = "rights"      // Who, or Role for all of it; Add, Remove
-	RoomKick       = "kick"        // Who
-	RoomBan        = "ban"         // Who
-	RoomUnban      = "unban"       // Who: also lets come back who was kicked
-	RoomTopic      = "topic"       // Text
-	RoomRename     = "rename"      // Text
-	RoomLock       = "lock"        // On
-	RoomRotate     = "rotate"      // new keys for what is written from now on
-	RoomSettleFork = "settle_fork" // go on after members were shown different logs
+	RoomInvite   = "invite"   // Who: a contact
+	RoomUninvite = "uninvite" // Who
+	RoomJoin     = "join"     //
+	RoomLeave    = "leave"    // also turns an invitation down
+	RoomPromote  = "promote"  // Who: member to moderator, moderator to owner
+	RoomDemote   = "demote"   // Who: owner to moderator, moderator to member; also oneself
+	RoomMute     = "mute"     // Who
+	RoomUnmute   = "unmute"   // Who
+	RoomRights   = "rights"   // Who, or Role for all of it; Add, Remove
+	RoomKick     = "kick"     // Who
+	RoomBan      = "ban"      // Who
+	RoomUnban    = "unban"    // Who: also lets come back who was kicked
+	RoomTopic    = "topic"    // Text
+	RoomRename   = "rename"   // Text
+	RoomLock     = "lock"     // On
+	RoomRotate   = "rotate"   // new keys for what is written from now on
 )
 
 // Requests about rooms. Who is a contact's name, a name as in RoomMember, an account id

@@ -51,6 +51,16 @@ type Message struct {
 	Path     Path      `json:"path,omitempty"` // how it came or went, once known
 	Problem  string    `json:"problem,omitempty"`
 	Late     bool      `json:"late,omitempty"` // filled a hole after others had been shown
+
+	ReplyTo    *Quote     `json:"reply_to,omitempty"`
+	Mentions   []string   `json:"mentions,omitempty"` // members of the room, as in From
+	MentionsMe bool       `json:"mentions_me,omitempty"`
+	Reactions  []Reaction `json:"reactions,omitempty"`
+	Edited     *time.Time `json:"edited,omitempty"`  // by the author's clock
+	Deleted    bool       `json:"deleted,omitempty"` // for everyone: there is no text any more
+	Pinned     bool       `json:"pinned,omitempty"`
+	Lasts      int64      `json:"lasts_s,omitempty"` // it disappears so many seconds after it was read, or, an own one, written
+	Expires    *time.Time `json:"expires,omitempty"` // when that is, once known
 }
 
 // Event is one thing that happened. Seq grows by one; a face that reconnects
@@ -58,12 +68,15 @@ type Message struct {
 type Event struct {
 	Seq     uint64    `json:"seq"`
 	Time    time.Time `json:"time"`
-	Kind    string    `json:"kind"`           // message, state, request, accepted, contact, undecryptable, notice, room
+	Kind    string    `json:"kind"`           // message, state, request, accepted, contact, undecryptable, notice, room, changed
 	With    string    `json:"with,omitempty"` // as in Message
 	Room    string    `json:"room,omitempty"` // id of the room
 	Message *Message  `json:"message,omitempty"`
 	Cause   string    `json:"cause,omitempty"` // typed cause of undecryptable, the notice's code, or what happened in the room
 	Text    string    `json:"text,omitempty"`  // a sentence for people
+	By      string    `json:"by,omitempty"`    // of kind changed: who did it, as in From
+	Mine    bool      `json:"mine,omitempty"`  // of kind changed: we did it, on whatever device
+	Quiet   bool      `json:"quiet,omitempty"` // the user wants no notification of it: see Mute
 }
 
 // LastEvent is the number of the newest event; 0: there is none.
@@ -185,6 +198,10 @@ type (
 		ID   string `json:"id,omitempty"` // chosen by the caller so that a retry sends nothing twice; empty: made here
 		To   string `json:"to"`
 		Text string `json:"text"`
+		// ReplyTo is the id of the message that this one answers, or at least 6
+		// characters that only its id begins with. In a room, @ and a member's name
+		// in the text mentions that member.
+		ReplyTo string `json:"reply_to,omitempty"`
 	}
 	AddRequest struct {
 		Name string `json:"name"`

@@ -1,7 +1,7 @@
 // Package backup is the file a person keeps for the day the laptop is gone. It
 // holds what the account is: its name, its rendezvous, its statement chain, the
-// account key, the contacts and whether they were verified, and, if asked for,
-// the conversations.
+// account key, the contacts and whether they were verified, the rooms and the keys of
+// their names, and, if asked for, the conversations.
 //
 // It never holds what a device is: no device key, no session, no prekey. Who
 // restores becomes a new device of the account, so that nothing that was ever
@@ -17,13 +17,15 @@
 //	           lp(peer id of the rendezvous) ‖ n u8 ‖ n times lp(address) ‖ lp(chain) ‖
 //	           account key 32 ‖ has u8 ‖ recovery key 32 if has is 1
 //	2 contact  wire.ContactState
-//	3 past     wire.Past: messages of one contact, newest first
+//	5 room     wire.RoomState
+//	6 log      wire.RoomLog: of the room before, if the account is in it no more
+//	3 past     wire.Past: messages of one contact or room, newest first
 //	4 end      once, last: contacts u32 ‖ past records u32 ‖ messages u64 ‖
 //	           SHA-256 of everything before this record
 //
 // Numbers are big-endian, lp is a length u32 and that many bytes. Everything is
 // read in this order, and a file that ends otherwise is refused: Open returns
-// nothing of a file that it has not read to its end.
+// nothing of a file that it has not read to its end. Version 1 had no rooms.
 //
 // The package does no network, starts nothing and knows no folder: it reads and
 // writes what it is handed.

@@ -116,9 +116,9 @@ func TestNewerVersionAndOtherFiles(t *testing.T) {
 	h, history := sample(t)
 	plain := inside(t, write(t, secret(t), h, history))
 	newer := bytes.Clone(plain)
-	newer[len(magic)+1] = 2
+	newer[len(magic)+1] = version + 1
 	if _, err := open(reseal(t, newer), secret(t)); !errors.Is(err, ErrNewer) {
-		t.Errorf("version 2: %v", err)
+		t.Errorf("a later version: %v", err)
 	}
 	if _, err := open(reseal(t, []byte("my diary")), secret(t)); !errors.Is(err, ErrNotBackup) {
 		t.Errorf("another age file: %v", err)

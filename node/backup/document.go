@@ -19,12 +19,14 @@ import (
 
 const (
 	magic   = "parley backup\n"
-	version = 1
+	version = 2
 
 	kindHead    = 1
 	kindContact = 2
 	kindPast    = 3
 	kindEnd     = 4
+	kindRoom    = 5
+	kindLog     = 6
 )
 
 // Limits. Sizes are bytes.
@@ -32,6 +34,7 @@ const (
 	maxRecord       = 1 << 20
 	maxContacts     = 2 * protocol.MaxContacts // the blocked and the removed are not on the allow list
 	maxContactBytes = 64 << 20                 // of all contact records: they are in memory together
+	maxRooms        = 1024
 	maxPeerID       = 128
 )
 
@@ -168,6 +171,36 @@ func checkContact(c *wire.ContactState) error {
 	}
 	if chain.Account() != id {
 		return errors.New("chain of another account")
+	}
+	return nil
+}
+
+func parseRoom(b []byte) (*wire.RoomState, error) {
+	r := &wire.RoomState{}
+	if err := proto.Unmarshal(b, r); err != nil {
+		return nil, err
+	}
+	return r, checkRoom(r)
+}
+
+func checkRoom(r *wire.RoomState) error {
+	if !engine.ValidRoomState(r) || r.GetSinceMs() > maxMillis {
+		return errors.New("a room that is none")
+	}
+	return nil
+}
+
+func parseLog(b []byte) (*wire.RoomLog, error) {
+	l := &wire.RoomLog{}
+	if err := proto.Unmarshal(b, l); err != nil {
+		return nil, err
+	}
+	return l, checkLog(l)
+}
+
+func checkLog(l *wire.RoomLog) error {
+	if len(l.GetRoom()) != len(protocol.RoomID{}) || len(l.GetEntries()) == 0 {
+		return errors.New("a log of no room")
 	}
 	return nil
 }

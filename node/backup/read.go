@@ -11,6 +11,8 @@ import (
 	"io"
 	"iter"
 
+	"google.golang.org/protobuf/proto"
+
 	"filippo.io/age"
 
 	"github.com/parley-chat/parley/protocol"
@@ -58,11 +60,11 @@ const ageIntro = "age-encryption.org/"
 // parse reads what is inside the age file.
 func parse(plain io.ReaderAt, size int64) (*Backup, error) {
 	b := &Backup{plain: plain, size: size}
-	r, err := b.records()
+	r, err := b.read()
 	if err != nil {
 		return nil, err
 	}
-	all := &contents{b: b, contacts: map[protocol.AccountID]bool{}, talked: map[protocol.AccountID]bool{}}
+	all := &contents{b: b, contacts: map[protocol.AccountID]bool{}, rooms: map[protocol.RoomID]bool{}, talked: map[protocol.AccountID]bool{}}
 	for !all.ended {
 		kind, body, err := r.next()
 		if err == nil {
@@ -82,18 +84,27 @@ func parse(plain io.ReaderAt, size int64) (*Backup, error) {
 // History yields the conversations, in the order in which they were written.
 func (b *Backup) History() iter.Seq2[*wire.Past, error] {
 	return func(yield func(*wire.Past, error) bool) {
-		r, err := b.records()
+		for record, err := range b.records() {
+			p, is := record.(*wire.Past)
+			if (err != nil || is) && !yield(p, err) {
+				return
+			}
+		}
+	}
+}
+
+// records yields rooms, logs and messages, in the order in which they were written.
+func (b *Backup) records() iter.Seq2[proto.Message, error] {
+	return func(yield func(proto.Message, error) bool) {
+		r, err := b.read()
 		for err == nil {
 			var kind byte
 			var body []byte
 			if kind, body, err = r.next(); err != nil || kind == kindEnd {
 				break
 			}
-			if kind != kindPast {
-				continue
-			}
-			var p *wire.Past
-			if p, err = parsePast(body); err == nil && !yield(p, nil) {
+			var m proto.Message
+			if m, err = parseRecord(kind, body); err == nil && m != nil && !yield(m, nil) {
 				return
 			}
 		}
@@ -103,11 +114,26 @@ func (b *Backup) History() iter.Seq2[*wire.Past, error] {
 	}
 }
 
+// parseRecord reads a room, a log or messages; nil for other records.
+func parseRecord(kind byte, body []byte) (proto.Message, error) {
+	switch kind {
+	case kindRoom:
+		return parseRoom(body)
+	case kindLog:
+		return parseLog(body)
+	case kindPast:
+		return parsePast(body)
+	}
+	return nil, nil
+}
+
 // contents checks the records of a backup as they come.
 type contents struct {
 	b                *Backup
 	any, ended       bool
 	contacts, talked map[protocol.AccountID]bool
+	rooms            map[protocol.RoomID]bool
+	room             protocol.RoomID // the last
 	contactBytes     int
 	pasts            uint32
 }
@@ -124,6 +150,10 @@ func (c *contents) take(kind byte, body []byte, sum hash.Hash) (err error) {
 		return err
 	case kindContact:
 		return c.takeContact(body)
+	case kindRoom:
+		return c.takeRoom(body)
+	case kindLog:
+		return c.takeLog(body)
 	case kindPast:
 		return c.takePast(body)
 	case kindEnd:
@@ -139,12 +169,33 @@ func (c *contents) takeContact(body []byte) error {
 	}
 	id := protocol.AccountID(contact.GetAccount())
 	c.contactBytes += len(body)
-	if c.contacts[id] || c.pasts > 0 || len(c.contacts) == maxContacts || c.contactBytes > maxContactBytes {
+	if c.contacts[id] || c.pasts > 0 || len(c.rooms) > 0 || len(c.contacts) == maxContacts || c.contactBytes > maxContactBytes {
 		return errors.New("a contact twice, in the wrong place, or too many of them")
 	}
 	c.contacts[id] = true
 	c.b.Member.Contacts = append(c.b.Member.Contacts, contact)
 	return nil
+}
+
+func (c *contents) takeRoom(body []byte) error {
+	r, err := parseRoom(body)
+	if err != nil {
+		return err
+	}
+	c.room = protocol.RoomID(r.GetRoom())
+	if c.rooms[c.room] || c.pasts > 0 || len(c.rooms) == maxRooms {
+		return errors.New("a room twice, in the wrong place, or too many of them")
+	}
+	c.rooms[c.room] = true
+	return nil
+}
+
+func (c *contents) takeLog(body []byte) error {
+	l, err := parseLog(body)
+	if err == nil && (len(c.rooms) == 0 || protocol.RoomID(l.GetRoom()) != c.room || c.pasts > 0) {
+		err = errors.New("a log in the wrong place")
+	}
+	return err
 }
 
 func (c *contents) takePast(body []byte) error {
@@ -153,7 +204,7 @@ func (c *contents) takePast(body []byte) error {
 		return err
 	}
 	with := protocol.AccountID(p.GetWith())
-	if !c.contacts[with] {
+	if known := c.contacts[with] || p.GetRoom() && c.rooms[protocol.RoomID(with)]; !known {
 		return errors.New("messages of nobody")
 	}
 	if !c.talked[with] {
@@ -182,14 +233,14 @@ type reader struct {
 	sum hash.Hash
 }
 
-// records begins to read after the version, which it checks.
-func (b *Backup) records() (*reader, error) {
+// read begins to read after the version, which it checks.
+func (b *Backup) read() (*reader, error) {
 	r := &reader{in: bufio.NewReaderSize(io.NewSectionReader(b.plain, 0, b.size), 64<<10), sum: sha256.New()}
 	begin := make([]byte, len(magic)+2)
 	if _, err := io.ReadFull(r.in, begin); err != nil || string(begin[:len(magic)]) != magic {
 		return nil, ErrNotBackup
 	}
-	if v := binary.BigEndian.Uint16(begin[len(magic):]); v != version {
+	if v := binary.BigEndian.Uint16(begin[len(magic):]); v == 0 || v > version {
 		if v == 0 {
 			return nil, fmt.Errorf("%w: version 0", ErrDamaged)
 		}

@@ -24,8 +24,8 @@ type Writer struct {
 	messages uint64
 }
 
-// Create begins a backup with its head and its contacts; the conversations
-// follow with Past, then Close ends it. It writes to w as it goes, and takes
+// Create begins a backup with its head and its contacts; rooms follow with Room and
+// Log, then the conversations with Past, then Close ends it. It writes to w as it goes, and takes
 // about a second for a passphrase.
 func Create(w io.Writer, s Secret, h Head) (*Writer, error) {
 	if err := checkHead(h); err != nil {
@@ -64,8 +64,24 @@ func (w *Writer) contact(c *wire.ContactState) error {
 	return w.message(kindContact, c)
 }
 
-// Past adds messages of a contact: at least one, and older than those of the
-// same contact that were added before.
+// Room adds a room.
+func (w *Writer) Room(r *wire.RoomState) error {
+	if err := checkRoom(r); err != nil {
+		return fmt.Errorf("write backup: %w", err)
+	}
+	return w.message(kindRoom, r)
+}
+
+// Log adds entries of the log of the room that was added last.
+func (w *Writer) Log(l *wire.RoomLog) error {
+	if err := checkLog(l); err != nil {
+		return fmt.Errorf("write backup: %w", err)
+	}
+	return w.message(kindLog, l)
+}
+
+// Past adds messages of a contact or room: at least one, and older than those of the
+// same that were added before.
 func (w *Writer) Past(p *wire.Past) error {
 	if err := checkPast(p); err != nil {
 		return fmt.Errorf("write backup: messages: %w", err)

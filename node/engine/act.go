@@ -98,6 +98,25 @@ func (e *Engine) Pin(tx store.Tx, now time.Time, id protocol.MsgID, on bool) (Hi
 	})
 }
 
+// Referred returns a message of a conversation by its name; ErrNotFound if it is not there.
+func (e *Engine) Referred(tx store.Tx, now time.Time, with protocol.AccountID, to Ref) (m Message, err error) {
+	w, err := e.begin(tx, now)
+	if err != nil {
+		return m, err
+	}
+	position, h, err := w.target(with, to)
+	if err != nil {
+		return m, err
+	}
+	if h == nil || h.hidden {
+		return m, ErrNotFound
+	}
+	if err := h.readText(tx, with, position); err != nil {
+		return m, err
+	}
+	return h.message(tx, with, position)
+}
+
 // acting is one call of the user.
 func (e *Engine) acting(tx store.Tx, now time.Time, fn func(*work) error) (Hint, error) {
 	w, err := e.begin(tx, now)

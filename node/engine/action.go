@@ -1,16 +1,12 @@
 package engine
 
 import (
-	"fmt"
 	"time"
 	"unicode/utf8"
-
-	"google.golang.org/protobuf/proto"
 
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/room"
 	"github.com/parley-chat/parley/protocol/wire"
-	"github.com/parley-chat/parley/store"
 )
 
 // actKind is what an action does.
@@ -112,12 +108,9 @@ func roomPowers(s *room.State, a protocol.AccountID, device protocol.DeviceID, e
 
 // Times of actions.
 const (
-	changeFor  = 24 * time.Hour // how long after it was written a message may be changed by its author
-	earlyFor   = 31 * 24 * time.Hour
-	tooLate    = 32 * 24 * time.Hour // who has had a message for so long takes no change of it
-	tooFar     = 24 * time.Hour      // ahead of our clock
-	maxEarly   = 2048                // actions in one conversation that wait for their message
-	maxEarlyBy = 128                 // of one account
+	changeFor = 24 * time.Hour      // how long after it was written a message may be changed by its author
+	tooLate   = 32 * 24 * time.Hour // who has had a message for so long takes no change of it
+	tooFar    = 24 * time.Hour      // ahead of our clock
 )
 
 // apply does what somebody did in a conversation: to a message that is here, or, when
@@ -281,124 +274,5 @@ func (w *work) destroyText(a protocol.AccountID, position uint64, h *historyRow)
 	}
 	h.text, h.gone = "", true
 	h.extras = extras{lasts: h.lasts, expires: h.expires, deleted: h.deleted, hidden: h.hidden, gone: true}
-	return nil
-}
-
-// earlyActionRow is something done to a message that did not come yet.
-type earlyActionRow struct {
-	may    powers
-	action []byte // wire.Action
-}
-
-func (r *earlyActionRow) encode() []byte {
-	e := newRow(16 + len(r.action))
-	e.bool(r.may.react, r.may.edit, r.may.moderate, r.may.manage)
-	e.bytes(r.action)
-	return e.b
-}
-
-func (r *earlyActionRow) decode(b []byte) error {
-	d := readRow(b)
-	d.bool(&r.may.react, &r.may.edit, &r.may.moderate, &r.may.manage)
-	r.action = d.bytes()
-	return d.end("early action")
-}
-
-func (r *earlyActionRow) read() (*action, error) {
-	a := &wire.Action{}
-	if err := proto.Unmarshal(r.action, a); err != nil {
-		return nil, fmt.Errorf("early action row: %w", store.ErrDamaged)
-	}
-	act, ok := readAction(a, true)
-	if !ok {
-		return nil, fmt.Errorf("early action row: %w", store.ErrDamaged)
-	}
-	return act, nil
-}
-
-func keyAction(a protocol.AccountID, to Ref, kind actKind, by protocol.AccountID) []byte {
-	return store.Key(tableAction, a[:], to.ID[:], to.Author[:], []byte{byte(kind)}, by[:])
-}
-
-// keepAction keeps an action until its message comes: the newest of its kind and
-// account.
-func (w *work) keepAction(a, by protocol.AccountID, act *action, may powers) error {
-	key := keyAction(a, act.to, act.kind, by)
-	old, ok, err := load[earlyActionRow](w.tx, key)
-	if err != nil {
-		return err
-	}
-	if ok {
-		before, err := old.read()
-		if err != nil || !act.newer(before) {
-			return err
-		}
-	} else if full, err := w.manyEarly(a, by); err != nil || full {
-		return err
-	}
-	b, err := proto.Marshal(act.wire())
-	if err != nil {
-		return fmt.Errorf("encode action: %w", err)
-	}
-	if err := w.put(key, &earlyActionRow{may: may, action: b}); err != nil {
-		return err
-	}
-	return w.at(w.now.Add(earlyFor), timerAction, key[1:])
-}
-
-// newer tells whether an action counts in place of another of its kind, account and
-// message.
-func (act *action) newer(than *action) bool {
-	value := func(a *action) string { return fmt.Sprint(a.text, a.on) }
-	return markRow{at: act.at, text: value(act)}.newer(markRow{at: than.at, text: value(than)})
-}
-
-// manyEarly tells that no more actions of an account may wait in a conversation.
-func (w *work) manyEarly(a, by protocol.AccountID) (bool, error) {
-	total, ofOne := 0, 0
-	err := all(w.tx, store.Key(tableAction, a[:]), func(pair store.Pair) (bool, error) {
-		total++
-		if string(pair.Key[len(pair.Key)-len(by):]) == string(by[:]) {
-			ofOne++
-		}
-		return total < maxEarly && ofOne < maxEarlyBy, nil
-	})
-	return total >= maxEarly || ofOne >= maxEarlyBy, err
-}
-
-// applyActions does to a message that came what was done to it before.
-func (w *work) applyActions(a protocol.AccountID, position uint64, h *historyRow) error {
-	var rows []store.Pair
-	err := all(w.tx, store.Key(tableAction, a[:], h.id[:]), func(pair store.Pair) (bool, error) {
-		rows = append(rows, pair)
-		return true, nil
-	})
-	if err != nil || len(rows) == 0 {
-		return err
-	}
-	author, err := w.authorOf(a, h)
-	if err != nil {
-		return err
-	}
-	for _, pair := range rows {
-		r, err := decodeRow[earlyActionRow](pair.Value)
-		if err != nil {
-			return err
-		}
-		act, err := r.read()
-		if err != nil {
-			return err
-		}
-		if act.to.Author != author {
-			continue
-		}
-		if err := w.delete(pair.Key); err != nil {
-			return err
-		}
-		by := protocol.AccountID(pair.Key[len(pair.Key)-len(protocol.AccountID{}):])
-		if err := w.changeMessage(a, position, h, by, act, r.may); err != nil {
-			return err
-		}
-	}
 	return nil
 }

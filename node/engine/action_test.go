@@ -341,17 +341,26 @@ func TestFloodOfReactions(t *testing.T) {
 	w, a, b := pair(t)
 	id := a.send(b, "of alice")
 	w.settle()
-	apply := func(act *wire.Action) {
+	apply := func(acts ...*wire.Action) {
 		a.do(func(tx store.Tx) (Hint, error) {
 			return a.e.acting(tx, w.now, func(w *work) error {
 				in := &incoming{d: &deviceRow{account: b.account()}}
-				return w.receiveAction(in, act)
+				for _, act := range acts {
+					if err := w.receiveAction(in, act); err != nil {
+						return err
+					}
+				}
+				return nil
 			})
 		})
 	}
+	var flood []*wire.Action
 	for i := range 10_000 {
 		emoji := []string{"👍", "👎"}[i%2]
-		apply(&wire.Action{To: Ref{a.account(), id}.wire(), AtMs: uint64(millis(w.now)) + uint64(i), What: &wire.Action_React{React: emoji}})
+		flood = append(flood, &wire.Action{To: Ref{a.account(), id}.wire(), AtMs: uint64(millis(w.now)) + uint64(i), What: &wire.Action_React{React: emoji}})
+	}
+	for part := range slices.Chunk(flood, 500) {
+		apply(part...)
 	}
 	wantLooks(t, "after the flood", a.history(b), "of alice 👎")
 	if got := len(a.rows(tableMark)); got != 1 {
@@ -475,6 +484,7 @@ func TestActionsInThePast(t *testing.T) {
 	reply, err := a.draft(b.account(), Draft{Text: "answer", ReplyTo: edited})
 	w.check(err)
 	w.settle()
+	w.check(a.setTimer(b.account(), 60*24*time.Hour))
 	second := w.link(a)
 	w.settle()
 	a.do(func(tx store.Tx) (Hint, error) { return a.e.SharePast(tx, w.now, second.device(), true) })
@@ -482,6 +492,9 @@ func TestActionsInThePast(t *testing.T) {
 	wantLooks(t, "the new device", second.history(b), "Edited(edited)(pinned) 👍", "(deleted)", "answer")
 	if got := second.message(reply).ReplyTo.ID; got != edited {
 		t.Errorf("it answers %v", got)
+	}
+	if got := second.settings(b.account()).Timer; got != 60*24*time.Hour {
+		t.Errorf("the new device's timer is %v", got)
 	}
 	w.check(b.react(edited, "🎉"))
 	w.settle()

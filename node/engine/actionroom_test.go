@@ -199,6 +199,34 @@ func TestReadAndDisappearInRooms(t *testing.T) {
 	}
 }
 
+// Who comes into a room takes its timer from the first text of somebody who may set it.
+func TestTimerOfARoomForWhoComesLater(t *testing.T) {
+	w := newWorld(t)
+	id, nodes := roomOf(t, w, "alice", "bob")
+	a, b := nodes[0], nodes[1]
+	w.check(a.setTimer(Conversation(id), time.Hour))
+	w.settle()
+	c := w.add("carol")
+	w.befriend(a, c)
+	a.invite(id, c)
+	w.settle()
+	c.join(id)
+	w.settle()
+	b.says(id, "welcome")
+	if got := c.settings(Conversation(id)).Timer; got != 0 {
+		t.Errorf("a member who may not set it sets the timer: %v", got)
+	}
+	a.says(id, "welcome")
+	if got := c.settings(Conversation(id)).Timer; got != time.Hour {
+		t.Errorf("the timer is %v", got)
+	}
+	w.check(a.setTimer(Conversation(id), 0))
+	w.settle()
+	if got := c.settings(Conversation(id)).Timer; got != 0 {
+		t.Errorf("after it was switched off, the timer is %v", got)
+	}
+}
+
 // TestRoomActionsAnyNetworkAnyCrash lets members react to, edit and delete what they
 // wrote while the network loses and doubles, processes die and epochs end. After it
 // heals all show the same.
@@ -245,7 +273,7 @@ func (c *roomChaos) actAll() {
 		"time":    func(*node) { c.w.now = c.w.now.Add(times[c.draw(len(times), "time")]) },
 	}
 	names := slices.Sorted(maps.Keys(actions))
-	for range 5 + c.draw(36, "actions") {
+	for range 5 + c.draw(26, "actions") {
 		n := c.node("node")
 		c.survive(n, func() { actions[names[c.draw(len(names), "action")]](n) })
 	}

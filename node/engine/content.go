@@ -26,7 +26,7 @@ func (in *incoming) id() protocol.MsgID { return protocol.MsgID(in.content.GetMs
 const turnAfter = 64
 
 func (w *work) receiveContent(in *incoming) error {
-	if in.p.relation == Blocked && in.content.GetRoomKeys() == nil && !answersRoom(in.content) {
+	if in.p.relation == Blocked && in.content.GetRoomKeys() == nil && !fromMates(in.content) {
 		return nil
 	}
 	in.d.heard = w.now.Truncate(time.Minute)
@@ -75,6 +75,10 @@ func (w *work) receiveContent(in *incoming) error {
 		if err := w.receiveInvite(in, body.RoomInvite); err != nil {
 			return err
 		}
+	case *wire.Content_RoomHeads:
+		if err := w.receiveRoomHeads(in, body.RoomHeads); err != nil {
+			return err
+		}
 	case *wire.Content_RoomLog:
 		if err := w.receiveRoomLog(in, body.RoomLog); err != nil {
 			return err
@@ -90,7 +94,7 @@ func (w *work) receiveContent(in *incoming) error {
 // device that a new session was accepted, so that its opening stops riding
 // along.
 func (w *work) acknowledge(in *incoming) error {
-	if !in.p.close() && in.content.GetRoomKeys() == nil {
+	if !in.p.close() && !ofRoom(in.content) {
 		return nil
 	}
 	delay := receiptLater
@@ -191,6 +195,9 @@ func (w *work) receiveText(in *incoming, text *wire.Text) error {
 		sent: fromMillis(int64(in.content.GetSentMs())), recorded: w.now, extras: extrasOf(text),
 	}
 	h.mentions = nil // only in rooms
+	if err := w.adoptTimer(in.d.account, in.d.account, h.lasts); err != nil {
+		return err
+	}
 	if d.next == 0 {
 		d.next = seq
 	}

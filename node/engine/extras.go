@@ -33,11 +33,7 @@ func (x *extras) isZero() bool {
 		!x.marked && !x.pinned && !x.deleted && !x.hidden && !x.gone
 }
 
-// encode writes nothing for a message without extras.
 func (x *extras) encode(e *encoder) {
-	if x.isZero() {
-		return
-	}
 	e.bool(x.marked, x.pinned, x.deleted, x.hidden, x.gone)
 	e.raw(x.reply.Author[:])
 	e.raw(x.reply.ID[:])
@@ -51,9 +47,6 @@ func (x *extras) encode(e *encoder) {
 }
 
 func (x *extras) decode(d *decoder) {
-	if len(d.rest) == 0 {
-		return
-	}
 	d.bool(&x.marked, &x.pinned, &x.deleted, &x.hidden, &x.gone)
 	d.fixed(x.reply.Author[:])
 	d.fixed(x.reply.ID[:])
@@ -64,7 +57,7 @@ func (x *extras) decode(d *decoder) {
 		d.fixed(x.mentions[i][:])
 	}
 	x.edited = d.time()
-	x.lasts = time.Duration(d.u64()) * time.Millisecond
+	x.lasts = lastsOf(d.u64())
 	x.expires = d.time()
 }
 

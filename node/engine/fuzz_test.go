@@ -71,6 +71,11 @@ func FuzzContent(f *testing.F) {
 		{MsgId: id, Body: &wire.Content_ContactRequest{ContactRequest: &wire.ContactRequest{Name: "alice", Display: "\x1b"}}},
 		{MsgId: id, Body: &wire.Content_ContactAccept{}},
 		{MsgId: id, Body: &wire.Content_Repair{Repair: &wire.Repair{SessionId: id}}},
+		{MsgId: id, Seq: 2, Body: &wire.Content_Text{Text: &wire.Text{Text: "x", ReplyTo: &wire.Ref{Author: id, MsgId: id}, Mentions: [][]byte{id, nil}, LastsMs: 1<<64 - 1, Gone: true}}},
+		{MsgId: id, Body: &wire.Content_Action{Action: &wire.Action{To: (Ref{b.account(), protocol.MsgID{1}}).wire(), AtMs: 1<<64 - 1, What: &wire.Action_React{React: "👍🏽"}}}},
+		{MsgId: id, Body: &wire.Content_Action{Action: &wire.Action{To: (Ref{a.account(), protocol.MsgID{1}}).wire(), AtMs: 1, What: &wire.Action_Edit{}}}},
+		{MsgId: id, Body: &wire.Content_Action{Action: &wire.Action{AtMs: 1, What: &wire.Action_TimerMs{TimerMs: 1<<64 - 1}}}},
+		{MsgId: id, Body: &wire.Content_Action{}}, {MsgId: id, Body: &wire.Content_OwnAction{}},
 		{MsgId: id}, {},
 	} {
 		plain, err := proto.Marshal(c)
@@ -153,9 +158,17 @@ var decoders = map[string]func() row{
 
 	"room":          func() row { return new(roomRow) },
 	"room chain":    func() row { return new(roomChainRow) },
+	"room link":     func() row { return new(roomLinkRow) },
 	"room receiver": func() row { return new(roomReceiverRow) },
 	"room out":      func() row { return new(roomOutRow) },
 	"room key":      func() row { return new(roomKeyRow) },
+
+	"message with extras": func() row { return new(historyRow) },
+	"change":              func() row { return new(eventRow) },
+	"room action":         func() row { return new(roomOutRow) },
+	"mark":                func() row { return new(markRow) },
+	"early action":        func() row { return new(earlyActionRow) },
+	"settings":            func() row { return new(settingsRow) },
 }
 
 // FuzzRows reads damaged rows: an error or a row that reads the same again,
@@ -253,10 +266,19 @@ func TestRowsRoundTrip(t *testing.T) {
 			"room": &roomRow{stage: RoomJoined, home: Home{Peer: id[:], Addrs: []string{text, text}}, by: id, name: text, problem: text, since: at, made: yes,
 				joining: !yes, known: yes, seq: n, head: id, toldSeq: n, toldHead: id, aheadSeq: n, aheadHead: id, aheadBy: id,
 				fork: []byte(text), ignored: []protocol.DeviceID{id, id}, cursor: n, position: n, readTo: n, unread: 1, queued: 2, sent: n},
-			"room chain":    &roomChainRow{distribution: []byte(text), epoch: n, next: id, all: yes, left: 3},
+			"room link":     &roomLinkRow{joins: yes, founder: id, seed: []byte(text)},
+			"room chain":    &roomChainRow{distribution: []byte(text), epoch: n, since: n, next: id, all: yes, left: 3},
 			"room receiver": &roomReceiverRow{shown: n, seen: n, waiting: 1, held: 2, receiver: []byte(text)},
-			"room out":      &roomOutRow{position: n, epoch: n, sealed: []byte(text), number: n, void: []uint64{n, n}},
+			"room out":      &roomOutRow{position: max(n, 1), epoch: n, sealed: []byte(text), number: n, void: []uint64{n, n}},
 			"room key":      &roomKeyRow{fresh: yes, key: id[:]},
+			"message with extras": &historyRow{id: msg, mine: yes, state: StateRead, device: id, sent: at, recorded: at, text: text,
+				extras: extras{reply: Ref{id, msg}, mentions: []protocol.AccountID{id, id}, edited: at, lasts: time.Duration(n%1000+1) * time.Hour,
+					expires: at, marked: yes, pinned: !yes, deleted: yes, hidden: !yes, gone: yes}},
+			"change":       &eventRow{time: at, kind: KindChanged, account: id, position: n, cause: text, by: id},
+			"room action":  &roomOutRow{epoch: n, sealed: []byte(text), number: n, void: []uint64{n}, content: []byte(text)},
+			"mark":         &markRow{at: at, by: id, text: text},
+			"early action": &earlyActionRow{may: powers{react: yes, edit: !yes, moderate: yes, manage: !yes}, action: []byte(text)},
+			"settings":     &settingsRow{timer: time.Duration(n%1000) * time.Hour, timerBy: id, timerAt: at, quiet: at, quietAt: at},
 		}
 		for name, want := range rows {
 			got := decoders[name]()

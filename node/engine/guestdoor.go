@@ -93,9 +93,7 @@ func (w *work) givePasswordTo(r *openRoom, secret room.KeyID, to room.Device) er
 	if err != nil || d == nil {
 		return err
 	}
-	keys := &wire.RoomKeys{Room: r.id[:], PasswordKey: secret[:]}
-	_, err = w.postRoomKeys(to.ID, d, wire.MailKind_ROOM, &wire.Content{Body: &wire.Content_RoomKeys{RoomKeys: keys}})
-	return err
+	return w.postKeys(to.ID, d, &wire.RoomKeys{Room: r.id[:], PasswordKey: secret[:]})
 }
 
 // Door returns what guest.Answer needs to let a guest into a room; ErrNoDoor, ErrNoRoom.

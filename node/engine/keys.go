@@ -69,6 +69,8 @@ const (
 	tableRoomOut      byte = '7' // room, number -> roomOutRow
 	tableRoomWait     byte = '8' // room, device, number -> message that waits for its chain
 	tableRoomHeld     byte = '9' // room, device, number -> historyRow that came early
+	tableRoomLent     byte = '@' // room, device, number -> a sealed message, for members who want it
+	tableRoomLentAge  byte = '=' // room, number -> lentAgeRow, the oldest first; room -> lentRow
 
 	tableGuest    byte = 'N' // guestRow of the guest whose store this is
 	tableRoomNote byte = 'U' // room, what it is about -> see keyRoomCame, keyRoomTries
@@ -77,12 +79,14 @@ const (
 	tableSetting  byte = 'Z' // conversation -> settingsRow
 	tableRoomLink byte = '+' // room, public half -> roomLinkRow
 
+	tableRoomBranch byte = '-' // room, number -> entry of another log of it
+
 	tableTimer   byte = 't' // time in milliseconds, kind of timer, id -> nothing
 	tableEvent   byte = 'v' // number -> eventRow
 	tableSigned  byte = 'S' // prekey -> pairRow
 	tableOneTime byte = 'O' // prekey -> pairRow
 	tableStock   byte = 'q' // number -> the one-time prekey and whether it is published
-	tableGiven   byte = 'G' // device -> givenRow: the prekey it was last given
+	tableGiven   byte = 'G' // device -> lentRow: the prekey it was last given
 	tableLedger  byte = 'J' // number -> ledgerRow; without a number the newest
 )
 

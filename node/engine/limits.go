@@ -22,6 +22,10 @@ type limits struct {
 	mailbox *bucket                     // forgeries that came through it
 	given   *buckets[protocol.DeviceID] // prekeys that a device is given
 	refused *buckets[protocol.DeviceID] // sessions given up because a device refused them
+	asked   *buckets[protocol.DeviceID] // times that a device is told, or asked, how a room's log goes
+	logs    *buckets[protocol.DeviceID] // pieces of logs that a device is sent
+
+	branches *buckets[protocol.DeviceID] // and that it sends: each is folded
 }
 
 func newLimits() limits {
@@ -33,6 +37,10 @@ func newLimits() limits {
 		mailbox: &bucket{rate: 1, burst: 20},
 		given:   &buckets[protocol.DeviceID]{rate: 6.0 / 3600, burst: 6},
 		refused: &buckets[protocol.DeviceID]{rate: 6.0 / (24 * 3600), burst: 6},
+		asked:   &buckets[protocol.DeviceID]{rate: 20.0 / 3600, burst: 20},
+		logs:    &buckets[protocol.DeviceID]{rate: 20.0 / 3600, burst: 20},
+
+		branches: &buckets[protocol.DeviceID]{rate: 20.0 / 3600, burst: 20},
 	}
 }
 

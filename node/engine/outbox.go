@@ -347,7 +347,11 @@ func (w *work) refused(to protocol.DeviceID, key []byte, r itemRow, refusal *pro
 			if err != nil {
 				return err
 			}
-			if !mate {
+			again, err := w.comesAgain(w.e.id.Guest)
+			if err != nil {
+				return err
+			}
+			if !mate && !again {
 				return w.fail(key, r, refusal.Error())
 			}
 		}

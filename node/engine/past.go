@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"slices"
 	"time"
 	"unicode/utf8"
@@ -22,6 +23,9 @@ func (w *work) takePast(p *wire.Past) error {
 		return w.trouble(CauseMalformed, w.e.id.Account, "history that cannot be read")
 	}
 	place, err := w.pastOf(with, p.GetRoom())
+	if errors.Is(err, ErrManyRooms) {
+		return w.trouble(CauseMalformed, w.e.id.Account, tooManyRooms)
+	}
 	if err != nil {
 		return err
 	}

@@ -292,6 +292,7 @@ func (n *node) open(env []byte) (o Opened, err error) {
 }
 
 func (n *node) openFrom(from protocol.DeviceID, env []byte) (o Opened, err error) {
+	defer n.clock(threadTime())
 	err = n.kv.View(context.Background(), func(tx store.Tx) (err error) {
 		o, err = n.e.Open(tx, n.w.now, n.w.now, from, env)
 		return err

@@ -56,7 +56,7 @@ func (c *actionChaos) run() {
 		"time":    func(*node) { c.w.now = c.w.now.Add(rapid.SampledFrom(times).Draw(c.t, "time")) },
 	}
 	names := slices.Sorted(maps.Keys(actions))
-	for range rapid.IntRange(5, 40).Draw(c.t, "actions") {
+	for range rapid.IntRange(5, 30).Draw(c.t, "actions") {
 		n := c.w.nodes[rapid.IntRange(0, len(c.w.nodes)-1).Draw(c.t, "node")]
 		c.survive(func() { actions[rapid.SampledFrom(names).Draw(c.t, "action")](n) })
 	}

@@ -120,7 +120,7 @@ func (w *work) admit(from protocol.DeviceID, d *deviceRow, p *peerRow, via Path,
 		return in, protocol.Unavailable, nil
 	case p.relation == Self:
 		return in, protocol.OK, nil
-	case !p.listed() && answersRoom(content):
+	case !p.listed() && fromMates(content):
 		mate, err := w.mate(d.account)
 		if !mate {
 			code = protocol.NotContact

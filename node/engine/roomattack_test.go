@@ -292,14 +292,11 @@ func TestForkStopsWriting(t *testing.T) {
 	}
 }
 
-// Messages whose chain did not come are bounded, and those that were not kept are
-// asked for when it has.
-func TestFloodWithoutKeysIsBounded(t *testing.T) {
-	w, id, a, b, c := trio(t)
-	var list [][]byte
-	var dist []byte
-	b.do(func(tx store.Tx) (Hint, error) {
-		x, err := b.e.begin(tx, w.now)
+// flood makes a chain that nobody was given, and messages of it.
+func (n *node) flood(id protocol.RoomID, count int) (dist []byte, list [][]byte) {
+	n.w.t.Helper()
+	n.do(func(tx store.Tx) (Hint, error) {
+		x, err := n.e.begin(tx, n.w.now)
 		if err != nil {
 			return Hint{}, err
 		}
@@ -311,18 +308,18 @@ func TestFloodWithoutKeysIsBounded(t *testing.T) {
 		if err != nil {
 			return Hint{}, err
 		}
-		next, d, err := s.Start(w.now, r.view(), b.device())
+		next, d, err := s.Start(n.w.now, r.view(), n.device())
 		if err != nil {
 			return Hint{}, err
 		}
 		dist = d.Marshal()
-		for i := range maxRoomWaiting + 50 {
+		for i := range count {
 			plain, err := proto.Marshal(textOf(fmt.Sprint("flood ", i)))
 			if err != nil {
 				return Hint{}, err
 			}
 			var sealed []byte
-			if next, sealed, err = next.Seal(w.now, b.e.id.DSK, r.view(), plain); err != nil {
+			if next, sealed, err = next.Seal(n.w.now, n.e.id.DSK, r.view(), plain); err != nil {
 				return Hint{}, err
 			}
 			list = append(list, sealed)
@@ -330,6 +327,14 @@ func TestFloodWithoutKeysIsBounded(t *testing.T) {
 		*s = next
 		return x.end()
 	})
+	return dist, list
+}
+
+// Messages whose chain did not come are bounded, and those that were not kept are
+// asked for when it has.
+func TestFloodWithoutKeysIsBounded(t *testing.T) {
+	w, id, a, b, c := trio(t)
+	dist, list := b.flood(id, maxRoomWaiting+50)
 	for batch := range slices.Chunk(list, 100) {
 		w.check(c.takeRoom(id, items(batch...)))
 	}
@@ -341,11 +346,7 @@ func TestFloodWithoutKeysIsBounded(t *testing.T) {
 	if got := texts(c.heard(id)); !slices.Contains(got, "in between") {
 		t.Error("a flood of one keeps others out")
 	}
-	mid := protocol.NewMsgID()
-	code := forgeContent(w, b, c, &wire.Content{MsgId: mid[:], Body: &wire.Content_RoomKeys{RoomKeys: &wire.RoomKeys{Room: id[:], Distributions: [][]byte{dist}}}})
-	if code != protocol.OK {
-		t.Fatal(code)
-	}
+	b.giveChain(id, c, dist)
 	w.settle()
 	var gaps []RoomGap
 	c.view(func(tx store.Tx) (err error) {

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -112,23 +113,27 @@ func (w *work) giveFresh(r *openRoom, text room.Sealed) error {
 	if err := w.put(keyRoomKey(r.id, text.Key), &row); err != nil {
 		return err
 	}
-	return w.giveKeys(r, text.Key, &roomChainRow{epoch: r.state.Epoch()})
+	return w.giveKeys(r, text.Key, &roomChainRow{epoch: r.state.Epoch(), since: r.state.Epoch()})
 }
 
 // startChain begins an own chain and gives it to the readers.
 func (w *work) startChain(r *openRoom, s *chain.Sender) error {
+	since := s.Epoch()
+	if me, in := w.me(r); in {
+		since = max(since, me.Joined)
+	}
 	next, d, err := s.Start(w.now, r.view(), w.e.id.Device)
 	if err != nil {
 		return fmt.Errorf("start a chain: %w", err)
 	}
 	*s = next
-	return w.giveKeys(r, d.Chain, &roomChainRow{distribution: d.Marshal(), epoch: d.View.Epoch})
+	return w.giveKeys(r, d.Chain, &roomChainRow{distribution: d.Marshal(), epoch: d.View.Epoch, since: since})
 }
 
 // giveKeys queues a chain, or keys of texts, for all readers from row.next on, as far as
 // one transaction may carry it.
 func (w *work) giveKeys(r *openRoom, id [32]byte, row *roomChainRow) error {
-	readers := r.state.Readers()
+	readers, texts := r.state.Readers(), r.state.Keys()
 	slices.SortFunc(readers, func(a, b room.Device) int { return bytes.Compare(a.ID[:], b.ID[:]) })
 	if err := w.put(keyRoomChain(r.id, id), row); err != nil { // it is read when a content is sealed
 		return err
@@ -150,7 +155,7 @@ func (w *work) giveKeys(r *openRoom, id [32]byte, row *roomChainRow) error {
 		if len(row.distribution) > 0 && r.state.May(reader.ID, row.epoch, room.Read) != nil {
 			continue // came later: it reads nothing older
 		}
-		given, err := w.giveTo(r, id, row, reader)
+		given, err := w.giveTo(r, id, row, reader, texts)
 		if err != nil {
 			return err
 		}
@@ -164,7 +169,9 @@ func (w *work) giveKeys(r *openRoom, id [32]byte, row *roomChainRow) error {
 	return w.put(keyRoomChain(r.id, id), row)
 }
 
-func (w *work) giveTo(r *openRoom, id [32]byte, row *roomChainRow, to room.Device) (bool, error) {
+// giveTo queues a chain, or a key of texts, for one reader, with the keys of texts that
+// it has not got.
+func (w *work) giveTo(r *openRoom, id [32]byte, row *roomChainRow, to room.Device, texts []room.KeyID) (bool, error) {
 	d, err := w.mateDevice(r, to)
 	if err != nil || d == nil {
 		return false, err
@@ -175,17 +182,30 @@ func (w *work) giveTo(r *openRoom, id [32]byte, row *roomChainRow, to room.Devic
 	} else {
 		keys.StateKeys = [][]byte{id[:]}
 	}
-	for _, name := range r.state.Keys() {
-		if len(keys.StateKeys) < maxRoomGive && name != id {
-			keys.StateKeys = append(keys.StateKeys, name[:])
-		}
-	}
 	if secret := r.state.Password().Secret; !secret.IsZero() && r.state.Rights(to.Cert.Account).Has(room.Admit) {
 		keys.PasswordKey = secret.Key[:]
 	}
-	content := &wire.Content{Body: &wire.Content_RoomKeys{RoomKeys: keys}}
-	_, err = w.postRoomKeys(to.ID, d, wire.MailKind_ROOM, content)
-	return true, err
+	if r.state.May(to.ID, row.since, room.Read) == nil { // it has the others
+		texts = nil
+		if about := r.state.About(); !about.IsZero() && about.Key != id {
+			texts = []room.KeyID{about.Key}
+		}
+	}
+	for _, name := range texts {
+		if len(keys.StateKeys) == maxRoomGive {
+			if err := w.postKeys(to.ID, d, keys); err != nil {
+				return false, err
+			}
+			keys = &wire.RoomKeys{Room: r.id[:]}
+		}
+		keys.StateKeys = append(keys.StateKeys, name[:])
+	}
+	return true, w.postKeys(to.ID, d, keys)
+}
+
+func (w *work) postKeys(device protocol.DeviceID, d *deviceRow, keys *wire.RoomKeys) error {
+	_, err := w.postRoomKeys(device, d, wire.MailKind_ROOM, &wire.Content{Body: &wire.Content_RoomKeys{RoomKeys: keys}})
+	return err
 }
 
 // postRoomKeys queues a content that names keys of a room.
@@ -345,7 +365,7 @@ func (w *work) goOnGiving(id []byte) error {
 // sweepRooms destroys what nobody waits for any more in rooms.
 func (w *work) sweepRooms(from []byte) error {
 	if len(from) == 0 {
-		if err := w.at(w.now.Add(sweepEvery), timerRooms, nil); err != nil {
+		if err := errors.Join(w.at(w.now.Add(sweepEvery), timerRooms, nil), w.sweepLent()); err != nil {
 			return err
 		}
 	}

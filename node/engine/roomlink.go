@@ -88,8 +88,15 @@ func (w *work) linkText(r *openRoom, k key.LinkPrivate) (roomlink.Link, error) {
 	if err != nil {
 		return roomlink.Link{}, fmt.Errorf("first entry of a room: %w: %v", store.ErrDamaged, err)
 	}
-	home := link.Place{Peer: r.row.home.Peer}
-	for _, a := range r.row.home.Addrs {
+	own, err := loadIdentity(w.tx) // where it is now
+	if err != nil {
+		return roomlink.Link{}, err
+	}
+	home, addrs := link.Place{Peer: r.row.home.Peer}, r.row.home.Addrs
+	if slices.Equal(own.Home.Peer, home.Peer) {
+		addrs = own.Home.Addrs
+	}
+	for _, a := range addrs {
 		if len(home.Addrs) < roomlink.MaxAddrs && len(a) <= link.MaxAddr {
 			home.Addrs = append(home.Addrs, a)
 		}

@@ -206,6 +206,27 @@ func TestJoinByLinkRefusals(t *testing.T) {
 	}
 }
 
+// A link names where the rendezvous is now; without an address that fits there is none.
+func TestLinkNamesTheRendezvous(t *testing.T) {
+	w := newWorld(t)
+	id, nodes := roomOf(t, w, "alice")
+	a := nodes[0]
+	first := a.makeLink(id, 1, time.Hour)
+	moved := Home{Peer: w.home.log.peer(), Addrs: []string{"/dns4/new.example.org/tcp/1"}}
+	a.do(func(tx store.Tx) (Hint, error) { return Hint{}, SetHome(tx, moved) })
+	if got := a.links(id)[0].Link.Home.Addrs; !slices.Equal(got, moved.Addrs) || slices.Equal(first.Link.Home.Addrs, got) {
+		t.Errorf("the link names %q", got)
+	}
+	a.do(func(tx store.Tx) (Hint, error) { return Hint{}, SetHome(tx, Home{Peer: moved.Peer}) })
+	err := a.update(func(tx store.Tx) (h Hint, err error) {
+		_, h, err = a.e.MakeRoomLink(tx, w.now, id, 1, w.now.Add(time.Hour))
+		return h, err
+	})
+	if !errors.Is(err, ErrNoAddress) {
+		t.Errorf("a link to nowhere: %v", err)
+	}
+}
+
 // Links and messages about them are lost, repeated and late; processes start anew at
 // any time: whoever has the link is in at the end.
 func TestJoinByLinkUnderLoss(t *testing.T) {

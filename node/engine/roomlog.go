@@ -132,10 +132,8 @@ func (w *work) entered(r *openRoom, entries []room.Entry) error {
 				return err
 			}
 		}
-		if join, is := entry.Op.(room.Join); is {
-			if err := w.welcomeByLink(r, entry.Account, join.Link); err != nil {
-				return err
-			}
+		if err := w.enteredOther(r, entry); err != nil {
+			return err
 		}
 		if r.row.stage != RoomJoined || !in { // not what was before us
 			continue
@@ -154,6 +152,17 @@ func (w *work) entered(r *openRoom, entries []room.Entry) error {
 		return err
 	}
 	w.hintRoom(r.id) // messages of the new epoch may be here, and others need our keys
+	return nil
+}
+
+// enteredOther does what follows from an entry, whoever wrote it.
+func (w *work) enteredOther(r *openRoom, entry room.Entry) error {
+	switch op := entry.Op.(type) {
+	case room.Join:
+		return w.welcomeByLink(r, entry.Account, op.Link)
+	case room.Merge:
+		return w.merged(r, op)
+	}
 	return nil
 }
 

@@ -57,28 +57,17 @@ func (e *Engine) RoomAuthorName(tx store.Tx, id protocol.RoomID, a protocol.Acco
 	if err != nil || !ok {
 		return "", err
 	}
-	b, err := get(tx, keyRoomItem(tableRoomLog, id, came.seq))
-	if err != nil || b == nil {
-		return "", err
-	}
-	entry, err := room.ParseEntry(b)
-	if err != nil {
-		return "", fmt.Errorf("log of a room: %w", store.ErrDamaged)
-	}
-	who, sealed, err := nameIn(entry)
-	if err != nil || who != a {
-		return "", err
-	}
-	w := &work{e: e, tx: tx}
-	k, ok, err := w.stateKey(id, sealed.Key)
-	if err != nil || !ok {
-		return "", err
-	}
-	name, err := k.OpenName(id, sealed)
-	if err != nil { // whoever sealed it did it wrong
+	entry, err := e.RoomEntry(tx, id, came.seq)
+	if err == ErrNotFound {
 		return "", nil
 	}
-	return name, nil
+	if err != nil {
+		return "", err
+	}
+	if who, _, err := nameIn(entry.Entry); err != nil || who != a {
+		return "", err
+	}
+	return entry.Name, nil
 }
 
 // What tableRoomNote holds of a room.

@@ -23,7 +23,7 @@ type RoomTitle struct {
 func (e *Engine) RoomTitles(tx store.Tx) (list []RoomTitle, err error) {
 	err = all(tx, []byte{tableRoom}, func(pair store.Pair) (bool, error) {
 		r, err := decodeRow[roomRow](pair.Value)
-		if err == nil && r.stage != RoomTold {
+		if err == nil && (r.stage != RoomTold || r.joining) {
 			list = append(list, RoomTitle{protocol.RoomID(pair.Key[1:]), r.stage, r.name})
 		}
 		return true, err

@@ -3,7 +3,6 @@ package engine
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/parley-chat/parley/protocol"
@@ -168,10 +167,11 @@ func (e *Engine) TakeRoom(tx store.Tx, now time.Time, id protocol.RoomID, page R
 			r.row.made = false
 		}
 	}
+	before := r.state
 	if err := w.takeLog(r, page.Entries); err != nil {
 		return Hint{}, err
 	}
-	if err := w.takeItems(r, page.Messages); err != nil {
+	if err := w.takeItems(r, page.Messages, r.state != before); err != nil {
 		return Hint{}, err
 	}
 	r.row.problem = ""
@@ -188,7 +188,7 @@ func (w *work) judgeView(r *openRoom, m message.Message) error {
 		}
 		w.hintRoom(r.id)
 	case room.Forked:
-		return w.forked(r, m.Device, m.Bytes())
+		return w.forked(r, m.Device, m.Seq, m.Head, m.Bytes())
 	}
 	return nil
 }
@@ -199,33 +199,10 @@ func (w *work) judgeAhead(r *openRoom) error {
 		return nil
 	}
 	hash, _ := r.state.At(r.row.aheadSeq)
-	same := hash == r.row.aheadHead
-	by := r.row.aheadBy
+	seq, head, by := r.row.aheadSeq, r.row.aheadHead, r.row.aheadBy
 	r.row.aheadSeq, r.row.aheadHead, r.row.aheadBy = 0, [32]byte{}, protocol.DeviceID{}
-	if same {
+	if hash == head {
 		return nil
 	}
-	return w.forked(r, by, r.row.head[:])
-}
-
-func (w *work) forked(r *openRoom, by protocol.DeviceID, evidence []byte) error {
-	if len(r.row.fork) > 0 || slices.Contains(r.row.ignored, by) {
-		return nil
-	}
-	r.row.fork = slices.Clone(evidence)
-	if len(r.row.ignored) == maxRoomIgnored {
-		r.row.ignored = r.row.ignored[1:]
-	}
-	r.row.ignored = append(r.row.ignored, by) // only one alarm of each
-	who, _, _ := r.state.AccountOf(by)
-	return w.roomEvent(r, RoomWasForked, fmt.Sprintf("device %s of %v was shown another log of this room, or says so", short(by), who))
-}
-
-// SettleRoomFork goes on in a room after the user looked at an alarm of a fork.
-func (e *Engine) SettleRoomFork(tx store.Tx, now time.Time, id protocol.RoomID) (Hint, error) {
-	return e.inRoom(tx, now, id, func(w *work, r *openRoom) error {
-		r.row.fork = nil
-		w.hintRoom(id)
-		return nil
-	})
+	return w.forked(r, by, seq, head, r.row.head[:])
 }

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -23,8 +22,8 @@ import (
 
 // takeItems takes messages from the room's mailbox, as many as one transaction may
 // carry. One of an epoch that the log here does not have stops it: the log is read
-// first.
-func (w *work) takeItems(r *openRoom, items []RoomItem) error {
+// first. NewLog tells that some of the log came with them.
+func (w *work) takeItems(r *openRoom, items []RoomItem, newLog bool) error {
 	if r.state == nil {
 		return nil
 	}
@@ -35,8 +34,7 @@ func (w *work) takeItems(r *openRoom, items []RoomItem) error {
 		}
 		v, err := w.checker(r).Stored(item.Message)
 		if errors.Is(err, message.ErrFuture) && item.Cursor > 0 {
-			w.hintRoom(r.id)
-			return nil
+			return w.behindMailbox(r, item.Message, i > 0 || newLog)
 		}
 		if err == nil {
 			if err := w.takeMessage(r, v, Mailbox); err != nil {
@@ -46,6 +44,20 @@ func (w *work) takeItems(r *openRoom, items []RoomItem) error {
 		r.row.cursor = max(r.row.cursor, item.Cursor)
 	}
 	return nil
+}
+
+// behindMailbox sees to it that the log is read as far as a message in the mailbox
+// names it: again, if that led on, else its author is asked.
+func (w *work) behindMailbox(r *openRoom, b []byte, again bool) error {
+	if again {
+		w.hintRoom(r.id)
+		return nil
+	}
+	m, err := message.Parse(b)
+	if err != nil {
+		return nil
+	}
+	return w.askIfItDoesNotCome(r, m.Device, m.Epoch)
 }
 
 // HearRoom takes a message that came live, by the topic or from a member. It is an
@@ -92,6 +104,9 @@ func (w *work) takeMessage(r *openRoom, v message.Verified, via Path) error {
 	}
 	if r.state.May(w.e.id.Device, m.Epoch, room.Read) != nil { // not for us
 		return nil
+	}
+	if err := w.lend(r, m); err != nil {
+		return err
 	}
 	from, err := w.receiverOf(r, m.Device)
 	if err != nil {
@@ -155,6 +170,11 @@ func (w *work) openRoomMessage(r *openRoom, from *roomReceiver, v message.Verifi
 		h.mine, h.state = true, StateStored
 	}
 	h.number = m.Number
+	if by, _, _ := r.state.AccountOf(m.Device); roomPowers(r.state, by, m.Device, m.Epoch, m.Seq).manage {
+		if err := w.adoptTimer(Conversation(r.id), by, h.lasts); err != nil {
+			return false, err
+		}
+	}
 	return false, w.order(r, from, first, h)
 }
 
@@ -360,70 +380,14 @@ func (e *Engine) RoomGaps(tx store.Tx, id protocol.RoomID, limit int) (list []Ro
 	return list, err
 }
 
-// MarkRoomRead notes that the conversation of a room was seen up to a position, and
-// tells the account's other devices. Nobody else is told. Of many rows the rest follows
-// with Tick.
-func (e *Engine) MarkRoomRead(tx store.Tx, now time.Time, id protocol.RoomID, upTo uint64) (Hint, error) {
-	return e.acting(tx, now, func(w *work) error {
-		r, err := w.room(id)
-		if err != nil {
-			return err
-		}
-		return w.readRoom(r, upTo)
-	})
-}
-
-func (w *work) readRoom(r *openRoom, upTo uint64) error {
-	a, upTo := Conversation(r.id), min(upTo, r.row.position)
-	rows := 0
-	for pair, err := range w.tx.Scan(keyHistory(a, r.row.readTo+1), keyHistory(a, upTo+1)) {
-		if err != nil {
-			return err
-		}
-		if rows++; rows > readBatch || w.full(0) {
-			return w.at(w.now, timerRoomRead, binary.BigEndian.AppendUint64(slices.Clone(r.id[:]), upTo))
-		}
-		h, err := decodeRow[historyRow](pair.Value)
-		if err != nil {
-			return err
-		}
-		r.row.readTo = keyNumber(pair.Key)
-		if h.state != StateReceived || h.seen || h.hidden {
-			continue
-		}
-		r.row.unread = max(r.row.unread, 1) - 1
-		if err := w.beginReadTime(a, r.row.readTo, &h); err != nil {
-			return err
-		}
-		if err := w.pass(h.id, true); err != nil {
-			return err
-		}
-	}
-	r.row.readTo = max(r.row.readTo, upTo)
-	return nil
-}
-
-// readRoomOn is readRoom after a pause.
-func (w *work) readRoomOn(id []byte) error {
-	if len(id) != 40 {
-		return fmt.Errorf("timer row: %w", store.ErrDamaged)
-	}
-	r, err := w.room(protocol.RoomID(id[:32]))
-	if err == ErrNoRoom {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return w.readRoom(r, binary.BigEndian.Uint64(id[32:]))
-}
-
 // ofRoom tells whether a content is about a room: such go between siblings as they
 // go between members.
 func ofRoom(c *wire.Content) bool {
 	return c.GetRoomKeys() != nil || c.GetRoomHeads() != nil || c.GetRoomLog() != nil
 }
 
-// answersRoom tells whether a content acknowledges keys of a room, or repairs the
-// session they go on: what a member may send who is no contact, besides keys.
-func answersRoom(c *wire.Content) bool { return c.GetReceipt() != nil || c.GetRepair() != nil }
+// fromMates tells whether a member of a room of ours may send a content who is no
+// contact; for keys see mayGiveKeys.
+func fromMates(c *wire.Content) bool {
+	return c.GetReceipt() != nil || c.GetRepair() != nil || c.GetRoomHeads() != nil || c.GetRoomLog() != nil
+}

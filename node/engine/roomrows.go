@@ -111,15 +111,17 @@ func (r *roomRow) decode(b []byte) error {
 type roomChainRow struct {
 	distribution []byte
 	epoch        uint64
+	since        uint64            // who could read in this epoch has the keys of texts
 	next         protocol.DeviceID // go on with this device
 	all          bool              // it is queued for all
 	left         uint32            // contents with it that are not settled
 }
 
 func (r *roomChainRow) encode() []byte {
-	e := newRow(64 + len(r.distribution))
+	e := newRow(72 + len(r.distribution))
 	e.bytes(r.distribution)
 	e.u64(r.epoch)
+	e.u64(r.since)
 	e.raw(r.next[:])
 	e.bool(r.all)
 	e.u32(r.left)
@@ -128,7 +130,7 @@ func (r *roomChainRow) encode() []byte {
 
 func (r *roomChainRow) decode(b []byte) error {
 	d := readRow(b)
-	r.distribution, r.epoch = d.bytes(), d.u64()
+	r.distribution, r.epoch, r.since = d.bytes(), d.u64(), d.u64()
 	d.fixed(r.next[:])
 	d.bool(&r.all)
 	r.left = d.u32()
@@ -182,7 +184,7 @@ func (r *roomOutRow) encode() []byte {
 	for _, n := range r.void {
 		e.u64(n)
 	}
-	if len(r.content) > 0 {
+	if r.position == 0 {
 		e.bytes(r.content)
 	}
 	return e.b
@@ -196,7 +198,7 @@ func (r *roomOutRow) decode(b []byte) error {
 	for i := range r.void {
 		r.void[i] = d.u64()
 	}
-	if len(d.rest) > 0 {
+	if r.position == 0 {
 		r.content = d.bytes()
 	}
 	return d.end("message to a room")

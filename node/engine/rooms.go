@@ -21,6 +21,7 @@ var (
 	ErrNotInRoom = errors.New("you are not in this room")
 	ErrRoomMute  = errors.New("you may not write in this room")
 	ErrRoomFork  = errors.New("members of the room were shown different logs of it: find out who is right before you write")
+	ErrNoFork    = errors.New("no other log of this room is here")
 	ErrRoomLog   = errors.New("the rendezvous shows a log of the room that does not verify, or another than before")
 	ErrManyRooms = errors.New("too many rooms")
 )
@@ -66,7 +67,7 @@ type Room struct {
 	Since  time.Time
 	State  *room.State // nil while nothing of the log is here
 	ToBe   *room.State // with what Pending will do, as Name and Topic are
-	Forked bool        // nothing is sent: see SettleRoomFork
+	Forked bool        // nothing is sent: see RoomFork
 	Unread int
 	Queued int // own messages that are not in the room's mailbox
 

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -41,6 +42,61 @@ func TestEveryoneInARoomReads(t *testing.T) {
 	for _, n := range nodes { // nobody needs the seeds any more
 		if rows := n.rows(tableRoomChain); len(rows) > 0 {
 			t.Errorf("%s keeps %d seeds", n.name, len(rows))
+		}
+	}
+}
+
+// Who joins gets the keys of everything that the room is called and its members are,
+// however many there are; and only once.
+func TestNewcomersGetAllKeysOfTexts(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.add("alice"), w.add("bob")
+	w.befriend(a, b)
+	id := a.createRoom("Climbing")
+	w.settle()
+	for i := range 2*maxRoomGive + 1 {
+		n := w.add(fmt.Sprint("member", i))
+		n.away, n.offline = true, true
+		k := room.NewStateKey()
+		name, err := k.SealName(id, n.name)
+		w.check(err)
+		a.enter(id, room.Invite{Account: n.account()})
+		n.enter(id, room.Join{Chain: n.chain().Bytes(), Name: name})
+		a.do(func(tx store.Tx) (Hint, error) {
+			return Hint{}, tx.Set(keyRoomKey(id, k.ID()), (&roomKeyRow{key: k.Bytes()}).encode())
+		})
+	}
+	w.settle()
+	a.invite(id, b)
+	w.settle()
+	b.join(id)
+	w.settle()
+	given := 0
+	a.tap = func(to *node, _ []byte) {
+		if to == b {
+			given++
+		}
+	}
+	for epoch, want := range []int{3, 1} {
+		given = 0
+		w.check(a.write(id, room.Rotate{}))
+		a.say(id, "hello")
+		w.settle()
+		if given != want {
+			t.Errorf("%d: %d contents", epoch, given)
+		}
+	}
+	if r := b.room(id); r.Name != "Climbing" {
+		t.Errorf("the room is called %q", r.Name)
+	}
+	for _, m := range b.room(id).State.Members() {
+		var name string
+		b.view(func(tx store.Tx) (err error) {
+			_, name, err = b.e.RoomMember(tx, w.now, id, m.Account)
+			return err
+		})
+		if name == "" && !m.Name.IsZero() {
+			t.Errorf("the name of who came with entry %d is not known", m.Joined)
 		}
 	}
 }
@@ -153,6 +209,26 @@ func TestRoomAfterReturn(t *testing.T) {
 		if got := texts(n.heard(id)); !slices.Equal(got, want) {
 			t.Errorf("%s has %q, want %q", n.name, got, want)
 		}
+	}
+}
+
+// Who was removed is told so by the rendezvous, which shows him no log any more: he
+// writes nothing that would wait for ever.
+func TestTurnedAwayWritesNothing(t *testing.T) {
+	w := newWorld(t)
+	id, nodes := roomOf(t, w, "alice", "bob")
+	b := nodes[1]
+	b.do(func(tx store.Tx) (Hint, error) {
+		return b.e.RoomTurnedAway(tx, w.now, id, protocol.Refuse(protocol.Banned, ""))
+	})
+	err := b.update(func(tx store.Tx) (Hint, error) {
+		return b.e.ComposeDraft(tx, w.now, Conversation(id), protocol.NewMsgID(), Draft{Text: "x"})
+	})
+	if !errors.Is(err, ErrNotInRoom) {
+		t.Errorf("%v", err)
+	}
+	if r := b.room(id); r.Stage != RoomOut || r.Queued > 0 {
+		t.Errorf("%q, %d queued", r.Stage, r.Queued)
 	}
 }
 

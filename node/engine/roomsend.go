@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/room"
 	"github.com/parley-chat/parley/protocol/room/chain"
+	"github.com/parley-chat/parley/protocol/room/message"
 	"github.com/parley-chat/parley/protocol/wire"
 	"github.com/parley-chat/parley/store"
 )
@@ -45,9 +47,8 @@ func (w *work) composeInRoom(r *openRoom, msg protocol.MsgID, text string, x ext
 
 // mayPost tells whether the user may write to a room now, something that takes a right.
 func (w *work) mayPost(r *openRoom, want room.Rights) error {
-	_, in := w.me(r)
 	switch {
-	case !in:
+	case r.row.stage != RoomJoined || r.state == nil: // who was removed is not shown the log that says so
 		return ErrNotInRoom
 	case !r.state.Rights(w.e.id.Account).Has(want):
 		return ErrRoomMute
@@ -153,7 +154,11 @@ func (w *work) sealForRoom(r *openRoom, key []byte, row *roomOutRow) error {
 		return fmt.Errorf("seal message to a room: %w", err)
 	}
 	*s = next
-	return w.put(key, row)
+	m, err := message.Parse(row.sealed)
+	if err != nil {
+		return fmt.Errorf("message to a room: %w", err)
+	}
+	return errors.Join(w.put(key, row), w.lend(r, m))
 }
 
 // roomContent is what a row of out says.

@@ -20,6 +20,8 @@ const (
 	shareEntryBytes = 48 << 10
 )
 
+const tooManyRooms = "your account is in more rooms than this device takes"
+
 // toldStages are the stages of RoomState.
 var toldStages = []RoomStage{RoomTold, RoomInvited, RoomJoined, RoomOut}
 
@@ -89,7 +91,7 @@ func (w *work) takeRoomState(s *wire.RoomState) error {
 		r, err = w.addRoom(id, row)
 	}
 	if errors.Is(err, ErrManyRooms) {
-		return w.trouble(CauseMalformed, w.e.id.Account, "your account is in more rooms than this device takes")
+		return w.trouble(CauseMalformed, w.e.id.Account, tooManyRooms)
 	}
 	if err != nil {
 		return err
@@ -148,6 +150,9 @@ func (w *work) shareSomeRooms(device protocol.DeviceID, d *deviceRow, s *shareRo
 				return err
 			}
 			s.pending = append(s.pending, id)
+			if err := w.tellSettings(device, s.with); err != nil {
+				return err
+			}
 		}
 		if r.row.stage != RoomOut || !r.row.known || s.below > r.row.seq {
 			continue
@@ -191,26 +196,6 @@ func (w *work) nextRoomPast(s *shareRow) (*wire.Past, error) {
 	return &wire.Past{}, nil
 }
 
-// receiveRoomLog takes entries of a log that another device of ours has, of a room that
-// the account is in no more.
-func (w *work) receiveRoomLog(in *incoming, l *wire.RoomLog) error {
-	id, err := protocol.FromBytes[protocol.RoomID](l.GetRoom())
-	if err != nil || in.p.relation != Self {
-		return nil
-	}
-	r, err := w.room(id)
-	if err == ErrNoRoom || err == nil && r.row.stage != RoomOut {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if err := w.takeLog(r, l.GetEntries()); err != nil && !errors.Is(err, ErrRoomLog) {
-		return err
-	}
-	return nil
-}
-
 // RoomStates returns what a backup holds of the rooms, with their keys; RoomLog has
 // the logs of those that are over.
 func (e *Engine) RoomStates(tx store.Tx, now time.Time) (list []*wire.RoomState, err error) {
@@ -243,8 +228,7 @@ func (e *Engine) RoomStates(tx store.Tx, now time.Time) (list []*wire.RoomState,
 }
 
 // TakeRoomState takes what RoomStates returned into the store of a new device of the
-// account, with entries of the log if the room is over. Taking it again changes
-// nothing.
+// account. Taking it again changes nothing.
 func (e *Engine) TakeRoomState(tx store.Tx, now time.Time, s *wire.RoomState) (Hint, error) {
 	w, err := e.begin(tx, now)
 	if err != nil {
@@ -254,4 +238,22 @@ func (e *Engine) TakeRoomState(tx store.Tx, now time.Time, s *wire.RoomState) (H
 		return Hint{}, err
 	}
 	return w.end()
+}
+
+// TakeRoomLog takes entries of the log of a room that is over. Taking them again, or such
+// as do not follow, changes nothing.
+func (e *Engine) TakeRoomLog(tx store.Tx, now time.Time, l *wire.RoomLog) (Hint, error) {
+	w, err := e.begin(tx, now)
+	if err != nil {
+		return Hint{}, err
+	}
+	if _, err := w.takeOldLog(l); err != nil {
+		return Hint{}, err
+	}
+	return w.end()
+}
+
+// IsOver tells that the account is in a room no more.
+func IsOver(s *wire.RoomState) bool {
+	return s.GetStage() < uint32(len(toldStages)) && toldStages[s.GetStage()] == RoomOut
 }

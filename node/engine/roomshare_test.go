@@ -8,6 +8,7 @@ import (
 
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/room"
+	"github.com/parley-chat/parley/protocol/wire"
 	"github.com/parley-chat/parley/store"
 )
 
@@ -39,7 +40,7 @@ func TestNewDeviceHasTheRooms(t *testing.T) {
 	w.settle()
 	b.invite(asked, nodes[0])
 	var want []string
-	for i := range 150 {
+	for i := range 90 { // more than goes into one content
 		want = append(want, fmt.Sprint("text ", i))
 		nodes[i%3].say(id, want[i])
 		w.settle()
@@ -56,7 +57,7 @@ func TestNewDeviceHasTheRooms(t *testing.T) {
 		t.Fatalf("the new device has %d of %d: %.300q", len(got), len(want), got)
 	}
 	for i, m := range a2.heard(id) {
-		if mine := i%3 == 0 && i < 150; m.Mine != mine || m.Device != a.heard(id)[i].Device {
+		if mine := i%3 == 0 && i < 90; m.Mine != mine || m.Device != a.heard(id)[i].Device {
 			t.Fatalf("row %d: mine %v, of %v", i, m.Mine, m.Device)
 		}
 	}
@@ -115,5 +116,133 @@ func TestNewDeviceIsInRoomsAlone(t *testing.T) {
 	w.pass(time.Minute)
 	if got := texts(b.heard(id)); !slices.Equal(got, []string{"alone"}) {
 		t.Errorf("bob has %q", got)
+	}
+}
+
+// A recovered account, of which no device is left, is in its rooms again by itself, and
+// has from the backup what they were called and what was said, also in those that are
+// over. The devices that were lost are out.
+func TestRecoveredAccountIsInItsRooms(t *testing.T) {
+	w := newWorld(t)
+	id, nodes := roomOf(t, w, "alice", "bob")
+	a, b := nodes[0], nodes[1]
+	over := a.createRoom("Over")
+	w.settle()
+	a.invite(over, b)
+	w.settle()
+	b.join(over)
+	w.settle()
+	a.say(over, "the last word")
+	a.say(id, "before")
+	w.settle()
+	w.check(a.write(over, room.Remove{Account: b.account()}))
+	w.settle()
+
+	var rooms []*wire.RoomState
+	var old [][]byte
+	pasts := map[protocol.RoomID]*wire.Past{}
+	b.view(func(tx store.Tx) (err error) {
+		if rooms, err = b.e.RoomStates(tx, w.now); err != nil {
+			return err
+		}
+		for _, other := range []protocol.RoomID{id, over} {
+			if pasts[other], _, err = b.e.ArchivePast(tx, Conversation(other), 0); err != nil {
+				return err
+			}
+		}
+		old, err = b.e.RoomLog(tx, over, 0, 1<<20)
+		return err
+	})
+	b.away, b.offline = true, true
+	chain, b2 := w.recovered(b)
+	w.publish(b.name, chain)
+	for range 2 { // the second time changes nothing
+		for _, s := range rooms {
+			b2.do(func(tx store.Tx) (Hint, error) { return b2.e.TakeRoomState(tx, w.now, s) })
+		}
+		b2.do(func(tx store.Tx) (Hint, error) {
+			return b2.e.TakeRoomLog(tx, w.now, &wire.RoomLog{Room: over[:], Entries: old})
+		})
+		for _, p := range pasts {
+			b2.do(func(tx store.Tx) (Hint, error) { return b2.e.TakePast(tx, w.now, p) })
+		}
+	}
+	b2.connect()
+	w.pass(time.Minute)
+	if r := b2.room(id); r.Stage != RoomJoined || r.Name != "Climbing" {
+		t.Fatalf("the room: %q %s", r.Name, r.Stage)
+	}
+	if r := b2.room(over); r.Stage != RoomOut || r.Name != "Over" || !slices.Equal(texts(b2.heard(over)), []string{"the last word"}) {
+		t.Errorf("the room that is over: %q %s %q", r.Name, r.Stage, texts(b2.heard(over)))
+	}
+	b2.say(id, "of the new device")
+	w.pass(time.Minute)
+	a.say(id, "welcome back")
+	w.pass(time.Minute)
+	for _, n := range []*node{a, b2} {
+		if got := texts(n.heard(id)); !slices.Equal(got, []string{"before", "of the new device", "welcome back"}) {
+			t.Errorf("%s has %q", n.name, got)
+		}
+	}
+	if s := a.room(id).State; s.May(b.device(), s.Epoch(), room.Read) == nil {
+		t.Error("the lost device reads on")
+	}
+}
+
+// Without a backup a recovered account is in its rooms, and gets their names from who is
+// in them.
+func TestRecoveredWithoutBackup(t *testing.T) {
+	w := newWorld(t)
+	id, nodes := roomOf(t, w, "alice", "bob")
+	a, b := nodes[0], nodes[1]
+	b.away, b.offline = true, true
+	chain, b2 := w.recovered(b)
+	w.publish(b.name, chain)
+	b2.hint.Rooms = addOnce(b2.hint.Rooms, id) // as the welcome tells
+	w.pass(time.Minute)
+	a.say(id, "welcome back")
+	w.pass(time.Minute)
+	if r := b2.room(id); r.Stage != RoomJoined || r.Name != "Climbing" || !slices.Equal(texts(b2.heard(id)), []string{"welcome back"}) {
+		t.Errorf("%q %s %q", r.Name, r.Stage, texts(b2.heard(id)))
+	}
+}
+
+// What another device says of rooms is refused if it cannot be, and takes nothing from
+// what is known.
+func TestRoomStatesThatCannotBe(t *testing.T) {
+	w := newWorld(t)
+	id, nodes := roomOf(t, w, "alice", "bob")
+	a := nodes[0]
+	before := a.room(id)
+	for name, s := range map[string]*wire.RoomState{
+		"nothing": {}, "short id": {Room: make([]byte, 31)}, "stage": {Room: make([]byte, 32), Stage: 9},
+		"nobody invites": {Room: make([]byte, 32), Stage: 1}, "head": {Room: make([]byte, 32), Head: []byte{1}},
+		"name": {Room: make([]byte, 32), Name: "a\nb"}, "keys": {Room: make([]byte, 32), Keys: make([][]byte, maxStateKeys+1)},
+		"of what is known": {Room: id[:], Stage: 3, Name: "Other"},
+	} {
+		a.do(func(tx store.Tx) (Hint, error) { return a.e.TakeRoomState(tx, w.now, s) })
+		if got := a.room(id); got.Stage != before.Stage || got.Name != before.Name || len(a.rows(tableRoom)) != 1 {
+			t.Errorf("%s changes something", name)
+		}
+	}
+}
+
+// An account in more rooms than a device takes is told so; nothing fails.
+func TestTooManyRoomsAreTold(t *testing.T) {
+	w := newWorld(t)
+	a := w.add("alice")
+	for i := range maxRooms + 2 {
+		id := protocol.RoomID{byte(i), byte(i >> 8), 1}
+		a.do(func(tx store.Tx) (Hint, error) {
+			return a.e.TakeRoomState(tx, w.now, &wire.RoomState{Room: id[:], Stage: 3, Name: "Room"})
+		})
+	}
+	message := &wire.PastMessage{MsgId: make([]byte, 16), Device: make([]byte, 32), Text: "text", State: 6}
+	other := protocol.RoomID{9, 9, 9}
+	a.do(func(tx store.Tx) (Hint, error) {
+		return a.e.TakePast(tx, w.now, &wire.Past{With: other[:], Room: true, Messages: []*wire.PastMessage{message}})
+	})
+	if n, told := len(a.rows(tableRoom)), len(a.events(KindUndecryptable)); n != maxRooms || told != 3 {
+		t.Errorf("%d rooms, told %d times", n, told)
 	}
 }

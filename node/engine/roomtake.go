@@ -38,7 +38,7 @@ func (w *work) mayGiveKeys(in *incoming, keys *wire.RoomKeys) (protocol.Code, er
 		d, err := chain.ParseDistribution(in.from, b)
 		if err == nil && d.View.Epoch > r.state.Epoch() {
 			w.hintRoom(id)
-			return protocol.Unavailable, nil
+			return protocol.Unavailable, w.askIfItDoesNotCome(r, in.from, d.View.Epoch)
 		}
 	}
 	if account, _, ok := r.state.AccountOf(in.from); !ok || account != in.d.account {
@@ -85,7 +85,7 @@ func (w *work) takeChain(r *openRoom, device protocol.DeviceID, a protocol.Accou
 	case room.Ahead:
 		w.hintRoom(r.id)
 	case room.Forked:
-		if err := w.forked(r, device, message.View.Append(d.View, nil)); err != nil {
+		if err := w.forked(r, device, d.View.Seq, d.View.Head, message.View.Append(d.View, nil)); err != nil {
 			return err
 		}
 	}

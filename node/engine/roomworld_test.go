@@ -168,10 +168,10 @@ func (n *node) followRoom(id protocol.RoomID) (busy bool) {
 			n.do(func(tx store.Tx) (Hint, error) { return n.e.RoomFailed(tx, n.w.now, id, err) })
 			return busy
 		}
-		busy = true
 		if next := n.roomPlan(id); next.From == plan.From && next.After == plan.After {
 			break
 		}
+		busy = true
 	}
 	n.fillRoom(id)
 	return n.sendRoom(id) || busy
@@ -242,11 +242,7 @@ func (n *node) sendRoom(id protocol.RoomID) (busy bool) {
 	if !n.roomPlan(id).Send {
 		return false
 	}
-	var list []RoomMessage
-	n.do(func(tx store.Tx) (h Hint, err error) {
-		list, h, err = n.e.RoomOutbox(tx, n.w.now, id, 256<<10, 8)
-		return h, err
-	})
+	list := n.outbox(id)
 	n.noteSealed(id)
 	for _, m := range list {
 		what := n.drawFate()
@@ -268,6 +264,16 @@ func (n *node) sendRoom(id protocol.RoomID) (busy bool) {
 		})
 	}
 	return len(list) > 0
+}
+
+// outbox seals what waits.
+func (n *node) outbox(id protocol.RoomID) (list []RoomMessage) {
+	n.w.t.Helper()
+	n.do(func(tx store.Tx) (h Hint, err error) {
+		list, h, err = n.e.RoomOutbox(tx, n.w.now, id, 256<<10, 8)
+		return h, err
+	})
+	return list
 }
 
 // sealedText is what a room message says, and when it was sealed.
@@ -309,15 +315,21 @@ func (n *node) gossip(id protocol.RoomID, b []byte) {
 // gossipAll hands what waits to everybody who listens.
 func (n *node) gossipAll(id protocol.RoomID) {
 	n.w.t.Helper()
-	var list []RoomMessage
-	n.do(func(tx store.Tx) (h Hint, err error) {
-		list, h, err = n.e.RoomOutbox(tx, n.w.now, id, 256<<10, 8)
-		return h, err
-	})
+	list := n.outbox(id)
 	n.noteSealed(id)
 	for _, m := range list {
 		n.gossip(id, m.Message)
 	}
+}
+
+// enter writes an entry at once, whatever the node's engine knows.
+func (n *node) enter(id protocol.RoomID, op room.Op) {
+	n.w.t.Helper()
+	author := room.Author{Account: n.account(), Device: n.device(), Key: n.e.id.DSK}
+	_, e, err := n.w.home.rooms[id].state.Write(n.w.now, author, op)
+	n.w.check(err)
+	_, err = n.w.home.append(e.Bytes())
+	n.w.check(err)
 }
 
 // What people do with rooms, and see.

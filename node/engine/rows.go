@@ -40,7 +40,7 @@ func (h *historyRow) encode() []byte {
 	}
 	e := newRow(128 + len(text) + 24*len(h.steps))
 	e.raw(h.id[:])
-	e.bool(h.mine, h.late, h.apart, h.seen)
+	e.bool(h.mine, h.late, h.apart, h.seen, !h.extras.isZero())
 	e.u8(indexOf(states, h.state))
 	e.u8(uint8(h.via))
 	e.raw(h.device[:])
@@ -56,14 +56,17 @@ func (h *historyRow) encode() []byte {
 		e.string(s.Detail)
 	}
 	e.string(text)
-	h.extras.encode(e)
+	if !h.extras.isZero() {
+		h.extras.encode(e)
+	}
 	return e.b
 }
 
 func (h *historyRow) decode(b []byte) error {
 	d := readRow(b)
 	d.fixed(h.id[:])
-	d.bool(&h.mine, &h.late, &h.apart, &h.seen)
+	more := false
+	d.bool(&h.mine, &h.late, &h.apart, &h.seen, &more)
 	h.state = at(d, states)
 	h.via = Path(d.u8())
 	d.fixed(h.device[:])
@@ -78,7 +81,9 @@ func (h *historyRow) decode(b []byte) error {
 		h.steps[i] = Step{Time: d.time(), What: at(d, words), Detail: d.string()}
 	}
 	h.text = d.string()
-	h.extras.decode(d)
+	if more {
+		h.extras.decode(d)
+	}
 	return d.end("history")
 }
 
@@ -145,7 +150,7 @@ type eventRow struct {
 	position uint64
 	cause    string
 	text     string
-	by       protocol.AccountID // who did it; zero: does not matter
+	by       protocol.AccountID // who did it; only of KindChanged
 }
 
 var kinds = []Kind{"", KindMessage, KindState, KindRequest, KindAccepted, KindContact, KindUndecryptable, KindNotice, KindRoom, KindChanged}
@@ -158,7 +163,7 @@ func (r *eventRow) encode() []byte {
 	e.u64(r.position)
 	e.string(r.cause)
 	e.string(r.text)
-	if r.by != (protocol.AccountID{}) {
+	if r.kind == KindChanged {
 		e.raw(r.by[:])
 	}
 	return e.b
@@ -171,7 +176,7 @@ func (r *eventRow) decode(b []byte) error {
 	d.fixed(r.account[:])
 	r.position = d.u64()
 	r.cause, r.text = d.string(), d.string()
-	if len(d.rest) > 0 {
+	if r.kind == KindChanged {
 		d.fixed(r.by[:])
 	}
 	return d.end("event")

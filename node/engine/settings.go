@@ -37,7 +37,7 @@ func (r *settingsRow) encode() []byte {
 
 func (r *settingsRow) decode(b []byte) error {
 	d := readRow(b)
-	r.timer = time.Duration(d.u64()) * time.Millisecond
+	r.timer = lastsOf(d.u64())
 	d.fixed(r.timerBy[:])
 	r.timerAt, r.quiet, r.quietAt = d.time(), d.time(), d.time()
 	return d.end("settings")
@@ -118,6 +118,24 @@ func (w *work) applyTimer(a, by protocol.AccountID, act *action) error {
 	return w.event(eventRow{kind: KindChanged, account: a, cause: CauseTimer, by: by, text: act.lasts.String()})
 }
 
+// adoptTimer takes a timer from a text of somebody who may set one, where none was ever
+// set as far as is known here: who came into a room later, or lost his settings, was
+// not told.
+func (w *work) adoptTimer(a, by protocol.AccountID, lasts time.Duration) error {
+	if lasts == 0 {
+		return nil
+	}
+	r, err := settings(w.tx, a)
+	if err != nil || !r.timerAt.IsZero() || r.timer != 0 {
+		return err
+	}
+	r.timer = lasts
+	if err := w.put(keySettings(a), &r); err != nil {
+		return err
+	}
+	return w.event(eventRow{kind: KindChanged, account: a, cause: CauseTimer, by: by, text: lasts.String()})
+}
+
 // timerMark is a timer as it is compared with others.
 func timerMark(at time.Time, by protocol.AccountID, lasts time.Duration) markRow {
 	return markRow{at, by, string(binary.BigEndian.AppendUint64(nil, uint64(lasts/time.Millisecond)))}
@@ -135,6 +153,23 @@ func (w *work) applyQuiet(a protocol.AccountID, act *action) error {
 	return w.event(eventRow{kind: KindChanged, account: a, cause: CauseQuiet, by: w.e.id.Account})
 }
 
+// tellSettings queues what is set for a conversation for another device of the account.
+func (w *work) tellSettings(device protocol.DeviceID, a protocol.AccountID) error {
+	r, err := settings(w.tx, a)
+	if err != nil {
+		return err
+	}
+	if !r.timerAt.IsZero() {
+		if err := w.tellAction(device, a, &action{kind: actTimer, at: r.timerAt, lasts: r.timer}); err != nil {
+			return err
+		}
+	}
+	if !r.quietAt.IsZero() {
+		return w.tellAction(device, a, &action{kind: actQuiet, at: r.quietAt, until: r.quiet})
+	}
+	return nil
+}
+
 // tellSiblings queues what was done in a conversation for the other devices of the
 // account.
 func (w *work) tellSiblings(a protocol.AccountID, act *action) error {
@@ -143,19 +178,23 @@ func (w *work) tellSiblings(a protocol.AccountID, act *action) error {
 		return err
 	}
 	for _, device := range list {
-		d, err := w.device(device)
-		if err != nil {
-			return err
-		}
-		if d.waiting >= maxQueued {
-			continue
-		}
-		content := &wire.Content{Body: &wire.Content_OwnAction{OwnAction: &wire.OwnAction{With: slices.Clone(a[:]), Action: act.wire()}}}
-		if _, err := w.postOther(device, d, wire.MailKind_MESSAGE, content); err != nil {
+		if err := w.tellAction(device, a, act); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// tellAction queues an action for another device of the account. One that was not heard
+// of for long misses it, as it misses texts.
+func (w *work) tellAction(device protocol.DeviceID, a protocol.AccountID, act *action) error {
+	d, err := w.device(device)
+	if err != nil || d.waiting >= maxQueued {
+		return err
+	}
+	content := &wire.Content{Body: &wire.Content_OwnAction{OwnAction: &wire.OwnAction{With: slices.Clone(a[:]), Action: act.wire()}}}
+	_, err = w.postOther(device, d, wire.MailKind_MESSAGE, content)
+	return err
 }
 
 // wantsQuiet tells whether the user wants no notification of a message that came at

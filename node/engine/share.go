@@ -189,6 +189,9 @@ func (w *work) shareSomeContacts(device protocol.DeviceID, r *shareRow) error {
 			return err
 		}
 		r.pending = append(r.pending, id)
+		if err := w.tellSettings(device, a); err != nil {
+			return err
+		}
 	}
 	r.contacts, r.with = true, protocol.AccountID{}
 	return nil

@@ -35,6 +35,7 @@ const (
 	timerRoomOpen timer = 34 // go on opening what waited for a chain; id: room, device
 	timerRoomShow timer = 35 // show what comes after messages that do not come; id: room, device
 
+	timerRoomAsk  timer = 44 // ask for the log that a member has, if it did not come; id: room, device, epoch
 	timerRoomRead timer = 52 // go on noting that messages of a room were read; id: room, position
 
 	timerVanish timer = 50 // destroy a message whose time is over; id: conversation, position
@@ -142,6 +143,8 @@ func (w *work) fire(key []byte) error {
 		return w.firePeer(kind, id)
 	case timerReceipts, timerGap, timerDrain, timerRepair, timerPurge, timerReopen, timerShare:
 		return w.fireDevice(kind, id)
+	case timerRoomAsk:
+		return w.askForLog(id)
 	case timerRoomGive, timerRoomOpen, timerRoomShow, timerRoomRead:
 		return w.fireRoom(kind, id)
 	case timerRooms:

@@ -111,6 +111,7 @@ const (
 	RoomBadLog       = "bad_log"   // the log that the rendezvous shows does not verify
 	RoomWithheld     = "withheld"  // the rendezvous does not serve a room that we are in
 	RoomWasForked    = "fork"      // a member was shown another log, or says so
+	RoomWasMerged    = "merged"    // our log was given up for another, by a merge
 )
 
 // Codes of KindNotice events.

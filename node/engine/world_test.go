@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"syscall"
 	"testing"
 	"time"
 
@@ -56,7 +57,8 @@ type node struct {
 	skew    time.Duration // how far its clock is ahead of the world's
 	side    int           // of a cut in the network: only nodes on the same one reach each other directly
 	next    time.Time
-	sent    [][]byte // every envelope that left, for tests that replay
+	sent    [][]byte      // every envelope that left, for tests that replay
+	busy    time.Duration // CPU time in transactions, of benchmarks that keep to one thread
 
 	log   *logbook                   // what the rendezvous shows it; nil: what it shows all
 	fate  func() fate                // what the network does to a direct envelope; nil: delivers
@@ -191,6 +193,7 @@ func (n *node) restart() (code protocol.Code) {
 
 // update runs one call of the engine and keeps its hints.
 func (n *node) update(fn func(store.Tx) (Hint, error)) error {
+	defer n.clock(threadTime())
 	var hint Hint
 	n.w.now = n.w.now.Add(n.skew)
 	defer func() { n.w.now = n.w.now.Add(-n.skew) }()
@@ -212,8 +215,21 @@ func (n *node) do(fn func(store.Tx) (Hint, error)) {
 	n.w.check(n.update(fn))
 }
 
+func (n *node) clock(since time.Duration) { n.busy += threadTime() - since }
+
+// threadTime is the CPU time of this thread; 0 on systems that do not tell.
+func threadTime() time.Duration {
+	const rusageThread = 1 // of Linux
+	var r syscall.Rusage
+	if syscall.Getrusage(rusageThread, &r) != nil {
+		return 0
+	}
+	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
+}
+
 func (n *node) view(fn func(store.Tx) error) {
 	n.w.t.Helper()
+	defer n.clock(threadTime())
 	n.w.check(n.kv.View(context.Background(), fn))
 }
 

@@ -86,15 +86,20 @@ func (p *Person) SayIn(room, text string) api.Message {
 	return m
 }
 
-// TextsIn returns what the person sees of a room, the newest thousand messages, each
-// with its author before it.
-func (p *Person) TextsIn(room string) (list []string) {
+// HistoryOf returns the newest thousand messages of a room.
+func (p *Person) HistoryOf(room string) []api.Message {
 	p.net.t.Helper()
 	page, err := p.History(p.net.t.Context(), "#"+room, 0, 1000)
 	if err != nil {
 		p.net.t.Fatalf("%s's history of a room: %v", p.Name, err)
 	}
-	for _, m := range page {
+	return page
+}
+
+// TextsIn returns what the person sees of a room, each text with its author before it.
+func (p *Person) TextsIn(room string) (list []string) {
+	p.net.t.Helper()
+	for _, m := range p.HistoryOf(room) {
 		list = append(list, m.From+": "+m.Text)
 	}
 	return list

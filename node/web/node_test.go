@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/parley-chat/parley/node/api"
 	"github.com/parley-chat/parley/node/nodetest"
@@ -120,6 +121,30 @@ func TestEveryRequest(t *testing.T) {
 	}
 	leave()
 	<-left
+	changed, err := bob.ChangeMessage(ctx, m.ID, api.MessageReact, api.MessageRequest{Emoji: "👍"})
+	must(err)
+	if len(changed.Reactions) != 1 || !changed.Reactions[0].Mine {
+		t.Errorf("after a reaction: %+v", changed)
+	}
+	_, err = bob.ChangeMessage(ctx, m.ID, api.MessageReact, api.MessageRequest{Emoji: "fine"})
+	refused(t, "react with a word", err, api.ErrBadInput)
+	_, err = bob.ChangeMessage(ctx, m.ID, api.MessagePin, api.MessageRequest{})
+	must(err)
+	pins, err := bob.Pinned(ctx, "alice")
+	must(err)
+	if len(pins) != 1 || pins[0].ID != m.ID {
+		t.Errorf("pinned: %+v", pins)
+	}
+	_, err = bob.SetTimer(ctx, api.TimerRequest{With: "alice", Lasts: 86400})
+	must(err)
+	until := time.Now().Add(time.Hour)
+	_, err = bob.Mute(ctx, api.MuteRequest{With: "alice", Until: &until})
+	must(err)
+	set, err := bob.Conversation(ctx, "alice")
+	must(err)
+	if set.Lasts != 86400 || set.QuietUntil == nil || !set.QuietUntil.Equal(until.Truncate(time.Millisecond)) {
+		t.Errorf("settings: %+v", set)
+	}
 	must(bob.MarkRead(ctx, api.ReadRequest{With: "alice", UpTo: e.Message.Position}))
 	net.Wait("alice sees that it was read", func() bool {
 		tr, err := alice.Trace(ctx, m.ID[:8])
@@ -163,6 +188,46 @@ func TestEveryRequest(t *testing.T) {
 	if i.Uses != 2 || i.Link == "" {
 		t.Errorf("invite: %+v", i)
 	}
+	room, err := alice.CreateRoom(ctx, api.CreateRoomRequest{Name: "a room/?", Topic: "of two"})
+	must(err)
+	if room.Name != "a room/?" || room.Topic != "of two" || room.Stage != api.RoomJoined || room.Role != "owner" {
+		t.Errorf("room: %+v", room)
+	}
+	_, err = alice.ChangeRoom(ctx, "a room/?", api.RoomInvite, api.RoomRequest{Who: "bob"})
+	must(err)
+	net.Wait("bob is invited", func() bool {
+		all, err := bob.Rooms(ctx)
+		must(err)
+		return len(all) == 1 && all[0].Stage == api.RoomInvited
+	})
+	joined, err := bob.ChangeRoom(ctx, room.ID, api.RoomJoin, api.RoomRequest{})
+	must(err)
+	if joined.Stage != api.RoomJoined {
+		t.Errorf("joined: %+v", joined)
+	}
+	members, err := bob.RoomMembers(ctx, room.ID)
+	must(err)
+	if len(members) != 2 || members[0].Role != "owner" || !members[1].Self {
+		t.Errorf("members: %+v", members)
+	}
+	log, err := bob.RoomLog(ctx, room.ID, 0, 2)
+	must(err)
+	if len(log) != 2 || log[1].What != "join" {
+		t.Errorf("log: %+v", log)
+	}
+	said, err := bob.Send(ctx, api.SendRequest{To: "#" + room.ID, Text: "in a room"})
+	must(err)
+	if said.Room != room.ID || said.From != "bob" {
+		t.Errorf("said: %+v", said)
+	}
+	if r, err := bob.Room(ctx, "#"+room.ID[:8]); err != nil || r.ID != room.ID {
+		t.Errorf("room by the beginning of its id: %+v, %v", r, err)
+	}
+	_, err = bob.ChangeRoom(ctx, room.ID, "dance", api.RoomRequest{Who: "alice"})
+	refused(t, "what nobody does in a room", err, api.ErrNotFound)
+	_, err = bob.Room(ctx, "nothing")
+	refused(t, "no room", err, api.ErrNotFound)
+
 	_, err = alice.Block(ctx, "bob")
 	must(err)
 	_, err = alice.Unblock(ctx, "bob")

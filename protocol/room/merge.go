@@ -216,12 +216,12 @@ func Adopt(ours, theirs []Entry) (*State, error) {
 	}
 	merged, ok := mergedBy(fork.Theirs, base, mine)
 	if !ok {
-		return nil, fmt.Errorf("adopt another log: %w: nobody who may has merged it", ErrForbidden)
+		return nil, fmt.Errorf("adopt another log: %w: %w", ErrForbidden, ErrUnmerged)
 	}
 	for id := range mine.barred {
 		m, in := next.members[id]
 		if _, before := base.barred[id]; in && !before && m.Joined < merged {
-			return nil, fmt.Errorf("adopt another log: %w: %v was removed and is in it", ErrForbidden, id)
+			return nil, fmt.Errorf("adopt another log: %w: %w: %v was removed and is in it", ErrForbidden, ErrUnmerged, id)
 		}
 	}
 	return next, nil

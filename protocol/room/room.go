@@ -56,6 +56,9 @@ var (
 	// ErrConflict is returned by Rebase: somebody changed the same meanwhile, and
 	// the author has to look again.
 	ErrConflict = errors.New("somebody else changed this meanwhile")
+	// ErrUnmerged is returned by Adopt for a valid log that no merge lets take the place
+	// of one's own.
+	ErrUnmerged = errors.New("nobody who may has merged the logs")
 	// ErrFull is returned where a limit of the room is reached.
 	ErrFull = errors.New("the room takes no more")
 	// ErrLocked is returned for whoever comes while the room is locked.

@@ -102,18 +102,33 @@ func (s *Store) SenderUsage(ctx context.Context, account protocol.AccountID) (u 
 // delivery changes mailboxes within one transaction. It holds the counters
 // that many items share and writes each of them once, in save.
 type delivery struct {
-	tx      store.Tx
-	devices map[protocol.DeviceID]store.Device
-	boxes   map[protocol.DeviceID]*boxRow
-	senders map[protocol.AccountID]*usageRow
+	tx        store.Tx
+	devices   map[protocol.DeviceID]store.Device
+	boxes     map[protocol.DeviceID]*boxRow
+	roomBoxes map[protocol.DeviceID]*usageRow // of them, mail of kind OfRoom
+	senders   map[sender]*usageRow
+}
+
+// sender is who sends; mail of kind OfRoom counts by itself.
+type sender struct {
+	account protocol.AccountID
+	ofRoom  bool
+}
+
+func (s sender) key() []byte {
+	if s.ofRoom {
+		return roomSenderKey(s.account)
+	}
+	return senderKey(s.account)
 }
 
 func newDelivery(tx store.Tx) *delivery {
 	return &delivery{
-		tx:      tx,
-		devices: map[protocol.DeviceID]store.Device{},
-		boxes:   map[protocol.DeviceID]*boxRow{},
-		senders: map[protocol.AccountID]*usageRow{},
+		tx:        tx,
+		devices:   map[protocol.DeviceID]store.Device{},
+		boxes:     map[protocol.DeviceID]*boxRow{},
+		roomBoxes: map[protocol.DeviceID]*usageRow{},
+		senders:   map[sender]*usageRow{},
 	}
 }
 
@@ -134,16 +149,16 @@ func (d *delivery) put(m store.Mail, q store.Quotas) (protocol.Code, error) {
 	if err != nil {
 		return 0, err
 	}
-	sender, err := d.sender(m.From)
+	counts, err := d.countsFor(m.To, m.From, m.Kind)
 	if err != nil {
 		return 0, err
 	}
 	size := uint64(len(m.Envelope))
-	switch {
-	case over(box.count+1, q.RecipientCount) || over(box.bytes+size, q.RecipientBytes):
+	if over(box.count+1, q.RecipientCount) || over(box.bytes+size, q.RecipientBytes) {
 		return protocol.MailboxFull, nil
-	case over(sender.count+1, q.SenderCount) || over(sender.bytes+size, q.SenderBytes):
-		return protocol.SenderFull, nil
+	}
+	if code := counts.refuse(size, q); code != protocol.OK {
+		return code, nil
 	}
 	if m.Kind == store.Request {
 		key := pendingKey(m.From, m.To)
@@ -157,12 +172,56 @@ func (d *delivery) put(m store.Mail, q store.Quotas) (protocol.Code, error) {
 			return 0, err
 		}
 	}
-	return protocol.OK, d.store(m, box, sender)
+	return protocol.OK, d.store(m, box, counts)
+}
+
+// counts are what a piece of mail counts for, besides the mailbox.
+type counts struct {
+	sender  *usageRow
+	roomBox *usageRow // nil: not of kind OfRoom
+}
+
+func (d *delivery) countsFor(to protocol.DeviceID, from protocol.AccountID, kind store.MailKind) (c counts, err error) {
+	by := sender{from, kind == store.OfRoom}
+	if c.sender, err = load(d.tx, d.senders, by, by.key(), usageRow{}); err == nil && by.ofRoom {
+		c.roomBox, err = load(d.tx, d.roomBoxes, to, roomBoxKey(to), usageRow{})
+	}
+	return c, err
+}
+
+func (c counts) refuse(size uint64, q store.Quotas) protocol.Code {
+	senderCount, senderBytes := q.SenderCount, q.SenderBytes
+	if c.roomBox != nil {
+		senderCount, senderBytes = q.RoomSenderCount, q.RoomSenderBytes
+		if over(c.roomBox.count+1, q.RoomRecipientCount) || over(c.roomBox.bytes+size, q.RoomRecipientBytes) {
+			return protocol.MailboxFull
+		}
+	}
+	if over(c.sender.count+1, senderCount) || over(c.sender.bytes+size, senderBytes) {
+		return protocol.SenderFull
+	}
+	return protocol.OK
+}
+
+func (c counts) add(size uint64) {
+	for _, u := range []*usageRow{c.sender, c.roomBox} {
+		if u != nil {
+			u.count, u.bytes = u.count+1, u.bytes+size
+		}
+	}
+}
+
+func (c counts) take(size uint64) {
+	for _, u := range []*usageRow{c.sender, c.roomBox} {
+		if u != nil {
+			u.count, u.bytes = u.count-1, u.bytes-size
+		}
+	}
 }
 
 func over(n uint64, limit int) bool { return limit > 0 && n > uint64(limit) }
 
-func (d *delivery) store(m store.Mail, box *boxRow, sender *usageRow) error {
+func (d *delivery) store(m store.Mail, box *boxRow, c counts) error {
 	size, seq := uint64(len(m.Envelope)), box.next
 	if box.count == 0 || m.Expires.Before(box.earliest) {
 		box.earliest = m.Expires
@@ -170,8 +229,7 @@ func (d *delivery) store(m store.Mail, box *boxRow, sender *usageRow) error {
 	box.next++
 	box.count++
 	box.bytes += size
-	sender.count++
-	sender.bytes += size
+	c.add(size)
 	return errors.Join(
 		put(d.tx, mailKey(m.To, seq), mailRow{m.From, m.ID, m.Kind, m.Expires, m.Envelope}),
 		put(d.tx, waitingKey(m.To, m.ID), waitingRow{seq, size, m.From, m.Kind, m.Expires}))
@@ -187,7 +245,7 @@ func (d *delivery) remove(to protocol.DeviceID, id protocol.EnvelopeID) (bool, e
 	if err != nil {
 		return false, err
 	}
-	sender, err := d.sender(w.from)
+	c, err := d.countsFor(to, w.from, w.kind)
 	if err != nil {
 		return false, err
 	}
@@ -196,8 +254,7 @@ func (d *delivery) remove(to protocol.DeviceID, id protocol.EnvelopeID) (bool, e
 			return false, err
 		}
 	}
-	sender.count--
-	sender.bytes -= w.size
+	c.take(w.size)
 	box.bytes -= w.size
 	if box.count--; box.count == 0 {
 		box.head = box.next // readers need not step over what is deleted
@@ -211,8 +268,11 @@ func (d *delivery) save() error {
 	for id, box := range d.boxes {
 		errs = append(errs, put(d.tx, boxKey(id), *box))
 	}
-	for id, sender := range d.senders {
-		errs = append(errs, putOrDelete(d.tx, senderKey(id), sender.count == 0, *sender))
+	for id, u := range d.roomBoxes {
+		errs = append(errs, putOrDelete(d.tx, roomBoxKey(id), u.count == 0, *u))
+	}
+	for by, u := range d.senders {
+		errs = append(errs, putOrDelete(d.tx, by.key(), u.count == 0, *u))
 	}
 	return errors.Join(errs...)
 }
@@ -242,10 +302,6 @@ func (d *delivery) device(id protocol.DeviceID) (store.Device, error) {
 
 func (d *delivery) box(id protocol.DeviceID) (*boxRow, error) {
 	return load(d.tx, d.boxes, id, boxKey(id), boxRow{next: 1})
-}
-
-func (d *delivery) sender(id protocol.AccountID) (*usageRow, error) {
-	return load(d.tx, d.senders, id, senderKey(id), usageRow{})
 }
 
 // load reads a row that many items share, once; missing rows start as zero.

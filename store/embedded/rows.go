@@ -68,6 +68,8 @@ func oneTimeKey(d protocol.DeviceID, n uint64) []byte { return store.Key('o', d[
 func boxKey(d protocol.DeviceID) []byte               { return store.Key('b', d[:]) }
 func mailKey(d protocol.DeviceID, seq uint64) []byte  { return store.Key('m', d[:], seq) }
 func senderKey(a protocol.AccountID) []byte           { return store.Key('f', a[:]) }
+func roomSenderKey(a protocol.AccountID) []byte       { return store.Key('F', a[:]) }
+func roomBoxKey(d protocol.DeviceID) []byte           { return store.Key('P', d[:]) }
 func listPrefix(owner protocol.AccountID) []byte      { return store.Key('l', owner[:]) }
 func digestKey(owner protocol.AccountID) []byte       { return store.Key('g', owner[:]) }
 func listKey(owner, other protocol.AccountID) []byte  { return store.Key('l', owner[:], other[:]) }

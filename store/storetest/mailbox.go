@@ -166,6 +166,45 @@ func testQuotas(t *testing.T, r store.Rendezvous) {
 	equal(t, "usage", usage(t, r, device, bob), [2]store.Usage{{Count: 1, Bytes: 1}, {Count: 2, Bytes: 2}})
 }
 
+// testRoomMailQuotas: mail of rooms counts by itself for its sender, and as any mail and
+// by itself in the mailbox, until it is gone.
+func testRoomMailQuotas(t *testing.T, r store.Rendezvous) {
+	_, device := person(t, r, "alice")
+	bob, _ := person(t, r, "bob")
+	carol, _ := person(t, r, "carol")
+	ofRoom := func(from protocol.AccountID, text string) store.Mail {
+		m := letter(from, device, text)
+		m.Kind = store.OfRoom
+		return m
+	}
+	const (
+		yes    = protocol.OK
+		full   = protocol.MailboxFull
+		sender = protocol.SenderFull
+	)
+	for i, c := range []struct {
+		q    store.Quotas
+		want []protocol.Code // for a, b, d of rooms and a text of bob's, then one of rooms and a text of carol's
+	}{
+		{store.Quotas{RoomSenderCount: 2, SenderCount: 1}, []protocol.Code{yes, yes, sender, yes, yes, yes}},
+		{store.Quotas{RoomSenderBytes: 1, SenderBytes: 4}, []protocol.Code{yes, sender, sender, yes, yes, yes}},
+		{store.Quotas{RoomRecipientCount: 2}, []protocol.Code{yes, yes, full, yes, full, yes}},
+		{store.Quotas{RoomRecipientBytes: 2}, []protocol.Code{yes, yes, full, yes, full, yes}},
+		{store.Quotas{RecipientCount: 2}, []protocol.Code{yes, yes, full, full, full, full}},
+	} {
+		mail := []store.Mail{ofRoom(bob, "a"), ofRoom(bob, "b"), ofRoom(bob, "d"), letter(bob, device, "text"), ofRoom(carol, "e"), letter(carol, device, "more")}
+		equal(t, fmt.Sprintf("codes with %+v", c.q), deliver(t, r, c.q, mail...), c.want)
+		if i%2 == 0 {
+			for _, m := range mail {
+				ack(t, r, device, string(m.Envelope))
+			}
+		} else if _, err := r.Sweep(ctx, start.Add(protocol.MailboxTTL)); err != nil {
+			t.Fatal(err)
+		}
+		equal(t, "usage when all is gone", usage(t, r, device, bob), [2]store.Usage{})
+	}
+}
+
 func testMailToNobody(t *testing.T, r store.Rendezvous) {
 	_, device := person(t, r, "alice")
 	bob, _ := person(t, r, "bob")

@@ -55,6 +55,7 @@ func RunRendezvous(t *testing.T, open func(t *testing.T) store.Rendezvous) {
 		"MailboxIdempotence":              testMailboxIdempotence,
 		"MailboxQuotas":                   testQuotas,
 		"MailboxUnknownDevice":            testMailToNobody,
+		"RoomMailQuotas":                  testRoomMailQuotas,
 		"MailboxExpiry":                   testMailExpiry,
 		"MailboxModel":                    testMailboxModel,
 		"ContactRequests":                 testContactRequests,

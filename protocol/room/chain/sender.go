@@ -43,6 +43,14 @@ func (s Sender) Next() uint64 {
 	return s.s().first + uint64(s.s().n)
 }
 
+// Epoch is the one in which the chain may be written to; 0 for the zero Sender.
+func (s Sender) Epoch() uint64 {
+	if s.s == nil {
+		return 0
+	}
+	return s.s().epoch
+}
+
 // Chain is the id of the chain; zero for the zero Sender.
 func (s Sender) Chain() [32]byte {
 	if s.s == nil {

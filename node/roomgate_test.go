@@ -1,0 +1,135 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	pb "github.com/libp2p/go-libp2p-pubsub/pb"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/parley-chat/parley/protocol"
+)
+
+// Who is in a room with us may connect, but takes no contact's place by claiming its
+// libp2p identity or its device.
+func TestGateOfMates(t *testing.T) {
+	g := newGate(peer.AddrInfo{ID: "home"}, &interfaces{})
+	contact := device{account: protocol.AccountID{1}, id: protocol.DeviceID{1}, peer: "contact"}
+	mate := func(n byte, p peer.ID) device {
+		return device{account: protocol.AccountID{n}, id: protocol.DeviceID{n}, peer: p, mate: true}
+	}
+	sameDevice := mate(1, "elsewhere")
+	g.set([]device{mate(2, "contact"), sameDevice, mate(3, "mate"), mate(4, "two"), mate(5, "two"), mate(6, "home"), contact})
+	for p, want := range map[peer.ID]protocol.AccountID{"contact": {1}, "mate": {3}, "elsewhere": {}, "two": {}, "home": {}} {
+		if d, ok := g.deviceOf(p); d.account != want || ok != (want != protocol.AccountID{}) {
+			t.Errorf("%s is %v", p, d)
+		}
+	}
+	if d, ok := g.device(contact.id); !ok || d != contact {
+		t.Errorf("the contact's device is %v", d)
+	}
+	if gone := g.set([]device{contact}); len(gone) != 1 || gone[0] != "mate" {
+		t.Errorf("gone: %v", gone)
+	}
+}
+
+// In a room's topic members are talked to and nobody else: not a contact who is not in
+// the room, whatever he subscribes to and however old the protocol is that he speaks.
+func TestTopicOfRoomIsForMembers(t *testing.T) {
+	me, member, contact := plainHost(t), plainHost(t), plainHost(t)
+	g := newGate(peer.AddrInfo{}, &interfaces{})
+	g.set([]device{{id: protocol.DeviceID{1}, peer: member.ID(), mate: true}, {id: protocol.DeviceID{2}, peer: contact.ID()}})
+	name := protocol.RoomTopic(protocol.RoomID{1})
+	rooms := newRoomTopics()
+	rooms.joined[name] = &roomTopic{members: map[peer.ID]device{member.ID(): {}}}
+	ps, err := newGossip(&Node{ctx: t.Context(), host: me, gate: g}, "heads", &rooms)
+	if err != nil {
+		t.Fatal(err)
+	}
+	topic, err := ps.Join(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := topic.Relay(); err != nil {
+		t.Fatal(err)
+	}
+	listen := func(h host.Host) *pubsub.Subscription {
+		theirs, err := pubsub.NewGossipSub(t.Context(), h, pubsub.WithMessageSignaturePolicy(pubsub.StrictNoSign), pubsub.WithNoAuthor())
+		if err != nil {
+			t.Fatal(err)
+		}
+		topic, err := theirs.Join(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sub, err := topic.Subscribe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := h.Connect(t.Context(), peer.AddrInfo{ID: me.ID(), Addrs: me.Addrs()}); err != nil {
+			t.Fatal(err)
+		}
+		return sub
+	}
+	say := func(text string, links int, to *pubsub.Subscription) { // until it is heard: it may get lost
+		for try := range 10 {
+			ready := pubsub.WithReadiness(pubsub.MinTopicSize(links))
+			if err := topic.Publish(t.Context(), fmt.Appendf(nil, "%s %d", text, try), ready); err != nil {
+				t.Fatal(err)
+			}
+			patience, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+			m, err := to.Next(patience)
+			cancel()
+			if err != nil {
+				continue
+			}
+			if !strings.HasPrefix(string(m.GetData()), text) {
+				t.Errorf("%q was said, heard was %q", text, m.GetData())
+			}
+			return
+		}
+		t.Errorf("nobody heard %q", text)
+	}
+	heard, overheard := listen(member), listen(contact)
+	eventually(t, "both have subscribed", func() bool { return len(topic.ListPeers()) == 2 })
+	say("for members", 1, heard)
+	rooms.mu.Lock()
+	rooms.joined[name].members[contact.ID()] = device{}
+	rooms.mu.Unlock()
+	say("for both", 2, overheard) // and nothing before
+	if slices.Contains(me.Mux().Protocols(), pubsub.FloodSubID) {
+		t.Error("who speaks the oldest protocol is talked to, whoever it is")
+	}
+}
+
+// What a peer claims to listen to is remembered of few topics, and of none but ours.
+func TestTopicsOfOnePeerAreBounded(t *testing.T) {
+	f := &topicFilter{heads: "heads", named: map[peer.ID]map[string]bool{}}
+	names := func(n int, name func(int) string) (list []*pb.RPC_SubOpts) {
+		for i := range n {
+			topic, yes := name(i), true
+			list = append(list, &pb.RPC_SubOpts{Topicid: &topic, Subscribe: &yes})
+		}
+		return list
+	}
+	room := func(i int) string { return protocol.RoomTopic(protocol.RoomID{byte(i), byte(i >> 8)}) }
+	for range 2 {
+		taken, err := f.FilterIncomingSubscriptions("loud", names(2*maxTopics, room))
+		if err != nil || len(taken) > maxTopics {
+			t.Errorf("%d topics taken, %v", len(taken), err)
+		}
+	}
+	if taken, _ := f.FilterIncomingSubscriptions("quiet", names(3, room)); len(taken) != 3 {
+		t.Errorf("of another peer %d topics are taken", len(taken))
+	}
+	odd := []string{"heads", "/parley/room/1/", "/parley/room/1/zz", "anything"}
+	if taken, _ := f.FilterIncomingSubscriptions("odd", names(len(odd), func(i int) string { return odd[i] })); len(taken) != 1 || taken[0].GetTopicid() != "heads" {
+		t.Errorf("taken: %v", taken)
+	}
+}
