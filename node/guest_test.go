@@ -29,6 +29,14 @@ const password = "open sesame"
 
 func newVisit(t *testing.T) *visit {
 	t.Helper()
+	v := newOpenRoom(t)
+	v.comeIn(v.bert, password)
+	return v
+}
+
+// newOpenRoom is newVisit with bert still outside.
+func newOpenRoom(t *testing.T) *visit {
+	t.Helper()
 	v := &visit{Net: nodetest.New(t, 1), t: t}
 	v.alice = v.People[0]
 	r, err := v.alice.CreateRoom(t.Context(), api.CreateRoomRequest{Name: "climbing"})
@@ -38,7 +46,6 @@ func newVisit(t *testing.T) *visit {
 	v.room = r.ID
 	v.link = v.alice.OpenRoom(v.room, password)
 	v.bert = v.NewGuest("Bert", v.link)
-	v.comeIn(v.bert, password)
 	return v
 }
 
@@ -254,5 +261,28 @@ func TestGST05_GuestIsAskedAgain(t *testing.T) {
 	}
 	if wrong != 2 || len(g.Guests) != 1 {
 		t.Errorf("alice sees %d guests and the attempts %+v", len(g.Guests), g.Attempts)
+	}
+}
+
+// A rendezvous that was set back knows neither the guest nor that it was let in. The guest
+// knocks again, with what it has, and is the same.
+func TestGST02_TheRendezvousForgotTheGuest(t *testing.T) {
+	v := newOpenRoom(t)
+	var was api.RoomMember
+	v.Home.SetBack(func() {
+		v.change(api.RoomTopic, api.RoomRequest{Text: "alice is back"})
+		v.comeIn(v.bert, password)
+		v.talk("before")
+		was = v.seen("Bert")
+		v.bert.Stop()
+	})
+	v.change(api.RoomTopic, api.RoomRequest{Text: "and once more"})
+	v.bert.Start()
+	v.Wait("bert is in, or knows that he has to knock", func() bool { return v.stage(v.bert) == api.GuestKnocks || v.bert.Up() })
+	v.bert.Stop()
+	v.comeIn(v.bert)
+	v.says(v.bert, v.alice, "back")
+	if is := v.seen("Bert"); is.Account != was.Account || is.Joined != was.Joined {
+		t.Errorf("bert is %+v, and was %+v", is, was)
 	}
 }

@@ -3,6 +3,7 @@ package node
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -84,10 +85,17 @@ func (n *Node) lostByHome(ctx context.Context) bool {
 
 // registerAgain makes the rendezvous know this device again, which it had lost.
 func (n *Node) registerAgain(ctx context.Context) error {
-	if n.isGuest() {
-		return registerGuest(ctx, n.home, n.kv, n.eng)
+	if !n.isGuest() {
+		return n.returnChain(ctx)
 	}
-	return n.returnChain(ctx)
+	err := registerGuest(ctx, n.home, n.kv, n.eng)
+	if refusal, ok := errors.AsType[*protocol.Error](err); ok { // it is not in the room any more, or not as far as is known there
+		err = errors.Join(err, n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
+			_, h, err := n.eng.GuestRefused(tx, n.now(), refusal)
+			return h, err
+		}))
+	}
+	return err
 }
 
 // returnChain gives the rendezvous what it has lost of our own account, and tells
