@@ -282,6 +282,7 @@ func TestGST02_TheRendezvousForgotTheGuest(t *testing.T) {
 	v.bert.Stop()
 	v.comeIn(v.bert)
 	v.says(v.bert, v.alice, "back")
+	v.says(v.alice, v.bert, "welcome back")
 	if is := v.seen("Bert"); is.Account != was.Account || is.Joined != was.Joined {
 		t.Errorf("bert is %+v, and was %+v", is, was)
 	}
