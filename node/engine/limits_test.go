@@ -122,7 +122,11 @@ func TestOpenInParallel(t *testing.T) {
 	for range 2 {
 		all.Go(func() {
 			for range 2 {
-				if _, err := b.open(env); err != nil {
+				err := b.kv.View(t.Context(), func(tx store.Tx) error {
+					_, err := b.e.Open(tx, now, now, protocol.DeviceID{}, env)
+					return err
+				})
+				if err != nil {
 					t.Error(err)
 				}
 			}
