@@ -96,6 +96,23 @@ func TestForcedGuestWhoLeftIsOut(t *testing.T) {
 	}
 }
 
+// Nobody is let in with the libp2p identity of somebody who is in the room.
+func TestGuestWithTheIdentityOfAMember(t *testing.T) {
+	w := newWorld(t)
+	id, nodes, _ := houseOf(t, w, "alice", "bob")
+	a, b := nodes[0], nodes[1]
+	v, err := w.newGuest("thief", id).knock(a, id, secret("open sesame"))
+	w.check(err)
+	honest := v.request
+	v.request.Device.PeerID = b.chain().Standing()[0].PeerID
+	refused := a.update(func(tx store.Tx) (Hint, error) { return a.e.AdmitGuest(tx, w.now, id, v.request) })
+	if protocol.CodeOf(refused) != protocol.BadRequest {
+		t.Errorf("admitted: %v", refused)
+	}
+	v.request = honest
+	w.check(v.admit())
+}
+
 // Keys of a room that somebody was forced into are taken from nobody.
 func TestForcedGuestTakesNoKeys(t *testing.T) {
 	w := newWorld(t)

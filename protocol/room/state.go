@@ -234,6 +234,20 @@ func (s *State) PeerTaken(by protocol.AccountID, peerID []byte) bool {
 	return false
 }
 
+// DeviceSince returns the number of the entry since when a device could do something in
+// the room, for the first time; 0 also for one that never could.
+func (s *State) DeviceSince(id protocol.DeviceID) uint64 {
+	r := s.devices[id]
+	if r == nil {
+		return 0
+	}
+	first := r.newest
+	for first.before != nil {
+		first = first.before
+	}
+	return first.seq
+}
+
 // Rights returns what an account may: nothing, if it is not in the room.
 func (s *State) Rights(id protocol.AccountID) Rights {
 	m, ok := s.members[id]
