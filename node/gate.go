@@ -142,15 +142,17 @@ func (g *gate) nearness() reach {
 // set replaces the devices and returns the peers that are no longer among them. A
 // libp2p identity that two accounts claim, or that is the rendezvous's, is nobody's:
 // those devices are reached through the mailbox. But nobody takes a contact's by being
-// in a room with us.
+// in a room with us, nor that of who was in one before him.
 func (g *gate) set(devices []device) (gone []peer.ID) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	byPeer := make(map[peer.ID]device, len(devices))
 	byDevice := make(map[protocol.DeviceID]device, len(devices))
 	var disputed []peer.ID // nothing proves which of two accounts has the host key
-	slices.SortStableFunc(devices, func(a, b device) int { return rankOf(a) - rankOf(b) })
+	slices.SortStableFunc(devices, func(a, b device) int { return g.rankOf(a) - g.rankOf(b) })
 	for _, d := range devices {
 		other, claimed := byPeer[d.peer]
-		if _, known := byDevice[d.id]; known || claimed && d.mate && !other.mate {
+		if _, known := byDevice[d.id]; known || claimed && g.rankOf(d) > g.rankOf(other) {
 			continue
 		}
 		byDevice[d.id] = d
@@ -162,8 +164,6 @@ func (g *gate) set(devices []device) (gone []peer.ID) {
 	for _, p := range disputed {
 		delete(byPeer, p)
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
 	for p := range g.byPeer {
 		if _, ok := byPeer[p]; !ok {
 			gone = append(gone, p)
@@ -173,12 +173,15 @@ func (g *gate) set(devices []device) (gone []peer.ID) {
 	return gone
 }
 
-// rankOf sorts contacts' devices to the front.
-func rankOf(d device) int {
-	if d.mate {
+// rankOf sorts contacts' devices to the front, then those that are known already.
+func (g *gate) rankOf(d device) int {
+	switch {
+	case !d.mate:
+		return 0
+	case g.byPeer[d.peer].account == d.account:
 		return 1
 	}
-	return 0
+	return 2
 }
 
 func (g *gate) deviceOf(p peer.ID) (device, bool) {

@@ -177,6 +177,26 @@ func TestGateDisputedIdentity(t *testing.T) {
 	}
 }
 
+// Who comes into a room with the identity of somebody who is in one with us gets nothing
+// by it, and takes nothing.
+func TestGateKeepsWhoWasInARoomFirst(t *testing.T) {
+	g, bob := testGate(t, "/ip4/1.2.3.4/tcp/4001")
+	carol := device{account: protocol.AccountID{7}, id: protocol.DeviceID{7}, peer: testPeer(t), mate: true}
+	g.set([]device{bob, carol})
+	mallory := device{account: protocol.AccountID{9}, id: protocol.DeviceID{9}, peer: carol.peer, mate: true}
+	for range 2 {
+		if gone := g.set([]device{bob, mallory, carol}); len(gone) != 0 {
+			t.Errorf("%d are cut off", len(gone))
+		}
+		if d, ok := g.deviceOf(carol.peer); !ok || d.account != carol.account {
+			t.Errorf("taken for a device of %v", d.account)
+		}
+	}
+	if len(g.devicesOf(mallory.account)) != 0 {
+		t.Error("the device is dialed")
+	}
+}
+
 func TestGateLetsContactsIn(t *testing.T) {
 	g, contact := testGate(t, "/ip4/1.2.3.4/tcp/4001")
 	for p, want := range map[peer.ID]bool{contact.peer: true, g.home: true, testPeer(t): false} {

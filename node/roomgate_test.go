@@ -14,6 +14,9 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/account"
+	"github.com/parley-chat/parley/protocol/key"
+	"github.com/parley-chat/parley/protocol/room"
 )
 
 // Who is in a room with us may connect, but takes no contact's place by claiming its
@@ -36,6 +39,53 @@ func TestGateOfMates(t *testing.T) {
 	}
 	if gone := g.set([]device{contact}); len(gone) != 1 || gone[0] != "mate" {
 		t.Errorf("gone: %v", gone)
+	}
+}
+
+// Of two members with one libp2p identity the one has it who was in the log first,
+// whatever the other became since.
+func TestIdentityInARoomIsOfWhoWasFirst(t *testing.T) {
+	now := time.Now().Truncate(time.Second)
+	somebody := func(id peer.ID) (room.Author, *account.Chain) {
+		aik, dsk := key.NewAccount(), key.NewDevice()
+		chain, err := account.Create(now, aik, key.NewRecovery().Public())
+		if err != nil {
+			t.Fatal(err)
+		}
+		cert, err := account.NewCert(aik, account.Cert{
+			Account: chain.Account(), Signing: dsk.Public(), Identity: key.NewIdentity().Public(), PeerID: []byte(id),
+			MinProto: 1, MaxProto: 1, Created: now, NotAfter: now.AddDate(1, 0, 0), Name: "laptop",
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if chain, err = chain.AddDevice(now, aik, cert); err != nil {
+			t.Fatal(err)
+		}
+		return room.Author{Account: chain.Account(), Device: cert.DeviceID(), Key: dsk}, chain
+	}
+	shared := testPeer(t)
+	owner, ownerChain := somebody(testPeer(t))
+	first, firstChain := somebody(shared)
+	second, secondChain := somebody(shared)
+	s, _, err := room.NewRoom(now, owner, ownerChain)
+	for _, step := range []struct {
+		by room.Author
+		op room.Op
+	}{
+		{owner, room.Invite{Account: first.Account}}, {first, room.Join{Chain: firstChain.Bytes()}},
+		{owner, room.Invite{Account: second.Account}}, {second, room.Join{Chain: secondChain.Bytes()}},
+		{owner, room.SetRole{Account: second.Account, Role: room.RoleModerator}},
+	} {
+		if err == nil {
+			s, _, err = s.Write(now, step.by, step.op)
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := readersOf(s)[shared]; d.ID != first.Device {
+		t.Errorf("it is %v's", d.Cert.Account)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/parley-chat/parley/node/engine"
 	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/room"
 	"github.com/parley-chat/parley/protocol/room/message"
 	"github.com/parley-chat/parley/store"
 )
@@ -128,13 +129,26 @@ func (t *topics) follow(ctx context.Context, id protocol.RoomID) error {
 // members are whom a room's topic is for: the devices that may read, and the rendezvous.
 func (t *topics) members(r engine.Room) map[peer.ID]device {
 	all := map[peer.ID]device{}
-	for _, d := range r.State.Readers() {
-		if p := peer.ID(d.Cert.PeerID); p != t.n.gate.home && p != t.n.host.ID() {
+	for p, d := range readersOf(r.State) {
+		if p != t.n.gate.home && p != t.n.host.ID() {
 			all[p] = device{account: d.Cert.Account, id: d.ID, peer: p, mate: true}
 		}
 	}
 	if peer.ID(r.Home.Peer) == t.n.gate.home {
 		all[t.n.gate.home] = device{peer: t.n.gate.home}
+	}
+	return all
+}
+
+// readersOf are the devices that may read, by libp2p identity. Of two with one identity
+// the device that was in the log first has it: a certificate does not prove it.
+func readersOf(s *room.State) map[peer.ID]room.Device {
+	all := map[peer.ID]room.Device{}
+	for _, d := range s.Readers() {
+		p := peer.ID(d.Cert.PeerID)
+		if other, taken := all[p]; !taken || s.DeviceSince(d.ID) < s.DeviceSince(other.ID) {
+			all[p] = d
+		}
 	}
 	return all
 }

@@ -75,7 +75,7 @@ func (s *Server) checkGuestCall(ctx context.Context, from store.Device, req *wir
 		return nil
 	case *wire.Request_AppendRoom:
 		e, err := room.ParseEntry(c.AppendRoom.GetEntry())
-		if err == nil && e.Seq == 0 {
+		if _, joins := e.Op.(room.Join); err == nil && (e.Seq == 0 || joins) {
 			return notForGuests()
 		}
 		return nil // what is malformed is refused there

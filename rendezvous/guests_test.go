@@ -18,9 +18,7 @@ func (d *device) guestRequest(p *party) *wire.Request {
 // letIn writes the guest into the room's log, as who checked its password does.
 func (p *party) letIn(by, guest *device) {
 	p.t.Helper()
-	p.do(by, room.GuestJoin{
-		Chain: guest.chain.Bytes(), Password: p.s.Password().Number, Expires: by.server.clock.Now().Add(room.MaxGuestStay),
-	})
+	p.do(by, p.guestJoin(guest))
 }
 
 // visiting makes a guest who is in the room and has said hello.

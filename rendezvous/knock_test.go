@@ -27,18 +27,24 @@ func knockSite(i int) netip.Prefix {
 func newGuest(t testing.TB, ts *testServer, name string) *device {
 	t.Helper()
 	d := newDevice(t, ts, name)
-	chain, err := account.Create(ts.clock.Now(), d.aik, d.rk.Public())
+	d.visitAs(d.cert.PeerID)
+	return d
+}
+
+// visitAs makes the account one for a visit, of a device with this peer id.
+func (d *device) visitAs(peerID []byte) {
+	d.t.Helper()
+	chain, err := account.Create(d.server.clock.Now(), d.aik, d.rk.Public())
 	if err == nil {
-		d.cert.Name = ""
+		d.cert.Name, d.cert.PeerID = "", peerID
 		d.cert, err = account.NewCert(d.aik, d.cert)
 	}
 	if err == nil {
-		d.chain, err = chain.AddDevice(ts.clock.Now(), d.aik, d.cert)
+		d.chain, err = chain.AddDevice(d.server.clock.Now(), d.aik, d.cert)
 	}
 	if err != nil {
-		t.Fatal(err)
+		d.t.Fatal(err)
 	}
-	return d
 }
 
 // roomSecret is what the password of rooms here derives.

@@ -52,7 +52,11 @@ func (s *Server) appendRoom(ctx context.Context, from store.Device, a *wire.Appe
 	if err != nil {
 		return entryRefusal(err)
 	}
-	return s.storeEntry(ctx, l, v, v.extended(s.now(), state, e), e, resp)
+	next := v.extended(s.now(), state, e)
+	if err := s.checkEntrants(ctx, v, next, e); err != nil {
+		return err
+	}
+	return s.storeEntry(ctx, l, v, next, e, resp)
 }
 
 // makeRoom begins a room with its first entry.

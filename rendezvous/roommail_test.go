@@ -152,14 +152,9 @@ func TestRoomMessagesRefused(t *testing.T) {
 // whoever brings it, and it is heard again when it may.
 func TestGST03_MutedGuestIsNotHeard(t *testing.T) {
 	s := startServer(t, nil)
-	alice, guest := member(t, s, "alice"), member(t, s, "visitor")
-	p := newParty(t, alice)
-	secret, err := room.NewStateKey().SealPassword(p.id(), [32]byte{1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.do(alice, room.SetPassword{Number: 1, Open: true, Secret: secret})
-	p.do(alice, room.GuestJoin{Chain: guest.chain.Bytes(), Password: 1, Expires: s.clock.Now().Add(time.Hour)})
+	alice := member(t, s, "alice")
+	p := newGuestRoom(t, alice)
+	guest := visiting(t, s, p, alice, "visitor")
 	codes, _ := guest.say(p, p.message(guest, 1))
 	expectCodes(t, codes, protocol.OK)
 	before := p.message(guest, 2)

@@ -220,6 +220,9 @@ func (w *work) admitted(r *openRoom, g guest.Request) (in, waits bool, err error
 		}
 		return true, false, nil
 	}
+	if r.state.PeerTaken(g.Chain.Account(), g.Device.PeerID) {
+		return false, false, protocol.Refuse(protocol.BadRequest, "the peer id of somebody in the room")
+	}
 	list, err := w.entriesToAppend(r)
 	waits = slices.ContainsFunc(list, func(entry room.Entry) bool {
 		op, is := entry.Op.(room.GuestJoin)

@@ -266,24 +266,6 @@ func parseLog(w *world, log [][]byte) (list []room.Entry) {
 	return list
 }
 
-// Who never knocked is in no room as a guest, whatever a moderator writes.
-func TestNobodyIsMadeAGuest(t *testing.T) {
-	w := newWorld(t)
-	id, nodes := roomOf(t, w, "alice", "bob")
-	a := nodes[0]
-	a.setPassword(id, "open sesame", false)
-	w.settle()
-	victim := w.add("victim")
-	join := room.GuestJoin{Chain: victim.chain().Bytes(), Password: 1, Expires: w.now.Add(time.Hour)}
-	w.check(a.write(id, join))
-	w.settle()
-	victim.do(func(tx store.Tx) (Hint, error) { return victim.e.FollowRoom(tx, w.now, id) })
-	w.settle()
-	if r := victim.room(id); r.Stage == RoomJoined || len(victim.events(KindRoom)) != 0 {
-		t.Errorf("the victim is %q", r.Stage)
-	}
-}
-
 // A guest that was expired and is in again, without having heard of it, loses nothing of what
 // is sent to it meanwhile.
 func TestGuestIsInAndDoesNotKnow(t *testing.T) {

@@ -26,13 +26,8 @@ func (e *Engine) RoomFailed(tx store.Tx, now time.Time, id protocol.RoomID, caus
 func (e *Engine) RoomTurnedAway(tx store.Tx, now time.Time, id protocol.RoomID, refusal *protocol.Error) (Hint, error) {
 	return e.roomProblem(tx, now, id, func(w *work, r *openRoom) error {
 		switch {
-		case r.row.stage == RoomTold && r.row.joining:
-			return errors.Join(w.setEntries(r, nil), w.giveUpJoining(r, whyNoEntry(refusal)))
-		case r.row.stage == RoomTold && r.row.position > 0: // its history came from another device, or a backup
-			r.row.stage = RoomOut
-			return nil
 		case r.row.stage == RoomTold:
-			return w.forgetRoom(r)
+			return w.dropTold(r, whyNoEntry(refusal))
 		case r.row.stage == RoomInvited:
 			r.row.stage, r.row.joining = RoomOut, false
 			return errors.Join(w.setEntries(r, nil), w.dropLinks(r), w.roomEvent(r, RoomWasUninvited, ""))
@@ -44,6 +39,28 @@ func (e *Engine) RoomTurnedAway(tx store.Tx, now time.Time, id protocol.RoomID, 
 		}
 		return nil
 	})
+}
+
+// dropForced ends a room that was only told of, if its log has us as a guest that never
+// knocked.
+func (w *work) dropForced(r *openRoom) error {
+	if r.row.stage != RoomTold || r.state == nil || r.state.Seq() < r.row.toldSeq || !w.forced(r) {
+		return nil
+	}
+	return w.dropTold(r, "somebody made this account a guest of the room")
+}
+
+// dropTold ends a room that was only told of: of one that the user does not know nothing
+// is left.
+func (w *work) dropTold(r *openRoom, why string) error {
+	switch {
+	case r.row.joining:
+		return errors.Join(w.setEntries(r, nil), w.giveUpJoining(r, why))
+	case r.row.position > 0: // its history came from another device, or a backup
+		r.row.stage = RoomOut
+		return nil
+	}
+	return w.forgetRoom(r)
 }
 
 // whyNoEntry tells who wanted to join by a link why he does not.
@@ -97,11 +114,14 @@ func (w *work) noteProblem(r *openRoom, cause, text string) error {
 	return w.roomEvent(r, cause, text)
 }
 
-// forgetRoom removes a room of which nothing but its name and keys is here.
+// forgetRoom removes a room of which nothing but its name, keys and log is here.
 func (w *work) forgetRoom(r *openRoom) error {
 	delete(w.rooms, r.id)
-	err := all(w.tx, store.Key(tableRoomKey, r.id[:]), func(pair store.Pair) (bool, error) {
-		return true, w.delete(pair.Key)
-	})
-	return errors.Join(err, w.delete(keyRoom(r.id)))
+	err := w.delete(keyRoom(r.id))
+	for _, table := range []byte{tableRoomKey, tableRoomLog, tableRoomNote} {
+		err = errors.Join(err, all(w.tx, store.Key(table, r.id[:]), func(pair store.Pair) (bool, error) {
+			return true, w.delete(pair.Key)
+		}))
+	}
+	return err
 }

@@ -193,8 +193,8 @@ func (w *work) enteredOwn(r *openRoom, entry room.Entry) error {
 func (w *work) settleStage(r *openRoom, in bool, entries []room.Entry) error {
 	switch {
 	case in && r.row.stage != RoomJoined:
-		if m, _ := w.me(r); (m.Role == room.RoleGuest) != (w.e.id.Guest == r.id) || r.state.Seq() < r.row.toldSeq {
-			return nil // somebody took us in as a guest who never knocked; or the log is to be read on
+		if r.state.Seq() < r.row.toldSeq {
+			return nil // the log is to be read on
 		}
 		r.row.stage, r.row.joining, r.row.since = RoomJoined, false, w.now
 		return w.roomEvent(r, RoomWasJoined, r.row.name)

@@ -175,6 +175,11 @@ func (e *Engine) TakeRoom(tx store.Tx, now time.Time, id protocol.RoomID, page R
 		return Hint{}, err
 	}
 	r.row.problem = ""
+	if len(page.Entries) == 0 { // the log was read to its end
+		if err := w.dropForced(r); err != nil {
+			return Hint{}, err
+		}
+	}
 	return w.end()
 }
 

@@ -24,7 +24,7 @@ import (
 // carry. One of an epoch that the log here does not have stops it: the log is read
 // first. NewLog tells that some of the log came with them.
 func (w *work) takeItems(r *openRoom, items []RoomItem, newLog bool) error {
-	if r.state == nil {
+	if r.row.stage != RoomJoined { // what is said there is nobody's business here
 		return nil
 	}
 	for i, item := range items {
@@ -72,7 +72,7 @@ func (e *Engine) HearRoom(tx store.Tx, now time.Time, id protocol.RoomID, b []by
 	if err != nil {
 		return Hint{}, err
 	}
-	if r.state == nil {
+	if r.row.stage != RoomJoined { // the log may tell that it is
 		return Hint{Rooms: []protocol.RoomID{id}}, message.ErrFuture
 	}
 	v, err := w.checker(r).Live(w.now, b)

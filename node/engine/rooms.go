@@ -297,12 +297,19 @@ func (r *openRoom) view() message.View {
 	return message.View{Room: r.id, Epoch: r.state.Epoch(), Seq: r.state.Seq(), Head: r.state.Head()}
 }
 
-// me is this account in a room; not ok if it is not in it.
+// me is this account in a room; not ok if it is not in it, or without its doing.
 func (w *work) me(r *openRoom) (room.Member, bool) {
-	if r.state == nil {
+	if r.state == nil || w.forced(r) {
 		return room.Member{}, false
 	}
 	return r.state.Member(w.e.id.Account)
+}
+
+// forced tells whether the log has this account as a guest that never knocked: whoever
+// may let guests in can write that of anybody.
+func (w *work) forced(r *openRoom) bool {
+	m, in := r.state.Member(w.e.id.Account)
+	return in && (m.Role == room.RoleGuest) != (w.e.id.Guest == r.id)
 }
 
 func (w *work) author() room.Author {

@@ -34,6 +34,9 @@ func (w *work) mayGiveKeys(in *incoming, keys *wire.RoomKeys) (protocol.Code, er
 		w.hintRoom(id)
 		return protocol.Unavailable, nil
 	}
+	if w.forced(r) {
+		return stranger, nil
+	}
 	for _, b := range keys.GetDistributions() {
 		d, err := chain.ParseDistribution(in.from, b)
 		if err == nil && d.View.Epoch > r.state.Epoch() {
@@ -51,7 +54,7 @@ func (w *work) mayGiveKeys(in *incoming, keys *wire.RoomKeys) (protocol.Code, er
 // waited for them.
 func (w *work) receiveRoomKeys(in *incoming, keys *wire.RoomKeys) error {
 	r, err := w.room(protocol.RoomID(keys.GetRoom()))
-	if err == ErrNoRoom || err == nil && r.state == nil {
+	if err == ErrNoRoom || err == nil && (r.state == nil || w.forced(r)) {
 		return nil
 	}
 	if err != nil {

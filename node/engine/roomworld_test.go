@@ -161,7 +161,7 @@ func (n *node) followRoom(id protocol.RoomID) (busy bool) {
 				return n.e.RoomTurnedAway(tx, n.w.now, id, protocol.Refuse(protocol.UnknownRoom, ""))
 			})
 		}
-		if !ok || len(page.Entries)+len(page.Messages) == 0 {
+		if !ok {
 			break
 		}
 		if err := n.update(func(tx store.Tx) (Hint, error) { return n.e.TakeRoom(tx, n.w.now, id, page) }); err != nil {
@@ -180,7 +180,10 @@ func (n *node) followRoom(id protocol.RoomID) (busy bool) {
 func (n *node) roomPlan(id protocol.RoomID) (p RoomPlan) {
 	n.w.t.Helper()
 	n.view(func(tx store.Tx) (err error) {
-		p, err = n.e.RoomPlan(tx, n.w.now, id)
+		if p, err = n.e.RoomPlan(tx, n.w.now, id); err == ErrNoRoom { // it was forgotten: only the rendezvous wakes it
+			n.hint.Rooms = slices.DeleteFunc(n.hint.Rooms, func(other protocol.RoomID) bool { return other == id })
+			return nil
+		}
 		return err
 	})
 	return p

@@ -221,6 +221,33 @@ func (s *State) Members() []Member {
 	return all
 }
 
+// PeerTaken tells whether somebody else who is in the room has a device with this libp2p
+// identity. The fold does not look at it: who lets an account in does.
+func (s *State) PeerTaken(by protocol.AccountID, peerID []byte) bool {
+	for id, m := range s.members {
+		for _, d := range m.devices {
+			if id != by && bytes.Equal(d.Cert.PeerID, peerID) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// DeviceSince returns the number of the entry since when a device could do something in
+// the room, for the first time; 0 also for one that never could.
+func (s *State) DeviceSince(id protocol.DeviceID) uint64 {
+	r := s.devices[id]
+	if r == nil {
+		return 0
+	}
+	first := r.newest
+	for first.before != nil {
+		first = first.before
+	}
+	return first.seq
+}
+
 // Rights returns what an account may: nothing, if it is not in the room.
 func (s *State) Rights(id protocol.AccountID) Rights {
 	m, ok := s.members[id]
