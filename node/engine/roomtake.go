@@ -34,11 +34,9 @@ func (w *work) mayGiveKeys(in *incoming, keys *wire.RoomKeys) (protocol.Code, er
 		w.hintRoom(id)
 		return protocol.Unavailable, nil
 	}
-	for _, b := range keys.GetDistributions() {
-		d, err := chain.ParseDistribution(in.from, b)
-		if err == nil && d.View.Epoch > r.state.Epoch() {
-			w.hintRoom(id)
-			return protocol.Unavailable, w.askIfItDoesNotCome(r, in.from, d.View.Epoch)
+	if epoch := r.aheadOf(in.from, keys); epoch > 0 {
+		if waits, err := w.waitForEpoch(r, in, epoch); waits || err != nil {
+			return protocol.Unavailable, err
 		}
 	}
 	if account, _, ok := r.state.AccountOf(in.from); !ok || account != in.d.account {

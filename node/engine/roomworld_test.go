@@ -161,7 +161,7 @@ func (n *node) followRoom(id protocol.RoomID) (busy bool) {
 				return n.e.RoomTurnedAway(tx, n.w.now, id, protocol.Refuse(protocol.UnknownRoom, ""))
 			})
 		}
-		if !ok || len(page.Entries)+len(page.Messages) == 0 {
+		if !ok {
 			break
 		}
 		if err := n.update(func(tx store.Tx) (Hint, error) { return n.e.TakeRoom(tx, n.w.now, id, page) }); err != nil {
