@@ -86,8 +86,11 @@ func (n *Node) giveRoom(to device, req *wire.Request, resp *wire.Response) error
 	default:
 		return protocol.Refuse(protocol.BadRequest, "members give a log and messages, and take messages")
 	}
-	if errors.Is(err, engine.ErrNotInRoom) {
+	switch {
+	case errors.Is(err, engine.ErrNotInRoom):
 		return protocol.Refuse(protocol.UnknownRoom, "no such room for this device")
+	case errors.Is(err, engine.ErrBadWants):
+		return protocol.Refuse(protocol.BadRequest, "%v", engine.ErrBadWants)
 	}
 	resp.Result = &wire.Response_RoomPage{RoomPage: page}
 	return err
