@@ -308,10 +308,7 @@ func (w *roomWorker) askMessages(ctx context.Context, d device) error {
 			return nil
 		}
 		before = wants
-		fill := &wire.FillRoom{Room: w.id[:]}
-		for _, g := range wants {
-			fill.Ranges = append(fill.Ranges, &wire.RoomRange{Device: g.Device[:], First: g.First, Last: g.Last})
-		}
+		fill := &wire.FillRoom{Room: w.id[:], Ranges: ranges(wants)}
 		page, err := w.n.askRoom(ctx, d, &wire.Request{Call: &wire.Request_FillRoom{FillRoom: fill}})
 		if err != nil || len(page.GetItems()) == 0 {
 			return err

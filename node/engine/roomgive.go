@@ -111,11 +111,9 @@ func (e *Engine) RoomWants(tx store.Tx, now time.Time, id protocol.RoomID) (list
 	if err != nil || r.state == nil || r.row.stage != RoomJoined {
 		return nil, err
 	}
-	if list, err = e.RoomGaps(tx, id, maxRoomWants); err != nil {
-		return nil, err
-	}
+	var newer []RoomGap
 	for _, d := range r.state.Readers() {
-		if d.ID == e.id.Device || len(list) == maxRoomWants {
+		if d.ID == e.id.Device || len(newer) == maxRoomWants {
 			continue
 		}
 		row, some, err := load[roomReceiverRow](tx, keyRoomReceiver(id, d.ID))
@@ -132,9 +130,12 @@ func (e *Engine) RoomWants(tx store.Tx, now time.Time, id protocol.RoomID) (list
 				first = max(next, row.seen+1)
 			}
 		}
-		list = append(list, RoomGap{d.ID, first, message.MaxNumber})
+		newer = append(newer, RoomGap{d.ID, first, message.MaxNumber})
 	}
-	return list, nil
+	err = missing(tx, id, func(gaps []RoomGap) {
+		list = append(list, gaps[:min(len(gaps), wantsShare, maxRoomWants-len(newer)-len(list))]...)
+	})
+	return append(list, newer...), err
 }
 
 // GiveRoomLog returns entries of a room's log for a device of a member, like RoomLog.
