@@ -64,7 +64,7 @@ func (w *work) receiveRoomKeys(in *incoming, keys *wire.RoomKeys) error {
 		return nil
 	}
 	for _, b := range append(keys.GetStateKeys(), keys.GetPasswordKey()) {
-		if err := w.takeStateKey(r, b, maxRoomKeys); err != nil {
+		if err := w.takeStateKey(r, in.d.account, b); err != nil {
 			return err
 		}
 	}
