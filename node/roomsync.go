@@ -86,8 +86,11 @@ func (n *Node) giveRoom(to device, req *wire.Request, resp *wire.Response) error
 	default:
 		return protocol.Refuse(protocol.BadRequest, "members give a log and messages, and take messages")
 	}
-	if errors.Is(err, engine.ErrNotInRoom) {
+	switch {
+	case errors.Is(err, engine.ErrNotInRoom):
 		return protocol.Refuse(protocol.UnknownRoom, "no such room for this device")
+	case errors.Is(err, engine.ErrBadWants):
+		return protocol.Refuse(protocol.BadRequest, "%v", engine.ErrBadWants)
 	}
 	resp.Result = &wire.Response_RoomPage{RoomPage: page}
 	return err
@@ -305,10 +308,7 @@ func (w *roomWorker) askMessages(ctx context.Context, d device) error {
 			return nil
 		}
 		before = wants
-		fill := &wire.FillRoom{Room: w.id[:]}
-		for _, g := range wants {
-			fill.Ranges = append(fill.Ranges, &wire.RoomRange{Device: g.Device[:], First: g.First, Last: g.Last})
-		}
+		fill := &wire.FillRoom{Room: w.id[:], Ranges: ranges(wants)}
 		page, err := w.n.askRoom(ctx, d, &wire.Request{Call: &wire.Request_FillRoom{FillRoom: fill}})
 		if err != nil || len(page.GetItems()) == 0 {
 			return err

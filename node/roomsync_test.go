@@ -90,6 +90,9 @@ func TestRoomAmongMembersOnly(t *testing.T) {
 	said := &wire.Request{Call: &wire.Request_FillRoom{FillRoom: &wire.FillRoom{
 		Room: id[:], Ranges: []*wire.RoomRange{{Device: device[:], First: 1, Last: 1 << 62}},
 	}}}
+	twice := &wire.Request{Call: &wire.Request_FillRoom{FillRoom: &wire.FillRoom{
+		Room: id[:], Ranges: append(said.GetFillRoom().GetRanges(), said.GetFillRoom().GetRanges()...),
+	}}}
 	if page, code := ask(alice, log); code != protocol.OK || len(page.GetEntries()) < 3 {
 		t.Errorf("a member is given %d entries, %v", len(page.GetEntries()), code)
 	}
@@ -114,6 +117,7 @@ func TestRoomAmongMembersOnly(t *testing.T) {
 		"another call":              {alice, &wire.Request{Call: &wire.Request_Heads{Heads: &wire.Heads{}}}, protocol.BadRequest},
 		"no room":                   {alice, &wire.Request{Call: &wire.Request_FillRoom{FillRoom: &wire.FillRoom{Room: id[1:]}}}, protocol.BadRequest},
 		"no device":                 {alice, &wire.Request{Call: &wire.Request_FillRoom{FillRoom: &wire.FillRoom{Room: id[:], Ranges: []*wire.RoomRange{{}}}}}, protocol.BadRequest},
+		"messages twice":            {alice, twice, protocol.BadRequest},
 		"too many messages":         {alice, put(make([][]byte, 65)...), protocol.BadRequest},
 		"messages that are none":    {alice, put(nil, []byte("x")), protocol.OK},
 		"a forged message":          {alice, put(forged), protocol.OK},

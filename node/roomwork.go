@@ -50,6 +50,7 @@ type roomRoute struct {
 	lacks    uint64           // it has no entry from this number on; 0: it has all
 	gaps     []engine.RoomGap // that were asked for last,
 	asked    time.Time        // and when
+	turn     uint64           // of the missing messages: see engine.RoomGaps
 
 	// Without a rendezvous: see roomsync.go.
 	asking, askAgain bool                  // members are asked, and are to be asked once more
@@ -340,13 +341,26 @@ func (r *rooms) lack(s *roomRoute, from uint64) {
 	s.lacks = from
 }
 
+// fillTurn is what to do about missing messages now.
+type fillTurn uint8
+
+const (
+	ask          fillTurn = iota // ask for them
+	askNot                       // they were asked for, and do not have to be again yet
+	askForOthers                 // they were asked for long enough ago that others have their turn
+)
+
 // mayFill tells whether these missing messages are to be asked for now.
-func (r *rooms) mayFill(s *roomRoute, gaps []engine.RoomGap) bool {
+func (r *rooms) mayFill(s *roomRoute, gaps []engine.RoomGap) fillTurn {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if slices.Equal(s.gaps, gaps) && time.Since(s.asked) < gapsAgain {
-		return false
+	if !slices.Equal(s.gaps, gaps) {
+		s.gaps, s.asked = gaps, time.Now()
+		return ask
 	}
-	s.gaps, s.asked = gaps, time.Now()
-	return true
+	if time.Since(s.asked) < gapsAgain {
+		return askNot
+	}
+	s.gaps, s.turn = nil, rand.Uint64()
+	return askForOthers
 }

@@ -14,8 +14,7 @@ import (
 const (
 	maxAppends  = 100 // entries brought by one worker, before others have their turn
 	returnBytes = 256 << 10
-	gapCount    = 64   // runs of missing messages asked for at once,
-	gapNumbers  = 4096 // and messages in them (SPEC "Limits")
+	gapCount    = 64 // runs of missing messages asked for at once: 4,096 messages (SPEC "Limits")
 	sendCount   = 64
 )
 
@@ -284,14 +283,20 @@ func (w *roomWorker) fill(ctx context.Context) error {
 	for {
 		var gaps []engine.RoomGap
 		err := w.n.kv.View(ctx, func(tx store.Tx) (err error) {
-			gaps, err = w.n.eng.RoomGaps(tx, w.id, gapCount)
+			gaps, err = w.n.eng.RoomGaps(tx, w.id, w.route.turn, gapCount)
 			return err
 		})
 		if err != nil {
 			return fmt.Errorf("read what is missing in a room: %w", err)
 		}
-		if len(gaps) == 0 || !w.n.rooms.mayFill(w.route, gaps) {
+		if len(gaps) == 0 {
 			return nil
+		}
+		switch w.n.rooms.mayFill(w.route, gaps) {
+		case askNot:
+			return nil
+		case askForOthers:
+			continue
 		}
 		ask := &wire.FillRoom{Room: w.id[:], Ranges: ranges(gaps)}
 		resp, err := w.n.home.call(ctx, &wire.Request{Call: &wire.Request_FillRoom{FillRoom: ask}})
@@ -308,16 +313,10 @@ func (w *roomWorker) fill(ctx context.Context) error {
 	}
 }
 
-// ranges names gaps to the rendezvous, as many numbers as one call may ask for.
+// ranges names gaps to the rendezvous, or to a member.
 func ranges(gaps []engine.RoomGap) (list []*wire.RoomRange) {
-	left := uint64(gapNumbers)
 	for _, g := range gaps {
-		if left == 0 {
-			break
-		}
-		last := min(g.Last, g.First+left-1)
-		left -= last - g.First + 1
-		list = append(list, &wire.RoomRange{Device: g.Device[:], First: g.First, Last: last})
+		list = append(list, &wire.RoomRange{Device: g.Device[:], First: g.First, Last: g.Last})
 	}
 	return list
 }

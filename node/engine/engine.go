@@ -93,6 +93,7 @@ type Engine struct {
 	limits limits
 	rsas   rsaCache
 	folded roomStates
+	aheads aheads
 	guests doors
 	held   atomic.Pointer[directory.Head] // the stored head of the log that was last read, its signature checked
 

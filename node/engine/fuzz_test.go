@@ -270,7 +270,7 @@ func TestRowsRoundTrip(t *testing.T) {
 			"room chain":    &roomChainRow{distribution: []byte(text), epoch: n, since: n, next: id, all: yes, left: 3},
 			"room receiver": &roomReceiverRow{shown: n, seen: n, waiting: 1, held: 2, receiver: []byte(text)},
 			"room out":      &roomOutRow{position: max(n, 1), epoch: n, sealed: []byte(text), number: n, void: []uint64{n, n}},
-			"room key":      &roomKeyRow{fresh: yes, key: id[:]},
+			"room key":      &roomKeyRow{fresh: yes, key: id[:], by: protocol.AccountID(id)},
 			"message with extras": &historyRow{id: msg, mine: yes, state: StateRead, device: id, sent: at, recorded: at, text: text,
 				extras: extras{reply: Ref{id, msg}, mentions: []protocol.AccountID{id, id}, edited: at, lasts: time.Duration(n%1000+1) * time.Hour,
 					expires: at, marked: yes, pinned: !yes, deleted: yes, hidden: !yes, gone: yes}},

@@ -13,7 +13,7 @@ import (
 
 // maxWelcomeKeys bounds the keys of texts that welcomes leave in the store: an admitter
 // gives all that the log names, before the log is here.
-const maxWelcomeKeys = guest.MaxKeys + maxRoomKeys
+const maxWelcomeKeys = guest.MaxKeys + 64
 
 // TakeWelcome notes that the guest was let in by a password with this number, and what
 // was derived from it. The room is known from then on (RoomPlan follows it) and

@@ -350,7 +350,7 @@ func TestFloodWithoutKeysIsBounded(t *testing.T) {
 	w.settle()
 	var gaps []RoomGap
 	c.view(func(tx store.Tx) (err error) {
-		gaps, err = c.e.RoomGaps(tx, id, 10)
+		gaps, err = c.e.RoomGaps(tx, id, 0, 10)
 		return err
 	})
 	if len(gaps) != 1 || gaps[0].Last-gaps[0].First != 49 {

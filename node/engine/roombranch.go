@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -292,21 +291,26 @@ func (w *work) askIfItDoesNotCome(r *openRoom, device protocol.DeviceID, epoch u
 	if !w.e.limits.asked.left(w.now, device) {
 		return nil
 	}
-	id := binary.BigEndian.AppendUint64(slices.Concat(r.id[:], device[:]), epoch)
-	return w.at(w.now.Add(askLogTime).Truncate(askLogTime), timerRoomAsk, id)
+	k, at := roomDevice{r.id, device}, w.now.Add(askLogTime)
+	w.e.aheads.name(w.now, k, r.state.Epoch(), epoch)
+	if !w.e.aheads.askAt(w.now, at, k) {
+		return nil
+	}
+	return w.at(at, timerRoomAsk, slices.Concat(r.id[:], device[:]))
 }
 
 // askForLog does what askIfItDoesNotCome put off.
 func (w *work) askForLog(id []byte) error {
-	if len(id) != 72 {
+	if len(id) != 64 {
 		return fmt.Errorf("timer row: %w", store.ErrDamaged)
 	}
 	r, err := w.room(protocol.RoomID(id[:32]))
 	if err == ErrNoRoom {
 		return nil
 	}
-	if err != nil || r.state == nil || r.row.stage != RoomJoined || r.state.Epoch() >= binary.BigEndian.Uint64(id[64:]) {
+	device := protocol.DeviceID(id[32:])
+	if err != nil || r.state == nil || r.row.stage != RoomJoined || r.state.Epoch() >= w.e.aheads.newest(roomDevice{r.id, device}) {
 		return err
 	}
-	return w.tellHeads(r, protocol.DeviceID(id[32:64]), true)
+	return w.tellHeads(r, device, true)
 }

@@ -20,7 +20,12 @@ const (
 	maxRoomLent  = 4 << 20            // bytes of messages of one room
 	lentTime     = 7 * 24 * time.Hour // about: they go when something else is kept, or with the sweep
 	maxRoomWants = 4096
+	maxGiveRows  = 8192 // messages looked at for one question: about all that are kept of a room
 )
+
+// ErrBadWants tells that a member asks for more runs of messages than may be, or for one
+// message twice.
+var ErrBadWants = errors.New("too many ranges, or ranges that overlap")
 
 // lend keeps a message that was verified, or is our own, for other members.
 func (w *work) lend(r *openRoom, m message.Message) error {
@@ -106,11 +111,9 @@ func (e *Engine) RoomWants(tx store.Tx, now time.Time, id protocol.RoomID) (list
 	if err != nil || r.state == nil || r.row.stage != RoomJoined {
 		return nil, err
 	}
-	if list, err = e.RoomGaps(tx, id, maxRoomWants); err != nil {
-		return nil, err
-	}
+	var newer []RoomGap
 	for _, d := range r.state.Readers() {
-		if d.ID == e.id.Device || len(list) == maxRoomWants {
+		if d.ID == e.id.Device || len(newer) == maxRoomWants {
 			continue
 		}
 		row, some, err := load[roomReceiverRow](tx, keyRoomReceiver(id, d.ID))
@@ -127,9 +130,12 @@ func (e *Engine) RoomWants(tx store.Tx, now time.Time, id protocol.RoomID) (list
 				first = max(next, row.seen+1)
 			}
 		}
-		list = append(list, RoomGap{d.ID, first, message.MaxNumber})
+		newer = append(newer, RoomGap{d.ID, first, message.MaxNumber})
 	}
-	return list, nil
+	err = missing(tx, id, func(gaps []RoomGap) {
+		list = append(list, gaps[:min(len(gaps), wantsShare, maxRoomWants-len(newer)-len(list))]...)
+	})
+	return append(list, newer...), err
 }
 
 // GiveRoomLog returns entries of a room's log for a device of a member, like RoomLog.
@@ -143,18 +149,26 @@ func (e *Engine) GiveRoomLog(tx store.Tx, now time.Time, id protocol.RoomID, to 
 
 // GiveRoom returns messages for a device of a member: of those that it wants the ones that
 // are here and of epochs in which it may read, about maxBytes, and whether there are
-// more. ErrNotInRoom for another device.
+// more. The runs of a device are ascending and do not overlap: ErrBadWants. ErrNotInRoom
+// for another device.
 func (e *Engine) GiveRoom(tx store.Tx, now time.Time, id protocol.RoomID, to protocol.DeviceID, wants []RoomGap, maxBytes int) (list [][]byte, more bool, err error) {
 	r, err := e.roomToGive(tx, now, id, to)
 	if err != nil {
 		return nil, false, err
 	}
-	for _, want := range wants[:min(len(wants), maxRoomWants)] {
+	if !ascending(wants) {
+		return nil, false, ErrBadWants
+	}
+	rows := 0
+	for _, want := range wants {
 		first := keyRoomFrom(tableRoomLent, id, want.Device, want.First)
 		last := keyRoomFrom(tableRoomLent, id, want.Device, want.Last)
 		for pair, err := range tx.Scan(first, append(last, 0)) {
 			if err != nil {
 				return nil, false, err
+			}
+			if rows++; rows > maxGiveRows {
+				return list, true, nil
 			}
 			m, err := message.Parse(pair.Value)
 			if err != nil {
@@ -170,6 +184,19 @@ func (e *Engine) GiveRoom(tx store.Tx, now time.Time, id protocol.RoomID, to pro
 		}
 	}
 	return list, false, nil
+}
+
+// ascending tells whether runs of messages name none twice, so that each costs one look.
+func ascending(wants []RoomGap) bool {
+	last := map[protocol.DeviceID]uint64{}
+	for _, want := range wants[:min(len(wants), maxRoomWants+1)] {
+		before, again := last[want.Device]
+		if want.Last < want.First || again && want.First <= before {
+			return false
+		}
+		last[want.Device] = want.Last
+	}
+	return len(wants) <= maxRoomWants
 }
 
 // roomToGive returns a room of which a device may be given something.

@@ -212,3 +212,31 @@ func TestKeptForMembersIsBounded(t *testing.T) {
 		t.Errorf("%d messages of a room that was left", rows)
 	}
 }
+
+// Nobody has the same messages looked at twice with one question.
+func TestOneQuestionCostsOneLook(t *testing.T) {
+	w, id, a, b, c := trio(t)
+	all := RoomGap{a.device(), 1, message.MaxNumber}
+	for name, wants := range map[string][]RoomGap{
+		"the same twice":  {all, all},
+		"another between": {all, {b.device(), 1, 5}, all},
+		"overlapping":     {{a.device(), 1, 5}, {a.device(), 5, 9}},
+		"descending":      {{a.device(), 6, 9}, {a.device(), 1, 5}},
+		"turned round":    {{a.device(), 9, 1}},
+		"too many":        make([]RoomGap, maxRoomWants+1),
+	} {
+		if name == "too many" {
+			for i := range wants {
+				wants[i] = RoomGap{a.device(), uint64(2 * i), uint64(2 * i)}
+			}
+		}
+		if list, _, err := b.gives(id, c, wants, 1<<20); !errors.Is(err, ErrBadWants) || len(list) > 0 {
+			t.Errorf("%s: %d messages, %v", name, len(list), err)
+		}
+	}
+	list, more, err := b.gives(id, c, []RoomGap{{a.device(), 0, 0}, {c.device(), 1, 9}, all}, 1<<20)
+	w.check(err)
+	if len(list) != 2 || more {
+		t.Errorf("%d messages, more %v", len(list), more)
+	}
+}

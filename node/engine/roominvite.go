@@ -66,7 +66,7 @@ func (w *work) receiveInvite(in *incoming, i *wire.RoomInvite) error {
 	if err != nil {
 		return err
 	}
-	if err := w.takeStateKey(r, i.GetStateKey(), maxRoomKeys); err != nil {
+	if err := w.takeStateKey(r, in.d.account, i.GetStateKey()); err != nil {
 		return err
 	}
 	if r.row.stage == RoomInvited || r.row.stage == RoomJoined {

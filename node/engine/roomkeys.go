@@ -23,12 +23,14 @@ import (
 type roomKeyRow struct {
 	fresh bool // made here, and not given to anybody yet
 	key   []byte
+	by    protocol.AccountID // who gave it; zero: nobody, or it was asked for
 }
 
 func (r *roomKeyRow) encode() []byte {
-	e := newRow(40)
+	e := newRow(72)
 	e.bool(r.fresh)
 	e.bytes(r.key)
+	e.raw(r.by[:])
 	return e.b
 }
 
@@ -36,12 +38,13 @@ func (r *roomKeyRow) decode(b []byte) error {
 	d := readRow(b)
 	d.bool(&r.fresh)
 	r.key = d.bytes()
+	d.fixed(r.by[:])
 	return d.end("key of a room")
 }
 
-// maxRoomKeys is how many keys are kept of a room's texts that its log does not
-// name, or not yet.
-const maxRoomKeys = 64
+// maxKeysOfOne is how many keys of a room's texts are kept from one account that its log
+// does not name, or not yet.
+const maxKeysOfOne = 16
 
 func (w *work) stateKey(id protocol.RoomID, name room.KeyID) (k room.StateKey, ok bool, err error) {
 	row, ok, err := load[roomKeyRow](w.tx, keyRoomKey(id, name))
@@ -79,9 +82,10 @@ func (w *work) sealingKeyAt(r *openRoom, top *room.State) (room.StateKey, error)
 	return k, w.put(keyRoomKey(r.id, k.ID()), &roomKeyRow{fresh: true, key: k.Bytes()})
 }
 
-// takeStateKey keeps a key that a member gave, if the log names it or may soon: then
-// while there are less than most.
-func (w *work) takeStateKey(r *openRoom, b []byte, most int) error {
+// takeStateKey keeps a key that somebody gave, if the log names it or may soon: then
+// while there are few from him. One who gives many that no entry names keeps out nobody
+// else's.
+func (w *work) takeStateKey(r *openRoom, by protocol.AccountID, b []byte) error {
 	k, err := room.ParseStateKey(b)
 	if err != nil {
 		return nil
@@ -90,16 +94,34 @@ func (w *work) takeStateKey(r *openRoom, b []byte, most int) error {
 	if err != nil || have != nil {
 		return err
 	}
-	named := r.state != nil && (slices.Contains(r.state.Keys(), k.ID()) || r.state.Password().Secret.Key == k.ID())
-	count := 0
-	err = all(w.tx, store.Key(tableRoomKey, r.id[:]), func(store.Pair) (bool, error) {
-		count++
-		return count < most, nil
-	})
-	if err != nil || !named && count == most {
-		return err
+	var named []room.KeyID
+	if r.state != nil {
+		named = append(r.state.Keys(), r.state.Password().Secret.Key)
 	}
-	return w.put(keyRoomKey(r.id, k.ID()), &roomKeyRow{key: k.Bytes()})
+	if !slices.Contains(named, k.ID()) {
+		if more, err := w.keepsKeyOf(r.id, by, named); !more || err != nil {
+			return err
+		}
+	}
+	return w.put(keyRoomKey(r.id, k.ID()), &roomKeyRow{key: k.Bytes(), by: by})
+}
+
+// keepsKeyOf tells whether another key of an account may be kept that the log does not
+// name.
+func (w *work) keepsKeyOf(id protocol.RoomID, by protocol.AccountID, named []room.KeyID) (bool, error) {
+	total, his := 0, 0
+	err := all(w.tx, store.Key(tableRoomKey, id[:]), func(pair store.Pair) (bool, error) {
+		row, err := decodeRow[roomKeyRow](pair.Value)
+		if err != nil || slices.Contains(named, room.KeyID(pair.Key[33:])) {
+			return true, err
+		}
+		total++
+		if row.by == by {
+			his++
+		}
+		return true, nil
+	})
+	return total < maxStateKeys && (his < maxKeysOfOne || by == w.e.id.Account), err
 }
 
 // giveFresh gives a key of ours to the readers, once an entry that uses it is in the

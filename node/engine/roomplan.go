@@ -143,6 +143,12 @@ type RoomPage struct {
 	Messages []RoomItem
 }
 
+// endsLog tells that who was asked from an entry on has none: messages come in order, and
+// behind all entries.
+func (p RoomPage) endsLog() bool {
+	return len(p.Entries) == 0 && (len(p.Messages) == 0 || p.Messages[0].Cursor > 0)
+}
+
 // RoomItem is a message of a room and its place in the mailbox: 0 if it is not from
 // there in order, but to fill a gap.
 type RoomItem struct {
@@ -166,6 +172,9 @@ func (e *Engine) TakeRoom(tx store.Tx, now time.Time, id protocol.RoomID, page R
 		if first, err := room.ParseEntry(page.Entries[0]); err == nil && first.Hash() == id {
 			r.row.made = false
 		}
+	}
+	if page.endsLog() {
+		w.e.aheads.readToEnd(w.now, id)
 	}
 	before := r.state
 	if err := w.takeLog(r, page.Entries); err != nil {

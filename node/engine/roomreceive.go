@@ -346,40 +346,6 @@ func (w *work) fireRoom(kind timer, id []byte) error {
 	return w.showRoomHeld(r, device, from)
 }
 
-// RoomGap is a run of messages of a device that are known to exist, and are not
-// here.
-type RoomGap struct {
-	Device      protocol.DeviceID
-	First, Last uint64
-}
-
-// RoomGaps returns what of a room is missing, at most limit runs: the rendezvous
-// may have it, or a member. What comes is taken with TakeRoom, without a cursor.
-func (e *Engine) RoomGaps(tx store.Tx, id protocol.RoomID, limit int) (list []RoomGap, err error) {
-	err = all(tx, store.Key(tableRoomReceiver, id[:]), func(pair store.Pair) (bool, error) {
-		row, err := decodeRow[roomReceiverRow](pair.Value)
-		if err != nil {
-			return false, err
-		}
-		chains, err := chain.ParseReceiver(row.receiver)
-		if err != nil {
-			return false, fmt.Errorf("chains of a sender in a room: %w", store.ErrDamaged)
-		}
-		device := protocol.DeviceID(pair.Key[33:])
-		for _, g := range chains.Gaps() {
-			if len(list) == limit {
-				return false, nil
-			}
-			list = append(list, RoomGap{device, g.First, g.Last})
-		}
-		if next := chains.Next(); next > 0 && next <= row.seen && len(list) < limit {
-			list = append(list, RoomGap{device, next, row.seen})
-		}
-		return true, nil
-	})
-	return list, err
-}
-
 // ofRoom tells whether a content is about a room: such go between siblings as they
 // go between members.
 func ofRoom(c *wire.Content) bool {

@@ -97,7 +97,7 @@ func (w *work) takeRoomState(s *wire.RoomState) error {
 		return err
 	}
 	for _, b := range s.GetKeys() {
-		if err := w.takeStateKey(r, b, maxStateKeys); err != nil {
+		if err := w.takeStateKey(r, w.e.id.Account, b); err != nil {
 			return err
 		}
 	}

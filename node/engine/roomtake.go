@@ -37,11 +37,9 @@ func (w *work) mayGiveKeys(in *incoming, keys *wire.RoomKeys) (protocol.Code, er
 	if w.forced(r) {
 		return stranger, nil
 	}
-	for _, b := range keys.GetDistributions() {
-		d, err := chain.ParseDistribution(in.from, b)
-		if err == nil && d.View.Epoch > r.state.Epoch() {
-			w.hintRoom(id)
-			return protocol.Unavailable, w.askIfItDoesNotCome(r, in.from, d.View.Epoch)
+	if epoch := r.aheadOf(in.from, keys); epoch > 0 {
+		if waits, err := w.waitForEpoch(r, in, epoch); waits || err != nil {
+			return protocol.Unavailable, err
 		}
 	}
 	if account, _, ok := r.state.AccountOf(in.from); !ok || account != in.d.account {
@@ -69,7 +67,7 @@ func (w *work) receiveRoomKeys(in *incoming, keys *wire.RoomKeys) error {
 		return nil
 	}
 	for _, b := range append(keys.GetStateKeys(), keys.GetPasswordKey()) {
-		if err := w.takeStateKey(r, b, maxRoomKeys); err != nil {
+		if err := w.takeStateKey(r, in.d.account, b); err != nil {
 			return err
 		}
 	}

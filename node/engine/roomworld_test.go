@@ -222,7 +222,7 @@ func (n *node) fillRoom(id protocol.RoomID) {
 	n.w.t.Helper()
 	var gaps []RoomGap
 	n.view(func(tx store.Tx) (err error) {
-		gaps, err = n.e.RoomGaps(tx, id, 64)
+		gaps, err = n.e.RoomGaps(tx, id, 0, 64)
 		return err
 	})
 	h := n.w.home.rooms[id]

@@ -35,7 +35,7 @@ const (
 	timerRoomOpen timer = 34 // go on opening what waited for a chain; id: room, device
 	timerRoomShow timer = 35 // show what comes after messages that do not come; id: room, device
 
-	timerRoomAsk  timer = 44 // ask for the log that a member has, if it did not come; id: room, device, epoch
+	timerRoomAsk  timer = 44 // ask for the log that a member has, if it did not come; id: room, device
 	timerRoomRead timer = 52 // go on noting that messages of a room were read; id: room, position
 
 	timerVanish timer = 50 // destroy a message whose time is over; id: conversation, position

@@ -162,20 +162,33 @@ func TestIdleChainsExpire(t *testing.T) {
 	}
 }
 
-// Numbers of a hostile member reach no further than himself and cost nothing.
+// Numbers of a hostile member reach no further than himself and cost nothing, and he
+// cannot say that he wrote more than anybody can.
 func TestHugeNumbers(t *testing.T) {
-	s, r := begin(t)
+	s, known := begin(t)
 	c := *s.s()
 	c.first, c.n = message.MaxNumber-2*message.MaxChain, 0
-	far, d := startChain(t, start, hide(c), view(2))
-	r = accept(t, start, r, d)
-	_, b := seal(t, start, far, view(2), "text")
-	r = opens(t, start, r, b, "text")
-	if gaps := r.Gaps(); len(gaps) != 1 || gaps[0].First != 1 || gaps[0].Last != c.first-1 {
+	far, high := startChain(t, start, hide(c), view(2))
+	c.first = 1 + maxJump
+	_, inReach := startChain(t, start, hide(c), view(2))
+	c.first = 2 + maxJump
+	_, outOfReach := startChain(t, start, hide(c), view(2))
+	for _, d := range []Distribution{high, outOfReach} {
+		if _, err := known.Accept(start, d); err != ErrMalformed {
+			t.Errorf("a chain from %d: %v", d.First, err)
+		}
+	}
+	r := accept(t, start, known, inReach)
+	if gaps := r.Gaps(); len(gaps) != 1 || gaps[0].First != 1 || gaps[0].Last != maxJump {
 		t.Errorf("missing %v", gaps)
 	}
-	r = storedReceiver(t, r).GiveUp(start, Gap{First: 0, Last: message.MaxNumber})
-	if len(r.Gaps()) != 0 {
+	if r = storedReceiver(t, r).GiveUp(start, Gap{First: 0, Last: message.MaxNumber}); len(r.Gaps()) != 0 {
 		t.Error("given up in vain")
+	}
+	r = accept(t, start, NewReceiver(room, alice), high)
+	_, b := seal(t, start, far, view(2), "text")
+	r = opens(t, start, r, b, "text")
+	if _, err := r.Accept(start, inReach); err != ErrMalformed {
+		t.Errorf("a chain from far below: %v", err)
 	}
 }

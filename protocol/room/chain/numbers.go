@@ -9,6 +9,10 @@ import (
 // are given up.
 const maxGaps = 2000
 
+// maxJump is how far from the known numbers of a device a chain of it may begin: more
+// than anybody writes before one of his chains comes.
+const maxJump = 1 << 20
+
 // Gap is a run of messages that did not come, though later ones did or are known
 // to exist.
 type Gap struct {
@@ -44,6 +48,11 @@ func (s *numbers) gapOf(number uint64) (i int, in bool) {
 		}
 		return 0
 	})
+}
+
+// far tells that a chain cannot begin with first: it would make up missing messages.
+func (s *numbers) far(first uint64) bool {
+	return s.lowest > 0 && (first > s.next && first-s.next > maxJump || first < s.lowest && s.lowest-first > maxJump)
 }
 
 // begin notes that a chain begins with first: what is before exists.

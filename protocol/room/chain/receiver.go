@@ -84,7 +84,8 @@ func (r Receiver) Next() uint64 {
 // Accept takes a chain that the device sent, and of which message.Checker.May
 // said that it may. The caller stores next together with the message that d came
 // in. A chain that is known, or of which nothing is to come, changes nothing. The
-// error is ErrMalformed for a chain of another device or room.
+// error is ErrMalformed for a chain of another device or room, and for one that begins
+// far from all numbers of the device that are known.
 func (r Receiver) Accept(now time.Time, d Distribution) (next Receiver, err error) {
 	if r.s == nil || d.seed == nil {
 		return r, ErrMalformed
@@ -95,6 +96,9 @@ func (r Receiver) Accept(now time.Time, d Distribution) (next Receiver, err erro
 	}
 	if _, known := n.chain(d.Chain); known {
 		return r, nil
+	}
+	if n.far(d.First) {
+		return r, ErrMalformed
 	}
 	c := heldChain{id: d.Chain, epoch: d.View.Epoch, first: d.First, used: now.Unix(), key: firstKey(*d.seed(), d.Chain)}
 	n.begin(now, d.First)
