@@ -172,6 +172,13 @@ func (e *Engine) GiveRoom(tx store.Tx, now time.Time, id protocol.RoomID, to pro
 	return list, false, nil
 }
 
+// CheckReader checks that a device may read in a room now. ErrNotInRoom for another one,
+// as for a room that is not here.
+func (e *Engine) CheckReader(tx store.Tx, now time.Time, id protocol.RoomID, device protocol.DeviceID) error {
+	_, err := e.roomToGive(tx, now, id, device)
+	return err
+}
+
 // roomToGive returns a room of which a device may be given something.
 func (e *Engine) roomToGive(tx store.Tx, now time.Time, id protocol.RoomID, to protocol.DeviceID) (*openRoom, error) {
 	w, err := e.begin(tx, now)
