@@ -78,7 +78,7 @@ func (n *Node) giveRoom(to device, req *wire.Request, resp *wire.Response) error
 	var err error
 	switch c := req.Call.(type) {
 	case *wire.Request_PutRoom:
-		return n.hearMember(c.PutRoom)
+		err = n.hearMember(to, c.PutRoom)
 	case *wire.Request_ReadRoom:
 		err = n.giveLog(to, c.ReadRoom, page)
 	case *wire.Request_FillRoom:
@@ -97,8 +97,8 @@ func (n *Node) giveRoom(to device, req *wire.Request, resp *wire.Response) error
 }
 
 // hearMember takes what a member tells of a room, and tells it on the topic: to those
-// who are connected to us and not to him.
-func (n *Node) hearMember(p *wire.PutRoom) error {
+// who are connected to us and not to him. ErrNotInRoom for who is no member.
+func (n *Node) hearMember(from device, p *wire.PutRoom) error {
 	id, err := protocol.FromBytes[protocol.RoomID](p.GetRoom())
 	if err != nil || len(p.GetMessages()) > sendCount {
 		return protocol.Refuse(protocol.BadRequest, "no id of a room, or too many messages")
@@ -106,6 +106,9 @@ func (n *Node) hearMember(p *wire.PutRoom) error {
 	var good [][]byte
 	err = n.do(n.ctx, func(tx store.Tx) (all engine.Hint, err error) {
 		good = nil
+		if err := n.eng.CheckReader(tx, n.now(), id, from.id); err != nil {
+			return all, err
+		}
 		for _, b := range p.GetMessages() {
 			h, err := n.eng.HearRoom(tx, n.now(), id, b)
 			all.Merge(h)
@@ -113,8 +116,6 @@ func (n *Node) hearMember(p *wire.PutRoom) error {
 			switch {
 			case err == nil:
 				good = append(good, b)
-			case errors.Is(err, engine.ErrNoRoom):
-				return all, nil
 			case !refused:
 				return all, err
 			}

@@ -87,20 +87,21 @@ func TestRoomAmongMembersOnly(t *testing.T) {
 	if err := errors.Join(err, device.UnmarshalText([]byte(status.Device))); err != nil {
 		t.Fatal(err)
 	}
-	said := &wire.Request{Call: &wire.Request_FillRoom{FillRoom: &wire.FillRoom{
+	wants := &wire.Request{Call: &wire.Request_FillRoom{FillRoom: &wire.FillRoom{
 		Room: id[:], Ranges: []*wire.RoomRange{{Device: device[:], First: 1, Last: 1 << 62}},
 	}}}
 	twice := &wire.Request{Call: &wire.Request_FillRoom{FillRoom: &wire.FillRoom{
-		Room: id[:], Ranges: append(said.GetFillRoom().GetRanges(), said.GetFillRoom().GetRanges()...),
+		Room: id[:], Ranges: append(wants.GetFillRoom().GetRanges(), wants.GetFillRoom().GetRanges()...),
 	}}}
 	if page, code := ask(alice, log); code != protocol.OK || len(page.GetEntries()) < 3 {
 		t.Errorf("a member is given %d entries, %v", len(page.GetEntries()), code)
 	}
-	page, code := ask(alice, said)
+	page, code := ask(alice, wants)
 	if code != protocol.OK || len(page.GetItems()) != 1 {
 		t.Fatalf("a member is given %d messages, %v", len(page.GetItems()), code)
 	}
-	forged := page.GetItems()[0].GetMessage()
+	said := page.GetItems()[0].GetMessage()
+	forged := slices.Clone(said)
 	forged[len(forged)-1] ^= 1
 	put := func(messages ...[]byte) *wire.Request {
 		return &wire.Request{Call: &wire.Request_PutRoom{PutRoom: &wire.PutRoom{Room: id[:], Messages: messages}}}
@@ -110,18 +111,20 @@ func TestRoomAmongMembersOnly(t *testing.T) {
 		req  *wire.Request
 		want protocol.Code
 	}{
-		"the log, by a stranger":    {eve, log, protocol.UnknownRoom},
-		"messages, by a stranger":   {eve, said, protocol.UnknownRoom},
-		"of a room that is not":     {alice, &wire.Request{Call: &wire.Request_ReadRoom{ReadRoom: &wire.ReadRoom{Room: device[:]}}}, protocol.UnknownRoom},
-		"nothing":                   {alice, &wire.Request{}, protocol.BadRequest},
-		"another call":              {alice, &wire.Request{Call: &wire.Request_Heads{Heads: &wire.Heads{}}}, protocol.BadRequest},
-		"no room":                   {alice, &wire.Request{Call: &wire.Request_FillRoom{FillRoom: &wire.FillRoom{Room: id[1:]}}}, protocol.BadRequest},
-		"no device":                 {alice, &wire.Request{Call: &wire.Request_FillRoom{FillRoom: &wire.FillRoom{Room: id[:], Ranges: []*wire.RoomRange{{}}}}}, protocol.BadRequest},
-		"messages twice":            {alice, twice, protocol.BadRequest},
-		"too many messages":         {alice, put(make([][]byte, 65)...), protocol.BadRequest},
-		"messages that are none":    {alice, put(nil, []byte("x")), protocol.OK},
-		"a forged message":          {alice, put(forged), protocol.OK},
-		"a message of another room": {eve, put(forged), protocol.OK},
+		"the log, by a stranger":      {eve, log, protocol.UnknownRoom},
+		"messages, by a stranger":     {eve, wants, protocol.UnknownRoom},
+		"of a room that is not":       {alice, &wire.Request{Call: &wire.Request_ReadRoom{ReadRoom: &wire.ReadRoom{Room: device[:]}}}, protocol.UnknownRoom},
+		"nothing":                     {alice, &wire.Request{}, protocol.BadRequest},
+		"another call":                {alice, &wire.Request{Call: &wire.Request_Heads{Heads: &wire.Heads{}}}, protocol.BadRequest},
+		"no room":                     {alice, &wire.Request{Call: &wire.Request_FillRoom{FillRoom: &wire.FillRoom{Room: id[1:]}}}, protocol.BadRequest},
+		"no device":                   {alice, &wire.Request{Call: &wire.Request_FillRoom{FillRoom: &wire.FillRoom{Room: id[:], Ranges: []*wire.RoomRange{{}}}}}, protocol.BadRequest},
+		"messages twice":              {alice, twice, protocol.BadRequest},
+		"too many messages":           {alice, put(make([][]byte, 65)...), protocol.BadRequest},
+		"messages that are none":      {alice, put(nil, []byte("x")), protocol.OK},
+		"a forged message":            {alice, put(forged), protocol.OK},
+		"of a room that is not, told": {alice, &wire.Request{Call: &wire.Request_PutRoom{PutRoom: &wire.PutRoom{Room: device[:]}}}, protocol.UnknownRoom},
+		"nothing, by a stranger":      {eve, put(), protocol.UnknownRoom},
+		"a message, by a stranger":    {eve, put(said), protocol.UnknownRoom},
 	} {
 		if page, code := ask(c.who, c.req); code != c.want || len(page.GetItems())+len(page.GetEntries()) > 0 {
 			t.Errorf("%s: %v, %v", name, code, page)
@@ -132,13 +135,13 @@ func TestRoomAmongMembersOnly(t *testing.T) {
 	}
 	limited := false
 	for range 100 {
-		_, code := ask(eve, said)
+		_, code := ask(eve, wants)
 		limited = limited || code == protocol.RateLimited
 	}
 	if !limited {
 		t.Error("somebody may ask without end")
 	}
-	if _, code := ask(alice, said); code != protocol.OK {
+	if _, code := ask(alice, wants); code != protocol.OK {
 		t.Errorf("another one is answered %v", code)
 	}
 }

@@ -76,7 +76,7 @@ func (s *Server) putRoom(ctx context.Context, from store.Device, p *wire.PutRoom
 }
 
 // judge checks a message that a device brings: of its own, those that are said now; of
-// others, also what they said before, as long as they may still say something.
+// others, also what they said before, as long as they may still say it.
 func (v *roomView) judge(now time.Time, from protocol.DeviceID, b []byte) (message.Message, error) {
 	c := v.checker()
 	m, err := message.Parse(b)
@@ -86,8 +86,8 @@ func (v *roomView) judge(now time.Time, from protocol.DeviceID, b []byte) (messa
 	var verified message.Verified
 	if m.Device == from {
 		verified, err = c.Live(now, b)
-	} else if err = c.May(m.Device, v.epochs.Current()); err == nil {
-		verified, err = c.Stored(b)
+	} else {
+		verified, err = c.Brought(b)
 	}
 	if err != nil {
 		return message.Message{}, messageRefusal(err)
@@ -96,7 +96,7 @@ func (v *roomView) judge(now time.Time, from protocol.DeviceID, b []byte) (messa
 }
 
 func (v *roomView) checker() message.Checker {
-	return message.Checker{Room: v.state.Room(), Epochs: v.epochs, Sender: v.state.Sender}
+	return message.Checker{Room: v.state.Room(), Epochs: v.epochs, Sender: v.state.Sender, Demoted: v.state.Demoted}
 }
 
 // messageRefusal is the code for a message that is not let through. Who reads the log

@@ -148,6 +148,26 @@ func TestRoomMessagesRefused(t *testing.T) {
 	alice.refused(protocol.BadRequest, fillRequest(id, rangeOf(bob, 2, 1)))
 }
 
+// What a moderator sealed while he was one, and did not put there, is not stored when he is
+// one no more: not from him, nor from another device of his, nor from anybody else.
+func TestDemotedIsNotHeardWithWhatHeMight(t *testing.T) {
+	s := startServer(t, nil)
+	alice, bob, carol := member(t, s, "alice"), member(t, s, "bob"), member(t, s, "carol")
+	p := newParty(t, alice, bob, carol)
+	p.do(alice, room.SetRole{Account: bob.owner, Role: room.RoleModerator})
+	before := p.message(bob, 1)
+	p.do(alice, room.SetRole{Account: bob.owner, Role: room.RoleMember})
+	for _, later := range []time.Duration{0, message.InFlight + time.Second} {
+		s.clock.add(later)
+		for _, d := range []*device{bob, carol} {
+			codes, _ := d.say(p, before)
+			expectCodes(t, codes, protocol.StaleEpoch)
+		}
+	}
+	codes, _ := bob.say(p, p.message(bob, 2))
+	expectCodes(t, codes, protocol.OK)
+}
+
 // TestGST03_MutedGuestIsNotHeard: what a muted guest sends the rendezvous does not store,
 // whoever brings it, and it is heard again when it may.
 func TestGST03_MutedGuestIsNotHeard(t *testing.T) {

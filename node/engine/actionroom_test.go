@@ -12,6 +12,7 @@ import (
 
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/room"
+	"github.com/parley-chat/parley/protocol/room/message"
 	"github.com/parley-chat/parley/protocol/wire"
 	"github.com/parley-chat/parley/store"
 )
@@ -151,6 +152,47 @@ func TestModeratorsActionsCountByTheLog(t *testing.T) {
 	d.offline, d.away = false, false
 	w.pass(time.Hour)
 	wantInRoom(t, "afterwards", id, []*node{a, c, d}, "(deleted)", "second")
+}
+
+// deletion seals the deletion of a message of somebody, and sends it to nobody.
+func (n *node) deletion(id protocol.RoomID, of *node, msg protocol.MsgID) []byte {
+	mid, at := protocol.NewMsgID(), uint64(millis(n.w.now))
+	return n.forgeSaid(id, nil, &wire.RoomContent{MsgId: mid[:], SentMs: at, Body: &wire.RoomContent_Action{
+		Action: &wire.Action{To: Ref{of.account(), msg}.wire(), AtMs: at, What: &wire.Action_Delete{Delete: &wire.Deleted{}}},
+	}})
+}
+
+// Who was a moderator does nothing more with a log of when he was one: his demotion begins
+// an epoch, in which nobody can name an older log, and he is not heard with the one before.
+func TestFormerModeratorDeletesNothing(t *testing.T) {
+	w := newWorld(t)
+	id, nodes := roomOf(t, w, "alice", "bob", "carol")
+	a, b, c := nodes[0], nodes[1], nodes[2]
+	w.check(a.write(id, room.SetRole{Account: b.account(), Role: room.RoleModerator}))
+	w.settle()
+	msg := c.says(id, "of carol")
+	b.says(id, "of bob")
+	before := b.deletion(id, c, msg)
+	w.check(a.write(id, room.SetRole{Account: b.account(), Role: room.RoleMember}))
+	w.settle()
+	if s := b.room(id).State; s.Epoch() != s.Seq() {
+		t.Errorf("epoch %d at entry %d", s.Epoch(), s.Seq())
+	}
+	b.says(id, "member again")
+	after := b.deletion(id, c, msg)
+	for _, later := range []time.Duration{0, 2 * message.InFlight} {
+		w.pass(later)
+		for _, n := range []*node{a, c} {
+			hear := func(b []byte) error {
+				return n.update(func(tx store.Tx) (Hint, error) { return n.e.HearRoom(tx, w.now, id, b) })
+			}
+			if _, refused := errors.AsType[*message.Error](hear(before)); !refused {
+				t.Errorf("%s hears what he sealed before, %v later", n.name, later)
+			}
+			w.check(hear(after))
+		}
+	}
+	wantInRoom(t, "afterwards", id, nodes, "of carol", "of bob", "member again")
 }
 
 // A live action of who has a right that the log here does not show yet waits for the

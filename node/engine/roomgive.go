@@ -174,7 +174,7 @@ func (e *Engine) GiveRoom(tx store.Tx, now time.Time, id protocol.RoomID, to pro
 			if err != nil {
 				return nil, false, fmt.Errorf("message kept for members: %w", store.ErrDamaged)
 			}
-			if r.state.May(to, m.Epoch, room.Read) != nil {
+			if r.state.May(to, m.Epoch, room.Read) != nil || r.state.Demoted(m.Device, m.Seq) {
 				continue
 			}
 			if maxBytes -= len(pair.Value); maxBytes < 0 && len(list) > 0 {
@@ -199,6 +199,13 @@ func ascending(wants []RoomGap) bool {
 	return len(wants) <= maxRoomWants
 }
 
+// CheckReader checks that a device may read in a room now. ErrNotInRoom for another one,
+// as for a room that is not here.
+func (e *Engine) CheckReader(tx store.Tx, now time.Time, id protocol.RoomID, device protocol.DeviceID) error {
+	_, err := e.roomToGive(tx, now, id, device)
+	return err
+}
+
 // roomToGive returns a room of which a device may be given something.
 func (e *Engine) roomToGive(tx store.Tx, now time.Time, id protocol.RoomID, to protocol.DeviceID) (*openRoom, error) {
 	w, err := e.begin(tx, now)
@@ -218,8 +225,8 @@ func (e *Engine) roomToGive(tx store.Tx, now time.Time, id protocol.RoomID, to p
 	return r, nil
 }
 
-// TakeRoomFrom takes what a member's device gave. Messages are judged like those of the
-// room's mailbox. Of the log it takes only what others wrote: who orders the log is the
+// TakeRoomFrom takes what a member's device gave. Messages are judged as the rendezvous
+// judges what somebody else than the author brings. Of the log it takes only what others wrote: who orders the log is the
 // rendezvous, and one member alone, who may write entries, is not to make others go on
 // with a log that it never showed anybody. ErrRoomLog tells that the log is not ours, or
 // does not verify; then nothing changes.
@@ -249,13 +256,28 @@ func (e *Engine) TakeRoomFrom(tx store.Tx, now time.Time, id protocol.RoomID, fr
 	if err := w.takeLog(r, entries); err != nil {
 		return Hint{}, err
 	}
-	for i := range page.Messages {
-		page.Messages[i].Cursor = 0
-	}
-	if err := w.takeItems(r, page.Messages, false); err != nil {
+	if err := w.takeBrought(r, page.Messages); err != nil {
 		return Hint{}, err
 	}
 	return w.end()
+}
+
+// takeBrought takes messages that a member gave, as many as one transaction may carry.
+func (w *work) takeBrought(r *openRoom, items []RoomItem) error {
+	for i, item := range items {
+		if w.full(i) {
+			w.hintRoom(r.id)
+			return nil
+		}
+		v, err := w.checker(r).Brought(item.Message)
+		if err != nil {
+			continue
+		}
+		if err := w.takeMessage(r, v, PathUnknown); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // lentRow is how much is kept of a room for its members.

@@ -144,6 +144,69 @@ func TestMembersGiveMembersOnly(t *testing.T) {
 	}
 }
 
+// What somebody sealed while he might, and nobody was told in time, no member helps him to
+// say when he is banned or demoted.
+func TestMembersBringNothingOfWhoMayNotSayIt(t *testing.T) {
+	for what, loss := range map[string]struct {
+		op    func(protocol.AccountID) room.Op
+		given int // of what he said: as a moderator, and before
+	}{
+		"banned":  {func(a protocol.AccountID) room.Op { return room.Ban{Account: a} }, 0},
+		"muted":   {func(a protocol.AccountID) room.Op { return room.SetMemberRights{Account: a, Muted: true} }, 0},
+		"demoted": {func(a protocol.AccountID) room.Op { return room.SetRole{Account: a, Role: room.RoleMember} }, 1},
+	} {
+		w, id, a, b, c := trio(t)
+		w.check(a.write(id, room.SetRole{Account: b.account(), Role: room.RoleModerator}))
+		w.settle()
+		msg := c.says(id, "of carol")
+		b.says(id, "of bob") // whoever was not there gets it from the mailbox
+		forged := b.deletion(id, c, msg)
+		w.check(a.write(id, loss.op(b.account())))
+		w.settle()
+		for _, n := range []*node{a, c} {
+			w.check(n.takesFrom(id, c, items(forged)))
+			if got := looks(n.heard(id)); !slices.Contains(got, "of carol") {
+				t.Errorf("%s: %s sees %q", what, n.name, got)
+			}
+			list, _, err := n.gives(id, c, []RoomGap{{b.device(), 1, message.MaxNumber}}, 1<<20)
+			if w.check(err); len(list) != loss.given {
+				t.Errorf("%s: %s gives %d of his", what, n.name, len(list))
+			}
+		}
+	}
+}
+
+// A member is not the mailbox: what one gives back does not count as stored, and of an action
+// ahead of the log here it is not known what its author may do.
+func TestMemberIsNotTheMailbox(t *testing.T) {
+	w, id, a, b, c := trio(t)
+	msg := a.says(id, "of alice")
+	c.offline = true
+	c.say(id, "of carol")
+	c.gossipAll(id)
+	back, _, err := b.gives(id, c, []RoomGap{{c.device(), 2, message.MaxNumber}}, 1<<20)
+	if w.check(err); len(back) != 1 {
+		t.Fatalf("bob has %d of carol's", len(back))
+	}
+	w.check(c.takesFrom(id, b, items(back...)))
+	if got := c.room(id).Queued; got != 1 {
+		t.Errorf("%d of carol's wait for the mailbox", got)
+	}
+	w.check(a.write(id, room.SetRole{Account: b.account(), Role: room.RoleModerator}))
+	w.settle()
+	w.check(b.pin(msg, true))
+	w.settle()
+	ahead, _, err := a.gives(id, c, c.wants(id), 1<<20)
+	w.check(err)
+	w.check(c.takesFrom(id, a, items(ahead...)))
+	wantLooks(t, "ahead of the log", c.heard(id), "hello of alice", "hello of bob", "hello of carol", "of alice", "of carol")
+	c.offline = false
+	w.pass(time.Hour)
+	if got := looks(c.heard(id)); !slices.Contains(got, "of alice(pinned)") {
+		t.Errorf("when the log is here: %q", got)
+	}
+}
+
 // Of the log a member gives only what others wrote, and nothing that does not follow.
 func TestLogFromMembers(t *testing.T) {
 	w, id, a, b, c := trio(t)

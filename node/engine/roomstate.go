@@ -107,7 +107,7 @@ func (f foldedRoom) at() uint64 {
 func (w *work) checker(r *openRoom) message.Checker {
 	w.e.folded.mu.Lock()
 	defer w.e.folded.mu.Unlock()
-	c := message.Checker{Room: r.id, Epochs: message.EpochsAt(r.state.Epoch()), Sender: r.state.Sender}
+	c := message.Checker{Room: r.id, Epochs: message.EpochsAt(r.state.Epoch()), Sender: r.state.Sender, Demoted: r.state.Demoted}
 	if f := w.e.folded.rooms[r.id]; f.state == r.state {
 		c.Epochs = f.epochs
 	}

@@ -88,7 +88,7 @@ func (r *rendezvous) news(id protocol.RoomID, states ...*room.State) {
 // putRoom stores a message.
 func (r *rendezvous) putRoom(id protocol.RoomID, b []byte) protocol.Code {
 	h := r.rooms[id]
-	c := message.Checker{Room: id, Epochs: message.EpochsAt(h.state.Epoch()), Sender: h.state.Sender}
+	c := message.Checker{Room: id, Epochs: message.EpochsAt(h.state.Epoch()), Sender: h.state.Sender, Demoted: h.state.Demoted}
 	m, err := message.Parse(b)
 	r.w.check(err)
 	if h.known[m.ID()] {

@@ -40,9 +40,16 @@ func (r *record) at(epoch uint64) Rights { return r.newest.at(epoch) }
 // newest one; of a number that the log does not have yet, what it may now.
 func (s *State) RightsAt(id protocol.AccountID, seq uint64) Rights { return s.powers[id].at(seq) }
 
+// Demoted tells that a device's account has not any more what it might do with messages,
+// its own and others', when the entry with a number was the newest one.
+func (s *State) Demoted(device protocol.DeviceID, seq uint64) bool {
+	r, ok := s.devices[device]
+	return ok && s.RightsAt(r.account, seq)&^s.Rights(r.account)&(Access|Moderation) != 0
+}
+
 // Epoch is the number of the newest entry that changed who may read or write: by
-// coming, leaving, a device more or less, or other rights. Messages are encrypted
-// with keys of one epoch.
+// coming, leaving, a device more or less, or other rights; or that took from somebody
+// what he might do to messages of others. Messages are encrypted with keys of one epoch.
 func (s *State) Epoch() uint64 { return s.epochs[len(s.epochs)-1].seq }
 
 // LostSince tells that somebody may not read any more what he could in that epoch. If
@@ -160,7 +167,11 @@ func (s *State) Judge(epoch, seq uint64, head [32]byte) Verdict {
 func (f *fold) settle() {
 	for id, old := range f.touched {
 		now := f.members[id]
-		if rights := f.Rights(id); rights != f.powers[id].at(f.e.Seq) {
+		before, rights := f.powers[id].at(f.e.Seq), f.Rights(id)
+		if before&^rights&Moderation != 0 {
+			f.newEpoch = true
+		}
+		if rights != before {
 			f.powers[id] = &span{f.e.Seq, rights, f.powers[id]}
 		}
 		if old != nil {

@@ -41,6 +41,11 @@ func TestEpochs(t *testing.T) {
 		{"no reading for one", c.mod, SetMemberRights{Account: c.member.Account, HasOwn: true, Own: Send}, loss},
 		{"no reading for guests", c.mod, SetRoleRights{RoleGuest, 0}, loss},
 		{"promotion of who reads", c.owner, SetRole{c.member2.Account, RoleModerator}, none},
+		{"no right to admit", c.owner, SetMemberRights{Account: c.member2.Account, HasOwn: true, Own: AllRights &^ (Admit | SetRights)}, none},
+		{"no right to rename", c.owner, SetMemberRights{Account: c.member2.Account, HasOwn: true, Own: Access | Kick}, gain},
+		{"demotion of who may kick", c.owner, SetRole{c.member2.Account, RoleMember}, gain},
+		{"no right to kick for moderators", c.owner, SetRoleRights{RoleModerator, AllRights &^ Kick}, gain},
+		{"right to kick for moderators", c.owner, SetRoleRights{RoleModerator, AllRights}, none},
 		{"rotate", c.mod, Rotate{}, loss},
 		{"merge", c.mod, Merge{Common: 1, Seq: 2}, loss},
 		{"leave", c.invited, Leave{}, loss},
@@ -280,6 +285,38 @@ func TestJudge(t *testing.T) {
 }
 
 func must2(_ *State, e Entry, err error) Entry { return must(e, err) }
+
+// Who lost what he might do with messages is demoted for what he says with a log of before,
+// and not for more.
+func TestDemoted(t *testing.T) {
+	c := newCast(t)
+	before := c.s.Seq()
+	c.do(c.owner, SetRole{c.mod.Account, RoleMember})
+	demoted := c.s.Seq()
+	c.do(c.owner, SetMemberRights{Account: c.member.Account, HasOwn: true, Own: Read | React})
+	c.do(c.owner, SetMemberRights{Account: c.mod2.Account, HasOwn: true, Own: AllRights &^ (Admit | SetRights)})
+	c.do(c.owner, SetRole{c.member2.Account, RoleModerator})
+	c.do(c.owner, Remove{c.guest.Account})
+	for name, try := range map[string]struct {
+		by   Author
+		seq  uint64
+		want bool
+	}{
+		"a moderator, before":        {c.mod.Author, before, true},
+		"a moderator, after":         {c.mod.Author, demoted, false},
+		"who may not write any more": {c.member.Author, before, true},
+		"who may not admit any more": {c.mod2.Author, before, false},
+		"who became a moderator":     {c.member2.Author, before, false},
+		"who is out":                 {c.guest.Author, before, true},
+		"a number that is not yet":   {c.mod.Author, c.s.Seq() + 1, false},
+		"a stranger":                 {c.stranger.Author, before, false},
+		"who lost nothing":           {c.owner.Author, before, false},
+	} {
+		if got := c.s.Demoted(try.by.Device, try.seq); got != try.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
 
 // Senders are the devices that may write anything, in epochs that there are.
 func TestSender(t *testing.T) {

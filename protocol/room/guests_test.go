@@ -52,7 +52,7 @@ func TestGST03_ReceiversEnforce(t *testing.T) {
 	c := newCast(t)
 	heard := func(by Author, epoch uint64) error {
 		t.Helper()
-		checker := message.Checker{Room: c.s.Room(), Epochs: message.EpochsAt(c.s.Epoch()), Sender: c.s.Sender}
+		checker := message.Checker{Room: c.s.Room(), Epochs: message.EpochsAt(c.s.Epoch()), Sender: c.s.Sender, Demoted: c.s.Demoted}
 		h := message.Header{View: message.View{Room: c.s.Room(), Epoch: epoch, Seq: c.s.Seq(), Head: c.s.Head()}, Device: by.Device, Number: 1}
 		b, err := message.Sign(by.Key, append(h.Append(nil), make([]byte, 28)...))
 		check(t, err)

@@ -126,6 +126,9 @@ const (
 	AllRights = Read | Send | Files | React | Admit | Kick | SetRights | Rename
 	// Access is what concerns messages: a change of it begins an epoch.
 	Access = Read | Send | Files | React
+	// Moderation is what an account does to messages of others: who loses it is not to
+	// name a log of when it was his, so that the loss begins an epoch too.
+	Moderation = Kick | Rename
 	// Voice is what a muted member lacks.
 	Voice = Send | Files | React
 )

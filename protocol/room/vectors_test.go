@@ -123,6 +123,7 @@ func TestVectors(t *testing.T) {
 	do(bob, Lock{true})
 	do(bob, Ban{dora.Account})
 	do(anna, Merge{Common: 20, Seq: 22, Head: [32]byte(seed("room", "other head")), Removed: []protocol.AccountID{carl.Account}})
+	do(anna, SetRole{bob.Account, RoleMember})
 	do(bob, Leave{})
 
 	seen := map[string]bool{}

@@ -36,7 +36,9 @@ func Example() {
 	check := message.Checker{Room: view.Room, Epochs: message.EpochsAt(3),
 		Sender: func(device protocol.DeviceID, epoch uint64) (key.DevicePublic, bool) {
 			return signing.Public(), device == alice && epoch == 3
-		}}
+		},
+		Demoted: func(protocol.DeviceID, uint64) bool { return false },
+	}
 	received, err := chain.ParseDistribution(alice, toAll.Marshal())
 	if err != nil || check.May(alice, received.View.Epoch) != nil {
 		fmt.Println("not a chain of Alice's:", err)

@@ -18,12 +18,15 @@ type Checker struct {
 	// an epoch. False: the log has no such epoch, no such device in it, or the
 	// device has no such right.
 	Sender func(device protocol.DeviceID, epoch uint64) (key.DevicePublic, bool)
+	// Demoted tells that a device's account lost some of what it might do with messages
+	// when the entry with a number was the log's newest one.
+	Demoted func(device protocol.DeviceID, seq uint64) bool
 }
 
 // Live checks a message that comes from its sender, by the topic or directly,
 // and so must be of the epoch in force. One that was in flight when its epoch
-// ended is taken if its device may still send: who was muted or removed is not
-// heard again by who knows of it. Every error is an *Error; of several the one
+// ended is taken if its device may still send and was not demoted: who was muted or
+// removed is not heard again by who knows of it. Every error is an *Error; of several the one
 // found with the least work.
 func (c Checker) Live(now time.Time, b []byte) (Verified, error) {
 	m, err := c.parse(b)
@@ -34,11 +37,36 @@ func (c Checker) Live(now time.Time, b []byte) (Verified, error) {
 	case Over:
 		return Verified{}, ErrPast
 	case Ending:
-		if err := c.May(m.Device, c.Epochs.Current()); err != nil {
+		if err := c.still(m); err != nil {
 			return Verified{}, err
 		}
 	}
 	return c.verify(m)
+}
+
+// Brought checks a message that somebody else than its sender brings, who may have had
+// it for long: any epoch of the log counts, as long as the sender may still send and
+// was not demoted. Nobody helps somebody to say what he may not say any more.
+func (c Checker) Brought(b []byte) (Verified, error) {
+	m, err := c.parse(b)
+	if err != nil {
+		return Verified{}, err
+	}
+	if err := c.still(m); err != nil {
+		return Verified{}, err
+	}
+	return c.verify(m)
+}
+
+// still checks that who said something may say it now.
+func (c Checker) still(m Message) error {
+	if err := c.May(m.Device, c.Epochs.Current()); err != nil {
+		return err
+	}
+	if c.Demoted(m.Device, m.Seq) {
+		return ErrNotSender
+	}
+	return nil
 }
 
 // Stored checks a message that waited in the room's mailbox, which judged it

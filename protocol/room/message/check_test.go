@@ -26,6 +26,7 @@ func checker(t testing.TB, may ...uint64) Checker {
 			}
 			return public, true
 		},
+		Demoted: func(protocol.DeviceID, uint64) bool { return false },
 	}
 }
 
@@ -76,6 +77,36 @@ func TestChecker(t *testing.T) {
 		}
 		if v, err := c.Stored(tt.message); err != tt.stored || (err == nil) != (v.m.raw != nil) {
 			t.Errorf("%s: stored: %v, want %v", name, err, tt.stored)
+		}
+	}
+}
+
+// Who lost a right is not heard with what it might say before, whoever brings it.
+func TestBrought(t *testing.T) {
+	in := func(epoch uint64) []byte { return sign(t, inEpoch(epoch), 256) }
+	for name, tt := range map[string]struct {
+		may           []uint64
+		demoted       uint64 // the newest entry by which the sender lost something
+		message       []byte
+		live, brought error
+	}{
+		"in force":                 {[]uint64{9}, 9, in(9), nil, nil},
+		"in flight":                {[]uint64{5, 9}, 5, in(5), nil, nil},
+		"long ago":                 {[]uint64{2, 9}, 0, in(2), ErrPast, nil},
+		"in flight, demoted since": {[]uint64{5, 9}, 9, in(5), ErrNotSender, ErrNotSender},
+		"long ago, demoted since":  {[]uint64{2, 9}, 5, in(2), ErrPast, ErrNotSender},
+		"long ago, silent since":   {[]uint64{2}, 0, in(2), ErrPast, ErrNotSender},
+		"no right at that time":    {[]uint64{9}, 0, in(2), ErrPast, ErrNotSender},
+		"to come":                  {[]uint64{9, 12}, 0, in(12), ErrFuture, ErrFuture},
+		"no message":               {[]uint64{9}, 0, []byte("x"), ErrMalformed, ErrMalformed},
+	} {
+		c := checker(t, tt.may...)
+		c.Demoted = func(_ protocol.DeviceID, seq uint64) bool { return seq < tt.demoted }
+		if v, err := c.Live(start.Add(time.Second), tt.message); err != tt.live || (err == nil) != (v.m.raw != nil) {
+			t.Errorf("%s: live: %v, want %v", name, err, tt.live)
+		}
+		if v, err := c.Brought(tt.message); err != tt.brought || (err == nil) != (v.m.raw != nil) {
+			t.Errorf("%s: brought: %v, want %v", name, err, tt.brought)
 		}
 	}
 }
