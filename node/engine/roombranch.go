@@ -66,7 +66,7 @@ func (w *work) places(r *openRoom) (list []*wire.RoomPlace, err error) {
 	if hash, ok := r.state.At(branch[0].Seq); ok {
 		add(branch[0].Seq, hash)
 	}
-	if end := branch[len(branch)-1]; len(r.row.fork) > 0 {
+	if end := branch[len(branch)-1]; r.row.fork != forkSettled {
 		add(end.Seq, end.Hash())
 	}
 	return list, nil
@@ -121,12 +121,15 @@ func (w *work) receiveRoomHeads(in *incoming, heads *wire.RoomHeads) error {
 		return nil
 	}
 	if differs {
-		known, err := get(w.tx, keyRoomItem(tableRoomBranch, r.id, end))
-		if err := errors.Join(err, w.forked(r, in.from, end, head, head[:])); err != nil {
+		over, err := w.forkIsOver(r, in.from, end, head)
+		known, err2 := w.inBranch(r, end, head)
+		if err := errors.Join(err, err2); err != nil {
 			return err
 		}
-		if known == nil && !heads.GetAsk() { // there may be a merge in it
-			return w.tellHeads(r, in.from, true)
+		if !over && !known && (!heads.GetAsk() || r.row.fork == forkNone) { // there may be a merge in it
+			if err := w.tellHeads(r, in.from, true); err != nil {
+				return err
+			}
 		}
 	}
 	if !heads.GetAsk() {
@@ -214,9 +217,21 @@ func (w *work) takeBranch(r *openRoom, by protocol.DeviceID, raw [][]byte) (end 
 	if !errors.Is(err, room.ErrUnmerged) {
 		return 0, nil
 	}
+	from, _, _ := r.state.AccountOf(by)
+	weighs, err := w.weighs(r, f, from)
+	if err != nil || !weighs && r.row.fork != forkNone { // it is not to push out one that does
+		return 0, err
+	}
 	newest := branch[len(branch)-1]
-	head := newest.Hash()
-	return newest.Seq, errors.Join(w.forked(r, by, newest.Seq, head, head[:]), w.setBranch(r, branch))
+	over, err := w.forkIsOver(r, by, newest.Seq, newest.Hash())
+	if err := errors.Join(err, w.setBranch(r, branch)); err != nil || over {
+		return newest.Seq, err
+	}
+	if weighs {
+		return newest.Seq, w.stop(r, from)
+	}
+	_, err = w.accuse(r, by)
+	return newest.Seq, err
 }
 
 // joinBranch puts entries behind those of a branch that are here, or begins one with
@@ -278,8 +293,19 @@ func (w *work) deleteFrom(table byte, id protocol.RoomID, from uint64) error {
 
 // tellOfMerge tells those who were shown the other log that there is a merge.
 func (w *work) tellOfMerge(r *openRoom) error {
-	for _, device := range r.row.ignored {
-		if err := w.tellHeads(r, device, false); err != nil {
+	for _, a := range r.row.ignored {
+		if err := w.tellDevices(r, a, false); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tellDevices is tellHeads for all devices of a member.
+func (w *work) tellDevices(r *openRoom, a protocol.AccountID, ask bool) error {
+	m, _ := r.state.Member(a)
+	for _, d := range m.Devices() {
+		if err := w.tellHeads(r, d.ID, ask); err != nil {
 			return err
 		}
 	}
