@@ -121,21 +121,33 @@ func (w *work) receiveRoomHeads(in *incoming, heads *wire.RoomHeads) error {
 		return nil
 	}
 	if differs {
-		over, err := w.forkIsOver(r, in.from, end, head)
-		known, err2 := w.inBranch(r, end, head)
-		if err := errors.Join(err, err2); err != nil {
+		if err := w.otherHeads(r, in.from, end, head, heads.GetAsk()); err != nil {
 			return err
-		}
-		if !over && !known && (!heads.GetAsk() || r.row.fork == forkNone) { // there may be a merge in it
-			if err := w.tellHeads(r, in.from, true); err != nil {
-				return err
-			}
 		}
 	}
 	if !heads.GetAsk() {
 		return nil
 	}
 	return w.sendLog(r, in.from, common+1)
+}
+
+// otherHeads answers a device that names the newest entry of another log, and asks for
+// that if it is not here: there may be a merge in it.
+func (w *work) otherHeads(r *openRoom, by protocol.DeviceID, seq uint64, head [32]byte, asks bool) error {
+	known, err := w.inBranch(r, seq, head)
+	switch {
+	case err != nil:
+		return err
+	case known && r.row.fork == forkSettled:
+		return w.tellHeads(r, by, false)
+	case known || asks && r.row.fork != forkNone || !w.e.limits.asked.left(w.now, by):
+		return nil
+	}
+	over, err := w.mergedAway(r, seq, head)
+	if err != nil {
+		return err
+	}
+	return w.tellHeads(r, by, !over)
 }
 
 // sendLog gives a member's device entries of our log.
@@ -223,15 +235,18 @@ func (w *work) takeBranch(r *openRoom, by protocol.DeviceID, raw [][]byte) (end 
 		return 0, err
 	}
 	newest := branch[len(branch)-1]
-	over, err := w.forkIsOver(r, by, newest.Seq, newest.Hash())
-	if err := errors.Join(err, w.setBranch(r, branch)); err != nil || over {
-		return newest.Seq, err
+	known, err := w.inBranch(r, newest.Seq, newest.Hash())
+	over, err2 := w.mergedAway(r, newest.Seq, newest.Hash())
+	if err := errors.Join(err, err2, w.setBranch(r, branch)); err != nil {
+		return 0, err
+	}
+	if over || known && r.row.fork == forkSettled {
+		return newest.Seq, w.tellHeads(r, by, false)
 	}
 	if weighs {
 		return newest.Seq, w.stop(r, from)
 	}
-	_, err = w.accuse(r, by)
-	return newest.Seq, err
+	return newest.Seq, w.accuse(r, by)
 }
 
 // joinBranch puts entries behind those of a branch that are here, or begins one with

@@ -191,43 +191,41 @@ func (w *work) entriesIn(table byte, id protocol.RoomID) (list []room.Entry, err
 // forked does what follows when a device signed for another log than ours, which has an
 // entry of this hash there: the user is told, and the device asked for that log.
 func (w *work) forked(r *openRoom, by protocol.DeviceID, seq uint64, head [32]byte) error {
-	if over, err := w.forkIsOver(r, by, seq, head); over || err != nil || r.row.fork == forkStands {
+	known, err := w.inBranch(r, seq, head)
+	switch {
+	case err != nil:
+		return err
+	case known && r.row.fork == forkSettled:
+		return w.tellHeads(r, by, false)
+	case r.row.fork == forkStands || w.accused(r, by) || !w.e.limits.asked.left(w.now, by):
+		return nil
+	}
+	over, err := w.mergedAway(r, seq, head)
+	if err != nil {
 		return err
 	}
-	first, err := w.accuse(r, by)
-	if !first || err != nil {
-		return err
+	if over {
+		return w.tellHeads(r, by, false)
 	}
-	return w.tellHeads(r, by, true)
+	return errors.Join(w.accuse(r, by), w.tellHeads(r, by, true))
 }
 
-// forkIsOver tells that an entry is of a log that the user decided about, or the newest
-// of one that merges gave up. The device that names it is told how our log goes.
-func (w *work) forkIsOver(r *openRoom, by protocol.DeviceID, seq uint64, head [32]byte) (over bool, err error) {
-	if r.row.fork == forkSettled {
-		over, err = w.inBranch(r, seq, head)
-	}
-	if err == nil && !over {
-		over, err = w.mergedAway(r, seq, head)
-	}
-	if err != nil || !over {
-		return false, err
-	}
-	return true, w.tellHeads(r, by, false)
+// accused tells that the user was told of what the account of a device says, or of
+// enough others.
+func (w *work) accused(r *openRoom, by protocol.DeviceID) bool {
+	a, _, _ := r.state.AccountOf(by)
+	return len(r.row.accusers) == maxRoomAccusers || slices.Contains(r.row.ignored, a) || slices.Contains(r.row.accusers, a)
 }
 
 // accuse notes that a member says to have another log, and tells the user so once. Of
 // guests nothing is noted: who knows the password is as many of them as he likes.
-func (w *work) accuse(r *openRoom, by protocol.DeviceID) (first bool, err error) {
+func (w *work) accuse(r *openRoom, by protocol.DeviceID) error {
 	a, _, _ := r.state.AccountOf(by)
-	if m, _ := r.state.Member(a); m.Role == room.RoleGuest {
-		return true, nil
-	}
-	if len(r.row.accusers) == maxRoomAccusers || slices.Contains(slices.Concat(r.row.ignored, r.row.accusers), a) {
-		return false, nil
+	if m, _ := r.state.Member(a); m.Role == room.RoleGuest || w.accused(r, by) {
+		return nil
 	}
 	r.row.accusers = append(r.row.accusers, a)
-	return true, w.roomEvent(r, RoomWasForked, fmt.Sprintf("device %s of %v was shown another log of this room, or says so", short(by), a))
+	return w.roomEvent(r, RoomWasForked, fmt.Sprintf("device %s of %v was shown another log of this room, or says so", short(by), a))
 }
 
 // weighs tells whether another log, which is valid, stops us from writing when this
