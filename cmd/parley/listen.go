@@ -130,7 +130,9 @@ func (p *program) showRoomEvent(e api.Event) {
 		p.say("%s * %s: %s: parley room join %s", clock(e.Time), where, e.Text, typed(e.With, e.Room))
 	case "not_done":
 		p.say("%s * %s: could not be done: %s", clock(e.Time), where, e.Text)
-	case "fork", "bad_log":
+	case "fork":
+		p.say("%s ! %s: %s: parley room fork %s", clock(e.Time), where, e.Text, typed(e.With, e.Room))
+	case "bad_log":
 		p.say("%s ! %s: %s: parley room show %s", clock(e.Time), where, e.Text, typed(e.With, e.Room))
 	default:
 		p.say("%s * %s: %s", clock(e.Time), where, e.Text)

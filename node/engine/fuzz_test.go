@@ -265,7 +265,7 @@ func TestRowsRoundTrip(t *testing.T) {
 			"reborn":      &rebornRow{newcomer: newcomer, chain: []byte(text)},
 			"room": &roomRow{stage: RoomJoined, home: Home{Peer: id[:], Addrs: []string{text, text}}, by: id, name: text, problem: text, since: at, made: yes,
 				joining: !yes, known: yes, seq: n, head: id, toldSeq: n, toldHead: id, aheadSeq: n, aheadHead: id, aheadBy: id,
-				fork: []byte(text), ignored: []protocol.DeviceID{id, id}, cursor: n, position: n, readTo: n, unread: 1, queued: 2, sent: n},
+				fork: forkStands, accusers: []protocol.AccountID{id}, ignored: []protocol.AccountID{id, id}, cursor: n, position: n, readTo: n, unread: 1, queued: 2, sent: n},
 			"room link":     &roomLinkRow{joins: yes, founder: id, seed: []byte(text)},
 			"room chain":    &roomChainRow{distribution: []byte(text), epoch: n, since: n, next: id, all: yes, left: 3},
 			"room receiver": &roomReceiverRow{shown: n, seen: n, waiting: 1, held: 2, receiver: []byte(text)},

@@ -107,7 +107,7 @@ func (e *Engine) Door(tx store.Tx, now time.Time, id protocol.RoomID) (guest.Doo
 	if err != nil {
 		return guest.Door{}, err
 	}
-	if r.state == nil || len(r.row.fork) > 0 || e.stopped.Load() || !r.state.Rights(e.id.Account).Has(room.Admit) || !r.state.Password().Open {
+	if r.state == nil || r.row.fork == forkStands || e.stopped.Load() || !r.state.Rights(e.id.Account).Has(room.Admit) || !r.state.Password().Open {
 		return guest.Door{}, ErrNoDoor
 	}
 	sealed := r.state.Password().Secret

@@ -270,28 +270,6 @@ func TestFalseLogsAreRefused(t *testing.T) {
 	}
 }
 
-// Who is shown another log than the others notices by the first message, stops
-// writing, and goes on when the user says so; a liar can do that once.
-func TestForkStopsWriting(t *testing.T) {
-	w, id, a, b, c := trio(t)
-	bad := b.forgeSaid(id, func(v *message.View) { v.Head[0] ^= 1 }, textOf("from another log"))
-	w.check(c.takeRoom(id, items(bad)))
-	if r := c.room(id); !r.Forked || c.roomEvents("fork") != 1 {
-		t.Fatalf("no alarm: %v", r.Forked)
-	}
-	if err := c.trySay(id, protocol.NewMsgID(), "x"); !errors.Is(err, ErrRoomFork) {
-		t.Errorf("writes on: %v", err)
-	}
-	c.do(func(tx store.Tx) (Hint, error) { return c.e.SettleRoomFork(tx, w.now, id) })
-	again := b.forgeSaid(id, func(v *message.View) { v.Head[1] ^= 1 }, textOf("from another log"))
-	w.check(c.takeRoom(id, items(again)))
-	c.say(id, "on we go")
-	w.settle()
-	if got := texts(a.heard(id)); !slices.Contains(got, "on we go") {
-		t.Errorf("alice has %q", got)
-	}
-}
-
 // flood makes a chain that nobody was given, and messages of it.
 func (n *node) flood(id protocol.RoomID, count int) (dist []byte, list [][]byte) {
 	n.w.t.Helper()

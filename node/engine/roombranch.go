@@ -65,7 +65,7 @@ func (w *work) places(r *openRoom) (list []*wire.RoomPlace, err error) {
 	if hash, ok := r.state.At(branch[0].Seq); ok {
 		add(branch[0].Seq, hash)
 	}
-	if end := branch[len(branch)-1]; len(r.row.fork) > 0 {
+	if end := branch[len(branch)-1]; r.row.fork != forkSettled {
 		add(end.Seq, end.Hash())
 	}
 	return list, nil
@@ -120,18 +120,33 @@ func (w *work) receiveRoomHeads(in *incoming, heads *wire.RoomHeads) error {
 		return nil
 	}
 	if differs {
-		known, err := get(w.tx, keyRoomItem(tableRoomBranch, r.id, end))
-		if err := errors.Join(err, w.forked(r, in.from, end, head, head[:])); err != nil {
+		if err := w.otherHeads(r, in.from, end, head, heads.GetAsk()); err != nil {
 			return err
-		}
-		if known == nil && !heads.GetAsk() { // there may be a merge in it
-			return w.tellHeads(r, in.from, true)
 		}
 	}
 	if !heads.GetAsk() {
 		return nil
 	}
 	return w.sendLog(r, in.from, common+1)
+}
+
+// otherHeads answers a device that names the newest entry of another log, and asks for
+// that if it is not here: there may be a merge in it.
+func (w *work) otherHeads(r *openRoom, by protocol.DeviceID, seq uint64, head [32]byte, asks bool) error {
+	known, err := w.inBranch(r, seq, head)
+	switch {
+	case err != nil:
+		return err
+	case known && r.row.fork == forkSettled:
+		return w.tellHeads(r, by, false)
+	case known || asks && r.row.fork != forkNone || !w.e.limits.asked.left(w.now, by):
+		return nil
+	}
+	over, err := w.mergedAway(r, seq, head)
+	if err != nil {
+		return err
+	}
+	return w.tellHeads(r, by, !over)
 }
 
 // sendLog gives a member's device entries of our log.
@@ -213,9 +228,24 @@ func (w *work) takeBranch(r *openRoom, by protocol.DeviceID, raw [][]byte) (end 
 	if !errors.Is(err, room.ErrUnmerged) {
 		return 0, nil
 	}
+	from, _, _ := r.state.AccountOf(by)
+	weighs, err := w.weighs(r, f, from)
+	if err != nil || !weighs && r.row.fork != forkNone { // it is not to push out one that does
+		return 0, err
+	}
 	newest := branch[len(branch)-1]
-	head := newest.Hash()
-	return newest.Seq, errors.Join(w.forked(r, by, newest.Seq, head, head[:]), w.setBranch(r, branch))
+	known, err := w.inBranch(r, newest.Seq, newest.Hash())
+	over, err2 := w.mergedAway(r, newest.Seq, newest.Hash())
+	if err := errors.Join(err, err2, w.setBranch(r, branch)); err != nil {
+		return 0, err
+	}
+	if over || known && r.row.fork == forkSettled {
+		return newest.Seq, w.tellHeads(r, by, false)
+	}
+	if weighs {
+		return newest.Seq, w.stop(r, from)
+	}
+	return newest.Seq, w.accuse(r, by)
 }
 
 // joinBranch puts entries behind those of a branch that are here, or begins one with
@@ -277,8 +307,19 @@ func (w *work) deleteFrom(table byte, id protocol.RoomID, from uint64) error {
 
 // tellOfMerge tells those who were shown the other log that there is a merge.
 func (w *work) tellOfMerge(r *openRoom) error {
-	for _, device := range r.row.ignored {
-		if err := w.tellHeads(r, device, false); err != nil {
+	for _, a := range r.row.ignored {
+		if err := w.tellDevices(r, a, false); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tellDevices is tellHeads for all devices of a member.
+func (w *work) tellDevices(r *openRoom, a protocol.AccountID, ask bool) error {
+	m, _ := r.state.Member(a)
+	for _, d := range m.Devices() {
+		if err := w.tellHeads(r, d.ID, ask); err != nil {
 			return err
 		}
 	}

@@ -12,13 +12,25 @@ import (
 )
 
 // Two valid logs of one room are a fork. Who hears of one asks the device that has the
-// other log for it, so that the user sees both. A merge in one of them ends it.
+// other log for it, so that the user sees both. Nobody's word stops us from writing, only
+// another log that is here and that who shows it cannot have made alone. A merge in one
+// of the logs ends it.
+
+// forkState is what is known of another log than ours.
+type forkState uint8
+
+const (
+	forkNone    forkState = iota // nothing, or what stops nothing
+	forkStands                   // it is here, and nothing is sent until it is settled
+	forkSettled                  // a merge, or the user, decided about what is here
+)
+
+var forkStates = []forkState{forkNone, forkStands, forkSettled}
 
 // RoomFork is a room of which two logs were shown.
 type RoomFork struct {
 	Stands bool               // nothing is sent until MergeRoom or SettleRoomFork
-	Device protocol.DeviceID  // that was shown the other log, or says so
-	By     protocol.AccountID // whose it is
+	By     protocol.AccountID // who was shown the other log, or says so
 	Fork   *room.Fork         // both logs; nil: the other one did not come
 }
 
@@ -29,16 +41,15 @@ func (e *Engine) RoomFork(tx store.Tx, now time.Time, id protocol.RoomID) (f Roo
 		if f.Fork, err = w.fork(r); err != nil {
 			return err
 		}
-		f.Stands = len(r.row.fork) > 0
-		if !f.Stands && f.Fork == nil {
+		f.Stands = r.row.fork == forkStands
+		if f.Fork == nil && len(r.row.accusers) == 0 {
 			return ErrNoFork
 		}
-		if n := len(r.row.ignored); n > 0 {
-			f.Device = r.row.ignored[n-1]
-			f.By, _, _ = r.state.AccountOf(f.Device)
+		if by := slices.Concat(r.row.ignored, r.row.accusers); len(by) > 0 {
+			f.By = by[len(by)-1]
 		}
 		if f.Fork == nil {
-			return w.tellHeads(r, f.Device, true)
+			return w.tellDevices(r, f.By, true)
 		}
 		return nil
 	})
@@ -49,10 +60,20 @@ func (e *Engine) RoomFork(tx store.Tx, now time.Time, id protocol.RoomID) (f Roo
 // an alarm.
 func (e *Engine) SettleRoomFork(tx store.Tx, now time.Time, id protocol.RoomID) (Hint, error) {
 	return e.inRoom(tx, now, id, func(w *work, r *openRoom) error {
-		r.row.fork = nil
+		r.row.settle()
 		w.hintRoom(id)
 		return nil
 	})
+}
+
+func (r *roomRow) settle() {
+	r.fork = forkSettled
+	r.ignored = newestAccusers(append(r.ignored, r.accusers...))
+	r.accusers = nil
+}
+
+func newestAccusers(list []protocol.AccountID) []protocol.AccountID {
+	return list[max(0, len(list)-maxRoomAccusers):]
 }
 
 // MergeRoom ends a fork: for all, once an owner has done it, or two moderators. Either
@@ -76,7 +97,7 @@ func (e *Engine) MergeRoom(tx store.Tx, now time.Time, id protocol.RoomID, their
 		if err := w.write(r, merge); err != nil {
 			return err
 		}
-		r.row.fork = nil
+		r.row.settle()
 		return nil
 	})
 }
@@ -167,33 +188,84 @@ func (w *work) entriesIn(table byte, id protocol.RoomID) (list []room.Entry, err
 	return list, err
 }
 
-// forked notes that a device signed for another log than ours, which has an entry of
-// this hash there.
-func (w *work) forked(r *openRoom, by protocol.DeviceID, seq uint64, head [32]byte, evidence []byte) error {
-	if given, err := w.givenUp(r, seq, head); given || err != nil {
-		return errors.Join(err, w.tellHeads(r, by, false))
-	}
-	if len(r.row.fork) > 0 || slices.Contains(r.row.ignored, by) || !w.e.limits.asked.left(w.now, by) {
+// forked does what follows when a device signed for another log than ours, which has an
+// entry of this hash there: the user is told, and the device asked for that log.
+func (w *work) forked(r *openRoom, by protocol.DeviceID, seq uint64, head [32]byte) error {
+	known, err := w.inBranch(r, seq, head)
+	switch {
+	case err != nil:
+		return err
+	case known && r.row.fork == forkSettled:
+		return w.tellHeads(r, by, false)
+	case r.row.fork == forkStands || w.accused(r, by) || !w.e.limits.asked.left(w.now, by):
 		return nil
 	}
-	if len(r.row.ignored) == maxRoomIgnored {
-		r.row.ignored = r.row.ignored[1:]
+	over, err := w.mergedAway(r, seq, head)
+	if err != nil {
+		return err
 	}
-	r.row.ignored = append(r.row.ignored, by) // only one alarm of each
-	if merged, err := w.mergedAway(r, seq, head); merged || err != nil {
-		return errors.Join(err, w.tellHeads(r, by, false))
+	if over {
+		return w.tellHeads(r, by, false)
 	}
-	r.row.fork = slices.Clone(evidence)
-	who, _, _ := r.state.AccountOf(by)
-	text := fmt.Sprintf("device %s of %v was shown another log of this room, or says so", short(by), who)
-	return errors.Join(w.roomEvent(r, RoomWasForked, text), w.tellHeads(r, by, true))
+	return errors.Join(w.accuse(r, by), w.tellHeads(r, by, true))
 }
 
-// givenUp tells that an entry is of a log that the user decided about.
-func (w *work) givenUp(r *openRoom, seq uint64, head [32]byte) (bool, error) {
-	if len(r.row.fork) > 0 {
+// accused tells that the user was told of what the account of a device says, or of
+// enough others.
+func (w *work) accused(r *openRoom, by protocol.DeviceID) bool {
+	a, _, _ := r.state.AccountOf(by)
+	return len(r.row.accusers) == maxRoomAccusers || slices.Contains(r.row.ignored, a) || slices.Contains(r.row.accusers, a)
+}
+
+// accuse notes that a member says to have another log, and tells the user so once. Of
+// guests nothing is noted: who knows the password is as many of them as he likes.
+func (w *work) accuse(r *openRoom, by protocol.DeviceID) error {
+	a, _, _ := r.state.AccountOf(by)
+	if m, _ := r.state.Member(a); m.Role == room.RoleGuest || w.accused(r, by) {
+		return nil
+	}
+	r.row.accusers = append(r.row.accusers, a)
+	return w.roomEvent(r, RoomWasForked, fmt.Sprintf("device %s of %v was shown another log of this room, or says so", short(by), a))
+}
+
+// weighs tells whether another log, which is valid, stops us from writing when this
+// account shows it. Anybody in the room can sign entries to follow an old one, so there
+// has to be one of somebody else, who was in the room where the logs part. For who may
+// remove people his own do: he can do worse, and a removal of his may be what we are not
+// shown. Guests count on neither side.
+func (w *work) weighs(r *openRoom, f *room.Fork, from protocol.AccountID) (bool, error) {
+	if m, _ := r.state.Member(from); m.Role == room.RoleGuest {
 		return false, nil
 	}
+	if from == w.e.id.Account || r.state.Rights(from).Has(room.Kick) {
+		return true, nil
+	}
+	base, err := room.Fold(f.Common)
+	if err != nil {
+		return false, fmt.Errorf("log of a room: %w: %v", store.ErrDamaged, err)
+	}
+	return slices.ContainsFunc(f.Theirs, func(entry room.Entry) bool {
+		m, in := base.Member(entry.Account)
+		return in && m.Role != room.RoleGuest && entry.Account != from
+	}), nil
+}
+
+// stop stops writing until the fork is settled; not again for somebody after whose alarm
+// the user went on.
+func (w *work) stop(r *openRoom, from protocol.AccountID) error {
+	if r.row.fork == forkStands || slices.Contains(r.row.ignored, from) {
+		return nil
+	}
+	r.row.fork = forkStands
+	if !slices.Contains(r.row.accusers, from) {
+		r.row.accusers = newestAccusers(append(r.row.accusers, from))
+	}
+	w.hintRoom(r.id)
+	return w.roomEvent(r, RoomWasForked, fmt.Sprintf("%v was shown another log of this room: nothing is sent until you have looked", from))
+}
+
+// inBranch tells that an entry is of the other log that is here.
+func (w *work) inBranch(r *openRoom, seq uint64, head [32]byte) (bool, error) {
 	b, err := get(w.tx, keyRoomItem(tableRoomBranch, r.id, seq))
 	if err != nil || b == nil {
 		return false, err
@@ -228,7 +300,7 @@ func (w *work) merged(r *openRoom, o room.Merge) error {
 	if enough, err := w.mergedAway(r, o.Seq, o.Head); !enough || err != nil {
 		return err
 	}
-	r.row.fork = nil
+	r.row.settle()
 	w.hintRoom(r.id)
 	return w.tellOfMerge(r)
 }
@@ -247,7 +319,7 @@ func (w *work) changeOver(r *openRoom, f *room.Fork, next *room.State) error {
 		return err
 	}
 	r.state, r.row.seq, r.row.head = next, next.Seq(), next.Head()
-	r.row.fork, r.row.aheadSeq, r.row.ignored = nil, 0, nil
+	r.row.fork, r.row.aheadSeq, r.row.accusers, r.row.ignored = forkSettled, 0, nil, nil
 	w.e.keepFolded(w.now, r.id, next)
 	if waiting, err = w.rebase(r, before, unmerged(waiting)); err != nil {
 		return err

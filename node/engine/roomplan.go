@@ -51,7 +51,7 @@ func (e *Engine) RoomPlan(tx store.Tx, now time.Time, id protocol.RoomID) (RoomP
 	if p.Link, p.Proof, err = w.entryProof(r); err != nil {
 		return p, err
 	}
-	p.Send = r.row.queued > 0 && len(r.row.fork) == 0
+	p.Send = r.row.queued > 0 && r.row.fork != forkStands
 	return p, nil
 }
 
@@ -192,8 +192,7 @@ func (e *Engine) TakeRoom(tx store.Tx, now time.Time, id protocol.RoomID, page R
 	return w.end()
 }
 
-// judgeView holds the log that a message's author has against ours. Of another one the
-// message is the evidence: the user has to look before anything is sent.
+// judgeView holds the log that a message's author has against ours.
 func (w *work) judgeView(r *openRoom, m message.Message) error {
 	switch r.state.Judge(m.Epoch, m.Seq, m.Head) {
 	case room.Ahead:
@@ -202,7 +201,7 @@ func (w *work) judgeView(r *openRoom, m message.Message) error {
 		}
 		w.hintRoom(r.id)
 	case room.Forked:
-		return w.forked(r, m.Device, m.Seq, m.Head, m.Bytes())
+		return w.forked(r, m.Device, m.Seq, m.Head)
 	}
 	return nil
 }
@@ -218,5 +217,5 @@ func (w *work) judgeAhead(r *openRoom) error {
 	if hash == head {
 		return nil
 	}
-	return w.forked(r, by, seq, head, r.row.head[:])
+	return w.forked(r, by, seq, head)
 }

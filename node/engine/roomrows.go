@@ -31,8 +31,9 @@ type roomRow struct {
 	aheadSeq  uint64 // an entry that a member signed for and that is not here yet; 0: none
 	aheadHead [32]byte
 	aheadBy   protocol.DeviceID
-	fork      []byte              // the signed message that shows another log; empty: none
-	ignored   []protocol.DeviceID // that showed another log, and the user went on
+	fork      forkState
+	accusers  []protocol.AccountID // that named another log since fork was settled, or ever; no guests
+	ignored   []protocol.AccountID // that did before, and the user went on: they stop nothing any more
 
 	cursor   uint64 // in the room's mailbox
 	position uint64 // of the newest row of the conversation
@@ -45,7 +46,7 @@ type roomRow struct {
 var roomStages = []RoomStage{RoomTold, RoomInvited, RoomJoined, RoomOut}
 
 func (r *roomRow) encode() []byte {
-	e := newRow(320 + len(r.name) + len(r.fork))
+	e := newRow(320 + len(r.name))
 	e.u8(indexOf(roomStages, r.stage))
 	e.bytes(r.home.Peer)
 	e.u8(uint8(min(len(r.home.Addrs), protocol.MaxAddrs)))
@@ -64,10 +65,12 @@ func (r *roomRow) encode() []byte {
 	e.u64(r.aheadSeq)
 	e.raw(r.aheadHead[:])
 	e.raw(r.aheadBy[:])
-	e.bytes(r.fork)
-	e.u8(uint8(len(r.ignored)))
-	for _, d := range r.ignored {
-		e.raw(d[:])
+	e.u8(indexOf(forkStates, r.fork))
+	for _, accounts := range [][]protocol.AccountID{r.accusers, r.ignored} {
+		e.u8(uint8(len(accounts)))
+		for _, a := range accounts {
+			e.raw(a[:])
+		}
 	}
 	for _, n := range []uint64{r.cursor, r.position, r.readTo, r.sent} {
 		e.u64(n)
@@ -94,10 +97,12 @@ func (r *roomRow) decode(b []byte) error {
 	r.aheadSeq = d.u64()
 	d.fixed(r.aheadHead[:])
 	d.fixed(r.aheadBy[:])
-	r.fork = d.bytes()
-	r.ignored = make([]protocol.DeviceID, d.count(32))
-	for i := range r.ignored {
-		d.fixed(r.ignored[i][:])
+	r.fork = at(d, forkStates)
+	for _, accounts := range []*[]protocol.AccountID{&r.accusers, &r.ignored} {
+		*accounts = make([]protocol.AccountID, d.count(32))
+		for i := range *accounts {
+			d.fixed((*accounts)[i][:])
+		}
 	}
 	for _, n := range []*uint64{&r.cursor, &r.position, &r.readTo, &r.sent} {
 		*n = d.u64()

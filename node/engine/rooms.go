@@ -34,7 +34,7 @@ const (
 	maxRoomWaiting  = 256 // messages of one device that wait for their chain
 	maxRoomHeld     = 256 // messages of one device that came early
 	maxRoomStates   = 256 // folded logs in memory
-	maxRoomIgnored  = 16
+	maxRoomAccusers = 16
 	maxRoomGive     = 16 // chains, or keys, in one content
 	maxRoomVoid     = 64
 	maxRoomTakeSize = 512 << 10 // bytes of entries taken at once
@@ -151,7 +151,7 @@ func (w *work) roomInfo(id protocol.RoomID) (Room, error) {
 	}
 	info := Room{
 		ID: id, Stage: r.row.stage, Name: about.Name, Topic: about.Topic, By: r.row.by, Home: r.row.home, Since: r.row.since,
-		State: r.state, ToBe: toBe, Forked: len(r.row.fork) > 0, Unread: int(r.row.unread), Queued: int(r.row.queued),
+		State: r.state, ToBe: toBe, Forked: r.row.fork == forkStands, Unread: int(r.row.unread), Queued: int(r.row.queued),
 		Pending: len(list), Joining: r.row.joining, Problem: r.row.problem,
 	}
 	if r.row.made {

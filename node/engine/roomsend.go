@@ -52,7 +52,7 @@ func (w *work) mayPost(r *openRoom, want room.Rights) error {
 		return ErrNotInRoom
 	case !r.state.Rights(w.e.id.Account).Has(want):
 		return ErrRoomMute
-	case len(r.row.fork) > 0:
+	case r.row.fork == forkStands:
 		return ErrRoomFork
 	case r.row.queued >= maxRoomQueued:
 		return ErrQueueFull
@@ -117,7 +117,7 @@ func (e *Engine) RoomOutbox(tx store.Tx, now time.Time, id protocol.RoomID, maxB
 
 // maySend tells whether messages of this device count in the room now.
 func (w *work) maySend(r *openRoom) bool {
-	if r.state == nil || r.row.made || len(r.row.fork) > 0 || w.e.stopped.Load() {
+	if r.state == nil || r.row.made || r.row.fork == forkStands || w.e.stopped.Load() {
 		return false
 	}
 	_, ok := r.state.Sender(w.e.id.Device, r.state.Epoch())

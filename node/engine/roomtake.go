@@ -4,7 +4,6 @@ import (
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/room"
 	"github.com/parley-chat/parley/protocol/room/chain"
-	"github.com/parley-chat/parley/protocol/room/message"
 	"github.com/parley-chat/parley/protocol/wire"
 )
 
@@ -86,7 +85,7 @@ func (w *work) takeChain(r *openRoom, device protocol.DeviceID, a protocol.Accou
 	case room.Ahead:
 		w.hintRoom(r.id)
 	case room.Forked:
-		if err := w.forked(r, device, d.View.Seq, d.View.Head, message.View.Append(d.View, nil)); err != nil {
+		if err := w.forked(r, device, d.View.Seq, d.View.Head); err != nil {
 			return err
 		}
 	}

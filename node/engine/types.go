@@ -110,7 +110,7 @@ const (
 	RoomNotDone      = "not_done"  // an entry of ours was given up; Text says why
 	RoomBadLog       = "bad_log"   // the log that the rendezvous shows does not verify
 	RoomWithheld     = "withheld"  // the rendezvous does not serve a room that we are in
-	RoomWasForked    = "fork"      // a member was shown another log, or says so
+	RoomWasForked    = "fork"      // members were shown different logs, or one says so
 	RoomWasMerged    = "merged"    // our log was given up for another, by a merge
 )
 
