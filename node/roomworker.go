@@ -69,7 +69,7 @@ func (w *roomWorker) turnedAway(ctx context.Context, refusal *protocol.Error) er
 		return err
 	}
 	plan, err := w.plan(ctx)
-	if err != nil || !plan.Follow {
+	if w.over = err == nil && !plan.Follow; err != nil || w.over {
 		return err
 	}
 	return refusal

@@ -21,7 +21,7 @@ func (e *Engine) RoomFailed(tx store.Tx, now time.Time, id protocol.RoomID, caus
 
 // RoomTurnedAway notes that the rendezvous does not serve a room to this account.
 // Who was removed is not shown the log any more, so there is nothing that proves it: the
-// room is out then. One that was here only by name is forgotten, an invitation is over.
+// room is out then. One that was here only by name is forgotten, with its invitation.
 // In a room that we are in by its log we stay; an event says what the rendezvous says.
 func (e *Engine) RoomTurnedAway(tx store.Tx, now time.Time, id protocol.RoomID, refusal *protocol.Error) (Hint, error) {
 	return e.roomProblem(tx, now, id, func(w *work, r *openRoom) error {
@@ -35,7 +35,11 @@ func (e *Engine) RoomTurnedAway(tx store.Tx, now time.Time, id protocol.RoomID, 
 			return w.forgetRoom(r)
 		case r.row.stage == RoomInvited:
 			r.row.stage, r.row.joining = RoomOut, false
-			return errors.Join(w.setEntries(r, nil), w.dropLinks(r), w.roomEvent(r, RoomWasUninvited, ""))
+			err := errors.Join(w.setEntries(r, nil), w.dropLinks(r), w.roomEvent(r, RoomWasUninvited, ""))
+			if err == nil && !r.row.known && r.row.position == 0 { // whoever sends invitations could fill the store
+				err = w.forgetRoom(r)
+			}
+			return err
 		case r.row.stage == RoomJoined && refusal.Code == protocol.Banned:
 			r.row.stage = RoomOut
 			return errors.Join(w.setEntries(r, nil), w.failRoomQueue(r), w.dropLinks(r), w.roomEvent(r, RoomWasRemoved, ""))
@@ -95,13 +99,4 @@ func (w *work) noteProblem(r *openRoom, cause, text string) error {
 	}
 	r.row.problem = text
 	return w.roomEvent(r, cause, text)
-}
-
-// forgetRoom removes a room of which nothing but its name and keys is here.
-func (w *work) forgetRoom(r *openRoom) error {
-	delete(w.rooms, r.id)
-	err := all(w.tx, store.Key(tableRoomKey, r.id[:]), func(pair store.Pair) (bool, error) {
-		return true, w.delete(pair.Key)
-	})
-	return errors.Join(err, w.delete(keyRoom(r.id)))
 }
