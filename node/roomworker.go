@@ -225,7 +225,7 @@ func (w *roomWorker) read(ctx context.Context) error {
 	for {
 		plan, err := w.plan(ctx)
 		w.over = err == nil && !plan.Follow
-		if err != nil || w.over {
+		if err != nil || w.over && !plan.Doubt {
 			return err
 		}
 		ask := &wire.ReadRoom{Room: w.id[:], FromSeq: plan.From, After: plan.After, Link: plan.Link, Proof: plan.Proof}
@@ -242,6 +242,7 @@ func (w *roomWorker) read(ctx context.Context) error {
 			return err
 		}
 		if moved := next.From != plan.From || next.After != plan.After; !moved {
+			w.over = !next.Follow // what was over may not be any more
 			return nil
 		}
 	}

@@ -21,7 +21,7 @@ func (e *Engine) RoomFailed(tx store.Tx, now time.Time, id protocol.RoomID, caus
 
 // RoomTurnedAway notes that the rendezvous does not serve a room to this account.
 // Who was removed is not shown the log any more, so there is nothing that proves it: the
-// room is out then. One that was here only by name is forgotten, with its invitation.
+// room is out then, and what waited fails, until the rendezvous serves it again (RoomPlan.Doubt). One that was here only by name is forgotten, with its invitation.
 // In a room that we are in by its log we stay; an event says what the rendezvous says.
 func (e *Engine) RoomTurnedAway(tx store.Tx, now time.Time, id protocol.RoomID, refusal *protocol.Error) (Hint, error) {
 	return e.roomProblem(tx, now, id, func(w *work, r *openRoom) error {
@@ -99,4 +99,19 @@ func (w *work) noteProblem(r *openRoom, cause, text string) error {
 	}
 	r.row.problem = text
 	return w.roomEvent(r, cause, text)
+}
+
+// doubted tells that a room is over although its log has this account in: the rendezvous
+// says so, and cannot prove it. A guest knocks instead.
+func (w *work) doubted(r *openRoom) bool {
+	_, in := w.me(r)
+	return in && r.row.stage == RoomOut && !w.e.isGuest()
+}
+
+// comeBack goes on in a room that the rendezvous called over, and serves again.
+func (w *work) comeBack(r *openRoom) error {
+	if !w.doubted(r) {
+		return nil
+	}
+	return w.settleStage(r, true, nil)
 }
