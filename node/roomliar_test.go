@@ -121,6 +121,38 @@ func TestRoomOfAFalseBan(t *testing.T) {
 	hear(net, alice, room, "bob: here again")
 }
 
+// A rendezvous that says again and again that others were first, and shows only what is
+// known, is not asked without a pause.
+func TestRoomMovedNowhere(t *testing.T) {
+	t.Parallel()
+	net := nodetest.New(t, 2)
+	alice, bob := net.People[0], net.People[1]
+	var known atomic.Value // an entry
+	net.Home.Lie(nodetest.Lie{Answer: func(_ peer.ID, q *wire.Request, _ *wire.Response) {
+		if entry := q.GetAppendRoom().GetEntry(); entry != nil {
+			known.CompareAndSwap(nil, entry)
+		}
+	}})
+	room := net.NewRoom("climbing", alice, bob)
+	victim := peerOf(t, alice)
+	var calls atomic.Int32
+	net.Home.Lie(nodetest.Lie{Answer: func(to peer.ID, q *wire.Request, a *wire.Response) {
+		if to != victim || q.GetAppendRoom() == nil {
+			return
+		}
+		calls.Add(1)
+		proto.Reset(a)
+		since := &wire.RoomPage{Entries: [][]byte{known.Load().([]byte)}}
+		a.Result = &wire.Response_RoomAppended{RoomAppended: &wire.RoomAppended{Code: uint32(protocol.RoomMoved), Since: since}}
+	}})
+	alice.In(room, api.RoomRotate, api.RoomRequest{})
+	if n := calls.Load(); n == 0 || n > 10 {
+		t.Errorf("asked %d times", n)
+	}
+	net.Home.Lie(nodetest.Lie{})
+	net.Wait("it is in the log", func() bool { return alice.InRoom(room).Pending == 0 })
+}
+
 func sorted(list []string) []string {
 	slices.Sort(list)
 	return list

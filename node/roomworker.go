@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -162,11 +163,16 @@ func (w *roomWorker) bringBack(ctx context.Context) error {
 
 // bring brings our entries, one after the other.
 func (w *roomWorker) bring(ctx context.Context) error {
+	var last []byte
 	for range maxAppends {
 		plan, err := w.plan(ctx)
 		if err != nil || plan.Append == nil {
 			return err
 		}
+		if bytes.Equal(plan.Append, last) {
+			return protocol.Refuse(protocol.Unavailable, "the rendezvous says that others were first, and shows nothing of them")
+		}
+		last = plan.Append
 		answer, err := w.append(ctx, plan.Append)
 		if refusal, ok := errors.AsType[*protocol.Error](err); ok && final(refusal.Code) {
 			err := w.do(ctx, func(tx store.Tx) (engine.Hint, error) {
