@@ -66,7 +66,7 @@ func (s names) event(e engine.Event) api.Event {
 		m := s.message(*e.Message)
 		out.Message = &m
 	}
-	if id, is := s.roomOf(e.With); is {
+	if id, is := s.roomOf(e.With); is || e.Kind == engine.KindRoom { // the latter also of one that was forgotten
 		out.Room = id.String()
 		if e.Kind == engine.KindRoom {
 			out.Text = s.roomEvent(id, e)

@@ -56,7 +56,7 @@ func (n *Node) guestLink(tx store.Tx, r engine.Room) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("first entry of a room: %w", err)
 	}
-	home := place.Place{Peer: r.Home.Peer, Addrs: r.Home.Addrs[:min(len(r.Home.Addrs), roomlink.MaxAddrs)]}
+	home := place.Place{Peer: r.Home.Peer, Addrs: engine.LinkAddrs(r.Home.Addrs)}
 	return roomlink.Link{Room: r.ID, Founder: first.Account, Home: home, Password: r.State.Password().Number}.String(), nil
 }
 

@@ -89,6 +89,24 @@ func TestIdentityInARoomIsOfWhoWasFirst(t *testing.T) {
 	}
 }
 
+// The devices of members that may connect come in one order, so that of too many the same
+// are left out each time.
+func TestMatesKeepTheirOrder(t *testing.T) {
+	rooms := newRoomTopics()
+	for _, name := range []string{"b", "a"} {
+		members := map[peer.ID]device{"home": {}}
+		for i := range byte(20) {
+			p := peer.ID(name + string('a'+rune(i)))
+			members[p] = device{account: protocol.AccountID{1}, peer: p}
+		}
+		rooms.joined[name] = &roomTopic{members: members}
+	}
+	all := rooms.mates()
+	if sorted := slices.IsSortedFunc(all, func(a, b device) int { return strings.Compare(string(a.peer), string(b.peer)) }); len(all) != 40 || !sorted {
+		t.Errorf("%d devices, sorted %v", len(all), sorted)
+	}
+}
+
 // In a room's topic members are talked to and nobody else: not a contact who is not in
 // the room, whatever he subscribes to and however old the protocol is that he speaks.
 func TestTopicOfRoomIsForMembers(t *testing.T) {

@@ -6,10 +6,12 @@ import (
 	"testing"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/parley-chat/parley/node/api"
 	"github.com/parley-chat/parley/node/engine"
 	"github.com/parley-chat/parley/node/nodetest"
+	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/wire"
 )
 
@@ -91,6 +93,64 @@ func TestRoomOfALiar(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A rendezvous that says falsely that somebody was banned costs him nothing for good: when
+// it tells of the room again he is in it, as the log has it.
+func TestRoomOfAFalseBan(t *testing.T) {
+	t.Parallel()
+	net := nodetest.New(t, 2)
+	alice, bob := net.People[0], net.People[1]
+	room := net.NewRoom("climbing", alice, bob)
+	victim := peerOf(t, bob)
+	net.Home.Lie(nodetest.Lie{Answer: func(to peer.ID, q *wire.Request, a *wire.Response) {
+		if to == victim && (q.GetReadRoom() != nil || q.GetPutRoom() != nil) {
+			proto.Reset(a)
+			a.Code = uint32(protocol.Banned)
+		}
+	}})
+	bob.SayIn(room, "lost")
+	net.Wait("bob is told", func() bool { return bob.InRoom(room).Stage == api.RoomOut })
+	alice.In(room, api.RoomRotate, api.RoomRequest{})
+	alice.SayIn(room, "meanwhile")
+	net.Home.Lie(nodetest.Lie{})
+	alice.SayIn(room, "hello")
+	hear(net, bob, room, "alice: hello")
+	hear(net, bob, room, "alice: meanwhile")
+	bob.SayIn(room, "here again")
+	hear(net, alice, room, "bob: here again")
+}
+
+// A rendezvous that says again and again that others were first, and shows only what is
+// known, is not asked without a pause.
+func TestRoomMovedNowhere(t *testing.T) {
+	t.Parallel()
+	net := nodetest.New(t, 2)
+	alice, bob := net.People[0], net.People[1]
+	var known atomic.Value // an entry
+	net.Home.Lie(nodetest.Lie{Answer: func(_ peer.ID, q *wire.Request, _ *wire.Response) {
+		if entry := q.GetAppendRoom().GetEntry(); entry != nil {
+			known.CompareAndSwap(nil, entry)
+		}
+	}})
+	room := net.NewRoom("climbing", alice, bob)
+	victim := peerOf(t, alice)
+	var calls atomic.Int32
+	net.Home.Lie(nodetest.Lie{Answer: func(to peer.ID, q *wire.Request, a *wire.Response) {
+		if to != victim || q.GetAppendRoom() == nil {
+			return
+		}
+		calls.Add(1)
+		proto.Reset(a)
+		since := &wire.RoomPage{Entries: [][]byte{known.Load().([]byte)}}
+		a.Result = &wire.Response_RoomAppended{RoomAppended: &wire.RoomAppended{Code: uint32(protocol.RoomMoved), Since: since}}
+	}})
+	alice.In(room, api.RoomRotate, api.RoomRequest{})
+	if n := calls.Load(); n == 0 || n > 10 {
+		t.Errorf("asked %d times", n)
+	}
+	net.Home.Lie(nodetest.Lie{})
+	net.Wait("it is in the log", func() bool { return alice.InRoom(room).Pending == 0 })
 }
 
 func sorted(list []string) []string {

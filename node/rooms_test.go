@@ -224,7 +224,7 @@ func testInvitations(t *testing.T, net *nodetest.Net) {
 
 	bob.In(room, api.RoomLeave, api.RoomRequest{})
 	stage(bob, api.RoomOut)
-	net.Wait("alice sees that bob left", func() bool { return alice.InRoom(room).Members == 2 })
+	net.Wait("alice knows that bob left", func() bool { return !alice.Knows(room, bob) })
 	net.Enter(room, alice, bob)
 	bob.SayIn(room, "here again")
 	hear(net, carol, room, "bob: here again")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -65,16 +66,17 @@ func (r *roomTopics) allows(p peer.ID, topic string) bool {
 	return member
 }
 
-// mates are the devices of all who are in a room with us.
+// mates are the devices of all who are in a room with us; of too many always the same.
 func (r *roomTopics) mates() (all []device) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	for _, t := range r.joined {
-		for _, d := range t.members {
+	for _, name := range slices.Sorted(maps.Keys(r.joined)) {
+		members := r.joined[name].members
+		for _, p := range slices.Sorted(maps.Keys(members)) {
 			if len(all) == maxMates {
 				return all
 			}
-			if d.account != (protocol.AccountID{}) { // the rendezvous
+			if d := members[p]; d.account != (protocol.AccountID{}) { // the rendezvous
 				all = append(all, d)
 			}
 		}

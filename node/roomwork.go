@@ -246,7 +246,7 @@ func (r *rooms) oneNews(ctx context.Context, id protocol.RoomID, item *wire.Room
 		}
 		return err
 	}
-	if err != nil || !plan.Follow {
+	if err != nil || !plan.Follow && !plan.Doubt {
 		return err
 	}
 	r.mu.Lock()

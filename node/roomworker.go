@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -68,7 +69,7 @@ func (w *roomWorker) turnedAway(ctx context.Context, refusal *protocol.Error) er
 		return err
 	}
 	plan, err := w.plan(ctx)
-	if err != nil || !plan.Follow {
+	if w.over = err == nil && !plan.Follow; err != nil || w.over {
 		return err
 	}
 	return refusal
@@ -161,11 +162,16 @@ func (w *roomWorker) bringBack(ctx context.Context) error {
 
 // bring brings our entries, one after the other.
 func (w *roomWorker) bring(ctx context.Context) error {
+	var last []byte
 	for range maxAppends {
 		plan, err := w.plan(ctx)
 		if err != nil || plan.Append == nil {
 			return err
 		}
+		if bytes.Equal(plan.Append, last) {
+			return protocol.Refuse(protocol.Unavailable, "the rendezvous says that others were first, and shows nothing of them")
+		}
+		last = plan.Append
 		answer, err := w.append(ctx, plan.Append)
 		if refusal, ok := errors.AsType[*protocol.Error](err); ok && final(refusal.Code) {
 			err := w.do(ctx, func(tx store.Tx) (engine.Hint, error) {
@@ -224,7 +230,7 @@ func (w *roomWorker) read(ctx context.Context) error {
 	for {
 		plan, err := w.plan(ctx)
 		w.over = err == nil && !plan.Follow
-		if err != nil || w.over {
+		if err != nil || w.over && !plan.Doubt {
 			return err
 		}
 		ask := &wire.ReadRoom{Room: w.id[:], FromSeq: plan.From, After: plan.After, Link: plan.Link, Proof: plan.Proof}
@@ -241,6 +247,7 @@ func (w *roomWorker) read(ctx context.Context) error {
 			return err
 		}
 		if moved := next.From != plan.From || next.After != plan.After; !moved {
+			w.over = !next.Follow // what was over may not be any more
 			return nil
 		}
 	}

@@ -369,8 +369,17 @@ func TestFloodOfReactions(t *testing.T) {
 	for range 1000 {
 		apply(&wire.Action{To: Ref{a.account(), protocol.NewMsgID()}.wire(), AtMs: uint64(millis(w.now)), What: &wire.Action_React{React: "👍"}})
 	}
-	if got := len(a.rows(tableAction)); got != maxEarlyBy {
-		t.Errorf("%d reactions wait, want %d", got, maxEarlyBy)
+	if got := len(a.rows(tableAction)); got != maxEarlyBy*3/4 {
+		t.Errorf("%d reactions wait, want %d", got, maxEarlyBy*3/4)
+	}
+	timers := a.timers(timerAction)
+	to := protocol.NewMsgID()
+	for i := range 10 { // each newer than the one before
+		at := uint64(millis(w.now)) + uint64(i)
+		apply(&wire.Action{To: Ref{b.account(), to}.wire(), AtMs: at, What: &wire.Action_Delete{Delete: &wire.Deleted{}}})
+	}
+	if got, rows := a.timers(timerAction), len(a.rows(tableAction)); got != timers+1 || rows != maxEarlyBy*3/4+1 {
+		t.Errorf("a deletion after the flood: %d timers, was %d; %d rows", got, timers, rows)
 	}
 	w.pass(earlyFor + time.Hour)
 	if got := len(a.rows(tableAction)); got != 0 {

@@ -72,6 +72,9 @@ func (w *work) receiveContent(in *incoming) error {
 			return err
 		}
 	case *wire.Content_RoomInvite:
+		if err := w.impliedAccept(in); err != nil {
+			return err
+		}
 		if err := w.receiveInvite(in, body.RoomInvite); err != nil {
 			return err
 		}

@@ -15,7 +15,7 @@ import (
 const (
 	earlyFor   = 31 * 24 * time.Hour
 	maxEarly   = 2048 // actions in one conversation
-	maxEarlyBy = 128  // of one account
+	maxEarlyBy = 128  // of one account; of both a quarter is for deletions only
 )
 
 // earlyActionRow is something done to a message that did not come yet.
@@ -67,17 +67,19 @@ func (w *work) keepAction(a, by protocol.AccountID, act *action, may powers) err
 		if err != nil || !act.newer(before) {
 			return err
 		}
-	} else if full, err := w.manyEarly(a, by); err != nil || full {
-		return err
+	} else {
+		if full, err := w.manyEarly(a, by, act.kind); err != nil || full {
+			return err
+		}
+		if err := w.at(w.now.Add(earlyFor), timerAction, key[1:]); err != nil {
+			return err
+		}
 	}
 	b, err := proto.Marshal(act.wire())
 	if err != nil {
 		return fmt.Errorf("encode action: %w", err)
 	}
-	if err := w.put(key, &earlyActionRow{may: may, action: b}); err != nil {
-		return err
-	}
-	return w.at(w.now.Add(earlyFor), timerAction, key[1:])
+	return w.put(key, &earlyActionRow{may: may, action: b})
 }
 
 // newer tells whether an action counts in place of another of its kind, account and
@@ -87,17 +89,21 @@ func (act *action) newer(than *action) bool {
 	return markRow{at: act.at, text: value(act)}.newer(markRow{at: than.at, text: value(than)})
 }
 
-// manyEarly tells that no more actions of an account may wait in a conversation.
-func (w *work) manyEarly(a, by protocol.AccountID) (bool, error) {
+// manyEarly tells that no more actions of a kind and an account may wait in a conversation.
+func (w *work) manyEarly(a, by protocol.AccountID, kind actKind) (bool, error) {
 	total, ofOne := 0, 0
+	most, mostBy := maxEarly, maxEarlyBy
+	if kind != actDelete {
+		most, mostBy = most*3/4, mostBy*3/4
+	}
 	err := all(w.tx, store.Key(tableAction, a[:]), func(pair store.Pair) (bool, error) {
 		total++
 		if string(pair.Key[len(pair.Key)-len(by):]) == string(by[:]) {
 			ofOne++
 		}
-		return total < maxEarly && ofOne < maxEarlyBy, nil
+		return total < most && ofOne < mostBy, nil
 	})
-	return total >= maxEarly || ofOne >= maxEarlyBy, err
+	return total >= most || ofOne >= mostBy, err
 }
 
 // applyActions does to a message that came what was done to it before.

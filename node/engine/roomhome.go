@@ -21,7 +21,7 @@ func (e *Engine) RoomFailed(tx store.Tx, now time.Time, id protocol.RoomID, caus
 
 // RoomTurnedAway notes that the rendezvous does not serve a room to this account.
 // Who was removed is not shown the log any more, so there is nothing that proves it: the
-// room is out then. One that was here only by name is forgotten, an invitation is over.
+// room is out then, and what waited fails, until the rendezvous serves it again (RoomPlan.Doubt). One that was here only by name is forgotten, with its invitation.
 // In a room that we are in by its log we stay; an event says what the rendezvous says.
 func (e *Engine) RoomTurnedAway(tx store.Tx, now time.Time, id protocol.RoomID, refusal *protocol.Error) (Hint, error) {
 	return e.roomProblem(tx, now, id, func(w *work, r *openRoom) error {
@@ -30,7 +30,11 @@ func (e *Engine) RoomTurnedAway(tx store.Tx, now time.Time, id protocol.RoomID, 
 			return w.dropTold(r, whyNoEntry(refusal))
 		case r.row.stage == RoomInvited:
 			r.row.stage, r.row.joining = RoomOut, false
-			return errors.Join(w.setEntries(r, nil), w.dropLinks(r), w.roomEvent(r, RoomWasUninvited, ""))
+			err := errors.Join(w.setEntries(r, nil), w.dropLinks(r), w.roomEvent(r, RoomWasUninvited, ""))
+			if err == nil && !r.row.known && r.row.position == 0 { // whoever sends invitations could fill the store
+				err = w.forgetRoom(r)
+			}
+			return err
 		case r.row.stage == RoomJoined && refusal.Code == protocol.Banned:
 			r.row.stage = RoomOut
 			return errors.Join(w.setEntries(r, nil), w.failRoomQueue(r), w.dropLinks(r), w.roomEvent(r, RoomWasRemoved, ""))
@@ -56,7 +60,8 @@ func (w *work) dropTold(r *openRoom, why string) error {
 	switch {
 	case r.row.joining:
 		return errors.Join(w.setEntries(r, nil), w.giveUpJoining(r, why))
-	case r.row.position > 0: // its history came from another device, or a backup
+	case r.row.position > 0, // its history came from another device, or a backup
+		r.row.seq >= forgetCount: // see forgetOver
 		r.row.stage = RoomOut
 		return nil
 	}
@@ -114,14 +119,17 @@ func (w *work) noteProblem(r *openRoom, cause, text string) error {
 	return w.roomEvent(r, cause, text)
 }
 
-// forgetRoom removes a room of which nothing but its name, keys and log is here.
-func (w *work) forgetRoom(r *openRoom) error {
-	delete(w.rooms, r.id)
-	err := w.delete(keyRoom(r.id))
-	for _, table := range []byte{tableRoomKey, tableRoomLog, tableRoomNote} {
-		err = errors.Join(err, all(w.tx, store.Key(table, r.id[:]), func(pair store.Pair) (bool, error) {
-			return true, w.delete(pair.Key)
-		}))
+// doubted tells that a room is over although its log has this account in: the rendezvous
+// says so, and cannot prove it. A guest knocks instead.
+func (w *work) doubted(r *openRoom) bool {
+	_, in := w.me(r)
+	return in && r.row.stage == RoomOut && !w.e.isGuest()
+}
+
+// comeBack goes on in a room that the rendezvous called over, and serves again.
+func (w *work) comeBack(r *openRoom) error {
+	if !w.doubted(r) {
+		return nil
 	}
-	return err
+	return w.settleStage(r, true, nil)
 }

@@ -50,13 +50,23 @@ func (w *work) invitation(r *openRoom) (*wire.Content, error) {
 	return &wire.Content{Body: &wire.Content_RoomInvite{RoomInvite: invite}}, nil
 }
 
-// receiveInvite takes an invitation.
+// receiveInvite takes an invitation by a contact. One too many is told and dropped: it may
+// be sent again.
 func (w *work) receiveInvite(in *incoming, i *wire.RoomInvite) error {
 	id, err := protocol.FromBytes[protocol.RoomID](i.GetRoom())
 	if err != nil || len(i.GetHead()) != 32 || !validRoom(i.GetHome(), i.GetAddrs(), i.GetName()) {
 		return w.trouble(CauseMalformed, in.d.account, "an invitation to a room that cannot be read")
 	}
 	r, err := w.room(id)
+	if known := err == nil && (r.row.stage == RoomInvited || r.row.stage == RoomJoined); !known {
+		may, err := w.mayInvite(in.d.account)
+		if err != nil {
+			return err
+		}
+		if !may {
+			return w.trouble(CauseMalformed, in.d.account, "an invitation, but too many of this contact wait")
+		}
+	}
 	if err == ErrNoRoom {
 		row := roomRow{stage: RoomTold, home: Home{Peer: i.GetHome(), Addrs: i.GetAddrs()}, since: w.now}
 		if r, err = w.addRoom(id, row); errors.Is(err, ErrManyRooms) {

@@ -78,6 +78,17 @@ func (e *Engine) MakeRoomLink(tx store.Tx, now time.Time, id protocol.RoomID, us
 	return made, h, err
 }
 
+// LinkAddrs are the addresses that have a place in a link into a room: the first that are
+// short enough.
+func LinkAddrs(addrs []string) (list []string) {
+	for _, a := range addrs {
+		if len(list) < roomlink.MaxAddrs && len(a) <= link.MaxAddr {
+			list = append(list, a)
+		}
+	}
+	return list
+}
+
 // linkText is the link with a key, as it is given to people.
 func (w *work) linkText(r *openRoom, k key.LinkPrivate) (roomlink.Link, error) {
 	b, err := w.tx.Get(keyRoomItem(tableRoomLog, r.id, 0))
@@ -96,11 +107,7 @@ func (w *work) linkText(r *openRoom, k key.LinkPrivate) (roomlink.Link, error) {
 	if slices.Equal(own.Home.Peer, home.Peer) {
 		addrs = own.Home.Addrs
 	}
-	for _, a := range addrs {
-		if len(home.Addrs) < roomlink.MaxAddrs && len(a) <= link.MaxAddr {
-			home.Addrs = append(home.Addrs, a)
-		}
-	}
+	home.Addrs = LinkAddrs(addrs)
 	l := roomlink.Link{Room: r.id, Founder: first.Account, Home: home, Key: k}
 	if _, err := roomlink.Parse(l.String()); err != nil {
 		return roomlink.Link{}, ErrNoAddress

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/link"
 	"github.com/parley-chat/parley/protocol/room"
 	"github.com/parley-chat/parley/protocol/room/roomlink"
 	"github.com/parley-chat/parley/store"
@@ -254,5 +256,14 @@ func TestJoinByLinkUnderLoss(t *testing.T) {
 	}
 	if got := a.links(id)[0].Uses; got != 4 {
 		t.Errorf("%d uses are left", got)
+	}
+}
+
+// Addresses that are too long for a link are left out, not the link.
+func TestLinkAddrs(t *testing.T) {
+	short, long := "/ip4/192.0.2.1/tcp/1", "/dns4/"+strings.Repeat("x", link.MaxAddr)+"/tcp/1"
+	many := slices.Repeat([]string{long, short}, 2*roomlink.MaxAddrs)
+	if got := LinkAddrs(many); len(got) != roomlink.MaxAddrs || slices.Contains(got, long) {
+		t.Errorf("%q", got)
 	}
 }

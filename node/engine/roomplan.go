@@ -18,6 +18,7 @@ type RoomPlan struct {
 	After  uint64 // and messages after this cursor
 	Send   bool   // there are messages to be sent: see RoomOutbox
 	Follow bool   // the room is to be read at all
+	Doubt  bool   // it is over, but not by its log: to be read when the rendezvous tells of it again
 	Guests bool   // ask when its guests were last online (wire.SeenGuests), then SeenGuests
 	Link   []byte // to read with: the link by which this account wants to join; nil: none
 	Proof  []byte // of Link
@@ -37,6 +38,7 @@ func (e *Engine) RoomPlan(tx store.Tx, now time.Time, id protocol.RoomID) (RoomP
 	if r.row.known {
 		p.From = r.row.seq + 1
 	}
+	p.Doubt = w.doubted(r)
 	if r.row.made {
 		p.Append, err = tx.Get(keyRoomItem(tableRoomLog, id, 0))
 		return p, err
@@ -178,6 +180,9 @@ func (e *Engine) TakeRoom(tx store.Tx, now time.Time, id protocol.RoomID, page R
 	}
 	before := r.state
 	if err := w.takeLog(r, page.Entries); err != nil {
+		return Hint{}, err
+	}
+	if err := w.comeBack(r); err != nil {
 		return Hint{}, err
 	}
 	if err := w.takeItems(r, page.Messages, r.state != before); err != nil {

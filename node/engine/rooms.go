@@ -28,7 +28,6 @@ var (
 
 // Limits of the rooms of one device.
 const (
-	maxRooms        = 256 // with those that are over
 	maxRoomEntries  = 32  // entries of ours that are not in the log yet
 	maxRoomQueued   = 500 // all fail in one transaction when the account is out
 	maxRoomWaiting  = 256 // messages of one device that wait for their chain
@@ -211,20 +210,6 @@ func (w *work) room(id protocol.RoomID) (*openRoom, error) {
 	return r, nil
 }
 
-// addRoom makes a room known.
-func (w *work) addRoom(id protocol.RoomID, row roomRow) (*openRoom, error) {
-	ids, err := roomIDs(w.tx)
-	if err != nil {
-		return nil, err
-	}
-	if len(ids) >= maxRooms {
-		return nil, ErrManyRooms
-	}
-	r := &openRoom{id: id, row: row, receivers: map[protocol.DeviceID]*roomReceiver{}}
-	w.keepRoom(r)
-	return r, w.put(keyRoom(id), &r.row)
-}
-
 func (w *work) keepRoom(r *openRoom) {
 	if w.rooms == nil {
 		w.rooms = map[protocol.RoomID]*openRoom{}
@@ -324,16 +309,21 @@ func (w *work) roomEvent(r *openRoom, cause, text string) error {
 
 // mate tells whether an account is in one of our rooms.
 func (w *work) mate(a protocol.AccountID) (bool, error) {
-	ids, err := roomIDs(w.tx)
+	var joined []protocol.RoomID
+	err := w.eachRoom(func(id protocol.RoomID, row *roomRow) {
+		if row.stage == RoomJoined {
+			joined = append(joined, id)
+		}
+	})
 	if err != nil {
 		return false, err
 	}
-	for _, id := range ids {
+	for _, id := range joined {
 		r, err := w.room(id)
 		if err != nil {
 			return false, err
 		}
-		if r.state == nil || r.row.stage != RoomJoined {
+		if r.state == nil {
 			continue
 		}
 		if _, in := r.state.Member(a); in {

@@ -232,6 +232,37 @@ func TestTurnedAwayWritesNothing(t *testing.T) {
 	}
 }
 
+// Who was called banned and is in the room by its log comes back when the rendezvous serves
+// it again; who was banned does not.
+func TestTurnedAwayComesBack(t *testing.T) {
+	w := newWorld(t)
+	id, nodes := roomOf(t, w, "alice", "bob")
+	a, b := nodes[0], nodes[1]
+	read := func() {
+		b.do(func(tx store.Tx) (Hint, error) { return b.e.TakeRoom(tx, w.now, id, RoomPage{}) })
+	}
+	b.turnedAway(id, protocol.Banned)
+	if p := b.roomPlan(id); p.Follow || !p.Doubt || b.room(id).Stage != RoomOut {
+		t.Errorf("called banned: %+v, %q", p, b.room(id).Stage)
+	}
+	b.turnedAway(id, protocol.Banned) // asked again, and still
+	if n := b.roomEvents(RoomWasRemoved); n != 1 {
+		t.Errorf("told %d times", n)
+	}
+	read()
+	a.says(id, "hello")
+	b.says(id, "still here")
+	if r := b.room(id); r.Stage != RoomJoined || len(a.heard(id)) != 2 || len(b.heard(id)) != 2 {
+		t.Errorf("afterwards: %q, %q", r.Stage, texts(b.heard(id)))
+	}
+	b.do(func(tx store.Tx) (Hint, error) { return b.e.LeaveRoom(tx, w.now, id) })
+	w.settle()
+	read()
+	if p := b.roomPlan(id); p.Doubt || b.room(id).Stage != RoomOut {
+		t.Errorf("bob, who left: %+v, %q", p, b.room(id).Stage)
+	}
+}
+
 // All devices of an account are in its rooms: those it has, and one that is added
 // later, from then on.
 func TestRoomOnAllDevices(t *testing.T) {

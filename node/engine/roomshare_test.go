@@ -234,7 +234,7 @@ func TestTooManyRoomsAreTold(t *testing.T) {
 	for i := range maxRooms + 2 {
 		id := protocol.RoomID{byte(i), byte(i >> 8), 1}
 		a.do(func(tx store.Tx) (Hint, error) {
-			return a.e.TakeRoomState(tx, w.now, &wire.RoomState{Room: id[:], Stage: 3, Name: "Room"})
+			return a.e.TakeRoomState(tx, w.now, &wire.RoomState{Room: id[:], Stage: 2, Name: "Room"})
 		})
 	}
 	message := &wire.PastMessage{MsgId: make([]byte, 16), Device: make([]byte, 32), Text: "text", State: 6}

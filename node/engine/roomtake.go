@@ -19,7 +19,7 @@ func (w *work) mayGiveKeys(in *incoming, keys *wire.RoomKeys) (protocol.Code, er
 		stranger = protocol.NotContact
 	}
 	r, err := w.room(id)
-	if err == ErrNoRoom || err == nil && r.row.stage == RoomOut {
+	if err == ErrNoRoom || err == nil && r.row.stage == RoomOut && !w.doubted(r) {
 		again, err := w.comesAgain(id)
 		if again { // it may be in already, and not know
 			stranger = protocol.Unavailable

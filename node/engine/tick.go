@@ -38,6 +38,8 @@ const (
 	timerRoomAsk  timer = 44 // ask for the log that a member has, if it did not come; id: room, device
 	timerRoomRead timer = 52 // go on noting that messages of a room were read; id: room, position
 
+	timerRoomsOver timer = 53 // forget the oldest of too many rooms that are over
+
 	timerVanish timer = 50 // destroy a message whose time is over; id: conversation, position
 	timerAction timer = 51 // forget what was done to a message that did not come; id: key of its row
 
@@ -151,6 +153,8 @@ func (w *work) fire(key []byte) error {
 		return w.sweepRooms(id)
 	case timerGuests:
 		return w.sweepGuests(id)
+	case timerRoomsOver:
+		return w.forgetOver()
 	case timerGone:
 		return w.delete(store.Key(tableGone, id))
 	case timerEarly:
