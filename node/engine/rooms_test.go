@@ -160,6 +160,24 @@ func TestBlockedInARoom(t *testing.T) {
 	}
 }
 
+// Who turned an invitation down may change his mind while it stands.
+func TestJoinAfterAll(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.add("alice"), w.add("bob")
+	w.befriend(a, b)
+	id := a.createRoom("Climbing")
+	w.settle()
+	a.invite(id, b)
+	w.settle()
+	b.do(func(tx store.Tx) (Hint, error) { return b.e.LeaveRoom(tx, w.now, id) })
+	w.settle()
+	b.join(id)
+	w.settle()
+	if r := b.room(id); r.Stage != RoomJoined {
+		t.Errorf("bob: %q", r.Stage)
+	}
+}
+
 // Who turned an invitation down can be invited again.
 func TestInviteAgain(t *testing.T) {
 	w := newWorld(t)

@@ -111,7 +111,8 @@ func (e *Engine) LeaveRoom(tx store.Tx, now time.Time, id protocol.RoomID) (Hint
 }
 
 // JoinRoom joins a room that this account was invited to: as soon as its log is
-// here, and again if others are first. What becomes of it an event says.
+// here, and again if others are first. One that is over is asked for once more: who
+// turned an invitation down may still take it. What becomes of it an event says.
 func (e *Engine) JoinRoom(tx store.Tx, now time.Time, id protocol.RoomID) (Hint, error) {
 	w, err := e.begin(tx, now)
 	if err != nil {
@@ -122,6 +123,9 @@ func (e *Engine) JoinRoom(tx store.Tx, now time.Time, id protocol.RoomID) (Hint,
 		return Hint{}, err
 	}
 	if r.row.stage != RoomJoined {
+		if r.row.stage == RoomOut {
+			r.row.stage = RoomTold
+		}
 		r.row.joining = true
 		w.hintRoom(id)
 		if err := w.pursue(r); err != nil {
