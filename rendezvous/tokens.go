@@ -256,7 +256,8 @@ func (i *issuer) signer(ctx context.Context) (store.SigningKey, error) {
 }
 
 func (i *issuer) issueBy(k store.SigningKey, c token.Claims) (text string, expires time.Time, err error) {
-	c.Issuer, c.Issued, c.Expires = i.name, i.now(), i.now().Add(token.MaxLife)
+	now := i.now()
+	c.Issuer, c.Issued, c.Expires = i.name, now, now.Add(token.MaxLife)
 	text, err = c.Sign(signingKey(k))
 	return text, c.Expires, err
 }

@@ -57,9 +57,7 @@ func (i *issuer) selfTest(ctx context.Context, before []store.SigningKey, number
 
 // tryKey tells whether a token signed by the key passes.
 func (i *issuer) tryKey(set *token.Set, k store.SigningKey) error {
-	c := selfTestClaims()
-	c.Issuer, c.Issued, c.Expires = i.name, i.now(), i.now().Add(token.MaxLife)
-	text, err := c.Sign(signingKey(k))
+	text, _, err := i.issueBy(k, selfTestClaims())
 	if err != nil {
 		return err
 	}

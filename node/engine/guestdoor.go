@@ -99,11 +99,7 @@ func (w *work) givePasswordTo(r *openRoom, secret room.KeyID, to room.Device) er
 // Door returns what guest.Answer needs to let a guest into a room; ErrNoDoor, ErrNoRoom.
 // It is to be read again for each guest.
 func (e *Engine) Door(tx store.Tx, now time.Time, id protocol.RoomID) (guest.Door, error) {
-	w, err := e.begin(tx, now)
-	if err != nil {
-		return guest.Door{}, err
-	}
-	r, err := w.room(id)
+	w, r, err := e.beginRoom(tx, now, id)
 	if err != nil {
 		return guest.Door{}, err
 	}
@@ -191,11 +187,7 @@ func (e *Engine) GuestAdmitted(tx store.Tx, now time.Time, id protocol.RoomID, g
 
 // atDoor returns a room that a guest wants to come into.
 func (e *Engine) atDoor(tx store.Tx, now time.Time, id protocol.RoomID) (*work, *openRoom, error) {
-	w, err := e.begin(tx, now)
-	if err != nil {
-		return nil, nil, err
-	}
-	r, err := w.room(id)
+	w, r, err := e.beginRoom(tx, now, id)
 	if err == ErrNoRoom || err == nil && r.state == nil {
 		return nil, nil, guest.Refusal(room.ErrForbidden)
 	}

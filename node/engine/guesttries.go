@@ -88,11 +88,7 @@ func (r *triesRow) note(now time.Time, place []byte, code protocol.Code) (tell b
 // RateLimited, or why the log did not take the guest. Of those that failed an event with the
 // cause "guest_attempt" tells, but not of every one of many.
 func (e *Engine) NoteGuestAttempt(tx store.Tx, now time.Time, id protocol.RoomID, place []byte, code protocol.Code) (Hint, error) {
-	w, err := e.begin(tx, now)
-	if err != nil {
-		return Hint{}, err
-	}
-	r, err := w.room(id)
+	w, r, err := e.beginRoom(tx, now, id)
 	if err != nil {
 		return Hint{}, err
 	}

@@ -103,11 +103,7 @@ func (w *work) sweepLent() error {
 // RoomWants are the messages of a room to ask members for: those that are missing, and
 // what came after the newest ones that are here, of each device that may write.
 func (e *Engine) RoomWants(tx store.Tx, now time.Time, id protocol.RoomID) (list []RoomGap, err error) {
-	w, err := e.begin(tx, now)
-	if err != nil {
-		return nil, err
-	}
-	r, err := w.room(id)
+	_, r, err := e.beginRoom(tx, now, id)
 	if err != nil || r.state == nil || r.row.stage != RoomJoined {
 		return nil, err
 	}
@@ -208,11 +204,7 @@ func (e *Engine) CheckReader(tx store.Tx, now time.Time, id protocol.RoomID, dev
 
 // roomToGive returns a room of which a device may be given something.
 func (e *Engine) roomToGive(tx store.Tx, now time.Time, id protocol.RoomID, to protocol.DeviceID) (*openRoom, error) {
-	w, err := e.begin(tx, now)
-	if err != nil {
-		return nil, err
-	}
-	r, err := w.room(id)
+	_, r, err := e.beginRoom(tx, now, id)
 	if err == ErrNoRoom {
 		err = ErrNotInRoom // who asks is not told which rooms there are
 	}
@@ -231,11 +223,7 @@ func (e *Engine) roomToGive(tx store.Tx, now time.Time, id protocol.RoomID, to p
 // with a log that it never showed anybody. ErrRoomLog tells that the log is not ours, or
 // does not verify; then nothing changes.
 func (e *Engine) TakeRoomFrom(tx store.Tx, now time.Time, id protocol.RoomID, from protocol.AccountID, page RoomPage) (Hint, error) {
-	w, err := e.begin(tx, now)
-	if err != nil {
-		return Hint{}, err
-	}
-	r, err := w.room(id)
+	w, r, err := e.beginRoom(tx, now, id)
 	if err != nil {
 		return Hint{}, err
 	}

@@ -93,11 +93,7 @@ func (e *Engine) RoomSetBack(tx store.Tx, now time.Time, id protocol.RoomID, cur
 }
 
 func (e *Engine) roomProblem(tx store.Tx, now time.Time, id protocol.RoomID, fn func(*work, *openRoom) error) (Hint, error) {
-	w, err := e.begin(tx, now)
-	if err != nil {
-		return Hint{}, err
-	}
-	r, err := w.room(id)
+	w, r, err := e.beginRoom(tx, now, id)
 	if err == ErrNoRoom {
 		return Hint{}, nil
 	}
@@ -126,9 +122,10 @@ func (w *work) doubted(r *openRoom) bool {
 	return in && r.row.stage == RoomOut && !w.e.isGuest()
 }
 
-// comeBack goes on in a room that the rendezvous called over, and serves again.
+// comeBack goes on in a room that serves again: the rendezvous had called it over, and
+// its log has this account in all the same. A guest knocks instead.
 func (w *work) comeBack(r *openRoom) error {
-	if !w.doubted(r) {
+	if _, in := w.me(r); !in || w.e.isGuest() {
 		return nil
 	}
 	return w.settleStage(r, true, nil)

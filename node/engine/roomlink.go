@@ -118,11 +118,7 @@ func (w *work) linkText(r *openRoom, k key.LinkPrivate) (roomlink.Link, error) {
 // RoomLinks returns the links into a room that have uses left, and those that wait to
 // get into its log. ErrNoRoom, ErrNotInRoom.
 func (e *Engine) RoomLinks(tx store.Tx, now time.Time, id protocol.RoomID) (list []RoomLink, err error) {
-	w, err := e.begin(tx, now)
-	if err != nil {
-		return nil, err
-	}
-	r, err := w.room(id)
+	w, r, err := e.beginRoom(tx, now, id)
 	if err != nil {
 		return nil, err
 	}

@@ -26,11 +26,7 @@ type RoomPlan struct {
 
 // RoomPlan returns what is to be asked of a room's rendezvous now.
 func (e *Engine) RoomPlan(tx store.Tx, now time.Time, id protocol.RoomID) (RoomPlan, error) {
-	w, err := e.begin(tx, now)
-	if err != nil {
-		return RoomPlan{}, err
-	}
-	r, err := w.room(id)
+	w, r, err := e.beginRoom(tx, now, id)
 	if err != nil {
 		return RoomPlan{}, err
 	}
@@ -95,11 +91,7 @@ func (e *Engine) RoomAppended(tx store.Tx, now time.Time, id protocol.RoomID, en
 // it is given up, with what was written on top of it, and an event says why. If
 // others were first take what they wrote with TakeRoom instead.
 func (e *Engine) RoomNotAppended(tx store.Tx, now time.Time, id protocol.RoomID, entry []byte, refusal *protocol.Error) (Hint, error) {
-	w, err := e.begin(tx, now)
-	if err != nil {
-		return Hint{}, err
-	}
-	r, err := w.room(id)
+	w, r, err := e.beginRoom(tx, now, id)
 	if err != nil {
 		return Hint{}, err
 	}
@@ -162,11 +154,7 @@ type RoomItem struct {
 // Hint.Rooms tells to read on. ErrRoomLog tells that the log does not verify: then
 // nothing changes, and an event should be made with RoomFailed.
 func (e *Engine) TakeRoom(tx store.Tx, now time.Time, id protocol.RoomID, page RoomPage) (Hint, error) {
-	w, err := e.begin(tx, now)
-	if err != nil {
-		return Hint{}, err
-	}
-	r, err := w.room(id)
+	w, r, err := e.beginRoom(tx, now, id)
 	if err != nil {
 		return Hint{}, err
 	}
@@ -189,7 +177,7 @@ func (e *Engine) TakeRoom(tx store.Tx, now time.Time, id protocol.RoomID, page R
 		return Hint{}, err
 	}
 	r.row.problem = ""
-	if len(page.Entries) == 0 { // the log was read to its end
+	if page.endsLog() {
 		if err := w.dropForced(r); err != nil {
 			return Hint{}, err
 		}

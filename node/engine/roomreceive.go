@@ -64,11 +64,7 @@ func (w *work) behindMailbox(r *openRoom, b []byte, again bool) error {
 // *message.Error if it is not to be passed on: the log is to be read first for
 // message.ErrFuture, which Hint.Rooms tells too.
 func (e *Engine) HearRoom(tx store.Tx, now time.Time, id protocol.RoomID, b []byte) (Hint, error) {
-	w, err := e.begin(tx, now)
-	if err != nil {
-		return Hint{}, err
-	}
-	r, err := w.room(id)
+	w, r, err := e.beginRoom(tx, now, id)
 	if err != nil {
 		return Hint{}, err
 	}

@@ -187,6 +187,16 @@ func roomIDs(tx store.Tx) (ids []protocol.RoomID, err error) {
 	return ids, err
 }
 
+// beginRoom is begin, and room.
+func (e *Engine) beginRoom(tx store.Tx, now time.Time, id protocol.RoomID) (*work, *openRoom, error) {
+	w, err := e.begin(tx, now)
+	if err != nil {
+		return nil, nil, err
+	}
+	r, err := w.room(id)
+	return w, r, err
+}
+
 // room returns a room; ErrNoRoom if there is none.
 func (w *work) room(id protocol.RoomID) (*openRoom, error) {
 	if r, ok := w.rooms[id]; ok {

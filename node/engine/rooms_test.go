@@ -178,6 +178,22 @@ func TestJoinAfterAll(t *testing.T) {
 	}
 }
 
+// Who was told falsely that he is out, and asks to join, is in again as soon as the room
+// is served, also if nothing is new in its log.
+func TestJoinWhereOneIsIn(t *testing.T) {
+	w := newWorld(t)
+	id, nodes := roomOf(t, w, "alice", "bob")
+	b := nodes[1]
+	b.do(func(tx store.Tx) (Hint, error) {
+		return b.e.RoomTurnedAway(tx, w.now, id, protocol.Refuse(protocol.Banned, ""))
+	})
+	b.join(id)
+	w.settle()
+	if r := b.room(id); r.Stage != RoomJoined || r.Joining {
+		t.Errorf("bob: %q, joining %v", r.Stage, r.Joining)
+	}
+}
+
 // Who turned an invitation down can be invited again.
 func TestInviteAgain(t *testing.T) {
 	w := newWorld(t)

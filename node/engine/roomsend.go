@@ -80,11 +80,7 @@ type RoomMessage struct {
 // them, so the transaction must be committed before any of them leaves. There is none
 // while the user has to look at a fork of the log.
 func (e *Engine) RoomOutbox(tx store.Tx, now time.Time, id protocol.RoomID, maxBytes, limit int) ([]RoomMessage, Hint, error) {
-	w, err := e.begin(tx, now)
-	if err != nil {
-		return nil, Hint{}, err
-	}
-	r, err := w.room(id)
+	w, r, err := e.beginRoom(tx, now, id)
 	if err != nil {
 		return nil, Hint{}, err
 	}
@@ -208,11 +204,7 @@ func (e *Engine) RoomRefused(tx store.Tx, now time.Time, id protocol.RoomID, msg
 
 // settleRoom calls fn for the messages of these ids that wait.
 func (e *Engine) settleRoom(tx store.Tx, now time.Time, id protocol.RoomID, ids []protocol.EnvelopeID, fn func(*work, *openRoom, []byte, *roomOutRow) error) (Hint, error) {
-	w, err := e.begin(tx, now)
-	if err != nil {
-		return Hint{}, err
-	}
-	r, err := w.room(id)
+	w, r, err := e.beginRoom(tx, now, id)
 	if err != nil {
 		return Hint{}, err
 	}

@@ -117,11 +117,7 @@ func (w *work) checker(r *openRoom) message.Checker {
 // RoomChecker judges messages on a room's topic; ErrNoRoom, or ErrNotInRoom while
 // nothing of its log is here.
 func (e *Engine) RoomChecker(tx store.Tx, now time.Time, id protocol.RoomID) (message.Checker, error) {
-	w, err := e.begin(tx, now)
-	if err != nil {
-		return message.Checker{}, err
-	}
-	r, err := w.room(id)
+	w, r, err := e.beginRoom(tx, now, id)
 	if err != nil {
 		return message.Checker{}, err
 	}

@@ -89,11 +89,7 @@ func (e *Engine) DescribeRoom(tx store.Tx, now time.Time, id protocol.RoomID, ab
 
 // LeaveRoom takes this account out of a room, or turns an invitation down.
 func (e *Engine) LeaveRoom(tx store.Tx, now time.Time, id protocol.RoomID) (Hint, error) {
-	w, err := e.begin(tx, now)
-	if err != nil {
-		return Hint{}, err
-	}
-	r, err := w.room(id)
+	w, r, err := e.beginRoom(tx, now, id)
 	if err != nil {
 		return Hint{}, err
 	}
@@ -114,11 +110,7 @@ func (e *Engine) LeaveRoom(tx store.Tx, now time.Time, id protocol.RoomID) (Hint
 // here, and again if others are first. One that is over is asked for once more: who
 // turned an invitation down may still take it. What becomes of it an event says.
 func (e *Engine) JoinRoom(tx store.Tx, now time.Time, id protocol.RoomID) (Hint, error) {
-	w, err := e.begin(tx, now)
-	if err != nil {
-		return Hint{}, err
-	}
-	r, err := w.room(id)
+	w, r, err := e.beginRoom(tx, now, id)
 	if err != nil {
 		return Hint{}, err
 	}
@@ -137,11 +129,7 @@ func (e *Engine) JoinRoom(tx store.Tx, now time.Time, id protocol.RoomID) (Hint,
 
 // inRoom runs fn for a room that this account is in.
 func (e *Engine) inRoom(tx store.Tx, now time.Time, id protocol.RoomID, fn func(*work, *openRoom) error) (Hint, error) {
-	w, err := e.begin(tx, now)
-	if err != nil {
-		return Hint{}, err
-	}
-	r, err := w.room(id)
+	w, r, err := e.beginRoom(tx, now, id)
 	if err != nil {
 		return Hint{}, err
 	}
