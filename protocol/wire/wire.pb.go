@@ -498,6 +498,7 @@ type Text struct {
 	Mentions      [][]byte               `protobuf:"bytes,3,rep,name=mentions,proto3" json:"mentions,omitempty"`               // accounts, at most 32; in rooms only
 	LastsMs       uint64                 `protobuf:"varint,4,opt,name=lasts_ms,json=lastsMs,proto3" json:"lasts_ms,omitempty"` // it disappears so long after it was read, or, at its author's, written; 0: it does not
 	Gone          bool                   `protobuf:"varint,5,opt,name=gone,proto3" json:"gone,omitempty"`                      // it was deleted before it was sealed for this device: there is no text
+	File          *File                  `protobuf:"bytes,6,opt,name=file,proto3" json:"file,omitempty"`                       // what is attached; text may then be empty
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -567,6 +568,139 @@ func (x *Text) GetGone() bool {
 	return false
 }
 
+func (x *Text) GetFile() *File {
+	if x != nil {
+		return x.File
+	}
+	return nil
+}
+
+// A file, and all that it takes to open it (SPEC "Files"). Its sealed pieces are
+// fetched by whoever wants them.
+type File struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`                 // 16
+	Key           []byte                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`               // 32
+	Salt          []byte                 `protobuf:"bytes,3,opt,name=salt,proto3" json:"salt,omitempty"`             // 24
+	Commitment    []byte                 `protobuf:"bytes,4,opt,name=commitment,proto3" json:"commitment,omitempty"` // 32
+	Size          uint64                 `protobuf:"varint,5,opt,name=size,proto3" json:"size,omitempty"`            // bytes of the file, at most 2^40
+	List          []byte                 `protobuf:"bytes,6,opt,name=list,proto3" json:"list,omitempty"`             // SHA-256 of the list of pieces
+	Pieces        []byte                 `protobuf:"bytes,7,opt,name=pieces,proto3" json:"pieces,omitempty"`         // that list, 32 for each piece, if there are at most 64; else empty
+	Name          string                 `protobuf:"bytes,8,opt,name=name,proto3" json:"name,omitempty"`             // cleaned again by who reads it
+	Type          string                 `protobuf:"bytes,9,opt,name=type,proto3" json:"type,omitempty"`             // media type; empty: not told
+	Folder        bool                   `protobuf:"varint,10,opt,name=folder,proto3" json:"folder,omitempty"`       // the file is an archive (tar) of a folder
+	Thumbnail     []byte                 `protobuf:"bytes,11,opt,name=thumbnail,proto3" json:"thumbnail,omitempty"`  // JPEG, at most 8,192 bytes and 160 x 160 pixels; empty: none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *File) Reset() {
+	*x = File{}
+	mi := &file_wire_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *File) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*File) ProtoMessage() {}
+
+func (x *File) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use File.ProtoReflect.Descriptor instead.
+func (*File) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *File) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *File) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *File) GetSalt() []byte {
+	if x != nil {
+		return x.Salt
+	}
+	return nil
+}
+
+func (x *File) GetCommitment() []byte {
+	if x != nil {
+		return x.Commitment
+	}
+	return nil
+}
+
+func (x *File) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *File) GetList() []byte {
+	if x != nil {
+		return x.List
+	}
+	return nil
+}
+
+func (x *File) GetPieces() []byte {
+	if x != nil {
+		return x.Pieces
+	}
+	return nil
+}
+
+func (x *File) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *File) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *File) GetFolder() bool {
+	if x != nil {
+		return x.Folder
+	}
+	return false
+}
+
+func (x *File) GetThumbnail() []byte {
+	if x != nil {
+		return x.Thumbnail
+	}
+	return nil
+}
+
 // A message of the conversation in which this is said.
 type Ref struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -578,7 +712,7 @@ type Ref struct {
 
 func (x *Ref) Reset() {
 	*x = Ref{}
-	mi := &file_wire_proto_msgTypes[2]
+	mi := &file_wire_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -590,7 +724,7 @@ func (x *Ref) String() string {
 func (*Ref) ProtoMessage() {}
 
 func (x *Ref) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[2]
+	mi := &file_wire_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -603,7 +737,7 @@ func (x *Ref) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ref.ProtoReflect.Descriptor instead.
 func (*Ref) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{2}
+	return file_wire_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Ref) GetAuthor() []byte {
@@ -641,7 +775,7 @@ type Action struct {
 
 func (x *Action) Reset() {
 	*x = Action{}
-	mi := &file_wire_proto_msgTypes[3]
+	mi := &file_wire_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -653,7 +787,7 @@ func (x *Action) String() string {
 func (*Action) ProtoMessage() {}
 
 func (x *Action) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[3]
+	mi := &file_wire_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -666,7 +800,7 @@ func (x *Action) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Action.ProtoReflect.Descriptor instead.
 func (*Action) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{3}
+	return file_wire_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Action) GetTo() *Ref {
@@ -809,7 +943,7 @@ type Edited struct {
 
 func (x *Edited) Reset() {
 	*x = Edited{}
-	mi := &file_wire_proto_msgTypes[4]
+	mi := &file_wire_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -821,7 +955,7 @@ func (x *Edited) String() string {
 func (*Edited) ProtoMessage() {}
 
 func (x *Edited) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[4]
+	mi := &file_wire_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -834,7 +968,7 @@ func (x *Edited) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Edited.ProtoReflect.Descriptor instead.
 func (*Edited) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{4}
+	return file_wire_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Edited) GetText() string {
@@ -859,7 +993,7 @@ type Deleted struct {
 
 func (x *Deleted) Reset() {
 	*x = Deleted{}
-	mi := &file_wire_proto_msgTypes[5]
+	mi := &file_wire_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -871,7 +1005,7 @@ func (x *Deleted) String() string {
 func (*Deleted) ProtoMessage() {}
 
 func (x *Deleted) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[5]
+	mi := &file_wire_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -884,7 +1018,7 @@ func (x *Deleted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Deleted.ProtoReflect.Descriptor instead.
 func (*Deleted) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{5}
+	return file_wire_proto_rawDescGZIP(), []int{6}
 }
 
 // What another device of the account did in a conversation with a contact, or only
@@ -899,7 +1033,7 @@ type OwnAction struct {
 
 func (x *OwnAction) Reset() {
 	*x = OwnAction{}
-	mi := &file_wire_proto_msgTypes[6]
+	mi := &file_wire_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -911,7 +1045,7 @@ func (x *OwnAction) String() string {
 func (*OwnAction) ProtoMessage() {}
 
 func (x *OwnAction) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[6]
+	mi := &file_wire_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -924,7 +1058,7 @@ func (x *OwnAction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OwnAction.ProtoReflect.Descriptor instead.
 func (*OwnAction) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{6}
+	return file_wire_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *OwnAction) GetWith() []byte {
@@ -953,7 +1087,7 @@ type ContactRequest struct {
 
 func (x *ContactRequest) Reset() {
 	*x = ContactRequest{}
-	mi := &file_wire_proto_msgTypes[7]
+	mi := &file_wire_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -965,7 +1099,7 @@ func (x *ContactRequest) String() string {
 func (*ContactRequest) ProtoMessage() {}
 
 func (x *ContactRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[7]
+	mi := &file_wire_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -978,7 +1112,7 @@ func (x *ContactRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContactRequest.ProtoReflect.Descriptor instead.
 func (*ContactRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{7}
+	return file_wire_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ContactRequest) GetName() string {
@@ -1012,7 +1146,7 @@ type ContactAccept struct {
 
 func (x *ContactAccept) Reset() {
 	*x = ContactAccept{}
-	mi := &file_wire_proto_msgTypes[8]
+	mi := &file_wire_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1024,7 +1158,7 @@ func (x *ContactAccept) String() string {
 func (*ContactAccept) ProtoMessage() {}
 
 func (x *ContactAccept) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[8]
+	mi := &file_wire_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1037,7 +1171,7 @@ func (x *ContactAccept) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContactAccept.ProtoReflect.Descriptor instead.
 func (*ContactAccept) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{8}
+	return file_wire_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ContactAccept) GetName() string {
@@ -1063,13 +1197,14 @@ type Sent struct {
 	ReplyTo       *Ref                   `protobuf:"bytes,3,opt,name=reply_to,json=replyTo,proto3" json:"reply_to,omitempty"` // this and the next two: as in Text
 	LastsMs       uint64                 `protobuf:"varint,4,opt,name=lasts_ms,json=lastsMs,proto3" json:"lasts_ms,omitempty"`
 	Gone          bool                   `protobuf:"varint,5,opt,name=gone,proto3" json:"gone,omitempty"`
+	File          *File                  `protobuf:"bytes,6,opt,name=file,proto3" json:"file,omitempty"` // as in Text
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Sent) Reset() {
 	*x = Sent{}
-	mi := &file_wire_proto_msgTypes[9]
+	mi := &file_wire_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1081,7 +1216,7 @@ func (x *Sent) String() string {
 func (*Sent) ProtoMessage() {}
 
 func (x *Sent) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[9]
+	mi := &file_wire_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1094,7 +1229,7 @@ func (x *Sent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sent.ProtoReflect.Descriptor instead.
 func (*Sent) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{9}
+	return file_wire_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Sent) GetTo() []byte {
@@ -1132,6 +1267,13 @@ func (x *Sent) GetGone() bool {
 	return false
 }
 
+func (x *Sent) GetFile() *File {
+	if x != nil {
+		return x.File
+	}
+	return nil
+}
+
 // What the author's device gives to a device that may read a room.
 type RoomKeys struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1145,7 +1287,7 @@ type RoomKeys struct {
 
 func (x *RoomKeys) Reset() {
 	*x = RoomKeys{}
-	mi := &file_wire_proto_msgTypes[10]
+	mi := &file_wire_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1157,7 +1299,7 @@ func (x *RoomKeys) String() string {
 func (*RoomKeys) ProtoMessage() {}
 
 func (x *RoomKeys) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[10]
+	mi := &file_wire_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1170,7 +1312,7 @@ func (x *RoomKeys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomKeys.ProtoReflect.Descriptor instead.
 func (*RoomKeys) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{10}
+	return file_wire_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *RoomKeys) GetRoom() []byte {
@@ -1220,7 +1362,7 @@ type RoomState struct {
 
 func (x *RoomState) Reset() {
 	*x = RoomState{}
-	mi := &file_wire_proto_msgTypes[11]
+	mi := &file_wire_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1232,7 +1374,7 @@ func (x *RoomState) String() string {
 func (*RoomState) ProtoMessage() {}
 
 func (x *RoomState) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[11]
+	mi := &file_wire_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1245,7 +1387,7 @@ func (x *RoomState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomState.ProtoReflect.Descriptor instead.
 func (*RoomState) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{11}
+	return file_wire_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *RoomState) GetRoom() []byte {
@@ -1331,7 +1473,7 @@ type RoomHeads struct {
 
 func (x *RoomHeads) Reset() {
 	*x = RoomHeads{}
-	mi := &file_wire_proto_msgTypes[12]
+	mi := &file_wire_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1343,7 +1485,7 @@ func (x *RoomHeads) String() string {
 func (*RoomHeads) ProtoMessage() {}
 
 func (x *RoomHeads) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[12]
+	mi := &file_wire_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1356,7 +1498,7 @@ func (x *RoomHeads) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomHeads.ProtoReflect.Descriptor instead.
 func (*RoomHeads) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{12}
+	return file_wire_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RoomHeads) GetRoom() []byte {
@@ -1390,7 +1532,7 @@ type RoomPlace struct {
 
 func (x *RoomPlace) Reset() {
 	*x = RoomPlace{}
-	mi := &file_wire_proto_msgTypes[13]
+	mi := &file_wire_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1402,7 +1544,7 @@ func (x *RoomPlace) String() string {
 func (*RoomPlace) ProtoMessage() {}
 
 func (x *RoomPlace) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[13]
+	mi := &file_wire_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1415,7 +1557,7 @@ func (x *RoomPlace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomPlace.ProtoReflect.Descriptor instead.
 func (*RoomPlace) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{13}
+	return file_wire_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RoomPlace) GetSeq() uint64 {
@@ -1445,7 +1587,7 @@ type RoomLog struct {
 
 func (x *RoomLog) Reset() {
 	*x = RoomLog{}
-	mi := &file_wire_proto_msgTypes[14]
+	mi := &file_wire_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1457,7 +1599,7 @@ func (x *RoomLog) String() string {
 func (*RoomLog) ProtoMessage() {}
 
 func (x *RoomLog) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[14]
+	mi := &file_wire_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1470,7 +1612,7 @@ func (x *RoomLog) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomLog.ProtoReflect.Descriptor instead.
 func (*RoomLog) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{14}
+	return file_wire_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RoomLog) GetRoom() []byte {
@@ -1510,7 +1652,7 @@ type RoomInvite struct {
 
 func (x *RoomInvite) Reset() {
 	*x = RoomInvite{}
-	mi := &file_wire_proto_msgTypes[15]
+	mi := &file_wire_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1522,7 +1664,7 @@ func (x *RoomInvite) String() string {
 func (*RoomInvite) ProtoMessage() {}
 
 func (x *RoomInvite) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[15]
+	mi := &file_wire_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1535,7 +1677,7 @@ func (x *RoomInvite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomInvite.ProtoReflect.Descriptor instead.
 func (*RoomInvite) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{15}
+	return file_wire_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RoomInvite) GetRoom() []byte {
@@ -1604,7 +1746,7 @@ type RoomContent struct {
 
 func (x *RoomContent) Reset() {
 	*x = RoomContent{}
-	mi := &file_wire_proto_msgTypes[16]
+	mi := &file_wire_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1616,7 +1758,7 @@ func (x *RoomContent) String() string {
 func (*RoomContent) ProtoMessage() {}
 
 func (x *RoomContent) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[16]
+	mi := &file_wire_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1629,7 +1771,7 @@ func (x *RoomContent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomContent.ProtoReflect.Descriptor instead.
 func (*RoomContent) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{16}
+	return file_wire_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RoomContent) GetMsgId() []byte {
@@ -1713,7 +1855,7 @@ type ContactState struct {
 
 func (x *ContactState) Reset() {
 	*x = ContactState{}
-	mi := &file_wire_proto_msgTypes[17]
+	mi := &file_wire_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1725,7 +1867,7 @@ func (x *ContactState) String() string {
 func (*ContactState) ProtoMessage() {}
 
 func (x *ContactState) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[17]
+	mi := &file_wire_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1738,7 +1880,7 @@ func (x *ContactState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContactState.ProtoReflect.Descriptor instead.
 func (*ContactState) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{17}
+	return file_wire_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ContactState) GetAccount() []byte {
@@ -1823,7 +1965,7 @@ type Past struct {
 
 func (x *Past) Reset() {
 	*x = Past{}
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1835,7 +1977,7 @@ func (x *Past) String() string {
 func (*Past) ProtoMessage() {}
 
 func (x *Past) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1848,7 +1990,7 @@ func (x *Past) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Past.ProtoReflect.Descriptor instead.
 func (*Past) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{18}
+	return file_wire_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Past) GetWith() []byte {
@@ -1894,7 +2036,7 @@ type PastMessage struct {
 
 func (x *PastMessage) Reset() {
 	*x = PastMessage{}
-	mi := &file_wire_proto_msgTypes[19]
+	mi := &file_wire_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1906,7 +2048,7 @@ func (x *PastMessage) String() string {
 func (*PastMessage) ProtoMessage() {}
 
 func (x *PastMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[19]
+	mi := &file_wire_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1919,7 +2061,7 @@ func (x *PastMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PastMessage.ProtoReflect.Descriptor instead.
 func (*PastMessage) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{19}
+	return file_wire_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PastMessage) GetMsgId() []byte {
@@ -2030,7 +2172,7 @@ type PastAction struct {
 
 func (x *PastAction) Reset() {
 	*x = PastAction{}
-	mi := &file_wire_proto_msgTypes[20]
+	mi := &file_wire_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2042,7 +2184,7 @@ func (x *PastAction) String() string {
 func (*PastAction) ProtoMessage() {}
 
 func (x *PastAction) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[20]
+	mi := &file_wire_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2055,7 +2197,7 @@ func (x *PastAction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PastAction.ProtoReflect.Descriptor instead.
 func (*PastAction) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{20}
+	return file_wire_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *PastAction) GetBy() []byte {
@@ -2083,7 +2225,7 @@ type AccountKey struct {
 
 func (x *AccountKey) Reset() {
 	*x = AccountKey{}
-	mi := &file_wire_proto_msgTypes[21]
+	mi := &file_wire_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2095,7 +2237,7 @@ func (x *AccountKey) String() string {
 func (*AccountKey) ProtoMessage() {}
 
 func (x *AccountKey) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[21]
+	mi := &file_wire_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2108,7 +2250,7 @@ func (x *AccountKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccountKey.ProtoReflect.Descriptor instead.
 func (*AccountKey) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{21}
+	return file_wire_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *AccountKey) GetSeed() []byte {
@@ -2140,7 +2282,7 @@ type Compare struct {
 
 func (x *Compare) Reset() {
 	*x = Compare{}
-	mi := &file_wire_proto_msgTypes[22]
+	mi := &file_wire_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2152,7 +2294,7 @@ func (x *Compare) String() string {
 func (*Compare) ProtoMessage() {}
 
 func (x *Compare) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[22]
+	mi := &file_wire_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2165,7 +2307,7 @@ func (x *Compare) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Compare.ProtoReflect.Descriptor instead.
 func (*Compare) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{22}
+	return file_wire_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Compare) GetId() []byte {
@@ -2223,7 +2365,7 @@ type Receipt struct {
 
 func (x *Receipt) Reset() {
 	*x = Receipt{}
-	mi := &file_wire_proto_msgTypes[23]
+	mi := &file_wire_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2235,7 +2377,7 @@ func (x *Receipt) String() string {
 func (*Receipt) ProtoMessage() {}
 
 func (x *Receipt) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[23]
+	mi := &file_wire_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2248,7 +2390,7 @@ func (x *Receipt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Receipt.ProtoReflect.Descriptor instead.
 func (*Receipt) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{23}
+	return file_wire_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Receipt) GetDelivered() [][]byte {
@@ -2275,7 +2417,7 @@ type Repair struct {
 
 func (x *Repair) Reset() {
 	*x = Repair{}
-	mi := &file_wire_proto_msgTypes[24]
+	mi := &file_wire_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2287,7 +2429,7 @@ func (x *Repair) String() string {
 func (*Repair) ProtoMessage() {}
 
 func (x *Repair) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[24]
+	mi := &file_wire_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2300,7 +2442,7 @@ func (x *Repair) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Repair.ProtoReflect.Descriptor instead.
 func (*Repair) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{24}
+	return file_wire_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Repair) GetSessionId() []byte {
@@ -2343,7 +2485,7 @@ type Request struct {
 
 func (x *Request) Reset() {
 	*x = Request{}
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2355,7 +2497,7 @@ func (x *Request) String() string {
 func (*Request) ProtoMessage() {}
 
 func (x *Request) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2368,7 +2510,7 @@ func (x *Request) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Request.ProtoReflect.Descriptor instead.
 func (*Request) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{25}
+	return file_wire_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Request) GetCall() isRequest_Call {
@@ -2745,7 +2887,7 @@ type Response struct {
 
 func (x *Response) Reset() {
 	*x = Response{}
-	mi := &file_wire_proto_msgTypes[26]
+	mi := &file_wire_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2757,7 +2899,7 @@ func (x *Response) String() string {
 func (*Response) ProtoMessage() {}
 
 func (x *Response) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[26]
+	mi := &file_wire_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2770,7 +2912,7 @@ func (x *Response) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Response.ProtoReflect.Descriptor instead.
 func (*Response) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{26}
+	return file_wire_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Response) GetCode() uint32 {
@@ -3103,7 +3245,7 @@ type Register struct {
 
 func (x *Register) Reset() {
 	*x = Register{}
-	mi := &file_wire_proto_msgTypes[27]
+	mi := &file_wire_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3115,7 +3257,7 @@ func (x *Register) String() string {
 func (*Register) ProtoMessage() {}
 
 func (x *Register) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[27]
+	mi := &file_wire_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3128,7 +3270,7 @@ func (x *Register) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Register.ProtoReflect.Descriptor instead.
 func (*Register) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{27}
+	return file_wire_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Register) GetInvite() []byte {
@@ -3160,7 +3302,7 @@ type Registered struct {
 
 func (x *Registered) Reset() {
 	*x = Registered{}
-	mi := &file_wire_proto_msgTypes[28]
+	mi := &file_wire_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3172,7 +3314,7 @@ func (x *Registered) String() string {
 func (*Registered) ProtoMessage() {}
 
 func (x *Registered) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[28]
+	mi := &file_wire_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3185,7 +3327,7 @@ func (x *Registered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Registered.ProtoReflect.Descriptor instead.
 func (*Registered) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{28}
+	return file_wire_proto_rawDescGZIP(), []int{29}
 }
 
 // Of a guest, by the entry that let it into a room here (SPEC "Guests").
@@ -3199,7 +3341,7 @@ type RegisterGuest struct {
 
 func (x *RegisterGuest) Reset() {
 	*x = RegisterGuest{}
-	mi := &file_wire_proto_msgTypes[29]
+	mi := &file_wire_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3211,7 +3353,7 @@ func (x *RegisterGuest) String() string {
 func (*RegisterGuest) ProtoMessage() {}
 
 func (x *RegisterGuest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[29]
+	mi := &file_wire_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3224,7 +3366,7 @@ func (x *RegisterGuest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterGuest.ProtoReflect.Descriptor instead.
 func (*RegisterGuest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{29}
+	return file_wire_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *RegisterGuest) GetRoom() []byte {
@@ -3252,7 +3394,7 @@ type SeenGuests struct {
 
 func (x *SeenGuests) Reset() {
 	*x = SeenGuests{}
-	mi := &file_wire_proto_msgTypes[30]
+	mi := &file_wire_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3264,7 +3406,7 @@ func (x *SeenGuests) String() string {
 func (*SeenGuests) ProtoMessage() {}
 
 func (x *SeenGuests) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[30]
+	mi := &file_wire_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3277,7 +3419,7 @@ func (x *SeenGuests) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SeenGuests.ProtoReflect.Descriptor instead.
 func (*SeenGuests) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{30}
+	return file_wire_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *SeenGuests) GetRoom() []byte {
@@ -3296,7 +3438,7 @@ type GuestsSeen struct {
 
 func (x *GuestsSeen) Reset() {
 	*x = GuestsSeen{}
-	mi := &file_wire_proto_msgTypes[31]
+	mi := &file_wire_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3308,7 +3450,7 @@ func (x *GuestsSeen) String() string {
 func (*GuestsSeen) ProtoMessage() {}
 
 func (x *GuestsSeen) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[31]
+	mi := &file_wire_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3321,7 +3463,7 @@ func (x *GuestsSeen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GuestsSeen.ProtoReflect.Descriptor instead.
 func (*GuestsSeen) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{31}
+	return file_wire_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *GuestsSeen) GetGuests() []*GuestSeen {
@@ -3341,7 +3483,7 @@ type GuestSeen struct {
 
 func (x *GuestSeen) Reset() {
 	*x = GuestSeen{}
-	mi := &file_wire_proto_msgTypes[32]
+	mi := &file_wire_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3353,7 +3495,7 @@ func (x *GuestSeen) String() string {
 func (*GuestSeen) ProtoMessage() {}
 
 func (x *GuestSeen) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[32]
+	mi := &file_wire_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3366,7 +3508,7 @@ func (x *GuestSeen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GuestSeen.ProtoReflect.Descriptor instead.
 func (*GuestSeen) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{32}
+	return file_wire_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *GuestSeen) GetAccount() []byte {
@@ -3396,7 +3538,7 @@ type Lookup struct {
 
 func (x *Lookup) Reset() {
 	*x = Lookup{}
-	mi := &file_wire_proto_msgTypes[33]
+	mi := &file_wire_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3408,7 +3550,7 @@ func (x *Lookup) String() string {
 func (*Lookup) ProtoMessage() {}
 
 func (x *Lookup) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[33]
+	mi := &file_wire_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3421,7 +3563,7 @@ func (x *Lookup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lookup.ProtoReflect.Descriptor instead.
 func (*Lookup) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{33}
+	return file_wire_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Lookup) GetName() string {
@@ -3467,7 +3609,7 @@ type Found struct {
 
 func (x *Found) Reset() {
 	*x = Found{}
-	mi := &file_wire_proto_msgTypes[34]
+	mi := &file_wire_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3479,7 +3621,7 @@ func (x *Found) String() string {
 func (*Found) ProtoMessage() {}
 
 func (x *Found) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[34]
+	mi := &file_wire_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3492,7 +3634,7 @@ func (x *Found) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Found.ProtoReflect.Descriptor instead.
 func (*Found) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{34}
+	return file_wire_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Found) GetName() string {
@@ -3557,7 +3699,7 @@ type LogHead struct {
 
 func (x *LogHead) Reset() {
 	*x = LogHead{}
-	mi := &file_wire_proto_msgTypes[35]
+	mi := &file_wire_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3569,7 +3711,7 @@ func (x *LogHead) String() string {
 func (*LogHead) ProtoMessage() {}
 
 func (x *LogHead) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[35]
+	mi := &file_wire_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3582,7 +3724,7 @@ func (x *LogHead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogHead.ProtoReflect.Descriptor instead.
 func (*LogHead) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{35}
+	return file_wire_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *LogHead) GetHead() []byte {
@@ -3617,7 +3759,7 @@ type ReadLog struct {
 
 func (x *ReadLog) Reset() {
 	*x = ReadLog{}
-	mi := &file_wire_proto_msgTypes[36]
+	mi := &file_wire_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3629,7 +3771,7 @@ func (x *ReadLog) String() string {
 func (*ReadLog) ProtoMessage() {}
 
 func (x *ReadLog) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[36]
+	mi := &file_wire_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3642,7 +3784,7 @@ func (x *ReadLog) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadLog.ProtoReflect.Descriptor instead.
 func (*ReadLog) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{36}
+	return file_wire_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ReadLog) GetFrom() uint64 {
@@ -3670,7 +3812,7 @@ type LogPage struct {
 
 func (x *LogPage) Reset() {
 	*x = LogPage{}
-	mi := &file_wire_proto_msgTypes[37]
+	mi := &file_wire_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3682,7 +3824,7 @@ func (x *LogPage) String() string {
 func (*LogPage) ProtoMessage() {}
 
 func (x *LogPage) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[37]
+	mi := &file_wire_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3695,7 +3837,7 @@ func (x *LogPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogPage.ProtoReflect.Descriptor instead.
 func (*LogPage) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{37}
+	return file_wire_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *LogPage) GetLog() *LogHead {
@@ -3731,7 +3873,7 @@ type Bundle struct {
 
 func (x *Bundle) Reset() {
 	*x = Bundle{}
-	mi := &file_wire_proto_msgTypes[38]
+	mi := &file_wire_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3743,7 +3885,7 @@ func (x *Bundle) String() string {
 func (*Bundle) ProtoMessage() {}
 
 func (x *Bundle) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[38]
+	mi := &file_wire_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3756,7 +3898,7 @@ func (x *Bundle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bundle.ProtoReflect.Descriptor instead.
 func (*Bundle) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{38}
+	return file_wire_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Bundle) GetDevice() []byte {
@@ -3799,7 +3941,7 @@ type UploadPrekeys struct {
 
 func (x *UploadPrekeys) Reset() {
 	*x = UploadPrekeys{}
-	mi := &file_wire_proto_msgTypes[39]
+	mi := &file_wire_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3811,7 +3953,7 @@ func (x *UploadPrekeys) String() string {
 func (*UploadPrekeys) ProtoMessage() {}
 
 func (x *UploadPrekeys) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[39]
+	mi := &file_wire_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3824,7 +3966,7 @@ func (x *UploadPrekeys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadPrekeys.ProtoReflect.Descriptor instead.
 func (*UploadPrekeys) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{39}
+	return file_wire_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *UploadPrekeys) GetSignedRecord() []byte {
@@ -3869,7 +4011,7 @@ type PrekeyCounts struct {
 
 func (x *PrekeyCounts) Reset() {
 	*x = PrekeyCounts{}
-	mi := &file_wire_proto_msgTypes[40]
+	mi := &file_wire_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3881,7 +4023,7 @@ func (x *PrekeyCounts) String() string {
 func (*PrekeyCounts) ProtoMessage() {}
 
 func (x *PrekeyCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[40]
+	mi := &file_wire_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3894,7 +4036,7 @@ func (x *PrekeyCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrekeyCounts.ProtoReflect.Descriptor instead.
 func (*PrekeyCounts) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{40}
+	return file_wire_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *PrekeyCounts) GetOneTime() uint32 {
@@ -3941,7 +4083,7 @@ type SetContacts struct {
 
 func (x *SetContacts) Reset() {
 	*x = SetContacts{}
-	mi := &file_wire_proto_msgTypes[41]
+	mi := &file_wire_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3953,7 +4095,7 @@ func (x *SetContacts) String() string {
 func (*SetContacts) ProtoMessage() {}
 
 func (x *SetContacts) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[41]
+	mi := &file_wire_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3966,7 +4108,7 @@ func (x *SetContacts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetContacts.ProtoReflect.Descriptor instead.
 func (*SetContacts) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{41}
+	return file_wire_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *SetContacts) GetAccounts() [][]byte {
@@ -3985,7 +4127,7 @@ type ContactsSet struct {
 
 func (x *ContactsSet) Reset() {
 	*x = ContactsSet{}
-	mi := &file_wire_proto_msgTypes[42]
+	mi := &file_wire_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3997,7 +4139,7 @@ func (x *ContactsSet) String() string {
 func (*ContactsSet) ProtoMessage() {}
 
 func (x *ContactsSet) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[42]
+	mi := &file_wire_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4010,7 +4152,7 @@ func (x *ContactsSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContactsSet.ProtoReflect.Descriptor instead.
 func (*ContactsSet) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{42}
+	return file_wire_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ContactsSet) GetDigest() []byte {
@@ -4033,7 +4175,7 @@ type UpdateChain struct {
 
 func (x *UpdateChain) Reset() {
 	*x = UpdateChain{}
-	mi := &file_wire_proto_msgTypes[43]
+	mi := &file_wire_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4045,7 +4187,7 @@ func (x *UpdateChain) String() string {
 func (*UpdateChain) ProtoMessage() {}
 
 func (x *UpdateChain) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[43]
+	mi := &file_wire_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4058,7 +4200,7 @@ func (x *UpdateChain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateChain.ProtoReflect.Descriptor instead.
 func (*UpdateChain) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{43}
+	return file_wire_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *UpdateChain) GetChain() []byte {
@@ -4076,7 +4218,7 @@ type ChainUpdated struct {
 
 func (x *ChainUpdated) Reset() {
 	*x = ChainUpdated{}
-	mi := &file_wire_proto_msgTypes[44]
+	mi := &file_wire_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4088,7 +4230,7 @@ func (x *ChainUpdated) String() string {
 func (*ChainUpdated) ProtoMessage() {}
 
 func (x *ChainUpdated) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[44]
+	mi := &file_wire_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4101,7 +4243,7 @@ func (x *ChainUpdated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChainUpdated.ProtoReflect.Descriptor instead.
 func (*ChainUpdated) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{44}
+	return file_wire_proto_rawDescGZIP(), []int{45}
 }
 
 // The stored chain of an account, for a machine that is no member (yet) and
@@ -4119,7 +4261,7 @@ type FetchChain struct {
 
 func (x *FetchChain) Reset() {
 	*x = FetchChain{}
-	mi := &file_wire_proto_msgTypes[45]
+	mi := &file_wire_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4131,7 +4273,7 @@ func (x *FetchChain) String() string {
 func (*FetchChain) ProtoMessage() {}
 
 func (x *FetchChain) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[45]
+	mi := &file_wire_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4144,7 +4286,7 @@ func (x *FetchChain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchChain.ProtoReflect.Descriptor instead.
 func (*FetchChain) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{45}
+	return file_wire_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *FetchChain) GetName() string {
@@ -4185,7 +4327,7 @@ type Heads struct {
 
 func (x *Heads) Reset() {
 	*x = Heads{}
-	mi := &file_wire_proto_msgTypes[46]
+	mi := &file_wire_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4197,7 +4339,7 @@ func (x *Heads) String() string {
 func (*Heads) ProtoMessage() {}
 
 func (x *Heads) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[46]
+	mi := &file_wire_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4210,7 +4352,7 @@ func (x *Heads) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heads.ProtoReflect.Descriptor instead.
 func (*Heads) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{46}
+	return file_wire_proto_rawDescGZIP(), []int{47}
 }
 
 type HeadList struct {
@@ -4222,7 +4364,7 @@ type HeadList struct {
 
 func (x *HeadList) Reset() {
 	*x = HeadList{}
-	mi := &file_wire_proto_msgTypes[47]
+	mi := &file_wire_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4234,7 +4376,7 @@ func (x *HeadList) String() string {
 func (*HeadList) ProtoMessage() {}
 
 func (x *HeadList) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[47]
+	mi := &file_wire_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4247,7 +4389,7 @@ func (x *HeadList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeadList.ProtoReflect.Descriptor instead.
 func (*HeadList) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{47}
+	return file_wire_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *HeadList) GetHeads() []*Head {
@@ -4267,7 +4409,7 @@ type Head struct {
 
 func (x *Head) Reset() {
 	*x = Head{}
-	mi := &file_wire_proto_msgTypes[48]
+	mi := &file_wire_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4279,7 +4421,7 @@ func (x *Head) String() string {
 func (*Head) ProtoMessage() {}
 
 func (x *Head) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[48]
+	mi := &file_wire_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4292,7 +4434,7 @@ func (x *Head) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Head.ProtoReflect.Descriptor instead.
 func (*Head) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{48}
+	return file_wire_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Head) GetAccount() []byte {
@@ -4318,7 +4460,7 @@ type Put struct {
 
 func (x *Put) Reset() {
 	*x = Put{}
-	mi := &file_wire_proto_msgTypes[49]
+	mi := &file_wire_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4330,7 +4472,7 @@ func (x *Put) String() string {
 func (*Put) ProtoMessage() {}
 
 func (x *Put) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[49]
+	mi := &file_wire_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4343,7 +4485,7 @@ func (x *Put) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Put.ProtoReflect.Descriptor instead.
 func (*Put) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{49}
+	return file_wire_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Put) GetItems() []*PutItem {
@@ -4364,7 +4506,7 @@ type PutItem struct {
 
 func (x *PutItem) Reset() {
 	*x = PutItem{}
-	mi := &file_wire_proto_msgTypes[50]
+	mi := &file_wire_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4376,7 +4518,7 @@ func (x *PutItem) String() string {
 func (*PutItem) ProtoMessage() {}
 
 func (x *PutItem) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[50]
+	mi := &file_wire_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4389,7 +4531,7 @@ func (x *PutItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutItem.ProtoReflect.Descriptor instead.
 func (*PutItem) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{50}
+	return file_wire_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *PutItem) GetDevice() []byte {
@@ -4422,7 +4564,7 @@ type PutResults struct {
 
 func (x *PutResults) Reset() {
 	*x = PutResults{}
-	mi := &file_wire_proto_msgTypes[51]
+	mi := &file_wire_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4434,7 +4576,7 @@ func (x *PutResults) String() string {
 func (*PutResults) ProtoMessage() {}
 
 func (x *PutResults) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[51]
+	mi := &file_wire_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4447,7 +4589,7 @@ func (x *PutResults) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutResults.ProtoReflect.Descriptor instead.
 func (*PutResults) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{51}
+	return file_wire_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *PutResults) GetResults() []*PutResult {
@@ -4467,7 +4609,7 @@ type PutResult struct {
 
 func (x *PutResult) Reset() {
 	*x = PutResult{}
-	mi := &file_wire_proto_msgTypes[52]
+	mi := &file_wire_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4479,7 +4621,7 @@ func (x *PutResult) String() string {
 func (*PutResult) ProtoMessage() {}
 
 func (x *PutResult) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[52]
+	mi := &file_wire_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4492,7 +4634,7 @@ func (x *PutResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutResult.ProtoReflect.Descriptor instead.
 func (*PutResult) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{52}
+	return file_wire_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *PutResult) GetCode() uint32 {
@@ -4519,7 +4661,7 @@ type Fetch struct {
 
 func (x *Fetch) Reset() {
 	*x = Fetch{}
-	mi := &file_wire_proto_msgTypes[53]
+	mi := &file_wire_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4531,7 +4673,7 @@ func (x *Fetch) String() string {
 func (*Fetch) ProtoMessage() {}
 
 func (x *Fetch) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[53]
+	mi := &file_wire_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4544,7 +4686,7 @@ func (x *Fetch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fetch.ProtoReflect.Descriptor instead.
 func (*Fetch) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{53}
+	return file_wire_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Fetch) GetAfter() uint64 {
@@ -4571,7 +4713,7 @@ type Mail struct {
 
 func (x *Mail) Reset() {
 	*x = Mail{}
-	mi := &file_wire_proto_msgTypes[54]
+	mi := &file_wire_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4583,7 +4725,7 @@ func (x *Mail) String() string {
 func (*Mail) ProtoMessage() {}
 
 func (x *Mail) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[54]
+	mi := &file_wire_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4596,7 +4738,7 @@ func (x *Mail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mail.ProtoReflect.Descriptor instead.
 func (*Mail) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{54}
+	return file_wire_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Mail) GetItems() []*MailItem {
@@ -4624,7 +4766,7 @@ type MailItem struct {
 
 func (x *MailItem) Reset() {
 	*x = MailItem{}
-	mi := &file_wire_proto_msgTypes[55]
+	mi := &file_wire_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4636,7 +4778,7 @@ func (x *MailItem) String() string {
 func (*MailItem) ProtoMessage() {}
 
 func (x *MailItem) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[55]
+	mi := &file_wire_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4649,7 +4791,7 @@ func (x *MailItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MailItem.ProtoReflect.Descriptor instead.
 func (*MailItem) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{55}
+	return file_wire_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *MailItem) GetCursor() uint64 {
@@ -4682,7 +4824,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_wire_proto_msgTypes[56]
+	mi := &file_wire_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4694,7 +4836,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[56]
+	mi := &file_wire_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4707,7 +4849,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{56}
+	return file_wire_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Ack) GetIds() [][]byte {
@@ -4725,7 +4867,7 @@ type Acked struct {
 
 func (x *Acked) Reset() {
 	*x = Acked{}
-	mi := &file_wire_proto_msgTypes[57]
+	mi := &file_wire_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4737,7 +4879,7 @@ func (x *Acked) String() string {
 func (*Acked) ProtoMessage() {}
 
 func (x *Acked) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[57]
+	mi := &file_wire_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4750,7 +4892,7 @@ func (x *Acked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Acked.ProtoReflect.Descriptor instead.
 func (*Acked) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{57}
+	return file_wire_proto_rawDescGZIP(), []int{58}
 }
 
 // Where the devices of an accepted contact can be reached now.
@@ -4763,7 +4905,7 @@ type Where struct {
 
 func (x *Where) Reset() {
 	*x = Where{}
-	mi := &file_wire_proto_msgTypes[58]
+	mi := &file_wire_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4775,7 +4917,7 @@ func (x *Where) String() string {
 func (*Where) ProtoMessage() {}
 
 func (x *Where) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[58]
+	mi := &file_wire_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4788,7 +4930,7 @@ func (x *Where) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Where.ProtoReflect.Descriptor instead.
 func (*Where) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{58}
+	return file_wire_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Where) GetAccount() []byte {
@@ -4807,7 +4949,7 @@ type Places struct {
 
 func (x *Places) Reset() {
 	*x = Places{}
-	mi := &file_wire_proto_msgTypes[59]
+	mi := &file_wire_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4819,7 +4961,7 @@ func (x *Places) String() string {
 func (*Places) ProtoMessage() {}
 
 func (x *Places) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[59]
+	mi := &file_wire_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4832,7 +4974,7 @@ func (x *Places) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Places.ProtoReflect.Descriptor instead.
 func (*Places) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{59}
+	return file_wire_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Places) GetPlaces() []*Place {
@@ -4854,7 +4996,7 @@ type Place struct {
 
 func (x *Place) Reset() {
 	*x = Place{}
-	mi := &file_wire_proto_msgTypes[60]
+	mi := &file_wire_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4866,7 +5008,7 @@ func (x *Place) String() string {
 func (*Place) ProtoMessage() {}
 
 func (x *Place) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[60]
+	mi := &file_wire_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4879,7 +5021,7 @@ func (x *Place) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Place.ProtoReflect.Descriptor instead.
 func (*Place) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{60}
+	return file_wire_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *Place) GetDevice() []byte {
@@ -4920,7 +5062,7 @@ type CreateInvite struct {
 
 func (x *CreateInvite) Reset() {
 	*x = CreateInvite{}
-	mi := &file_wire_proto_msgTypes[61]
+	mi := &file_wire_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4932,7 +5074,7 @@ func (x *CreateInvite) String() string {
 func (*CreateInvite) ProtoMessage() {}
 
 func (x *CreateInvite) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[61]
+	mi := &file_wire_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4945,7 +5087,7 @@ func (x *CreateInvite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateInvite.ProtoReflect.Descriptor instead.
 func (*CreateInvite) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{61}
+	return file_wire_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *CreateInvite) GetUses() uint32 {
@@ -4972,7 +5114,7 @@ type Invite struct {
 
 func (x *Invite) Reset() {
 	*x = Invite{}
-	mi := &file_wire_proto_msgTypes[62]
+	mi := &file_wire_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4984,7 +5126,7 @@ func (x *Invite) String() string {
 func (*Invite) ProtoMessage() {}
 
 func (x *Invite) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[62]
+	mi := &file_wire_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4997,7 +5139,7 @@ func (x *Invite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Invite.ProtoReflect.Descriptor instead.
 func (*Invite) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{62}
+	return file_wire_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *Invite) GetToken() []byte {
@@ -5025,7 +5167,7 @@ type GetToken struct {
 
 func (x *GetToken) Reset() {
 	*x = GetToken{}
-	mi := &file_wire_proto_msgTypes[63]
+	mi := &file_wire_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5037,7 +5179,7 @@ func (x *GetToken) String() string {
 func (*GetToken) ProtoMessage() {}
 
 func (x *GetToken) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[63]
+	mi := &file_wire_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5050,7 +5192,7 @@ func (x *GetToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetToken.ProtoReflect.Descriptor instead.
 func (*GetToken) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{63}
+	return file_wire_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *GetToken) GetAudience() string {
@@ -5070,7 +5212,7 @@ type Token struct {
 
 func (x *Token) Reset() {
 	*x = Token{}
-	mi := &file_wire_proto_msgTypes[64]
+	mi := &file_wire_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5082,7 +5224,7 @@ func (x *Token) String() string {
 func (*Token) ProtoMessage() {}
 
 func (x *Token) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[64]
+	mi := &file_wire_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5095,7 +5237,7 @@ func (x *Token) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Token.ProtoReflect.Descriptor instead.
 func (*Token) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{64}
+	return file_wire_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *Token) GetToken() string {
@@ -5122,7 +5264,7 @@ type GetKeySet struct {
 
 func (x *GetKeySet) Reset() {
 	*x = GetKeySet{}
-	mi := &file_wire_proto_msgTypes[65]
+	mi := &file_wire_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5134,7 +5276,7 @@ func (x *GetKeySet) String() string {
 func (*GetKeySet) ProtoMessage() {}
 
 func (x *GetKeySet) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[65]
+	mi := &file_wire_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5147,7 +5289,7 @@ func (x *GetKeySet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetKeySet.ProtoReflect.Descriptor instead.
 func (*GetKeySet) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{65}
+	return file_wire_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *GetKeySet) GetEtag() string {
@@ -5167,7 +5309,7 @@ type KeySet struct {
 
 func (x *KeySet) Reset() {
 	*x = KeySet{}
-	mi := &file_wire_proto_msgTypes[66]
+	mi := &file_wire_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5179,7 +5321,7 @@ func (x *KeySet) String() string {
 func (*KeySet) ProtoMessage() {}
 
 func (x *KeySet) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[66]
+	mi := &file_wire_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5192,7 +5334,7 @@ func (x *KeySet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeySet.ProtoReflect.Descriptor instead.
 func (*KeySet) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{66}
+	return file_wire_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *KeySet) GetDocument() []byte {
@@ -5219,7 +5361,7 @@ type GetRelays struct {
 
 func (x *GetRelays) Reset() {
 	*x = GetRelays{}
-	mi := &file_wire_proto_msgTypes[67]
+	mi := &file_wire_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5231,7 +5373,7 @@ func (x *GetRelays) String() string {
 func (*GetRelays) ProtoMessage() {}
 
 func (x *GetRelays) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[67]
+	mi := &file_wire_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5244,7 +5386,7 @@ func (x *GetRelays) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRelays.ProtoReflect.Descriptor instead.
 func (*GetRelays) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{67}
+	return file_wire_proto_rawDescGZIP(), []int{68}
 }
 
 type RelayList struct {
@@ -5256,7 +5398,7 @@ type RelayList struct {
 
 func (x *RelayList) Reset() {
 	*x = RelayList{}
-	mi := &file_wire_proto_msgTypes[68]
+	mi := &file_wire_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5268,7 +5410,7 @@ func (x *RelayList) String() string {
 func (*RelayList) ProtoMessage() {}
 
 func (x *RelayList) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[68]
+	mi := &file_wire_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5281,7 +5423,7 @@ func (x *RelayList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayList.ProtoReflect.Descriptor instead.
 func (*RelayList) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{68}
+	return file_wire_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *RelayList) GetRelays() []*Relay {
@@ -5302,7 +5444,7 @@ type Relay struct {
 
 func (x *Relay) Reset() {
 	*x = Relay{}
-	mi := &file_wire_proto_msgTypes[69]
+	mi := &file_wire_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5314,7 +5456,7 @@ func (x *Relay) String() string {
 func (*Relay) ProtoMessage() {}
 
 func (x *Relay) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[69]
+	mi := &file_wire_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5327,7 +5469,7 @@ func (x *Relay) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Relay.ProtoReflect.Descriptor instead.
 func (*Relay) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{69}
+	return file_wire_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *Relay) GetPeer() []byte {
@@ -5362,7 +5504,7 @@ type RelayLimits struct {
 
 func (x *RelayLimits) Reset() {
 	*x = RelayLimits{}
-	mi := &file_wire_proto_msgTypes[70]
+	mi := &file_wire_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5374,7 +5516,7 @@ func (x *RelayLimits) String() string {
 func (*RelayLimits) ProtoMessage() {}
 
 func (x *RelayLimits) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[70]
+	mi := &file_wire_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5387,7 +5529,7 @@ func (x *RelayLimits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayLimits.ProtoReflect.Descriptor instead.
 func (*RelayLimits) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{70}
+	return file_wire_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *RelayLimits) GetReservations() uint32 {
@@ -5422,7 +5564,7 @@ type AppendRoom struct {
 
 func (x *AppendRoom) Reset() {
 	*x = AppendRoom{}
-	mi := &file_wire_proto_msgTypes[71]
+	mi := &file_wire_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5434,7 +5576,7 @@ func (x *AppendRoom) String() string {
 func (*AppendRoom) ProtoMessage() {}
 
 func (x *AppendRoom) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[71]
+	mi := &file_wire_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5447,7 +5589,7 @@ func (x *AppendRoom) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppendRoom.ProtoReflect.Descriptor instead.
 func (*AppendRoom) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{71}
+	return file_wire_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *AppendRoom) GetEntry() []byte {
@@ -5468,7 +5610,7 @@ type RoomAppended struct {
 
 func (x *RoomAppended) Reset() {
 	*x = RoomAppended{}
-	mi := &file_wire_proto_msgTypes[72]
+	mi := &file_wire_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5480,7 +5622,7 @@ func (x *RoomAppended) String() string {
 func (*RoomAppended) ProtoMessage() {}
 
 func (x *RoomAppended) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[72]
+	mi := &file_wire_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5493,7 +5635,7 @@ func (x *RoomAppended) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomAppended.ProtoReflect.Descriptor instead.
 func (*RoomAppended) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{72}
+	return file_wire_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *RoomAppended) GetCode() uint32 {
@@ -5533,7 +5675,7 @@ type ReadRoom struct {
 
 func (x *ReadRoom) Reset() {
 	*x = ReadRoom{}
-	mi := &file_wire_proto_msgTypes[73]
+	mi := &file_wire_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5545,7 +5687,7 @@ func (x *ReadRoom) String() string {
 func (*ReadRoom) ProtoMessage() {}
 
 func (x *ReadRoom) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[73]
+	mi := &file_wire_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5558,7 +5700,7 @@ func (x *ReadRoom) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadRoom.ProtoReflect.Descriptor instead.
 func (*ReadRoom) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{73}
+	return file_wire_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *ReadRoom) GetRoom() []byte {
@@ -5614,7 +5756,7 @@ type RoomPage struct {
 
 func (x *RoomPage) Reset() {
 	*x = RoomPage{}
-	mi := &file_wire_proto_msgTypes[74]
+	mi := &file_wire_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5626,7 +5768,7 @@ func (x *RoomPage) String() string {
 func (*RoomPage) ProtoMessage() {}
 
 func (x *RoomPage) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[74]
+	mi := &file_wire_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5639,7 +5781,7 @@ func (x *RoomPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomPage.ProtoReflect.Descriptor instead.
 func (*RoomPage) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{74}
+	return file_wire_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *RoomPage) GetEntries() [][]byte {
@@ -5674,7 +5816,7 @@ type RoomItem struct {
 
 func (x *RoomItem) Reset() {
 	*x = RoomItem{}
-	mi := &file_wire_proto_msgTypes[75]
+	mi := &file_wire_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5686,7 +5828,7 @@ func (x *RoomItem) String() string {
 func (*RoomItem) ProtoMessage() {}
 
 func (x *RoomItem) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[75]
+	mi := &file_wire_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5699,7 +5841,7 @@ func (x *RoomItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomItem.ProtoReflect.Descriptor instead.
 func (*RoomItem) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{75}
+	return file_wire_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *RoomItem) GetCursor() uint64 {
@@ -5733,7 +5875,7 @@ type PutRoom struct {
 
 func (x *PutRoom) Reset() {
 	*x = PutRoom{}
-	mi := &file_wire_proto_msgTypes[76]
+	mi := &file_wire_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5745,7 +5887,7 @@ func (x *PutRoom) String() string {
 func (*PutRoom) ProtoMessage() {}
 
 func (x *PutRoom) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[76]
+	mi := &file_wire_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5758,7 +5900,7 @@ func (x *PutRoom) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutRoom.ProtoReflect.Descriptor instead.
 func (*PutRoom) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{76}
+	return file_wire_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *PutRoom) GetRoom() []byte {
@@ -5784,7 +5926,7 @@ type RoomPutResults struct {
 
 func (x *RoomPutResults) Reset() {
 	*x = RoomPutResults{}
-	mi := &file_wire_proto_msgTypes[77]
+	mi := &file_wire_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5796,7 +5938,7 @@ func (x *RoomPutResults) String() string {
 func (*RoomPutResults) ProtoMessage() {}
 
 func (x *RoomPutResults) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[77]
+	mi := &file_wire_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5809,7 +5951,7 @@ func (x *RoomPutResults) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomPutResults.ProtoReflect.Descriptor instead.
 func (*RoomPutResults) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{77}
+	return file_wire_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *RoomPutResults) GetResults() []*RoomPutResult {
@@ -5830,7 +5972,7 @@ type RoomPutResult struct {
 
 func (x *RoomPutResult) Reset() {
 	*x = RoomPutResult{}
-	mi := &file_wire_proto_msgTypes[78]
+	mi := &file_wire_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5842,7 +5984,7 @@ func (x *RoomPutResult) String() string {
 func (*RoomPutResult) ProtoMessage() {}
 
 func (x *RoomPutResult) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[78]
+	mi := &file_wire_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5855,7 +5997,7 @@ func (x *RoomPutResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomPutResult.ProtoReflect.Descriptor instead.
 func (*RoomPutResult) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{78}
+	return file_wire_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *RoomPutResult) GetCode() uint32 {
@@ -5891,7 +6033,7 @@ type FillRoom struct {
 
 func (x *FillRoom) Reset() {
 	*x = FillRoom{}
-	mi := &file_wire_proto_msgTypes[79]
+	mi := &file_wire_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5903,7 +6045,7 @@ func (x *FillRoom) String() string {
 func (*FillRoom) ProtoMessage() {}
 
 func (x *FillRoom) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[79]
+	mi := &file_wire_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5916,7 +6058,7 @@ func (x *FillRoom) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FillRoom.ProtoReflect.Descriptor instead.
 func (*FillRoom) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{79}
+	return file_wire_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *FillRoom) GetRoom() []byte {
@@ -5944,7 +6086,7 @@ type RoomRange struct {
 
 func (x *RoomRange) Reset() {
 	*x = RoomRange{}
-	mi := &file_wire_proto_msgTypes[80]
+	mi := &file_wire_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5956,7 +6098,7 @@ func (x *RoomRange) String() string {
 func (*RoomRange) ProtoMessage() {}
 
 func (x *RoomRange) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[80]
+	mi := &file_wire_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5969,7 +6111,7 @@ func (x *RoomRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomRange.ProtoReflect.Descriptor instead.
 func (*RoomRange) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{80}
+	return file_wire_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *RoomRange) GetDevice() []byte {
@@ -6006,7 +6148,7 @@ type Beat struct {
 
 func (x *Beat) Reset() {
 	*x = Beat{}
-	mi := &file_wire_proto_msgTypes[81]
+	mi := &file_wire_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6018,7 +6160,7 @@ func (x *Beat) String() string {
 func (*Beat) ProtoMessage() {}
 
 func (x *Beat) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[81]
+	mi := &file_wire_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6031,7 +6173,7 @@ func (x *Beat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Beat.ProtoReflect.Descriptor instead.
 func (*Beat) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{81}
+	return file_wire_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *Beat) GetHello() *Hello {
@@ -6084,7 +6226,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_wire_proto_msgTypes[82]
+	mi := &file_wire_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6096,7 +6238,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[82]
+	mi := &file_wire_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6109,7 +6251,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{82}
+	return file_wire_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *Hello) GetMinVersion() uint32 {
@@ -6180,7 +6322,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_wire_proto_msgTypes[83]
+	mi := &file_wire_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6192,7 +6334,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[83]
+	mi := &file_wire_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6205,7 +6347,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{83}
+	return file_wire_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *Welcome) GetCode() uint32 {
@@ -6300,7 +6442,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_wire_proto_msgTypes[84]
+	mi := &file_wire_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6312,7 +6454,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[84]
+	mi := &file_wire_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6325,7 +6467,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{84}
+	return file_wire_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *Limits) GetMailboxBytes() uint64 {
@@ -6395,7 +6537,7 @@ type Hint struct {
 
 func (x *Hint) Reset() {
 	*x = Hint{}
-	mi := &file_wire_proto_msgTypes[85]
+	mi := &file_wire_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6407,7 +6549,7 @@ func (x *Hint) String() string {
 func (*Hint) ProtoMessage() {}
 
 func (x *Hint) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[85]
+	mi := &file_wire_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6420,7 +6562,7 @@ func (x *Hint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hint.ProtoReflect.Descriptor instead.
 func (*Hint) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{85}
+	return file_wire_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *Hint) GetBeat() uint64 {
@@ -6504,7 +6646,7 @@ type RoomNews struct {
 
 func (x *RoomNews) Reset() {
 	*x = RoomNews{}
-	mi := &file_wire_proto_msgTypes[86]
+	mi := &file_wire_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6516,7 +6658,7 @@ func (x *RoomNews) String() string {
 func (*RoomNews) ProtoMessage() {}
 
 func (x *RoomNews) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[86]
+	mi := &file_wire_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6529,7 +6671,7 @@ func (x *RoomNews) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomNews.ProtoReflect.Descriptor instead.
 func (*RoomNews) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{86}
+	return file_wire_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *RoomNews) GetRoom() []byte {
@@ -6563,7 +6705,7 @@ type Presence struct {
 
 func (x *Presence) Reset() {
 	*x = Presence{}
-	mi := &file_wire_proto_msgTypes[87]
+	mi := &file_wire_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6575,7 +6717,7 @@ func (x *Presence) String() string {
 func (*Presence) ProtoMessage() {}
 
 func (x *Presence) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[87]
+	mi := &file_wire_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6588,7 +6730,7 @@ func (x *Presence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Presence.ProtoReflect.Descriptor instead.
 func (*Presence) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{87}
+	return file_wire_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *Presence) GetAccount() []byte {
@@ -6614,7 +6756,7 @@ type Deliver struct {
 
 func (x *Deliver) Reset() {
 	*x = Deliver{}
-	mi := &file_wire_proto_msgTypes[88]
+	mi := &file_wire_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6626,7 +6768,7 @@ func (x *Deliver) String() string {
 func (*Deliver) ProtoMessage() {}
 
 func (x *Deliver) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[88]
+	mi := &file_wire_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6639,7 +6781,7 @@ func (x *Deliver) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Deliver.ProtoReflect.Descriptor instead.
 func (*Deliver) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{88}
+	return file_wire_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *Deliver) GetEnvelopes() [][]byte {
@@ -6659,7 +6801,7 @@ type Delivered struct {
 
 func (x *Delivered) Reset() {
 	*x = Delivered{}
-	mi := &file_wire_proto_msgTypes[89]
+	mi := &file_wire_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6671,7 +6813,7 @@ func (x *Delivered) String() string {
 func (*Delivered) ProtoMessage() {}
 
 func (x *Delivered) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[89]
+	mi := &file_wire_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6684,7 +6826,7 @@ func (x *Delivered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delivered.ProtoReflect.Descriptor instead.
 func (*Delivered) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{89}
+	return file_wire_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *Delivered) GetCodes() []uint32 {
@@ -6710,7 +6852,7 @@ type PairJoin struct {
 
 func (x *PairJoin) Reset() {
 	*x = PairJoin{}
-	mi := &file_wire_proto_msgTypes[90]
+	mi := &file_wire_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6722,7 +6864,7 @@ func (x *PairJoin) String() string {
 func (*PairJoin) ProtoMessage() {}
 
 func (x *PairJoin) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[90]
+	mi := &file_wire_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6735,7 +6877,7 @@ func (x *PairJoin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairJoin.ProtoReflect.Descriptor instead.
 func (*PairJoin) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{90}
+	return file_wire_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *PairJoin) GetSlot() string {
@@ -6759,7 +6901,7 @@ type PairJoined struct {
 
 func (x *PairJoined) Reset() {
 	*x = PairJoined{}
-	mi := &file_wire_proto_msgTypes[91]
+	mi := &file_wire_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6771,7 +6913,7 @@ func (x *PairJoined) String() string {
 func (*PairJoined) ProtoMessage() {}
 
 func (x *PairJoined) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[91]
+	mi := &file_wire_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6784,7 +6926,7 @@ func (x *PairJoined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairJoined.ProtoReflect.Descriptor instead.
 func (*PairJoined) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{91}
+	return file_wire_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *PairJoined) GetCode() uint32 {
@@ -6838,7 +6980,7 @@ type PairFrame struct {
 
 func (x *PairFrame) Reset() {
 	*x = PairFrame{}
-	mi := &file_wire_proto_msgTypes[92]
+	mi := &file_wire_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6850,7 +6992,7 @@ func (x *PairFrame) String() string {
 func (*PairFrame) ProtoMessage() {}
 
 func (x *PairFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[92]
+	mi := &file_wire_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6863,7 +7005,7 @@ func (x *PairFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairFrame.ProtoReflect.Descriptor instead.
 func (*PairFrame) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{92}
+	return file_wire_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *PairFrame) GetData() []byte {
@@ -6883,7 +7025,7 @@ type Knock struct {
 
 func (x *Knock) Reset() {
 	*x = Knock{}
-	mi := &file_wire_proto_msgTypes[93]
+	mi := &file_wire_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6895,7 +7037,7 @@ func (x *Knock) String() string {
 func (*Knock) ProtoMessage() {}
 
 func (x *Knock) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[93]
+	mi := &file_wire_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6908,7 +7050,7 @@ func (x *Knock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Knock.ProtoReflect.Descriptor instead.
 func (*Knock) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{93}
+	return file_wire_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *Knock) GetRoom() []byte {
@@ -6936,7 +7078,7 @@ type Knocked struct {
 
 func (x *Knocked) Reset() {
 	*x = Knocked{}
-	mi := &file_wire_proto_msgTypes[94]
+	mi := &file_wire_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6948,7 +7090,7 @@ func (x *Knocked) String() string {
 func (*Knocked) ProtoMessage() {}
 
 func (x *Knocked) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[94]
+	mi := &file_wire_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6961,7 +7103,7 @@ func (x *Knocked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Knocked.ProtoReflect.Descriptor instead.
 func (*Knocked) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{94}
+	return file_wire_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *Knocked) GetCode() uint32 {
@@ -7001,7 +7143,7 @@ type Membership struct {
 
 func (x *Membership) Reset() {
 	*x = Membership{}
-	mi := &file_wire_proto_msgTypes[95]
+	mi := &file_wire_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7013,7 +7155,7 @@ func (x *Membership) String() string {
 func (*Membership) ProtoMessage() {}
 
 func (x *Membership) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[95]
+	mi := &file_wire_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7026,7 +7168,7 @@ func (x *Membership) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Membership.ProtoReflect.Descriptor instead.
 func (*Membership) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{95}
+	return file_wire_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *Membership) GetName() string {
@@ -7087,7 +7229,7 @@ type GetPrekey struct {
 
 func (x *GetPrekey) Reset() {
 	*x = GetPrekey{}
-	mi := &file_wire_proto_msgTypes[96]
+	mi := &file_wire_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7099,7 +7241,7 @@ func (x *GetPrekey) String() string {
 func (*GetPrekey) ProtoMessage() {}
 
 func (x *GetPrekey) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[96]
+	mi := &file_wire_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7112,7 +7254,7 @@ func (x *GetPrekey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPrekey.ProtoReflect.Descriptor instead.
 func (*GetPrekey) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{96}
+	return file_wire_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *GetPrekey) GetNonce() []byte {
@@ -7133,7 +7275,7 @@ type OwnPrekey struct {
 
 func (x *OwnPrekey) Reset() {
 	*x = OwnPrekey{}
-	mi := &file_wire_proto_msgTypes[97]
+	mi := &file_wire_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7145,7 +7287,7 @@ func (x *OwnPrekey) String() string {
 func (*OwnPrekey) ProtoMessage() {}
 
 func (x *OwnPrekey) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[97]
+	mi := &file_wire_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7158,7 +7300,7 @@ func (x *OwnPrekey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OwnPrekey.ProtoReflect.Descriptor instead.
 func (*OwnPrekey) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{97}
+	return file_wire_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *OwnPrekey) GetCode() uint32 {
@@ -7192,7 +7334,7 @@ type Follow struct {
 
 func (x *Follow) Reset() {
 	*x = Follow{}
-	mi := &file_wire_proto_msgTypes[98]
+	mi := &file_wire_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7204,7 +7346,7 @@ func (x *Follow) String() string {
 func (*Follow) ProtoMessage() {}
 
 func (x *Follow) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[98]
+	mi := &file_wire_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7217,7 +7359,7 @@ func (x *Follow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Follow.ProtoReflect.Descriptor instead.
 func (*Follow) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{98}
+	return file_wire_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *Follow) GetSeq() uint64 {
@@ -7244,7 +7386,7 @@ type Announcement struct {
 
 func (x *Announcement) Reset() {
 	*x = Announcement{}
-	mi := &file_wire_proto_msgTypes[99]
+	mi := &file_wire_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7256,7 +7398,7 @@ func (x *Announcement) String() string {
 func (*Announcement) ProtoMessage() {}
 
 func (x *Announcement) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[99]
+	mi := &file_wire_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7269,7 +7411,7 @@ func (x *Announcement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Announcement.ProtoReflect.Descriptor instead.
 func (*Announcement) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{99}
+	return file_wire_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *Announcement) GetAddrs() [][]byte {
@@ -7300,7 +7442,7 @@ type Followed struct {
 
 func (x *Followed) Reset() {
 	*x = Followed{}
-	mi := &file_wire_proto_msgTypes[100]
+	mi := &file_wire_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7312,7 +7454,7 @@ func (x *Followed) String() string {
 func (*Followed) ProtoMessage() {}
 
 func (x *Followed) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[100]
+	mi := &file_wire_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7325,7 +7467,7 @@ func (x *Followed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Followed.ProtoReflect.Descriptor instead.
 func (*Followed) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{100}
+	return file_wire_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *Followed) GetCode() uint32 {
@@ -7379,7 +7521,7 @@ type Present struct {
 
 func (x *Present) Reset() {
 	*x = Present{}
-	mi := &file_wire_proto_msgTypes[101]
+	mi := &file_wire_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7391,7 +7533,7 @@ func (x *Present) String() string {
 func (*Present) ProtoMessage() {}
 
 func (x *Present) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[101]
+	mi := &file_wire_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7404,7 +7546,7 @@ func (x *Present) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Present.ProtoReflect.Descriptor instead.
 func (*Present) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{101}
+	return file_wire_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *Present) GetToken() string {
@@ -7426,7 +7568,7 @@ type Admission struct {
 
 func (x *Admission) Reset() {
 	*x = Admission{}
-	mi := &file_wire_proto_msgTypes[102]
+	mi := &file_wire_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7438,7 +7580,7 @@ func (x *Admission) String() string {
 func (*Admission) ProtoMessage() {}
 
 func (x *Admission) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[102]
+	mi := &file_wire_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7451,7 +7593,7 @@ func (x *Admission) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Admission.ProtoReflect.Descriptor instead.
 func (*Admission) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{102}
+	return file_wire_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *Admission) GetCode() uint32 {
@@ -7517,13 +7659,29 @@ const file_wire_proto_rawDesc = "" +
 	"\n" +
 	"room_heads\x18) \x01(\v2\x19.parley.wire.v1.RoomHeadsH\x00R\troomHeads\x124\n" +
 	"\broom_log\x18* \x01(\v2\x17.parley.wire.v1.RoomLogH\x00R\aroomLogB\x06\n" +
-	"\x04body\"\x95\x01\n" +
+	"\x04body\"\xbf\x01\n" +
 	"\x04Text\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\x12.\n" +
 	"\breply_to\x18\x02 \x01(\v2\x13.parley.wire.v1.RefR\areplyTo\x12\x1a\n" +
 	"\bmentions\x18\x03 \x03(\fR\bmentions\x12\x19\n" +
 	"\blasts_ms\x18\x04 \x01(\x04R\alastsMs\x12\x12\n" +
-	"\x04gone\x18\x05 \x01(\bR\x04gone\"4\n" +
+	"\x04gone\x18\x05 \x01(\bR\x04gone\x12(\n" +
+	"\x04file\x18\x06 \x01(\v2\x14.parley.wire.v1.FileR\x04file\"\xfa\x01\n" +
+	"\x04File\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\fR\x02id\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\fR\x03key\x12\x12\n" +
+	"\x04salt\x18\x03 \x01(\fR\x04salt\x12\x1e\n" +
+	"\n" +
+	"commitment\x18\x04 \x01(\fR\n" +
+	"commitment\x12\x12\n" +
+	"\x04size\x18\x05 \x01(\x04R\x04size\x12\x12\n" +
+	"\x04list\x18\x06 \x01(\fR\x04list\x12\x16\n" +
+	"\x06pieces\x18\a \x01(\fR\x06pieces\x12\x12\n" +
+	"\x04name\x18\b \x01(\tR\x04name\x12\x12\n" +
+	"\x04type\x18\t \x01(\tR\x04type\x12\x16\n" +
+	"\x06folder\x18\n" +
+	" \x01(\bR\x06folder\x12\x1c\n" +
+	"\tthumbnail\x18\v \x01(\fR\tthumbnail\"4\n" +
 	"\x03Ref\x12\x16\n" +
 	"\x06author\x18\x01 \x01(\fR\x06author\x12\x15\n" +
 	"\x06msg_id\x18\x02 \x01(\fR\x05msgId\"\xa7\x02\n" +
@@ -7551,13 +7709,14 @@ const file_wire_proto_rawDesc = "" +
 	"\x04note\x18\x03 \x01(\tR\x04note\"=\n" +
 	"\rContactAccept\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
-	"\adisplay\x18\x02 \x01(\tR\adisplay\"\x89\x01\n" +
+	"\adisplay\x18\x02 \x01(\tR\adisplay\"\xb3\x01\n" +
 	"\x04Sent\x12\x0e\n" +
 	"\x02to\x18\x01 \x01(\fR\x02to\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12.\n" +
 	"\breply_to\x18\x03 \x01(\v2\x13.parley.wire.v1.RefR\areplyTo\x12\x19\n" +
 	"\blasts_ms\x18\x04 \x01(\x04R\alastsMs\x12\x12\n" +
-	"\x04gone\x18\x05 \x01(\bR\x04gone\"\x86\x01\n" +
+	"\x04gone\x18\x05 \x01(\bR\x04gone\x12(\n" +
+	"\x04file\x18\x06 \x01(\v2\x14.parley.wire.v1.FileR\x04file\"\x86\x01\n" +
 	"\bRoomKeys\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\fR\x04room\x12$\n" +
 	"\rdistributions\x18\x02 \x03(\fR\rdistributions\x12\x1d\n" +
@@ -8044,220 +8203,223 @@ func file_wire_proto_rawDescGZIP() []byte {
 }
 
 var file_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 103)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 104)
 var file_wire_proto_goTypes = []any{
 	(Relation)(0),          // 0: parley.wire.v1.Relation
 	(MailKind)(0),          // 1: parley.wire.v1.MailKind
 	(*Content)(nil),        // 2: parley.wire.v1.Content
 	(*Text)(nil),           // 3: parley.wire.v1.Text
-	(*Ref)(nil),            // 4: parley.wire.v1.Ref
-	(*Action)(nil),         // 5: parley.wire.v1.Action
-	(*Edited)(nil),         // 6: parley.wire.v1.Edited
-	(*Deleted)(nil),        // 7: parley.wire.v1.Deleted
-	(*OwnAction)(nil),      // 8: parley.wire.v1.OwnAction
-	(*ContactRequest)(nil), // 9: parley.wire.v1.ContactRequest
-	(*ContactAccept)(nil),  // 10: parley.wire.v1.ContactAccept
-	(*Sent)(nil),           // 11: parley.wire.v1.Sent
-	(*RoomKeys)(nil),       // 12: parley.wire.v1.RoomKeys
-	(*RoomState)(nil),      // 13: parley.wire.v1.RoomState
-	(*RoomHeads)(nil),      // 14: parley.wire.v1.RoomHeads
-	(*RoomPlace)(nil),      // 15: parley.wire.v1.RoomPlace
-	(*RoomLog)(nil),        // 16: parley.wire.v1.RoomLog
-	(*RoomInvite)(nil),     // 17: parley.wire.v1.RoomInvite
-	(*RoomContent)(nil),    // 18: parley.wire.v1.RoomContent
-	(*ContactState)(nil),   // 19: parley.wire.v1.ContactState
-	(*Past)(nil),           // 20: parley.wire.v1.Past
-	(*PastMessage)(nil),    // 21: parley.wire.v1.PastMessage
-	(*PastAction)(nil),     // 22: parley.wire.v1.PastAction
-	(*AccountKey)(nil),     // 23: parley.wire.v1.AccountKey
-	(*Compare)(nil),        // 24: parley.wire.v1.Compare
-	(*Receipt)(nil),        // 25: parley.wire.v1.Receipt
-	(*Repair)(nil),         // 26: parley.wire.v1.Repair
-	(*Request)(nil),        // 27: parley.wire.v1.Request
-	(*Response)(nil),       // 28: parley.wire.v1.Response
-	(*Register)(nil),       // 29: parley.wire.v1.Register
-	(*Registered)(nil),     // 30: parley.wire.v1.Registered
-	(*RegisterGuest)(nil),  // 31: parley.wire.v1.RegisterGuest
-	(*SeenGuests)(nil),     // 32: parley.wire.v1.SeenGuests
-	(*GuestsSeen)(nil),     // 33: parley.wire.v1.GuestsSeen
-	(*GuestSeen)(nil),      // 34: parley.wire.v1.GuestSeen
-	(*Lookup)(nil),         // 35: parley.wire.v1.Lookup
-	(*Found)(nil),          // 36: parley.wire.v1.Found
-	(*LogHead)(nil),        // 37: parley.wire.v1.LogHead
-	(*ReadLog)(nil),        // 38: parley.wire.v1.ReadLog
-	(*LogPage)(nil),        // 39: parley.wire.v1.LogPage
-	(*Bundle)(nil),         // 40: parley.wire.v1.Bundle
-	(*UploadPrekeys)(nil),  // 41: parley.wire.v1.UploadPrekeys
-	(*PrekeyCounts)(nil),   // 42: parley.wire.v1.PrekeyCounts
-	(*SetContacts)(nil),    // 43: parley.wire.v1.SetContacts
-	(*ContactsSet)(nil),    // 44: parley.wire.v1.ContactsSet
-	(*UpdateChain)(nil),    // 45: parley.wire.v1.UpdateChain
-	(*ChainUpdated)(nil),   // 46: parley.wire.v1.ChainUpdated
-	(*FetchChain)(nil),     // 47: parley.wire.v1.FetchChain
-	(*Heads)(nil),          // 48: parley.wire.v1.Heads
-	(*HeadList)(nil),       // 49: parley.wire.v1.HeadList
-	(*Head)(nil),           // 50: parley.wire.v1.Head
-	(*Put)(nil),            // 51: parley.wire.v1.Put
-	(*PutItem)(nil),        // 52: parley.wire.v1.PutItem
-	(*PutResults)(nil),     // 53: parley.wire.v1.PutResults
-	(*PutResult)(nil),      // 54: parley.wire.v1.PutResult
-	(*Fetch)(nil),          // 55: parley.wire.v1.Fetch
-	(*Mail)(nil),           // 56: parley.wire.v1.Mail
-	(*MailItem)(nil),       // 57: parley.wire.v1.MailItem
-	(*Ack)(nil),            // 58: parley.wire.v1.Ack
-	(*Acked)(nil),          // 59: parley.wire.v1.Acked
-	(*Where)(nil),          // 60: parley.wire.v1.Where
-	(*Places)(nil),         // 61: parley.wire.v1.Places
-	(*Place)(nil),          // 62: parley.wire.v1.Place
-	(*CreateInvite)(nil),   // 63: parley.wire.v1.CreateInvite
-	(*Invite)(nil),         // 64: parley.wire.v1.Invite
-	(*GetToken)(nil),       // 65: parley.wire.v1.GetToken
-	(*Token)(nil),          // 66: parley.wire.v1.Token
-	(*GetKeySet)(nil),      // 67: parley.wire.v1.GetKeySet
-	(*KeySet)(nil),         // 68: parley.wire.v1.KeySet
-	(*GetRelays)(nil),      // 69: parley.wire.v1.GetRelays
-	(*RelayList)(nil),      // 70: parley.wire.v1.RelayList
-	(*Relay)(nil),          // 71: parley.wire.v1.Relay
-	(*RelayLimits)(nil),    // 72: parley.wire.v1.RelayLimits
-	(*AppendRoom)(nil),     // 73: parley.wire.v1.AppendRoom
-	(*RoomAppended)(nil),   // 74: parley.wire.v1.RoomAppended
-	(*ReadRoom)(nil),       // 75: parley.wire.v1.ReadRoom
-	(*RoomPage)(nil),       // 76: parley.wire.v1.RoomPage
-	(*RoomItem)(nil),       // 77: parley.wire.v1.RoomItem
-	(*PutRoom)(nil),        // 78: parley.wire.v1.PutRoom
-	(*RoomPutResults)(nil), // 79: parley.wire.v1.RoomPutResults
-	(*RoomPutResult)(nil),  // 80: parley.wire.v1.RoomPutResult
-	(*FillRoom)(nil),       // 81: parley.wire.v1.FillRoom
-	(*RoomRange)(nil),      // 82: parley.wire.v1.RoomRange
-	(*Beat)(nil),           // 83: parley.wire.v1.Beat
-	(*Hello)(nil),          // 84: parley.wire.v1.Hello
-	(*Welcome)(nil),        // 85: parley.wire.v1.Welcome
-	(*Limits)(nil),         // 86: parley.wire.v1.Limits
-	(*Hint)(nil),           // 87: parley.wire.v1.Hint
-	(*RoomNews)(nil),       // 88: parley.wire.v1.RoomNews
-	(*Presence)(nil),       // 89: parley.wire.v1.Presence
-	(*Deliver)(nil),        // 90: parley.wire.v1.Deliver
-	(*Delivered)(nil),      // 91: parley.wire.v1.Delivered
-	(*PairJoin)(nil),       // 92: parley.wire.v1.PairJoin
-	(*PairJoined)(nil),     // 93: parley.wire.v1.PairJoined
-	(*PairFrame)(nil),      // 94: parley.wire.v1.PairFrame
-	(*Knock)(nil),          // 95: parley.wire.v1.Knock
-	(*Knocked)(nil),        // 96: parley.wire.v1.Knocked
-	(*Membership)(nil),     // 97: parley.wire.v1.Membership
-	(*GetPrekey)(nil),      // 98: parley.wire.v1.GetPrekey
-	(*OwnPrekey)(nil),      // 99: parley.wire.v1.OwnPrekey
-	(*Follow)(nil),         // 100: parley.wire.v1.Follow
-	(*Announcement)(nil),   // 101: parley.wire.v1.Announcement
-	(*Followed)(nil),       // 102: parley.wire.v1.Followed
-	(*Present)(nil),        // 103: parley.wire.v1.Present
-	(*Admission)(nil),      // 104: parley.wire.v1.Admission
+	(*File)(nil),           // 4: parley.wire.v1.File
+	(*Ref)(nil),            // 5: parley.wire.v1.Ref
+	(*Action)(nil),         // 6: parley.wire.v1.Action
+	(*Edited)(nil),         // 7: parley.wire.v1.Edited
+	(*Deleted)(nil),        // 8: parley.wire.v1.Deleted
+	(*OwnAction)(nil),      // 9: parley.wire.v1.OwnAction
+	(*ContactRequest)(nil), // 10: parley.wire.v1.ContactRequest
+	(*ContactAccept)(nil),  // 11: parley.wire.v1.ContactAccept
+	(*Sent)(nil),           // 12: parley.wire.v1.Sent
+	(*RoomKeys)(nil),       // 13: parley.wire.v1.RoomKeys
+	(*RoomState)(nil),      // 14: parley.wire.v1.RoomState
+	(*RoomHeads)(nil),      // 15: parley.wire.v1.RoomHeads
+	(*RoomPlace)(nil),      // 16: parley.wire.v1.RoomPlace
+	(*RoomLog)(nil),        // 17: parley.wire.v1.RoomLog
+	(*RoomInvite)(nil),     // 18: parley.wire.v1.RoomInvite
+	(*RoomContent)(nil),    // 19: parley.wire.v1.RoomContent
+	(*ContactState)(nil),   // 20: parley.wire.v1.ContactState
+	(*Past)(nil),           // 21: parley.wire.v1.Past
+	(*PastMessage)(nil),    // 22: parley.wire.v1.PastMessage
+	(*PastAction)(nil),     // 23: parley.wire.v1.PastAction
+	(*AccountKey)(nil),     // 24: parley.wire.v1.AccountKey
+	(*Compare)(nil),        // 25: parley.wire.v1.Compare
+	(*Receipt)(nil),        // 26: parley.wire.v1.Receipt
+	(*Repair)(nil),         // 27: parley.wire.v1.Repair
+	(*Request)(nil),        // 28: parley.wire.v1.Request
+	(*Response)(nil),       // 29: parley.wire.v1.Response
+	(*Register)(nil),       // 30: parley.wire.v1.Register
+	(*Registered)(nil),     // 31: parley.wire.v1.Registered
+	(*RegisterGuest)(nil),  // 32: parley.wire.v1.RegisterGuest
+	(*SeenGuests)(nil),     // 33: parley.wire.v1.SeenGuests
+	(*GuestsSeen)(nil),     // 34: parley.wire.v1.GuestsSeen
+	(*GuestSeen)(nil),      // 35: parley.wire.v1.GuestSeen
+	(*Lookup)(nil),         // 36: parley.wire.v1.Lookup
+	(*Found)(nil),          // 37: parley.wire.v1.Found
+	(*LogHead)(nil),        // 38: parley.wire.v1.LogHead
+	(*ReadLog)(nil),        // 39: parley.wire.v1.ReadLog
+	(*LogPage)(nil),        // 40: parley.wire.v1.LogPage
+	(*Bundle)(nil),         // 41: parley.wire.v1.Bundle
+	(*UploadPrekeys)(nil),  // 42: parley.wire.v1.UploadPrekeys
+	(*PrekeyCounts)(nil),   // 43: parley.wire.v1.PrekeyCounts
+	(*SetContacts)(nil),    // 44: parley.wire.v1.SetContacts
+	(*ContactsSet)(nil),    // 45: parley.wire.v1.ContactsSet
+	(*UpdateChain)(nil),    // 46: parley.wire.v1.UpdateChain
+	(*ChainUpdated)(nil),   // 47: parley.wire.v1.ChainUpdated
+	(*FetchChain)(nil),     // 48: parley.wire.v1.FetchChain
+	(*Heads)(nil),          // 49: parley.wire.v1.Heads
+	(*HeadList)(nil),       // 50: parley.wire.v1.HeadList
+	(*Head)(nil),           // 51: parley.wire.v1.Head
+	(*Put)(nil),            // 52: parley.wire.v1.Put
+	(*PutItem)(nil),        // 53: parley.wire.v1.PutItem
+	(*PutResults)(nil),     // 54: parley.wire.v1.PutResults
+	(*PutResult)(nil),      // 55: parley.wire.v1.PutResult
+	(*Fetch)(nil),          // 56: parley.wire.v1.Fetch
+	(*Mail)(nil),           // 57: parley.wire.v1.Mail
+	(*MailItem)(nil),       // 58: parley.wire.v1.MailItem
+	(*Ack)(nil),            // 59: parley.wire.v1.Ack
+	(*Acked)(nil),          // 60: parley.wire.v1.Acked
+	(*Where)(nil),          // 61: parley.wire.v1.Where
+	(*Places)(nil),         // 62: parley.wire.v1.Places
+	(*Place)(nil),          // 63: parley.wire.v1.Place
+	(*CreateInvite)(nil),   // 64: parley.wire.v1.CreateInvite
+	(*Invite)(nil),         // 65: parley.wire.v1.Invite
+	(*GetToken)(nil),       // 66: parley.wire.v1.GetToken
+	(*Token)(nil),          // 67: parley.wire.v1.Token
+	(*GetKeySet)(nil),      // 68: parley.wire.v1.GetKeySet
+	(*KeySet)(nil),         // 69: parley.wire.v1.KeySet
+	(*GetRelays)(nil),      // 70: parley.wire.v1.GetRelays
+	(*RelayList)(nil),      // 71: parley.wire.v1.RelayList
+	(*Relay)(nil),          // 72: parley.wire.v1.Relay
+	(*RelayLimits)(nil),    // 73: parley.wire.v1.RelayLimits
+	(*AppendRoom)(nil),     // 74: parley.wire.v1.AppendRoom
+	(*RoomAppended)(nil),   // 75: parley.wire.v1.RoomAppended
+	(*ReadRoom)(nil),       // 76: parley.wire.v1.ReadRoom
+	(*RoomPage)(nil),       // 77: parley.wire.v1.RoomPage
+	(*RoomItem)(nil),       // 78: parley.wire.v1.RoomItem
+	(*PutRoom)(nil),        // 79: parley.wire.v1.PutRoom
+	(*RoomPutResults)(nil), // 80: parley.wire.v1.RoomPutResults
+	(*RoomPutResult)(nil),  // 81: parley.wire.v1.RoomPutResult
+	(*FillRoom)(nil),       // 82: parley.wire.v1.FillRoom
+	(*RoomRange)(nil),      // 83: parley.wire.v1.RoomRange
+	(*Beat)(nil),           // 84: parley.wire.v1.Beat
+	(*Hello)(nil),          // 85: parley.wire.v1.Hello
+	(*Welcome)(nil),        // 86: parley.wire.v1.Welcome
+	(*Limits)(nil),         // 87: parley.wire.v1.Limits
+	(*Hint)(nil),           // 88: parley.wire.v1.Hint
+	(*RoomNews)(nil),       // 89: parley.wire.v1.RoomNews
+	(*Presence)(nil),       // 90: parley.wire.v1.Presence
+	(*Deliver)(nil),        // 91: parley.wire.v1.Deliver
+	(*Delivered)(nil),      // 92: parley.wire.v1.Delivered
+	(*PairJoin)(nil),       // 93: parley.wire.v1.PairJoin
+	(*PairJoined)(nil),     // 94: parley.wire.v1.PairJoined
+	(*PairFrame)(nil),      // 95: parley.wire.v1.PairFrame
+	(*Knock)(nil),          // 96: parley.wire.v1.Knock
+	(*Knocked)(nil),        // 97: parley.wire.v1.Knocked
+	(*Membership)(nil),     // 98: parley.wire.v1.Membership
+	(*GetPrekey)(nil),      // 99: parley.wire.v1.GetPrekey
+	(*OwnPrekey)(nil),      // 100: parley.wire.v1.OwnPrekey
+	(*Follow)(nil),         // 101: parley.wire.v1.Follow
+	(*Announcement)(nil),   // 102: parley.wire.v1.Announcement
+	(*Followed)(nil),       // 103: parley.wire.v1.Followed
+	(*Present)(nil),        // 104: parley.wire.v1.Present
+	(*Admission)(nil),      // 105: parley.wire.v1.Admission
 }
 var file_wire_proto_depIdxs = []int32{
 	3,   // 0: parley.wire.v1.Content.text:type_name -> parley.wire.v1.Text
-	9,   // 1: parley.wire.v1.Content.contact_request:type_name -> parley.wire.v1.ContactRequest
-	10,  // 2: parley.wire.v1.Content.contact_accept:type_name -> parley.wire.v1.ContactAccept
-	25,  // 3: parley.wire.v1.Content.receipt:type_name -> parley.wire.v1.Receipt
-	26,  // 4: parley.wire.v1.Content.repair:type_name -> parley.wire.v1.Repair
-	11,  // 5: parley.wire.v1.Content.sent:type_name -> parley.wire.v1.Sent
-	19,  // 6: parley.wire.v1.Content.contact_state:type_name -> parley.wire.v1.ContactState
-	20,  // 7: parley.wire.v1.Content.past:type_name -> parley.wire.v1.Past
-	23,  // 8: parley.wire.v1.Content.account_key:type_name -> parley.wire.v1.AccountKey
-	24,  // 9: parley.wire.v1.Content.compare:type_name -> parley.wire.v1.Compare
-	12,  // 10: parley.wire.v1.Content.room_keys:type_name -> parley.wire.v1.RoomKeys
-	17,  // 11: parley.wire.v1.Content.room_invite:type_name -> parley.wire.v1.RoomInvite
-	5,   // 12: parley.wire.v1.Content.action:type_name -> parley.wire.v1.Action
-	8,   // 13: parley.wire.v1.Content.own_action:type_name -> parley.wire.v1.OwnAction
-	13,  // 14: parley.wire.v1.Content.room_state:type_name -> parley.wire.v1.RoomState
-	14,  // 15: parley.wire.v1.Content.room_heads:type_name -> parley.wire.v1.RoomHeads
-	16,  // 16: parley.wire.v1.Content.room_log:type_name -> parley.wire.v1.RoomLog
-	4,   // 17: parley.wire.v1.Text.reply_to:type_name -> parley.wire.v1.Ref
-	4,   // 18: parley.wire.v1.Action.to:type_name -> parley.wire.v1.Ref
-	6,   // 19: parley.wire.v1.Action.edit:type_name -> parley.wire.v1.Edited
-	7,   // 20: parley.wire.v1.Action.delete:type_name -> parley.wire.v1.Deleted
-	5,   // 21: parley.wire.v1.OwnAction.action:type_name -> parley.wire.v1.Action
-	4,   // 22: parley.wire.v1.Sent.reply_to:type_name -> parley.wire.v1.Ref
-	15,  // 23: parley.wire.v1.RoomHeads.places:type_name -> parley.wire.v1.RoomPlace
-	3,   // 24: parley.wire.v1.RoomContent.text:type_name -> parley.wire.v1.Text
-	5,   // 25: parley.wire.v1.RoomContent.action:type_name -> parley.wire.v1.Action
-	0,   // 26: parley.wire.v1.ContactState.relation:type_name -> parley.wire.v1.Relation
-	21,  // 27: parley.wire.v1.Past.messages:type_name -> parley.wire.v1.PastMessage
-	4,   // 28: parley.wire.v1.PastMessage.reply_to:type_name -> parley.wire.v1.Ref
-	22,  // 29: parley.wire.v1.PastMessage.actions:type_name -> parley.wire.v1.PastAction
-	5,   // 30: parley.wire.v1.PastAction.action:type_name -> parley.wire.v1.Action
-	29,  // 31: parley.wire.v1.Request.register:type_name -> parley.wire.v1.Register
-	35,  // 32: parley.wire.v1.Request.lookup:type_name -> parley.wire.v1.Lookup
-	41,  // 33: parley.wire.v1.Request.upload_prekeys:type_name -> parley.wire.v1.UploadPrekeys
-	43,  // 34: parley.wire.v1.Request.set_contacts:type_name -> parley.wire.v1.SetContacts
-	51,  // 35: parley.wire.v1.Request.put:type_name -> parley.wire.v1.Put
-	55,  // 36: parley.wire.v1.Request.fetch:type_name -> parley.wire.v1.Fetch
-	58,  // 37: parley.wire.v1.Request.ack:type_name -> parley.wire.v1.Ack
-	60,  // 38: parley.wire.v1.Request.where:type_name -> parley.wire.v1.Where
-	63,  // 39: parley.wire.v1.Request.create_invite:type_name -> parley.wire.v1.CreateInvite
-	45,  // 40: parley.wire.v1.Request.update_chain:type_name -> parley.wire.v1.UpdateChain
-	47,  // 41: parley.wire.v1.Request.fetch_chain:type_name -> parley.wire.v1.FetchChain
-	48,  // 42: parley.wire.v1.Request.heads:type_name -> parley.wire.v1.Heads
-	38,  // 43: parley.wire.v1.Request.read_log:type_name -> parley.wire.v1.ReadLog
-	65,  // 44: parley.wire.v1.Request.get_token:type_name -> parley.wire.v1.GetToken
-	67,  // 45: parley.wire.v1.Request.get_key_set:type_name -> parley.wire.v1.GetKeySet
-	69,  // 46: parley.wire.v1.Request.get_relays:type_name -> parley.wire.v1.GetRelays
-	73,  // 47: parley.wire.v1.Request.append_room:type_name -> parley.wire.v1.AppendRoom
-	75,  // 48: parley.wire.v1.Request.read_room:type_name -> parley.wire.v1.ReadRoom
-	78,  // 49: parley.wire.v1.Request.put_room:type_name -> parley.wire.v1.PutRoom
-	81,  // 50: parley.wire.v1.Request.fill_room:type_name -> parley.wire.v1.FillRoom
-	31,  // 51: parley.wire.v1.Request.register_guest:type_name -> parley.wire.v1.RegisterGuest
-	32,  // 52: parley.wire.v1.Request.seen_guests:type_name -> parley.wire.v1.SeenGuests
-	30,  // 53: parley.wire.v1.Response.registered:type_name -> parley.wire.v1.Registered
-	36,  // 54: parley.wire.v1.Response.found:type_name -> parley.wire.v1.Found
-	42,  // 55: parley.wire.v1.Response.prekey_counts:type_name -> parley.wire.v1.PrekeyCounts
-	44,  // 56: parley.wire.v1.Response.contacts_set:type_name -> parley.wire.v1.ContactsSet
-	53,  // 57: parley.wire.v1.Response.put_results:type_name -> parley.wire.v1.PutResults
-	56,  // 58: parley.wire.v1.Response.mail:type_name -> parley.wire.v1.Mail
-	59,  // 59: parley.wire.v1.Response.acked:type_name -> parley.wire.v1.Acked
-	61,  // 60: parley.wire.v1.Response.places:type_name -> parley.wire.v1.Places
-	64,  // 61: parley.wire.v1.Response.invite:type_name -> parley.wire.v1.Invite
-	46,  // 62: parley.wire.v1.Response.chain_updated:type_name -> parley.wire.v1.ChainUpdated
-	49,  // 63: parley.wire.v1.Response.head_list:type_name -> parley.wire.v1.HeadList
-	39,  // 64: parley.wire.v1.Response.log_page:type_name -> parley.wire.v1.LogPage
-	66,  // 65: parley.wire.v1.Response.token:type_name -> parley.wire.v1.Token
-	68,  // 66: parley.wire.v1.Response.key_set:type_name -> parley.wire.v1.KeySet
-	70,  // 67: parley.wire.v1.Response.relay_list:type_name -> parley.wire.v1.RelayList
-	74,  // 68: parley.wire.v1.Response.room_appended:type_name -> parley.wire.v1.RoomAppended
-	76,  // 69: parley.wire.v1.Response.room_page:type_name -> parley.wire.v1.RoomPage
-	79,  // 70: parley.wire.v1.Response.room_put_results:type_name -> parley.wire.v1.RoomPutResults
-	33,  // 71: parley.wire.v1.Response.guests_seen:type_name -> parley.wire.v1.GuestsSeen
-	34,  // 72: parley.wire.v1.GuestsSeen.guests:type_name -> parley.wire.v1.GuestSeen
-	40,  // 73: parley.wire.v1.Found.bundles:type_name -> parley.wire.v1.Bundle
-	37,  // 74: parley.wire.v1.Found.log:type_name -> parley.wire.v1.LogHead
-	37,  // 75: parley.wire.v1.LogPage.log:type_name -> parley.wire.v1.LogHead
-	50,  // 76: parley.wire.v1.HeadList.heads:type_name -> parley.wire.v1.Head
-	52,  // 77: parley.wire.v1.Put.items:type_name -> parley.wire.v1.PutItem
-	1,   // 78: parley.wire.v1.PutItem.kind:type_name -> parley.wire.v1.MailKind
-	54,  // 79: parley.wire.v1.PutResults.results:type_name -> parley.wire.v1.PutResult
-	57,  // 80: parley.wire.v1.Mail.items:type_name -> parley.wire.v1.MailItem
-	62,  // 81: parley.wire.v1.Places.places:type_name -> parley.wire.v1.Place
-	71,  // 82: parley.wire.v1.RelayList.relays:type_name -> parley.wire.v1.Relay
-	72,  // 83: parley.wire.v1.Relay.limits:type_name -> parley.wire.v1.RelayLimits
-	76,  // 84: parley.wire.v1.RoomAppended.since:type_name -> parley.wire.v1.RoomPage
-	77,  // 85: parley.wire.v1.RoomPage.items:type_name -> parley.wire.v1.RoomItem
-	80,  // 86: parley.wire.v1.RoomPutResults.results:type_name -> parley.wire.v1.RoomPutResult
-	82,  // 87: parley.wire.v1.FillRoom.ranges:type_name -> parley.wire.v1.RoomRange
-	84,  // 88: parley.wire.v1.Beat.hello:type_name -> parley.wire.v1.Hello
-	86,  // 89: parley.wire.v1.Welcome.limits:type_name -> parley.wire.v1.Limits
-	42,  // 90: parley.wire.v1.Welcome.prekeys:type_name -> parley.wire.v1.PrekeyCounts
-	89,  // 91: parley.wire.v1.Welcome.presence:type_name -> parley.wire.v1.Presence
-	89,  // 92: parley.wire.v1.Hint.presence:type_name -> parley.wire.v1.Presence
-	42,  // 93: parley.wire.v1.Hint.prekeys:type_name -> parley.wire.v1.PrekeyCounts
-	88,  // 94: parley.wire.v1.Hint.rooms:type_name -> parley.wire.v1.RoomNews
-	40,  // 95: parley.wire.v1.Delivered.bundle:type_name -> parley.wire.v1.Bundle
-	19,  // 96: parley.wire.v1.Membership.contacts:type_name -> parley.wire.v1.ContactState
-	40,  // 97: parley.wire.v1.OwnPrekey.bundle:type_name -> parley.wire.v1.Bundle
-	101, // 98: parley.wire.v1.Follow.announcement:type_name -> parley.wire.v1.Announcement
-	72,  // 99: parley.wire.v1.Announcement.limits:type_name -> parley.wire.v1.RelayLimits
-	100, // [100:100] is the sub-list for method output_type
-	100, // [100:100] is the sub-list for method input_type
-	100, // [100:100] is the sub-list for extension type_name
-	100, // [100:100] is the sub-list for extension extendee
-	0,   // [0:100] is the sub-list for field type_name
+	10,  // 1: parley.wire.v1.Content.contact_request:type_name -> parley.wire.v1.ContactRequest
+	11,  // 2: parley.wire.v1.Content.contact_accept:type_name -> parley.wire.v1.ContactAccept
+	26,  // 3: parley.wire.v1.Content.receipt:type_name -> parley.wire.v1.Receipt
+	27,  // 4: parley.wire.v1.Content.repair:type_name -> parley.wire.v1.Repair
+	12,  // 5: parley.wire.v1.Content.sent:type_name -> parley.wire.v1.Sent
+	20,  // 6: parley.wire.v1.Content.contact_state:type_name -> parley.wire.v1.ContactState
+	21,  // 7: parley.wire.v1.Content.past:type_name -> parley.wire.v1.Past
+	24,  // 8: parley.wire.v1.Content.account_key:type_name -> parley.wire.v1.AccountKey
+	25,  // 9: parley.wire.v1.Content.compare:type_name -> parley.wire.v1.Compare
+	13,  // 10: parley.wire.v1.Content.room_keys:type_name -> parley.wire.v1.RoomKeys
+	18,  // 11: parley.wire.v1.Content.room_invite:type_name -> parley.wire.v1.RoomInvite
+	6,   // 12: parley.wire.v1.Content.action:type_name -> parley.wire.v1.Action
+	9,   // 13: parley.wire.v1.Content.own_action:type_name -> parley.wire.v1.OwnAction
+	14,  // 14: parley.wire.v1.Content.room_state:type_name -> parley.wire.v1.RoomState
+	15,  // 15: parley.wire.v1.Content.room_heads:type_name -> parley.wire.v1.RoomHeads
+	17,  // 16: parley.wire.v1.Content.room_log:type_name -> parley.wire.v1.RoomLog
+	5,   // 17: parley.wire.v1.Text.reply_to:type_name -> parley.wire.v1.Ref
+	4,   // 18: parley.wire.v1.Text.file:type_name -> parley.wire.v1.File
+	5,   // 19: parley.wire.v1.Action.to:type_name -> parley.wire.v1.Ref
+	7,   // 20: parley.wire.v1.Action.edit:type_name -> parley.wire.v1.Edited
+	8,   // 21: parley.wire.v1.Action.delete:type_name -> parley.wire.v1.Deleted
+	6,   // 22: parley.wire.v1.OwnAction.action:type_name -> parley.wire.v1.Action
+	5,   // 23: parley.wire.v1.Sent.reply_to:type_name -> parley.wire.v1.Ref
+	4,   // 24: parley.wire.v1.Sent.file:type_name -> parley.wire.v1.File
+	16,  // 25: parley.wire.v1.RoomHeads.places:type_name -> parley.wire.v1.RoomPlace
+	3,   // 26: parley.wire.v1.RoomContent.text:type_name -> parley.wire.v1.Text
+	6,   // 27: parley.wire.v1.RoomContent.action:type_name -> parley.wire.v1.Action
+	0,   // 28: parley.wire.v1.ContactState.relation:type_name -> parley.wire.v1.Relation
+	22,  // 29: parley.wire.v1.Past.messages:type_name -> parley.wire.v1.PastMessage
+	5,   // 30: parley.wire.v1.PastMessage.reply_to:type_name -> parley.wire.v1.Ref
+	23,  // 31: parley.wire.v1.PastMessage.actions:type_name -> parley.wire.v1.PastAction
+	6,   // 32: parley.wire.v1.PastAction.action:type_name -> parley.wire.v1.Action
+	30,  // 33: parley.wire.v1.Request.register:type_name -> parley.wire.v1.Register
+	36,  // 34: parley.wire.v1.Request.lookup:type_name -> parley.wire.v1.Lookup
+	42,  // 35: parley.wire.v1.Request.upload_prekeys:type_name -> parley.wire.v1.UploadPrekeys
+	44,  // 36: parley.wire.v1.Request.set_contacts:type_name -> parley.wire.v1.SetContacts
+	52,  // 37: parley.wire.v1.Request.put:type_name -> parley.wire.v1.Put
+	56,  // 38: parley.wire.v1.Request.fetch:type_name -> parley.wire.v1.Fetch
+	59,  // 39: parley.wire.v1.Request.ack:type_name -> parley.wire.v1.Ack
+	61,  // 40: parley.wire.v1.Request.where:type_name -> parley.wire.v1.Where
+	64,  // 41: parley.wire.v1.Request.create_invite:type_name -> parley.wire.v1.CreateInvite
+	46,  // 42: parley.wire.v1.Request.update_chain:type_name -> parley.wire.v1.UpdateChain
+	48,  // 43: parley.wire.v1.Request.fetch_chain:type_name -> parley.wire.v1.FetchChain
+	49,  // 44: parley.wire.v1.Request.heads:type_name -> parley.wire.v1.Heads
+	39,  // 45: parley.wire.v1.Request.read_log:type_name -> parley.wire.v1.ReadLog
+	66,  // 46: parley.wire.v1.Request.get_token:type_name -> parley.wire.v1.GetToken
+	68,  // 47: parley.wire.v1.Request.get_key_set:type_name -> parley.wire.v1.GetKeySet
+	70,  // 48: parley.wire.v1.Request.get_relays:type_name -> parley.wire.v1.GetRelays
+	74,  // 49: parley.wire.v1.Request.append_room:type_name -> parley.wire.v1.AppendRoom
+	76,  // 50: parley.wire.v1.Request.read_room:type_name -> parley.wire.v1.ReadRoom
+	79,  // 51: parley.wire.v1.Request.put_room:type_name -> parley.wire.v1.PutRoom
+	82,  // 52: parley.wire.v1.Request.fill_room:type_name -> parley.wire.v1.FillRoom
+	32,  // 53: parley.wire.v1.Request.register_guest:type_name -> parley.wire.v1.RegisterGuest
+	33,  // 54: parley.wire.v1.Request.seen_guests:type_name -> parley.wire.v1.SeenGuests
+	31,  // 55: parley.wire.v1.Response.registered:type_name -> parley.wire.v1.Registered
+	37,  // 56: parley.wire.v1.Response.found:type_name -> parley.wire.v1.Found
+	43,  // 57: parley.wire.v1.Response.prekey_counts:type_name -> parley.wire.v1.PrekeyCounts
+	45,  // 58: parley.wire.v1.Response.contacts_set:type_name -> parley.wire.v1.ContactsSet
+	54,  // 59: parley.wire.v1.Response.put_results:type_name -> parley.wire.v1.PutResults
+	57,  // 60: parley.wire.v1.Response.mail:type_name -> parley.wire.v1.Mail
+	60,  // 61: parley.wire.v1.Response.acked:type_name -> parley.wire.v1.Acked
+	62,  // 62: parley.wire.v1.Response.places:type_name -> parley.wire.v1.Places
+	65,  // 63: parley.wire.v1.Response.invite:type_name -> parley.wire.v1.Invite
+	47,  // 64: parley.wire.v1.Response.chain_updated:type_name -> parley.wire.v1.ChainUpdated
+	50,  // 65: parley.wire.v1.Response.head_list:type_name -> parley.wire.v1.HeadList
+	40,  // 66: parley.wire.v1.Response.log_page:type_name -> parley.wire.v1.LogPage
+	67,  // 67: parley.wire.v1.Response.token:type_name -> parley.wire.v1.Token
+	69,  // 68: parley.wire.v1.Response.key_set:type_name -> parley.wire.v1.KeySet
+	71,  // 69: parley.wire.v1.Response.relay_list:type_name -> parley.wire.v1.RelayList
+	75,  // 70: parley.wire.v1.Response.room_appended:type_name -> parley.wire.v1.RoomAppended
+	77,  // 71: parley.wire.v1.Response.room_page:type_name -> parley.wire.v1.RoomPage
+	80,  // 72: parley.wire.v1.Response.room_put_results:type_name -> parley.wire.v1.RoomPutResults
+	34,  // 73: parley.wire.v1.Response.guests_seen:type_name -> parley.wire.v1.GuestsSeen
+	35,  // 74: parley.wire.v1.GuestsSeen.guests:type_name -> parley.wire.v1.GuestSeen
+	41,  // 75: parley.wire.v1.Found.bundles:type_name -> parley.wire.v1.Bundle
+	38,  // 76: parley.wire.v1.Found.log:type_name -> parley.wire.v1.LogHead
+	38,  // 77: parley.wire.v1.LogPage.log:type_name -> parley.wire.v1.LogHead
+	51,  // 78: parley.wire.v1.HeadList.heads:type_name -> parley.wire.v1.Head
+	53,  // 79: parley.wire.v1.Put.items:type_name -> parley.wire.v1.PutItem
+	1,   // 80: parley.wire.v1.PutItem.kind:type_name -> parley.wire.v1.MailKind
+	55,  // 81: parley.wire.v1.PutResults.results:type_name -> parley.wire.v1.PutResult
+	58,  // 82: parley.wire.v1.Mail.items:type_name -> parley.wire.v1.MailItem
+	63,  // 83: parley.wire.v1.Places.places:type_name -> parley.wire.v1.Place
+	72,  // 84: parley.wire.v1.RelayList.relays:type_name -> parley.wire.v1.Relay
+	73,  // 85: parley.wire.v1.Relay.limits:type_name -> parley.wire.v1.RelayLimits
+	77,  // 86: parley.wire.v1.RoomAppended.since:type_name -> parley.wire.v1.RoomPage
+	78,  // 87: parley.wire.v1.RoomPage.items:type_name -> parley.wire.v1.RoomItem
+	81,  // 88: parley.wire.v1.RoomPutResults.results:type_name -> parley.wire.v1.RoomPutResult
+	83,  // 89: parley.wire.v1.FillRoom.ranges:type_name -> parley.wire.v1.RoomRange
+	85,  // 90: parley.wire.v1.Beat.hello:type_name -> parley.wire.v1.Hello
+	87,  // 91: parley.wire.v1.Welcome.limits:type_name -> parley.wire.v1.Limits
+	43,  // 92: parley.wire.v1.Welcome.prekeys:type_name -> parley.wire.v1.PrekeyCounts
+	90,  // 93: parley.wire.v1.Welcome.presence:type_name -> parley.wire.v1.Presence
+	90,  // 94: parley.wire.v1.Hint.presence:type_name -> parley.wire.v1.Presence
+	43,  // 95: parley.wire.v1.Hint.prekeys:type_name -> parley.wire.v1.PrekeyCounts
+	89,  // 96: parley.wire.v1.Hint.rooms:type_name -> parley.wire.v1.RoomNews
+	41,  // 97: parley.wire.v1.Delivered.bundle:type_name -> parley.wire.v1.Bundle
+	20,  // 98: parley.wire.v1.Membership.contacts:type_name -> parley.wire.v1.ContactState
+	41,  // 99: parley.wire.v1.OwnPrekey.bundle:type_name -> parley.wire.v1.Bundle
+	102, // 100: parley.wire.v1.Follow.announcement:type_name -> parley.wire.v1.Announcement
+	73,  // 101: parley.wire.v1.Announcement.limits:type_name -> parley.wire.v1.RelayLimits
+	102, // [102:102] is the sub-list for method output_type
+	102, // [102:102] is the sub-list for method input_type
+	102, // [102:102] is the sub-list for extension type_name
+	102, // [102:102] is the sub-list for extension extendee
+	0,   // [0:102] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -8284,7 +8446,7 @@ func file_wire_proto_init() {
 		(*Content_RoomHeads)(nil),
 		(*Content_RoomLog)(nil),
 	}
-	file_wire_proto_msgTypes[3].OneofWrappers = []any{
+	file_wire_proto_msgTypes[4].OneofWrappers = []any{
 		(*Action_React)(nil),
 		(*Action_Edit)(nil),
 		(*Action_Delete)(nil),
@@ -8293,11 +8455,11 @@ func file_wire_proto_init() {
 		(*Action_Hide)(nil),
 		(*Action_QuietMs)(nil),
 	}
-	file_wire_proto_msgTypes[16].OneofWrappers = []any{
+	file_wire_proto_msgTypes[17].OneofWrappers = []any{
 		(*RoomContent_Text)(nil),
 		(*RoomContent_Action)(nil),
 	}
-	file_wire_proto_msgTypes[25].OneofWrappers = []any{
+	file_wire_proto_msgTypes[26].OneofWrappers = []any{
 		(*Request_Register)(nil),
 		(*Request_Lookup)(nil),
 		(*Request_UploadPrekeys)(nil),
@@ -8321,7 +8483,7 @@ func file_wire_proto_init() {
 		(*Request_RegisterGuest)(nil),
 		(*Request_SeenGuests)(nil),
 	}
-	file_wire_proto_msgTypes[26].OneofWrappers = []any{
+	file_wire_proto_msgTypes[27].OneofWrappers = []any{
 		(*Response_Registered)(nil),
 		(*Response_Found)(nil),
 		(*Response_PrekeyCounts)(nil),
@@ -8348,7 +8510,7 @@ func file_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   103,
+			NumMessages:   104,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
