@@ -105,13 +105,13 @@ func near(got uint32, want uint8) bool {
 func TestThumbnails(t *testing.T) {
 	for format := range encoders {
 		for in, out := range map[image.Point]image.Point{
-			{800, 600}:   {160, 120},
-			{600, 800}:   {120, 160},
-			{160, 160}:   {160, 160},
-			{40, 30}:     {40, 30},
-			{10, 2000}:   {1, 160},
-			{1921, 1081}: {160, 90},
-			{161, 20}:    {160, 19},
+			{800, 600}: {160, 120},
+			{600, 800}: {120, 160},
+			{160, 160}: {160, 160},
+			{40, 30}:   {40, 30},
+			{10, 2000}: {1, 160},
+			{961, 541}: {160, 90},
+			{161, 20}:  {160, 19},
 		} {
 			m := thumbnail(t, encoded(t, format, quarters(in.X, in.Y)))
 			if got := m.Bounds().Size(); got != out {
@@ -127,7 +127,7 @@ func TestThumbnails(t *testing.T) {
 // Whatever the size and the content, there is a thumbnail within the limits.
 func TestThumbnailOfAnything(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		width, height := rapid.IntRange(1, 500).Draw(t, "width"), rapid.IntRange(1, 500).Draw(t, "height")
+		width, height := rapid.IntRange(1, 200).Draw(t, "width"), rapid.IntRange(1, 200).Draw(t, "height")
 		format := rapid.SampledFrom([]string{"png", "jpeg", "gif"}).Draw(t, "format")
 		var b bytes.Buffer
 		if err := encoders[format](&b, noise(width, height)); err != nil {
