@@ -39,6 +39,24 @@ func (e *Engine) ComposeDraft(tx store.Tx, now time.Time, with protocol.AccountI
 	return e.acting(tx, now, func(w *work) error { return w.composeDraft(with, id, draft) })
 }
 
+// MayWrite tells whether a text, or a file with one, could be written to a contact or to
+// the Conversation of a room now: the refusals are those of ComposeDraft.
+func (e *Engine) MayWrite(tx store.Tx, now time.Time, with protocol.AccountID, text string, carries bool) error {
+	w, err := e.begin(tx, now)
+	if err != nil {
+		return err
+	}
+	r, err := w.room(protocol.RoomID(with))
+	if err == nil {
+		return w.mayPost(r, rightsFor(text, carries))
+	}
+	if err != ErrNoRoom {
+		return err
+	}
+	_, _, err = w.writable(with)
+	return err
+}
+
 func (w *work) composeDraft(with protocol.AccountID, id protocol.MsgID, draft Draft) error {
 	if err := checkText(draft.Text); err != nil {
 		return err
