@@ -241,6 +241,7 @@ func (h *home) setUp(ctx context.Context, l *link, w *wire.Welcome) {
 	h.n.relays.changed()
 	h.n.logs.more.push()
 	h.n.outbox.wakeAll()
+	h.n.files.retry()
 	if err := h.n.rooms.wakeAll(ctx); err != nil && ctx.Err() == nil {
 		h.n.log.Error("rooms not followed", "err", err)
 	}
@@ -327,6 +328,9 @@ func (h *home) hear(all []*wire.Presence) {
 		}
 		if !h.presence.set(a, p.GetOnline()) {
 			continue
+		}
+		if p.GetOnline() {
+			h.n.files.retry()
 		}
 		for _, d := range h.n.gate.devicesOf(a) {
 			if p.GetOnline() {

@@ -7741,6 +7741,134 @@ func (x *Admission) GetLastsMs() uint64 {
 	return 0
 }
 
+type GetPieces struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	File          []byte                 `protobuf:"bytes,1,opt,name=file,proto3" json:"file,omitempty"`    // id
+	List          bool                   `protobuf:"varint,2,opt,name=list,proto3" json:"list,omitempty"`   // the list of pieces instead
+	First         uint32                 `protobuf:"varint,3,opt,name=first,proto3" json:"first,omitempty"` // piece
+	Count         uint32                 `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"` // at most 16
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetPieces) Reset() {
+	*x = GetPieces{}
+	mi := &file_wire_proto_msgTypes[105]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetPieces) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetPieces) ProtoMessage() {}
+
+func (x *GetPieces) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[105]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetPieces.ProtoReflect.Descriptor instead.
+func (*GetPieces) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{105}
+}
+
+func (x *GetPieces) GetFile() []byte {
+	if x != nil {
+		return x.File
+	}
+	return nil
+}
+
+func (x *GetPieces) GetList() bool {
+	if x != nil {
+		return x.List
+	}
+	return false
+}
+
+func (x *GetPieces) GetFirst() uint32 {
+	if x != nil {
+		return x.First
+	}
+	return 0
+}
+
+func (x *GetPieces) GetCount() uint32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+type Pieces struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Code          uint32                 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"` // protocol.Code
+	Detail        string                 `protobuf:"bytes,2,opt,name=detail,proto3" json:"detail,omitempty"`
+	RetryAfterMs  uint64                 `protobuf:"varint,3,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Pieces) Reset() {
+	*x = Pieces{}
+	mi := &file_wire_proto_msgTypes[106]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Pieces) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Pieces) ProtoMessage() {}
+
+func (x *Pieces) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[106]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Pieces.ProtoReflect.Descriptor instead.
+func (*Pieces) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{106}
+}
+
+func (x *Pieces) GetCode() uint32 {
+	if x != nil {
+		return x.Code
+	}
+	return 0
+}
+
+func (x *Pieces) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+func (x *Pieces) GetRetryAfterMs() uint64 {
+	if x != nil {
+		return x.RetryAfterMs
+	}
+	return 0
+}
+
 var File_wire_proto protoreflect.FileDescriptor
 
 const file_wire_proto_rawDesc = "" +
@@ -8304,7 +8432,16 @@ const file_wire_proto_rawDesc = "" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x16\n" +
 	"\x06detail\x18\x02 \x01(\tR\x06detail\x12$\n" +
 	"\x0eretry_after_ms\x18\x03 \x01(\x04R\fretryAfterMs\x12\x19\n" +
-	"\blasts_ms\x18\x04 \x01(\x04R\alastsMs*P\n" +
+	"\blasts_ms\x18\x04 \x01(\x04R\alastsMs\"_\n" +
+	"\tGetPieces\x12\x12\n" +
+	"\x04file\x18\x01 \x01(\fR\x04file\x12\x12\n" +
+	"\x04list\x18\x02 \x01(\bR\x04list\x12\x14\n" +
+	"\x05first\x18\x03 \x01(\rR\x05first\x12\x14\n" +
+	"\x05count\x18\x04 \x01(\rR\x05count\"Z\n" +
+	"\x06Pieces\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\rR\x04code\x12\x16\n" +
+	"\x06detail\x18\x02 \x01(\tR\x06detail\x12$\n" +
+	"\x0eretry_after_ms\x18\x03 \x01(\x04R\fretryAfterMs*P\n" +
 	"\bRelation\x12\f\n" +
 	"\bSTRANGER\x10\x00\x12\r\n" +
 	"\tREQUESTED\x10\x01\x12\f\n" +
@@ -8329,7 +8466,7 @@ func file_wire_proto_rawDescGZIP() []byte {
 }
 
 var file_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 105)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 107)
 var file_wire_proto_goTypes = []any{
 	(Relation)(0),          // 0: parley.wire.v1.Relation
 	(MailKind)(0),          // 1: parley.wire.v1.MailKind
@@ -8439,6 +8576,8 @@ var file_wire_proto_goTypes = []any{
 	(*Followed)(nil),       // 105: parley.wire.v1.Followed
 	(*Present)(nil),        // 106: parley.wire.v1.Present
 	(*Admission)(nil),      // 107: parley.wire.v1.Admission
+	(*GetPieces)(nil),      // 108: parley.wire.v1.GetPieces
+	(*Pieces)(nil),         // 109: parley.wire.v1.Pieces
 }
 var file_wire_proto_depIdxs = []int32{
 	4,   // 0: parley.wire.v1.Content.text:type_name -> parley.wire.v1.Text
@@ -8642,7 +8781,7 @@ func file_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   105,
+			NumMessages:   107,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
