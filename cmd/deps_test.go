@@ -50,12 +50,12 @@ var rules = []struct {
 	{
 		name:  "the rendezvous is blind",
 		pkgs:  []string{"rendezvous", "rendezvous/..."},
-		never: []string{"protocol/envelope", "protocol/session", "protocol/room/chain", "protocol/room/guest", "protocol/pake", "protocol/internal/kdfchain", "node/...", "cmd/..."},
+		never: []string{"protocol/envelope", "protocol/session", "protocol/file", "protocol/room/chain", "protocol/room/guest", "protocol/pake", "protocol/internal/kdfchain", "node/...", "cmd/..."},
 	},
 	{
 		name:  "who passes room messages on has nothing to open them with",
 		pkgs:  []string{"protocol/room", "protocol/room/message"},
-		never: []string{"protocol/envelope", "protocol/session", "protocol/room/chain", "protocol/room/guest", "protocol/pake", "protocol/internal/kdfchain"},
+		never: []string{"protocol/envelope", "protocol/session", "protocol/file", "protocol/room/chain", "protocol/room/guest", "protocol/pake", "protocol/internal/kdfchain"},
 	},
 	{
 		name:  "the relay runs alone",

@@ -191,12 +191,20 @@ func (s names) extras(out *api.Message, m engine.Message) {
 	}
 	out.ReplyTo = &api.Quote{ID: m.ReplyTo.ID.String(), From: s.in(m.With, m.ReplyTo.Author)}
 	if quoted, err := s.n.eng.Referred(s.tx, s.n.now(), m.With, m.ReplyTo); err == nil {
-		out.ReplyTo.Text = excerpt(quoted.Text)
+		out.ReplyTo.Text = excerptOf(quoted)
 	}
 }
 
 // excerptLength is how much of a message is quoted, in characters.
 const excerptLength = 60
+
+// excerptOf is the beginning of what a message says, or what its file is called.
+func excerptOf(m engine.Message) string {
+	if m.Text == "" && m.File != nil {
+		return m.File.Name
+	}
+	return excerpt(m.Text)
+}
 
 // excerpt is the beginning of a text's first line.
 func excerpt(text string) string {
@@ -220,8 +228,10 @@ func (s names) changed(e engine.Event) string {
 	case e.Message == nil:
 		return ""
 	}
-	what := strconv.Quote(excerpt(e.Message.Text))
+	what := strconv.Quote(excerptOf(*e.Message))
 	switch e.Cause {
+	case engine.CauseFile:
+		return s.fileChanged(e, by)
 	case engine.CauseReaction:
 		for _, r := range e.Message.Reactions {
 			if r.By == e.By {

@@ -57,6 +57,7 @@ func (s names) message(m engine.Message) api.Message {
 		out.Room, out.From = id.String(), s.author(id, m)
 	}
 	s.extras(&out, m)
+	out.File = s.file(m.File)
 	return out
 }
 

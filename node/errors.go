@@ -8,8 +8,10 @@ import (
 
 	"github.com/parley-chat/parley/node/api"
 	"github.com/parley-chat/parley/node/engine"
+	"github.com/parley-chat/parley/node/transfer"
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/account"
+	"github.com/parley-chat/parley/protocol/file"
 	"github.com/parley-chat/parley/protocol/pairing"
 	"github.com/parley-chat/parley/protocol/room"
 	"github.com/parley-chat/parley/protocol/room/guest"
@@ -45,6 +47,16 @@ var told = []struct {
 	{engine.ErrNotInRoom, api.ErrNotAccepted, "parley room list"},
 	{engine.ErrRoomMute, api.ErrRefused, "ask a moderator of the room"},
 	{engine.ErrRoomFork, api.ErrConflict, "parley room fork ROOM"},
+	{engine.ErrRoomFiles, api.ErrRefused, "ask a moderator of the room"},
+	{engine.ErrNoFile, api.ErrNotFound, "parley files NAME"},
+	{engine.ErrFileHere, api.ErrConflict, "parley files NAME"},
+	{engine.ErrFileState, api.ErrConflict, "parley files NAME"},
+	{engine.ErrBadFile, api.ErrBadInput, ""},
+	{transfer.ErrNotSendable, api.ErrBadInput, ""},
+	{transfer.ErrTooLarge, api.ErrBadInput, ""},
+	{transfer.ErrTooManyEntries, api.ErrBadInput, "send an archive of it"},
+	{transfer.ErrDiskFull, api.ErrFull, "make room on the disk"},
+	{file.ErrChanged, api.ErrConflict, "send it again when nobody writes to it"},
 	{engine.ErrGuestLink, api.ErrBadInput, "parley guest LINK"},
 	{engine.ErrOtherHome, api.ErrBadInput, "join with an account of that rendezvous, in another folder: parley --dir NEW join INVITE"},
 	{engine.ErrNoLink, api.ErrNotFound, "parley room links ROOM"},

@@ -22,7 +22,7 @@ func (n *Node) Send(ctx context.Context, r api.SendRequest) (sent api.Message, e
 	}
 	n.home.busy()
 	err = n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
-		h, err := n.compose(tx, id, r)
+		h, err := n.compose(tx, id, r, nil)
 		if err != nil {
 			return engine.Hint{}, err
 		}
@@ -33,12 +33,12 @@ func (n *Node) Send(ctx context.Context, r api.SendRequest) (sent api.Message, e
 	return sent, answer(err)
 }
 
-func (n *Node) compose(tx store.Tx, id protocol.MsgID, r api.SendRequest) (h engine.Hint, err error) {
+func (n *Node) compose(tx store.Tx, id protocol.MsgID, r api.SendRequest, f *engine.FileDraft) (h engine.Hint, err error) {
 	with, err := n.conversation(tx, r.To)
 	if err != nil {
 		return h, err
 	}
-	draft := engine.Draft{Text: r.Text}
+	draft := engine.Draft{Text: r.Text, File: f}
 	if r.ReplyTo != "" {
 		if draft.ReplyTo, err = n.findMessage(tx, r.ReplyTo); err != nil {
 			return h, err

@@ -45,7 +45,12 @@ type Config struct {
 	LAN     bool         // find contacts on the local network (mDNS); others there can see that this device exists
 	Version string       // of the program, for status
 	Now     func() time.Time
-	Log     *slog.Logger
+
+	Downloads  string // folder that received files go to; empty: one in Dir
+	AutoAccept int64  // files of verified contacts up to so many bytes are fetched unasked; 0: none
+	FileRate   int64  // bytes of files per second that are received and given, each; 0: as many as there are
+
+	Log *slog.Logger
 }
 
 // ErrNotJoined is returned by New for a directory where Join has not finished.
@@ -93,6 +98,10 @@ type Node struct {
 	adding  adding     // a device that is being added
 	knocks  *knocks
 
+	downloads string
+	progress  *fileProgress
+	thumbs    sync.Mutex // one thumbnail is made at a time
+
 	events    bell // rung after a commit that made an event
 	reachable atomic.Int32
 	diskFull  atomic.Int64 // unix nanoseconds of the last refused write
@@ -119,6 +128,7 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 		interfaces: &interfaces{}, punches: &punches{},
 		drain: newNudge(), ticks: newNudge(), ended: newNudge(),
 		msgSlots: make(chan struct{}, maxInboundMsg), knocks: newKnocks(),
+		progress: newFileProgress(), downloads: cmp.Or(cfg.Downloads, filepath.Join(cfg.Dir, "downloads")),
 	}
 	if n.now == nil {
 		n.now = time.Now
@@ -159,6 +169,7 @@ func (n *Node) open(ctx context.Context, cfg Config) error {
 	if !n.self.Registered {
 		return ErrNotJoined
 	}
+	n.eng.AutoAccept(cfg.AutoAccept, n.downloads)
 	if err := n.makeHost(cfg); err != nil {
 		return err
 	}

@@ -186,14 +186,17 @@ func (c *Client) call(ctx context.Context, method, path string, in, out any) err
 	if out == nil {
 		return nil
 	}
+	return decode(body, out)
+}
+
+func decode(body io.Reader, out any) error {
 	if err := json.NewDecoder(io.LimitReader(body, maxAnswer)).Decode(out); err != nil {
 		return fmt.Errorf("read the node's answer: %w", err)
 	}
 	return nil
 }
 
-// do sends a request and returns the body of a 2xx answer; any other is an
-// *Error.
+// do makes a request and sends it.
 func (c *Client) do(ctx context.Context, method, path string, in any) (io.ReadCloser, error) {
 	var body io.Reader
 	if in != nil {
@@ -207,10 +210,16 @@ func (c *Client) do(ctx context.Context, method, path string, in any) (io.ReadCl
 	if err != nil {
 		return nil, fmt.Errorf("make request: %w", err)
 	}
+	return c.send(req)
+}
+
+// send sends a request and returns the body of a 2xx answer; any other is an
+// *Error.
+func (c *Client) send(req *http.Request) (io.ReadCloser, error) {
 	resp, err := c.http.Do(req)
 	if err != nil {
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
+		if err := req.Context().Err(); err != nil {
+			return nil, err
 		}
 		return nil, explain(err)
 	}
@@ -238,11 +247,16 @@ type Line[T any] struct {
 
 // stream reads a stream line by line, until it ends or falls silent.
 func stream[T any](ctx context.Context, c *Client, path string) iter.Seq2[T, error] {
+	return streamOf[T](ctx, c, "GET", path, nil)
+}
+
+// streamOf is stream for any request.
+func streamOf[T any](ctx context.Context, c *Client, method, path string, in any) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var none T
 		inner, cancel := context.WithCancel(ctx)
 		defer cancel()
-		body, err := c.do(inner, "GET", path, nil)
+		body, err := c.do(inner, method, path, in)
 		if err != nil {
 			yield(none, err)
 			return

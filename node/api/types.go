@@ -61,6 +61,7 @@ type Message struct {
 	Pinned     bool       `json:"pinned,omitempty"`
 	Lasts      int64      `json:"lasts_s,omitempty"` // it disappears so many seconds after it was read, or, an own one, written
 	Expires    *time.Time `json:"expires,omitempty"` // when that is, once known
+	File       *File      `json:"file,omitempty"`
 }
 
 // Event is one thing that happened. Seq grows by one; a face that reconnects

@@ -90,6 +90,9 @@ func looks(list []Message) (out []string) {
 		if m.Pinned {
 			s += "(pinned)"
 		}
+		if m.File != nil {
+			s += "(" + m.File.Name + " " + m.File.Answer.String() + ")"
+		}
 		for _, r := range m.Reactions {
 			s += " " + r.Emoji
 		}

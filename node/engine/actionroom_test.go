@@ -304,15 +304,16 @@ func (c *roomChaos) actAll() {
 		"edit": func(n *node) {
 			to(n, func(id protocol.MsgID) { n.edit(id, emoji[c.draw(len(emoji), "text")]) })
 		},
-		"delete":  func(n *node) { to(n, func(id protocol.MsgID) { n.erase(id) }) },
-		"pin":     func(n *node) { to(n, func(id protocol.MsgID) { n.pin(id, c.draw(2, "on") == 1) }) },
-		"step":    func(n *node) { n.step() },
-		"settle":  func(*node) { c.steps() },
-		"offline": func(n *node) { n.offline = !n.offline },
-		"away":    func(n *node) { n.away = !n.away },
-		"restart": func(n *node) { n.load() },
-		"rotate":  func(n *node) { n.write(c.id, room.Rotate{}) },
-		"time":    func(*node) { c.w.now = c.w.now.Add(times[c.draw(len(times), "time")]) },
+		"delete":      func(n *node) { to(n, func(id protocol.MsgID) { n.erase(id) }) },
+		"pin":         func(n *node) { to(n, func(id protocol.MsgID) { n.pin(id, c.draw(2, "on") == 1) }) },
+		"send a file": func(n *node) { n.draft(Conversation(c.id), Draft{File: aFile(c.t, "a", "abc")}) },
+		"step":        func(n *node) { n.step() },
+		"settle":      func(*node) { c.steps() },
+		"offline":     func(n *node) { n.offline = !n.offline },
+		"away":        func(n *node) { n.away = !n.away },
+		"restart":     func(n *node) { n.load() },
+		"rotate":      func(n *node) { n.write(c.id, room.Rotate{}) },
+		"time":        func(*node) { c.w.now = c.w.now.Add(times[c.draw(len(times), "time")]) },
 	}
 	names := slices.Sorted(maps.Keys(actions))
 	for range 5 + c.draw(16, "actions") {

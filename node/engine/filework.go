@@ -202,7 +202,7 @@ func (w *work) canTell(a protocol.AccountID) (bool, error) {
 func (w *work) applyAnswer(a protocol.AccountID, position uint64, h *historyRow, by protocol.AccountID, act *action) error {
 	at := FileRef{a, position}
 	r, ok, err := load[fileRow](w.tx, keyFile(at))
-	if err != nil || !ok || !act.at.After(r.answerAt) {
+	if err != nil || !ok || !(markRow{act.at, by, act.answer.String()}).newer(markRow{r.answerAt, by, r.answer.String()}) {
 		return err
 	}
 	r.answer, r.answerAt, r.asks = act.answer, act.at, false

@@ -46,14 +46,16 @@ func (c *actionChaos) run() {
 		"timer": func(n *node) {
 			n.setTimer(c.other(n).account(), rapid.SampledFrom([]time.Duration{0, 60 * 24 * time.Hour}).Draw(c.t, "timer"))
 		},
-		"step":    func(n *node) { n.step() },
-		"settle":  func(*node) { c.steps() },
-		"away":    func(n *node) { n.away = !n.away },
-		"offline": func(n *node) { n.offline = !n.offline },
-		"restart": func(n *node) { n.load() },
-		"stray":   func(*node) { c.arrive() },
-		"mail":    c.shuffle,
-		"time":    func(*node) { c.w.now = c.w.now.Add(rapid.SampledFrom(times).Draw(c.t, "time")) },
+		"send a file": func(n *node) { n.draft(c.other(n).account(), Draft{File: aFile(c.t, "a", "abc")}) },
+		"file":        func(n *node) { c.do(n, func(id protocol.MsgID) { c.file(n, id) }) },
+		"step":        func(n *node) { n.step() },
+		"settle":      func(*node) { c.steps() },
+		"away":        func(n *node) { n.away = !n.away },
+		"offline":     func(n *node) { n.offline = !n.offline },
+		"restart":     func(n *node) { n.load() },
+		"stray":       func(*node) { c.arrive() },
+		"mail":        c.shuffle,
+		"time":        func(*node) { c.w.now = c.w.now.Add(rapid.SampledFrom(times).Draw(c.t, "time")) },
 	}
 	names := slices.Sorted(maps.Keys(actions))
 	for range rapid.IntRange(5, 25).Draw(c.t, "actions") {
@@ -76,9 +78,74 @@ func (c *actionChaos) do(n *node, fn func(protocol.MsgID)) {
 	}
 }
 
+// file does something with the file of a message, if that has one and it may be done.
+func (c *actionChaos) file(n *node, id protocol.MsgID) {
+	f := n.fileOf(id)
+	manage := func(fn func(*Engine, store.Tx, time.Time, FileRef, string) (Hint, error)) {
+		n.update(func(tx store.Tx) (Hint, error) { return fn(n.e, tx, n.w.now, f.FileRef, "/somewhere") })
+	}
+	switch rapid.IntRange(0, 7).Draw(c.t, "what with the file") {
+	case 0:
+		n.wantsFile(id)
+	case 1:
+		n.onFile(id, n.e.PauseFile)
+	case 2:
+		n.onFile(id, n.e.ResumeFile)
+	case 3:
+		n.onFile(id, n.e.DeclineFile)
+	case 4:
+		n.onFile(id, n.e.CancelFile)
+	case 5:
+		manage((*Engine).FileFailed)
+	case 6:
+		manage((*Engine).FileChanged)
+	case 7:
+		manage((*Engine).FileDone)
+	}
+}
+
+// wholeFiles checks that the rows of files are of messages that are shown, and that each
+// file can be found in every way.
+func (c *actionChaos) wholeFiles(n *node) {
+	shown := map[FileRef]File{}
+	n.view(func(tx store.Tx) error {
+		list, err := n.e.History(tx, c.other(n).account(), 0, 1000)
+		for _, m := range list {
+			if m.File != nil {
+				shown[m.File.FileRef] = *m.File
+			}
+		}
+		return err
+	})
+	open := 0
+	for at, f := range shown {
+		if !n.hasRow(keyFileID(f.ID, at)) {
+			c.t.Fatalf("%s cannot find a file by its id", n.name)
+		}
+		r := fileRow{asks: f.Asks, source: f.Source, state: f.State}
+		if got := n.hasRow(keyOpenFile(at)); got != r.open() {
+			c.t.Fatalf("%s: a file in state %q is open: %v", n.name, f.State, got)
+		}
+		if r.open() {
+			open++
+		}
+	}
+	for _, table := range []byte{tableFile, tableFileID} {
+		if got := len(n.rows(table)); got != len(shown) {
+			c.t.Fatalf("%s has %d rows %q of %d files", n.name, got, table, len(shown))
+		}
+	}
+	if got := len(n.rows(tableOpenFile)); got != open {
+		c.t.Fatalf("%s has %d open files, of %d", n.name, got, open)
+	}
+}
+
 func (c *actionChaos) verify() {
 	want := c.looks(c.w.nodes[0])
 	timer := c.w.nodes[0].settings(c.w.nodes[1].account()).Timer
+	for _, n := range c.w.nodes {
+		c.wholeFiles(n)
+	}
 	for _, n := range c.w.nodes[1:] {
 		if got := c.looks(n); !maps.Equal(got, want) {
 			c.t.Fatalf("%s shows %q, %s %q", n.name, got, c.w.nodes[0].name, want)

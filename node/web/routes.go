@@ -37,6 +37,11 @@ func routes(n *node.Node, stop func()) http.Handler {
 	mux.HandleFunc("GET /v1/messages", answer(s.history))
 	mux.HandleFunc("GET /v1/messages/{id}/trace", answer(s.trace))
 	mux.HandleFunc("POST /v1/messages/{id}/{verb}", answer(s.changeMessage))
+	mux.HandleFunc("POST /v1/files", s.sendFile)
+	mux.HandleFunc("POST /v1/files/pipe", s.sendPipe)
+	mux.HandleFunc("GET /v1/files", answer(s.files))
+	mux.HandleFunc("POST /v1/files/{id}/{verb}", answer(s.changeFile))
+	mux.HandleFunc("GET /v1/files/{id}/watch", s.watchFile)
 	mux.HandleFunc("GET /v1/conversations/pinned", answer(s.pinned))
 	mux.HandleFunc("GET /v1/conversations/settings", answer(s.conversation))
 	mux.HandleFunc("POST /v1/conversations/timer", answer(s.timer))
@@ -181,15 +186,19 @@ func answer(fn func(*http.Request) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		out, err := fn(r)
-		switch {
-		case err != nil:
-			refusal := asError(err)
-			send(w, status(refusal.Code), refusal)
-		case out == nil:
-			w.WriteHeader(http.StatusNoContent)
-		default:
-			send(w, http.StatusOK, out)
-		}
+		give(w, out, err)
+	}
+}
+
+func give(w http.ResponseWriter, out any, err error) {
+	switch {
+	case err != nil:
+		refusal := asError(err)
+		send(w, status(refusal.Code), refusal)
+	case out == nil:
+		w.WriteHeader(http.StatusNoContent)
+	default:
+		send(w, http.StatusOK, out)
 	}
 }
 

@@ -118,11 +118,11 @@ func FromWire(w *wire.File) (*Descriptor, error) {
 	if validType(w.GetType()) {
 		d.Type = w.GetType()
 	}
-	if CheckThumbnail(w.GetThumbnail()) == nil {
-		d.Thumbnail = w.GetThumbnail()
-	}
 	if err := d.Validate(); err != nil {
 		return nil, err
+	}
+	if CheckThumbnail(w.GetThumbnail()) == nil {
+		d.Thumbnail = w.GetThumbnail()
 	}
 	return d, nil
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/parley-chat/parley/protocol/file"
 	"github.com/parley-chat/parley/protocol/key"
 )
 
@@ -25,6 +26,7 @@ var generators = map[string]func() error{
 	"identity": func() error { key.NewIdentity(); return nil },
 	"host":     func() error { key.NewHost(); return nil },
 	"rsa":      func() error { _, err := key.NewRSA(); return err },
+	"file":     func() error { file.New(); return nil },
 }
 
 // KLC-01: without randomness from the system no key is made; the program ends
@@ -63,7 +65,7 @@ func (failingReader) Read([]byte) (int, error) { return 0, errors.New("no entrop
 
 // KLC-01: nothing here can even name another source of randomness.
 func TestKLC01_OnlyCryptoRand(t *testing.T) {
-	for _, dir := range []string{".", "../account", "../prekey", "../envelope", "../session"} {
+	for _, dir := range []string{".", "../account", "../prekey", "../envelope", "../session", "../file"} {
 		files, err := filepath.Glob(filepath.Join(dir, "*.go"))
 		if err != nil || len(files) == 0 {
 			t.Fatalf("%s: %d files, %v", dir, len(files), err)
