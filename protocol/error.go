@@ -58,6 +58,9 @@ const (
 	WrongPassword      Code = 66 // of a room
 	TicketExpired      Code = 67 // a guest has to knock again
 	NobodyAdmits       Code = 68 // nobody who may let guests in is there, or there is no such room
+	UnknownFile        Code = 70 // no such file, or none of the caller's: both look alike
+	FileChanged        Code = 71 // the file is not what it was when it was sent
+	BlobFull           Code = 72 // the quota of the account, or the rendezvous's disk
 )
 
 var codeNames = map[Code]string{
@@ -74,7 +77,7 @@ var codeNames = map[Code]string{
 	PairingOver: "pairing_over", TokenInvalid: "token_invalid", TokenExpired: "token_expired",
 	RoomMoved: "room_moved", UnknownRoom: "unknown_room", RoomFull: "room_full", StaleEpoch: "stale_epoch",
 	RoomLocked: "room_locked", Banned: "banned", WrongPassword: "wrong_password", TicketExpired: "ticket_expired",
-	NobodyAdmits: "nobody_admits",
+	NobodyAdmits: "nobody_admits", UnknownFile: "unknown_file", FileChanged: "file_changed", BlobFull: "blob_full",
 }
 
 func (c Code) String() string {

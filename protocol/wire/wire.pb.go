@@ -2336,6 +2336,11 @@ type Request struct {
 	//	*Request_FillRoom
 	//	*Request_RegisterGuest
 	//	*Request_SeenGuests
+	//	*Request_PutBlob
+	//	*Request_GetBlob
+	//	*Request_StatBlob
+	//	*Request_TakenBlob
+	//	*Request_DropBlob
 	Call          isRequest_Call `protobuf_oneof:"call"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2576,6 +2581,51 @@ func (x *Request) GetSeenGuests() *SeenGuests {
 	return nil
 }
 
+func (x *Request) GetPutBlob() *PutBlob {
+	if x != nil {
+		if x, ok := x.Call.(*Request_PutBlob); ok {
+			return x.PutBlob
+		}
+	}
+	return nil
+}
+
+func (x *Request) GetGetBlob() *GetBlob {
+	if x != nil {
+		if x, ok := x.Call.(*Request_GetBlob); ok {
+			return x.GetBlob
+		}
+	}
+	return nil
+}
+
+func (x *Request) GetStatBlob() *StatBlob {
+	if x != nil {
+		if x, ok := x.Call.(*Request_StatBlob); ok {
+			return x.StatBlob
+		}
+	}
+	return nil
+}
+
+func (x *Request) GetTakenBlob() *TakenBlob {
+	if x != nil {
+		if x, ok := x.Call.(*Request_TakenBlob); ok {
+			return x.TakenBlob
+		}
+	}
+	return nil
+}
+
+func (x *Request) GetDropBlob() *DropBlob {
+	if x != nil {
+		if x, ok := x.Call.(*Request_DropBlob); ok {
+			return x.DropBlob
+		}
+	}
+	return nil
+}
+
 type isRequest_Call interface {
 	isRequest_Call()
 }
@@ -2668,6 +2718,26 @@ type Request_SeenGuests struct {
 	SeenGuests *SeenGuests `protobuf:"bytes,30,opt,name=seen_guests,json=seenGuests,proto3,oneof"`
 }
 
+type Request_PutBlob struct {
+	PutBlob *PutBlob `protobuf:"bytes,40,opt,name=put_blob,json=putBlob,proto3,oneof"` // this and the next: on /parley/blob/1
+}
+
+type Request_GetBlob struct {
+	GetBlob *GetBlob `protobuf:"bytes,41,opt,name=get_blob,json=getBlob,proto3,oneof"`
+}
+
+type Request_StatBlob struct {
+	StatBlob *StatBlob `protobuf:"bytes,42,opt,name=stat_blob,json=statBlob,proto3,oneof"`
+}
+
+type Request_TakenBlob struct {
+	TakenBlob *TakenBlob `protobuf:"bytes,43,opt,name=taken_blob,json=takenBlob,proto3,oneof"`
+}
+
+type Request_DropBlob struct {
+	DropBlob *DropBlob `protobuf:"bytes,44,opt,name=drop_blob,json=dropBlob,proto3,oneof"`
+}
+
 func (*Request_Register) isRequest_Call() {}
 
 func (*Request_Lookup) isRequest_Call() {}
@@ -2712,6 +2782,16 @@ func (*Request_RegisterGuest) isRequest_Call() {}
 
 func (*Request_SeenGuests) isRequest_Call() {}
 
+func (*Request_PutBlob) isRequest_Call() {}
+
+func (*Request_GetBlob) isRequest_Call() {}
+
+func (*Request_StatBlob) isRequest_Call() {}
+
+func (*Request_TakenBlob) isRequest_Call() {}
+
+func (*Request_DropBlob) isRequest_Call() {}
+
 type Response struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
 	Code         uint32                 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"` // protocol.Code; when not OK nothing else is set but detail and retry_after_ms
@@ -2738,6 +2818,8 @@ type Response struct {
 	//	*Response_RoomPage
 	//	*Response_RoomPutResults
 	//	*Response_GuestsSeen
+	//	*Response_BlobState
+	//	*Response_BlobGone
 	Result        isResponse_Result `protobuf_oneof:"result"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2972,6 +3054,24 @@ func (x *Response) GetGuestsSeen() *GuestsSeen {
 	return nil
 }
 
+func (x *Response) GetBlobState() *BlobState {
+	if x != nil {
+		if x, ok := x.Result.(*Response_BlobState); ok {
+			return x.BlobState
+		}
+	}
+	return nil
+}
+
+func (x *Response) GetBlobGone() *BlobGone {
+	if x != nil {
+		if x, ok := x.Result.(*Response_BlobGone); ok {
+			return x.BlobGone
+		}
+	}
+	return nil
+}
+
 type isResponse_Result interface {
 	isResponse_Result()
 }
@@ -3052,6 +3152,14 @@ type Response_GuestsSeen struct {
 	GuestsSeen *GuestsSeen `protobuf:"bytes,40,opt,name=guests_seen,json=guestsSeen,proto3,oneof"`
 }
 
+type Response_BlobState struct {
+	BlobState *BlobState `protobuf:"bytes,50,opt,name=blob_state,json=blobState,proto3,oneof"`
+}
+
+type Response_BlobGone struct {
+	BlobGone *BlobGone `protobuf:"bytes,51,opt,name=blob_gone,json=blobGone,proto3,oneof"`
+}
+
 func (*Response_Registered) isResponse_Result() {}
 
 func (*Response_Found) isResponse_Result() {}
@@ -3089,6 +3197,10 @@ func (*Response_RoomPage) isResponse_Result() {}
 func (*Response_RoomPutResults) isResponse_Result() {}
 
 func (*Response_GuestsSeen) isResponse_Result() {}
+
+func (*Response_BlobState) isResponse_Result() {}
+
+func (*Response_BlobGone) isResponse_Result() {}
 
 // The connection's key must be the peer id in the one device certificate of the chain.
 // Safe to repeat: the same name and account are answered OK again.
@@ -5993,6 +6105,397 @@ func (x *RoomRange) GetLast() uint64 {
 	return 0
 }
 
+type PutBlob struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`             // 16; of the file
+	Size          uint64                 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`        // bytes of the blob; at least 1
+	Accounts      [][]byte               `protobuf:"bytes,3,rep,name=accounts,proto3" json:"accounts,omitempty"` // that may get it, at most 16; or
+	Room          []byte                 `protobuf:"bytes,4,opt,name=room,proto3" json:"room,omitempty"`         // whose members may
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutBlob) Reset() {
+	*x = PutBlob{}
+	mi := &file_wire_proto_msgTypes[81]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutBlob) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutBlob) ProtoMessage() {}
+
+func (x *PutBlob) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[81]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutBlob.ProtoReflect.Descriptor instead.
+func (*PutBlob) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{81}
+}
+
+func (x *PutBlob) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *PutBlob) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *PutBlob) GetAccounts() [][]byte {
+	if x != nil {
+		return x.Accounts
+	}
+	return nil
+}
+
+func (x *PutBlob) GetRoom() []byte {
+	if x != nil {
+		return x.Room
+	}
+	return nil
+}
+
+type GetBlob struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	By            []byte                 `protobuf:"bytes,1,opt,name=by,proto3" json:"by,omitempty"` // account that put it
+	Id            []byte                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	From          uint64                 `protobuf:"varint,3,opt,name=from,proto3" json:"from,omitempty"`
+	Count         uint64                 `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"` // bytes
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetBlob) Reset() {
+	*x = GetBlob{}
+	mi := &file_wire_proto_msgTypes[82]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetBlob) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetBlob) ProtoMessage() {}
+
+func (x *GetBlob) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[82]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetBlob.ProtoReflect.Descriptor instead.
+func (*GetBlob) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{82}
+}
+
+func (x *GetBlob) GetBy() []byte {
+	if x != nil {
+		return x.By
+	}
+	return nil
+}
+
+func (x *GetBlob) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *GetBlob) GetFrom() uint64 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+func (x *GetBlob) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+type StatBlob struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	By            []byte                 `protobuf:"bytes,1,opt,name=by,proto3" json:"by,omitempty"`
+	Id            []byte                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StatBlob) Reset() {
+	*x = StatBlob{}
+	mi := &file_wire_proto_msgTypes[83]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StatBlob) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StatBlob) ProtoMessage() {}
+
+func (x *StatBlob) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[83]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StatBlob.ProtoReflect.Descriptor instead.
+func (*StatBlob) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{83}
+}
+
+func (x *StatBlob) GetBy() []byte {
+	if x != nil {
+		return x.By
+	}
+	return nil
+}
+
+func (x *StatBlob) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+type BlobState struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Size          uint64                 `protobuf:"varint,1,opt,name=size,proto3" json:"size,omitempty"`
+	Have          uint64                 `protobuf:"varint,2,opt,name=have,proto3" json:"have,omitempty"` // so many bytes from its start are here for good
+	ExpiresMs     uint64                 `protobuf:"varint,3,opt,name=expires_ms,json=expiresMs,proto3" json:"expires_ms,omitempty"`
+	Count         uint64                 `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"` // of GetBlob: bytes that follow
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BlobState) Reset() {
+	*x = BlobState{}
+	mi := &file_wire_proto_msgTypes[84]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlobState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlobState) ProtoMessage() {}
+
+func (x *BlobState) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[84]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlobState.ProtoReflect.Descriptor instead.
+func (*BlobState) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{84}
+}
+
+func (x *BlobState) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *BlobState) GetHave() uint64 {
+	if x != nil {
+		return x.Have
+	}
+	return 0
+}
+
+func (x *BlobState) GetExpiresMs() uint64 {
+	if x != nil {
+		return x.ExpiresMs
+	}
+	return 0
+}
+
+func (x *BlobState) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+// The caller's account has the file on all devices that want it. The blob is deleted
+// when everybody who may get it said so.
+type TakenBlob struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	By            []byte                 `protobuf:"bytes,1,opt,name=by,proto3" json:"by,omitempty"`
+	Id            []byte                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TakenBlob) Reset() {
+	*x = TakenBlob{}
+	mi := &file_wire_proto_msgTypes[85]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TakenBlob) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TakenBlob) ProtoMessage() {}
+
+func (x *TakenBlob) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[85]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TakenBlob.ProtoReflect.Descriptor instead.
+func (*TakenBlob) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{85}
+}
+
+func (x *TakenBlob) GetBy() []byte {
+	if x != nil {
+		return x.By
+	}
+	return nil
+}
+
+func (x *TakenBlob) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+// The caller's account put it, and wants it deleted.
+type DropBlob struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DropBlob) Reset() {
+	*x = DropBlob{}
+	mi := &file_wire_proto_msgTypes[86]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DropBlob) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DropBlob) ProtoMessage() {}
+
+func (x *DropBlob) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[86]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DropBlob.ProtoReflect.Descriptor instead.
+func (*DropBlob) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{86}
+}
+
+func (x *DropBlob) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+type BlobGone struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BlobGone) Reset() {
+	*x = BlobGone{}
+	mi := &file_wire_proto_msgTypes[87]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlobGone) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlobGone) ProtoMessage() {}
+
+func (x *BlobGone) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[87]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlobGone.ProtoReflect.Descriptor instead.
+func (*BlobGone) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{87}
+}
+
 type Beat struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Hello         *Hello                 `protobuf:"bytes,1,opt,name=hello,proto3" json:"hello,omitempty"`                                    // in the first beat, and when the store moved on
@@ -6006,7 +6509,7 @@ type Beat struct {
 
 func (x *Beat) Reset() {
 	*x = Beat{}
-	mi := &file_wire_proto_msgTypes[81]
+	mi := &file_wire_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6018,7 +6521,7 @@ func (x *Beat) String() string {
 func (*Beat) ProtoMessage() {}
 
 func (x *Beat) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[81]
+	mi := &file_wire_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6031,7 +6534,7 @@ func (x *Beat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Beat.ProtoReflect.Descriptor instead.
 func (*Beat) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{81}
+	return file_wire_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *Beat) GetHello() *Hello {
@@ -6084,7 +6587,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_wire_proto_msgTypes[82]
+	mi := &file_wire_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6096,7 +6599,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[82]
+	mi := &file_wire_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6109,7 +6612,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{82}
+	return file_wire_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *Hello) GetMinVersion() uint32 {
@@ -6180,7 +6683,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_wire_proto_msgTypes[83]
+	mi := &file_wire_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6192,7 +6695,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[83]
+	mi := &file_wire_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6205,7 +6708,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{83}
+	return file_wire_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *Welcome) GetCode() uint32 {
@@ -6294,13 +6797,16 @@ type Limits struct {
 	RelayBytes    uint64                 `protobuf:"varint,5,opt,name=relay_bytes,json=relayBytes,proto3" json:"relay_bytes,omitempty"` // per circuit and direction; 0: none offered
 	RelayMs       uint64                 `protobuf:"varint,6,opt,name=relay_ms,json=relayMs,proto3" json:"relay_ms,omitempty"`
 	PrekeyCap     uint32                 `protobuf:"varint,7,opt,name=prekey_cap,json=prekeyCap,proto3" json:"prekey_cap,omitempty"`
+	BlobBytes     uint64                 `protobuf:"varint,8,opt,name=blob_bytes,json=blobBytes,proto3" json:"blob_bytes,omitempty"` // the largest blob
+	BlobQuota     uint64                 `protobuf:"varint,9,opt,name=blob_quota,json=blobQuota,proto3" json:"blob_quota,omitempty"` // bytes, of all blobs of one account
+	BlobTtlMs     uint64                 `protobuf:"varint,10,opt,name=blob_ttl_ms,json=blobTtlMs,proto3" json:"blob_ttl_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_wire_proto_msgTypes[84]
+	mi := &file_wire_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6312,7 +6818,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[84]
+	mi := &file_wire_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6325,7 +6831,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{84}
+	return file_wire_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *Limits) GetMailboxBytes() uint64 {
@@ -6377,6 +6883,27 @@ func (x *Limits) GetPrekeyCap() uint32 {
 	return 0
 }
 
+func (x *Limits) GetBlobBytes() uint64 {
+	if x != nil {
+		return x.BlobBytes
+	}
+	return 0
+}
+
+func (x *Limits) GetBlobQuota() uint64 {
+	if x != nil {
+		return x.BlobQuota
+	}
+	return 0
+}
+
+func (x *Limits) GetBlobTtlMs() uint64 {
+	if x != nil {
+		return x.BlobTtlMs
+	}
+	return 0
+}
+
 type Hint struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Beat          uint64                 `protobuf:"varint,1,opt,name=beat,proto3" json:"beat,omitempty"` // seq of the beat answered
@@ -6395,7 +6922,7 @@ type Hint struct {
 
 func (x *Hint) Reset() {
 	*x = Hint{}
-	mi := &file_wire_proto_msgTypes[85]
+	mi := &file_wire_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6407,7 +6934,7 @@ func (x *Hint) String() string {
 func (*Hint) ProtoMessage() {}
 
 func (x *Hint) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[85]
+	mi := &file_wire_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6420,7 +6947,7 @@ func (x *Hint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hint.ProtoReflect.Descriptor instead.
 func (*Hint) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{85}
+	return file_wire_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *Hint) GetBeat() uint64 {
@@ -6504,7 +7031,7 @@ type RoomNews struct {
 
 func (x *RoomNews) Reset() {
 	*x = RoomNews{}
-	mi := &file_wire_proto_msgTypes[86]
+	mi := &file_wire_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6516,7 +7043,7 @@ func (x *RoomNews) String() string {
 func (*RoomNews) ProtoMessage() {}
 
 func (x *RoomNews) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[86]
+	mi := &file_wire_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6529,7 +7056,7 @@ func (x *RoomNews) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomNews.ProtoReflect.Descriptor instead.
 func (*RoomNews) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{86}
+	return file_wire_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *RoomNews) GetRoom() []byte {
@@ -6563,7 +7090,7 @@ type Presence struct {
 
 func (x *Presence) Reset() {
 	*x = Presence{}
-	mi := &file_wire_proto_msgTypes[87]
+	mi := &file_wire_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6575,7 +7102,7 @@ func (x *Presence) String() string {
 func (*Presence) ProtoMessage() {}
 
 func (x *Presence) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[87]
+	mi := &file_wire_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6588,7 +7115,7 @@ func (x *Presence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Presence.ProtoReflect.Descriptor instead.
 func (*Presence) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{87}
+	return file_wire_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *Presence) GetAccount() []byte {
@@ -6614,7 +7141,7 @@ type Deliver struct {
 
 func (x *Deliver) Reset() {
 	*x = Deliver{}
-	mi := &file_wire_proto_msgTypes[88]
+	mi := &file_wire_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6626,7 +7153,7 @@ func (x *Deliver) String() string {
 func (*Deliver) ProtoMessage() {}
 
 func (x *Deliver) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[88]
+	mi := &file_wire_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6639,7 +7166,7 @@ func (x *Deliver) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Deliver.ProtoReflect.Descriptor instead.
 func (*Deliver) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{88}
+	return file_wire_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *Deliver) GetEnvelopes() [][]byte {
@@ -6659,7 +7186,7 @@ type Delivered struct {
 
 func (x *Delivered) Reset() {
 	*x = Delivered{}
-	mi := &file_wire_proto_msgTypes[89]
+	mi := &file_wire_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6671,7 +7198,7 @@ func (x *Delivered) String() string {
 func (*Delivered) ProtoMessage() {}
 
 func (x *Delivered) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[89]
+	mi := &file_wire_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6684,7 +7211,7 @@ func (x *Delivered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delivered.ProtoReflect.Descriptor instead.
 func (*Delivered) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{89}
+	return file_wire_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *Delivered) GetCodes() []uint32 {
@@ -6710,7 +7237,7 @@ type PairJoin struct {
 
 func (x *PairJoin) Reset() {
 	*x = PairJoin{}
-	mi := &file_wire_proto_msgTypes[90]
+	mi := &file_wire_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6722,7 +7249,7 @@ func (x *PairJoin) String() string {
 func (*PairJoin) ProtoMessage() {}
 
 func (x *PairJoin) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[90]
+	mi := &file_wire_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6735,7 +7262,7 @@ func (x *PairJoin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairJoin.ProtoReflect.Descriptor instead.
 func (*PairJoin) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{90}
+	return file_wire_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *PairJoin) GetSlot() string {
@@ -6759,7 +7286,7 @@ type PairJoined struct {
 
 func (x *PairJoined) Reset() {
 	*x = PairJoined{}
-	mi := &file_wire_proto_msgTypes[91]
+	mi := &file_wire_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6771,7 +7298,7 @@ func (x *PairJoined) String() string {
 func (*PairJoined) ProtoMessage() {}
 
 func (x *PairJoined) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[91]
+	mi := &file_wire_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6784,7 +7311,7 @@ func (x *PairJoined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairJoined.ProtoReflect.Descriptor instead.
 func (*PairJoined) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{91}
+	return file_wire_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *PairJoined) GetCode() uint32 {
@@ -6838,7 +7365,7 @@ type PairFrame struct {
 
 func (x *PairFrame) Reset() {
 	*x = PairFrame{}
-	mi := &file_wire_proto_msgTypes[92]
+	mi := &file_wire_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6850,7 +7377,7 @@ func (x *PairFrame) String() string {
 func (*PairFrame) ProtoMessage() {}
 
 func (x *PairFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[92]
+	mi := &file_wire_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6863,7 +7390,7 @@ func (x *PairFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairFrame.ProtoReflect.Descriptor instead.
 func (*PairFrame) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{92}
+	return file_wire_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *PairFrame) GetData() []byte {
@@ -6883,7 +7410,7 @@ type Knock struct {
 
 func (x *Knock) Reset() {
 	*x = Knock{}
-	mi := &file_wire_proto_msgTypes[93]
+	mi := &file_wire_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6895,7 +7422,7 @@ func (x *Knock) String() string {
 func (*Knock) ProtoMessage() {}
 
 func (x *Knock) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[93]
+	mi := &file_wire_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6908,7 +7435,7 @@ func (x *Knock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Knock.ProtoReflect.Descriptor instead.
 func (*Knock) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{93}
+	return file_wire_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *Knock) GetRoom() []byte {
@@ -6936,7 +7463,7 @@ type Knocked struct {
 
 func (x *Knocked) Reset() {
 	*x = Knocked{}
-	mi := &file_wire_proto_msgTypes[94]
+	mi := &file_wire_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6948,7 +7475,7 @@ func (x *Knocked) String() string {
 func (*Knocked) ProtoMessage() {}
 
 func (x *Knocked) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[94]
+	mi := &file_wire_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6961,7 +7488,7 @@ func (x *Knocked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Knocked.ProtoReflect.Descriptor instead.
 func (*Knocked) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{94}
+	return file_wire_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *Knocked) GetCode() uint32 {
@@ -7001,7 +7528,7 @@ type Membership struct {
 
 func (x *Membership) Reset() {
 	*x = Membership{}
-	mi := &file_wire_proto_msgTypes[95]
+	mi := &file_wire_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7013,7 +7540,7 @@ func (x *Membership) String() string {
 func (*Membership) ProtoMessage() {}
 
 func (x *Membership) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[95]
+	mi := &file_wire_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7026,7 +7553,7 @@ func (x *Membership) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Membership.ProtoReflect.Descriptor instead.
 func (*Membership) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{95}
+	return file_wire_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *Membership) GetName() string {
@@ -7087,7 +7614,7 @@ type GetPrekey struct {
 
 func (x *GetPrekey) Reset() {
 	*x = GetPrekey{}
-	mi := &file_wire_proto_msgTypes[96]
+	mi := &file_wire_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7099,7 +7626,7 @@ func (x *GetPrekey) String() string {
 func (*GetPrekey) ProtoMessage() {}
 
 func (x *GetPrekey) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[96]
+	mi := &file_wire_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7112,7 +7639,7 @@ func (x *GetPrekey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPrekey.ProtoReflect.Descriptor instead.
 func (*GetPrekey) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{96}
+	return file_wire_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *GetPrekey) GetNonce() []byte {
@@ -7133,7 +7660,7 @@ type OwnPrekey struct {
 
 func (x *OwnPrekey) Reset() {
 	*x = OwnPrekey{}
-	mi := &file_wire_proto_msgTypes[97]
+	mi := &file_wire_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7145,7 +7672,7 @@ func (x *OwnPrekey) String() string {
 func (*OwnPrekey) ProtoMessage() {}
 
 func (x *OwnPrekey) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[97]
+	mi := &file_wire_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7158,7 +7685,7 @@ func (x *OwnPrekey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OwnPrekey.ProtoReflect.Descriptor instead.
 func (*OwnPrekey) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{97}
+	return file_wire_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *OwnPrekey) GetCode() uint32 {
@@ -7192,7 +7719,7 @@ type Follow struct {
 
 func (x *Follow) Reset() {
 	*x = Follow{}
-	mi := &file_wire_proto_msgTypes[98]
+	mi := &file_wire_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7204,7 +7731,7 @@ func (x *Follow) String() string {
 func (*Follow) ProtoMessage() {}
 
 func (x *Follow) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[98]
+	mi := &file_wire_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7217,7 +7744,7 @@ func (x *Follow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Follow.ProtoReflect.Descriptor instead.
 func (*Follow) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{98}
+	return file_wire_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *Follow) GetSeq() uint64 {
@@ -7244,7 +7771,7 @@ type Announcement struct {
 
 func (x *Announcement) Reset() {
 	*x = Announcement{}
-	mi := &file_wire_proto_msgTypes[99]
+	mi := &file_wire_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7256,7 +7783,7 @@ func (x *Announcement) String() string {
 func (*Announcement) ProtoMessage() {}
 
 func (x *Announcement) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[99]
+	mi := &file_wire_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7269,7 +7796,7 @@ func (x *Announcement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Announcement.ProtoReflect.Descriptor instead.
 func (*Announcement) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{99}
+	return file_wire_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *Announcement) GetAddrs() [][]byte {
@@ -7300,7 +7827,7 @@ type Followed struct {
 
 func (x *Followed) Reset() {
 	*x = Followed{}
-	mi := &file_wire_proto_msgTypes[100]
+	mi := &file_wire_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7312,7 +7839,7 @@ func (x *Followed) String() string {
 func (*Followed) ProtoMessage() {}
 
 func (x *Followed) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[100]
+	mi := &file_wire_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7325,7 +7852,7 @@ func (x *Followed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Followed.ProtoReflect.Descriptor instead.
 func (*Followed) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{100}
+	return file_wire_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *Followed) GetCode() uint32 {
@@ -7379,7 +7906,7 @@ type Present struct {
 
 func (x *Present) Reset() {
 	*x = Present{}
-	mi := &file_wire_proto_msgTypes[101]
+	mi := &file_wire_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7391,7 +7918,7 @@ func (x *Present) String() string {
 func (*Present) ProtoMessage() {}
 
 func (x *Present) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[101]
+	mi := &file_wire_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7404,7 +7931,7 @@ func (x *Present) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Present.ProtoReflect.Descriptor instead.
 func (*Present) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{101}
+	return file_wire_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *Present) GetToken() string {
@@ -7426,7 +7953,7 @@ type Admission struct {
 
 func (x *Admission) Reset() {
 	*x = Admission{}
-	mi := &file_wire_proto_msgTypes[102]
+	mi := &file_wire_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7438,7 +7965,7 @@ func (x *Admission) String() string {
 func (*Admission) ProtoMessage() {}
 
 func (x *Admission) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[102]
+	mi := &file_wire_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7451,7 +7978,7 @@ func (x *Admission) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Admission.ProtoReflect.Descriptor instead.
 func (*Admission) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{102}
+	return file_wire_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *Admission) GetCode() uint32 {
@@ -7663,8 +8190,7 @@ const file_wire_proto_rawDesc = "" +
 	"\x04read\x18\x02 \x03(\fR\x04read\"'\n" +
 	"\x06Repair\x12\x1d\n" +
 	"\n" +
-	"session_id\x18\x01 \x01(\fR\tsessionId\"\x80\n" +
-	"\n" +
+	"session_id\x18\x01 \x01(\fR\tsessionId\"\x9a\f\n" +
 	"\aRequest\x126\n" +
 	"\bregister\x18\x01 \x01(\v2\x18.parley.wire.v1.RegisterH\x00R\bregister\x120\n" +
 	"\x06lookup\x18\x02 \x01(\v2\x16.parley.wire.v1.LookupH\x00R\x06lookup\x12F\n" +
@@ -7692,8 +8218,15 @@ const file_wire_proto_rawDesc = "" +
 	"\tfill_room\x18\x14 \x01(\v2\x18.parley.wire.v1.FillRoomH\x00R\bfillRoom\x12F\n" +
 	"\x0eregister_guest\x18\x15 \x01(\v2\x1d.parley.wire.v1.RegisterGuestH\x00R\rregisterGuest\x12=\n" +
 	"\vseen_guests\x18\x1e \x01(\v2\x1a.parley.wire.v1.SeenGuestsH\x00R\n" +
-	"seenGuestsB\x06\n" +
-	"\x04call\"\xb3\t\n" +
+	"seenGuests\x124\n" +
+	"\bput_blob\x18( \x01(\v2\x17.parley.wire.v1.PutBlobH\x00R\aputBlob\x124\n" +
+	"\bget_blob\x18) \x01(\v2\x17.parley.wire.v1.GetBlobH\x00R\agetBlob\x127\n" +
+	"\tstat_blob\x18* \x01(\v2\x18.parley.wire.v1.StatBlobH\x00R\bstatBlob\x12:\n" +
+	"\n" +
+	"taken_blob\x18+ \x01(\v2\x19.parley.wire.v1.TakenBlobH\x00R\ttakenBlob\x127\n" +
+	"\tdrop_blob\x18, \x01(\v2\x18.parley.wire.v1.DropBlobH\x00R\bdropBlobB\x06\n" +
+	"\x04call\"\xa8\n" +
+	"\n" +
 	"\bResponse\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x16\n" +
 	"\x06detail\x18\x02 \x01(\tR\x06detail\x12$\n" +
@@ -7721,7 +8254,10 @@ const file_wire_proto_rawDesc = "" +
 	"\troom_page\x18\x1b \x01(\v2\x18.parley.wire.v1.RoomPageH\x00R\broomPage\x12J\n" +
 	"\x10room_put_results\x18\x1c \x01(\v2\x1e.parley.wire.v1.RoomPutResultsH\x00R\x0eroomPutResults\x12=\n" +
 	"\vguests_seen\x18( \x01(\v2\x1a.parley.wire.v1.GuestsSeenH\x00R\n" +
-	"guestsSeenB\b\n" +
+	"guestsSeen\x12:\n" +
+	"\n" +
+	"blob_state\x182 \x01(\v2\x19.parley.wire.v1.BlobStateH\x00R\tblobState\x127\n" +
+	"\tblob_gone\x183 \x01(\v2\x18.parley.wire.v1.BlobGoneH\x00R\bblobGoneB\b\n" +
 	"\x06result\"L\n" +
 	"\bRegister\x12\x16\n" +
 	"\x06invite\x18\x01 \x01(\fR\x06invite\x12\x12\n" +
@@ -7900,7 +8436,33 @@ const file_wire_proto_rawDesc = "" +
 	"\tRoomRange\x12\x16\n" +
 	"\x06device\x18\x01 \x01(\fR\x06device\x12\x14\n" +
 	"\x05first\x18\x02 \x01(\x04R\x05first\x12\x12\n" +
-	"\x04last\x18\x03 \x01(\x04R\x04last\"\x98\x01\n" +
+	"\x04last\x18\x03 \x01(\x04R\x04last\"]\n" +
+	"\aPutBlob\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\fR\x02id\x12\x12\n" +
+	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x1a\n" +
+	"\baccounts\x18\x03 \x03(\fR\baccounts\x12\x12\n" +
+	"\x04room\x18\x04 \x01(\fR\x04room\"S\n" +
+	"\aGetBlob\x12\x0e\n" +
+	"\x02by\x18\x01 \x01(\fR\x02by\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\fR\x02id\x12\x12\n" +
+	"\x04from\x18\x03 \x01(\x04R\x04from\x12\x14\n" +
+	"\x05count\x18\x04 \x01(\x04R\x05count\"*\n" +
+	"\bStatBlob\x12\x0e\n" +
+	"\x02by\x18\x01 \x01(\fR\x02by\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\fR\x02id\"h\n" +
+	"\tBlobState\x12\x12\n" +
+	"\x04size\x18\x01 \x01(\x04R\x04size\x12\x12\n" +
+	"\x04have\x18\x02 \x01(\x04R\x04have\x12\x1d\n" +
+	"\n" +
+	"expires_ms\x18\x03 \x01(\x04R\texpiresMs\x12\x14\n" +
+	"\x05count\x18\x04 \x01(\x04R\x05count\"+\n" +
+	"\tTakenBlob\x12\x0e\n" +
+	"\x02by\x18\x01 \x01(\fR\x02by\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\fR\x02id\"\x1a\n" +
+	"\bDropBlob\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\fR\x02id\"\n" +
+	"\n" +
+	"\bBlobGone\"\x98\x01\n" +
 	"\x04Beat\x12+\n" +
 	"\x05hello\x18\x01 \x01(\v2\x15.parley.wire.v1.HelloR\x05hello\x12\x14\n" +
 	"\x05addrs\x18\x02 \x03(\fR\x05addrs\x12#\n" +
@@ -7929,7 +8491,7 @@ const file_wire_proto_rawDesc = "" +
 	"\bpresence\x18\t \x03(\v2\x18.parley.wire.v1.PresenceR\bpresence\x12\x12\n" +
 	"\x04mail\x18\n" +
 	" \x01(\bR\x04mail\x12!\n" +
-	"\fheads_digest\x18\v \x01(\fR\vheadsDigest\"\xf6\x01\n" +
+	"\fheads_digest\x18\v \x01(\fR\vheadsDigest\"\xd4\x02\n" +
 	"\x06Limits\x12#\n" +
 	"\rmailbox_bytes\x18\x01 \x01(\x04R\fmailboxBytes\x12#\n" +
 	"\rmailbox_count\x18\x02 \x01(\rR\fmailboxCount\x12!\n" +
@@ -7939,7 +8501,13 @@ const file_wire_proto_rawDesc = "" +
 	"relayBytes\x12\x19\n" +
 	"\brelay_ms\x18\x06 \x01(\x04R\arelayMs\x12\x1d\n" +
 	"\n" +
-	"prekey_cap\x18\a \x01(\rR\tprekeyCap\"\xe2\x02\n" +
+	"prekey_cap\x18\a \x01(\rR\tprekeyCap\x12\x1d\n" +
+	"\n" +
+	"blob_bytes\x18\b \x01(\x04R\tblobBytes\x12\x1d\n" +
+	"\n" +
+	"blob_quota\x18\t \x01(\x04R\tblobQuota\x12\x1e\n" +
+	"\vblob_ttl_ms\x18\n" +
+	" \x01(\x04R\tblobTtlMs\"\xe2\x02\n" +
 	"\x04Hint\x12\x12\n" +
 	"\x04beat\x18\x01 \x01(\x04R\x04beat\x12\x12\n" +
 	"\x04mail\x18\x02 \x01(\bR\x04mail\x124\n" +
@@ -8044,7 +8612,7 @@ func file_wire_proto_rawDescGZIP() []byte {
 }
 
 var file_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 103)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 110)
 var file_wire_proto_goTypes = []any{
 	(Relation)(0),          // 0: parley.wire.v1.Relation
 	(MailKind)(0),          // 1: parley.wire.v1.MailKind
@@ -8129,28 +8697,35 @@ var file_wire_proto_goTypes = []any{
 	(*RoomPutResult)(nil),  // 80: parley.wire.v1.RoomPutResult
 	(*FillRoom)(nil),       // 81: parley.wire.v1.FillRoom
 	(*RoomRange)(nil),      // 82: parley.wire.v1.RoomRange
-	(*Beat)(nil),           // 83: parley.wire.v1.Beat
-	(*Hello)(nil),          // 84: parley.wire.v1.Hello
-	(*Welcome)(nil),        // 85: parley.wire.v1.Welcome
-	(*Limits)(nil),         // 86: parley.wire.v1.Limits
-	(*Hint)(nil),           // 87: parley.wire.v1.Hint
-	(*RoomNews)(nil),       // 88: parley.wire.v1.RoomNews
-	(*Presence)(nil),       // 89: parley.wire.v1.Presence
-	(*Deliver)(nil),        // 90: parley.wire.v1.Deliver
-	(*Delivered)(nil),      // 91: parley.wire.v1.Delivered
-	(*PairJoin)(nil),       // 92: parley.wire.v1.PairJoin
-	(*PairJoined)(nil),     // 93: parley.wire.v1.PairJoined
-	(*PairFrame)(nil),      // 94: parley.wire.v1.PairFrame
-	(*Knock)(nil),          // 95: parley.wire.v1.Knock
-	(*Knocked)(nil),        // 96: parley.wire.v1.Knocked
-	(*Membership)(nil),     // 97: parley.wire.v1.Membership
-	(*GetPrekey)(nil),      // 98: parley.wire.v1.GetPrekey
-	(*OwnPrekey)(nil),      // 99: parley.wire.v1.OwnPrekey
-	(*Follow)(nil),         // 100: parley.wire.v1.Follow
-	(*Announcement)(nil),   // 101: parley.wire.v1.Announcement
-	(*Followed)(nil),       // 102: parley.wire.v1.Followed
-	(*Present)(nil),        // 103: parley.wire.v1.Present
-	(*Admission)(nil),      // 104: parley.wire.v1.Admission
+	(*PutBlob)(nil),        // 83: parley.wire.v1.PutBlob
+	(*GetBlob)(nil),        // 84: parley.wire.v1.GetBlob
+	(*StatBlob)(nil),       // 85: parley.wire.v1.StatBlob
+	(*BlobState)(nil),      // 86: parley.wire.v1.BlobState
+	(*TakenBlob)(nil),      // 87: parley.wire.v1.TakenBlob
+	(*DropBlob)(nil),       // 88: parley.wire.v1.DropBlob
+	(*BlobGone)(nil),       // 89: parley.wire.v1.BlobGone
+	(*Beat)(nil),           // 90: parley.wire.v1.Beat
+	(*Hello)(nil),          // 91: parley.wire.v1.Hello
+	(*Welcome)(nil),        // 92: parley.wire.v1.Welcome
+	(*Limits)(nil),         // 93: parley.wire.v1.Limits
+	(*Hint)(nil),           // 94: parley.wire.v1.Hint
+	(*RoomNews)(nil),       // 95: parley.wire.v1.RoomNews
+	(*Presence)(nil),       // 96: parley.wire.v1.Presence
+	(*Deliver)(nil),        // 97: parley.wire.v1.Deliver
+	(*Delivered)(nil),      // 98: parley.wire.v1.Delivered
+	(*PairJoin)(nil),       // 99: parley.wire.v1.PairJoin
+	(*PairJoined)(nil),     // 100: parley.wire.v1.PairJoined
+	(*PairFrame)(nil),      // 101: parley.wire.v1.PairFrame
+	(*Knock)(nil),          // 102: parley.wire.v1.Knock
+	(*Knocked)(nil),        // 103: parley.wire.v1.Knocked
+	(*Membership)(nil),     // 104: parley.wire.v1.Membership
+	(*GetPrekey)(nil),      // 105: parley.wire.v1.GetPrekey
+	(*OwnPrekey)(nil),      // 106: parley.wire.v1.OwnPrekey
+	(*Follow)(nil),         // 107: parley.wire.v1.Follow
+	(*Announcement)(nil),   // 108: parley.wire.v1.Announcement
+	(*Followed)(nil),       // 109: parley.wire.v1.Followed
+	(*Present)(nil),        // 110: parley.wire.v1.Present
+	(*Admission)(nil),      // 111: parley.wire.v1.Admission
 }
 var file_wire_proto_depIdxs = []int32{
 	3,   // 0: parley.wire.v1.Content.text:type_name -> parley.wire.v1.Text
@@ -8206,58 +8781,65 @@ var file_wire_proto_depIdxs = []int32{
 	81,  // 50: parley.wire.v1.Request.fill_room:type_name -> parley.wire.v1.FillRoom
 	31,  // 51: parley.wire.v1.Request.register_guest:type_name -> parley.wire.v1.RegisterGuest
 	32,  // 52: parley.wire.v1.Request.seen_guests:type_name -> parley.wire.v1.SeenGuests
-	30,  // 53: parley.wire.v1.Response.registered:type_name -> parley.wire.v1.Registered
-	36,  // 54: parley.wire.v1.Response.found:type_name -> parley.wire.v1.Found
-	42,  // 55: parley.wire.v1.Response.prekey_counts:type_name -> parley.wire.v1.PrekeyCounts
-	44,  // 56: parley.wire.v1.Response.contacts_set:type_name -> parley.wire.v1.ContactsSet
-	53,  // 57: parley.wire.v1.Response.put_results:type_name -> parley.wire.v1.PutResults
-	56,  // 58: parley.wire.v1.Response.mail:type_name -> parley.wire.v1.Mail
-	59,  // 59: parley.wire.v1.Response.acked:type_name -> parley.wire.v1.Acked
-	61,  // 60: parley.wire.v1.Response.places:type_name -> parley.wire.v1.Places
-	64,  // 61: parley.wire.v1.Response.invite:type_name -> parley.wire.v1.Invite
-	46,  // 62: parley.wire.v1.Response.chain_updated:type_name -> parley.wire.v1.ChainUpdated
-	49,  // 63: parley.wire.v1.Response.head_list:type_name -> parley.wire.v1.HeadList
-	39,  // 64: parley.wire.v1.Response.log_page:type_name -> parley.wire.v1.LogPage
-	66,  // 65: parley.wire.v1.Response.token:type_name -> parley.wire.v1.Token
-	68,  // 66: parley.wire.v1.Response.key_set:type_name -> parley.wire.v1.KeySet
-	70,  // 67: parley.wire.v1.Response.relay_list:type_name -> parley.wire.v1.RelayList
-	74,  // 68: parley.wire.v1.Response.room_appended:type_name -> parley.wire.v1.RoomAppended
-	76,  // 69: parley.wire.v1.Response.room_page:type_name -> parley.wire.v1.RoomPage
-	79,  // 70: parley.wire.v1.Response.room_put_results:type_name -> parley.wire.v1.RoomPutResults
-	33,  // 71: parley.wire.v1.Response.guests_seen:type_name -> parley.wire.v1.GuestsSeen
-	34,  // 72: parley.wire.v1.GuestsSeen.guests:type_name -> parley.wire.v1.GuestSeen
-	40,  // 73: parley.wire.v1.Found.bundles:type_name -> parley.wire.v1.Bundle
-	37,  // 74: parley.wire.v1.Found.log:type_name -> parley.wire.v1.LogHead
-	37,  // 75: parley.wire.v1.LogPage.log:type_name -> parley.wire.v1.LogHead
-	50,  // 76: parley.wire.v1.HeadList.heads:type_name -> parley.wire.v1.Head
-	52,  // 77: parley.wire.v1.Put.items:type_name -> parley.wire.v1.PutItem
-	1,   // 78: parley.wire.v1.PutItem.kind:type_name -> parley.wire.v1.MailKind
-	54,  // 79: parley.wire.v1.PutResults.results:type_name -> parley.wire.v1.PutResult
-	57,  // 80: parley.wire.v1.Mail.items:type_name -> parley.wire.v1.MailItem
-	62,  // 81: parley.wire.v1.Places.places:type_name -> parley.wire.v1.Place
-	71,  // 82: parley.wire.v1.RelayList.relays:type_name -> parley.wire.v1.Relay
-	72,  // 83: parley.wire.v1.Relay.limits:type_name -> parley.wire.v1.RelayLimits
-	76,  // 84: parley.wire.v1.RoomAppended.since:type_name -> parley.wire.v1.RoomPage
-	77,  // 85: parley.wire.v1.RoomPage.items:type_name -> parley.wire.v1.RoomItem
-	80,  // 86: parley.wire.v1.RoomPutResults.results:type_name -> parley.wire.v1.RoomPutResult
-	82,  // 87: parley.wire.v1.FillRoom.ranges:type_name -> parley.wire.v1.RoomRange
-	84,  // 88: parley.wire.v1.Beat.hello:type_name -> parley.wire.v1.Hello
-	86,  // 89: parley.wire.v1.Welcome.limits:type_name -> parley.wire.v1.Limits
-	42,  // 90: parley.wire.v1.Welcome.prekeys:type_name -> parley.wire.v1.PrekeyCounts
-	89,  // 91: parley.wire.v1.Welcome.presence:type_name -> parley.wire.v1.Presence
-	89,  // 92: parley.wire.v1.Hint.presence:type_name -> parley.wire.v1.Presence
-	42,  // 93: parley.wire.v1.Hint.prekeys:type_name -> parley.wire.v1.PrekeyCounts
-	88,  // 94: parley.wire.v1.Hint.rooms:type_name -> parley.wire.v1.RoomNews
-	40,  // 95: parley.wire.v1.Delivered.bundle:type_name -> parley.wire.v1.Bundle
-	19,  // 96: parley.wire.v1.Membership.contacts:type_name -> parley.wire.v1.ContactState
-	40,  // 97: parley.wire.v1.OwnPrekey.bundle:type_name -> parley.wire.v1.Bundle
-	101, // 98: parley.wire.v1.Follow.announcement:type_name -> parley.wire.v1.Announcement
-	72,  // 99: parley.wire.v1.Announcement.limits:type_name -> parley.wire.v1.RelayLimits
-	100, // [100:100] is the sub-list for method output_type
-	100, // [100:100] is the sub-list for method input_type
-	100, // [100:100] is the sub-list for extension type_name
-	100, // [100:100] is the sub-list for extension extendee
-	0,   // [0:100] is the sub-list for field type_name
+	83,  // 53: parley.wire.v1.Request.put_blob:type_name -> parley.wire.v1.PutBlob
+	84,  // 54: parley.wire.v1.Request.get_blob:type_name -> parley.wire.v1.GetBlob
+	85,  // 55: parley.wire.v1.Request.stat_blob:type_name -> parley.wire.v1.StatBlob
+	87,  // 56: parley.wire.v1.Request.taken_blob:type_name -> parley.wire.v1.TakenBlob
+	88,  // 57: parley.wire.v1.Request.drop_blob:type_name -> parley.wire.v1.DropBlob
+	30,  // 58: parley.wire.v1.Response.registered:type_name -> parley.wire.v1.Registered
+	36,  // 59: parley.wire.v1.Response.found:type_name -> parley.wire.v1.Found
+	42,  // 60: parley.wire.v1.Response.prekey_counts:type_name -> parley.wire.v1.PrekeyCounts
+	44,  // 61: parley.wire.v1.Response.contacts_set:type_name -> parley.wire.v1.ContactsSet
+	53,  // 62: parley.wire.v1.Response.put_results:type_name -> parley.wire.v1.PutResults
+	56,  // 63: parley.wire.v1.Response.mail:type_name -> parley.wire.v1.Mail
+	59,  // 64: parley.wire.v1.Response.acked:type_name -> parley.wire.v1.Acked
+	61,  // 65: parley.wire.v1.Response.places:type_name -> parley.wire.v1.Places
+	64,  // 66: parley.wire.v1.Response.invite:type_name -> parley.wire.v1.Invite
+	46,  // 67: parley.wire.v1.Response.chain_updated:type_name -> parley.wire.v1.ChainUpdated
+	49,  // 68: parley.wire.v1.Response.head_list:type_name -> parley.wire.v1.HeadList
+	39,  // 69: parley.wire.v1.Response.log_page:type_name -> parley.wire.v1.LogPage
+	66,  // 70: parley.wire.v1.Response.token:type_name -> parley.wire.v1.Token
+	68,  // 71: parley.wire.v1.Response.key_set:type_name -> parley.wire.v1.KeySet
+	70,  // 72: parley.wire.v1.Response.relay_list:type_name -> parley.wire.v1.RelayList
+	74,  // 73: parley.wire.v1.Response.room_appended:type_name -> parley.wire.v1.RoomAppended
+	76,  // 74: parley.wire.v1.Response.room_page:type_name -> parley.wire.v1.RoomPage
+	79,  // 75: parley.wire.v1.Response.room_put_results:type_name -> parley.wire.v1.RoomPutResults
+	33,  // 76: parley.wire.v1.Response.guests_seen:type_name -> parley.wire.v1.GuestsSeen
+	86,  // 77: parley.wire.v1.Response.blob_state:type_name -> parley.wire.v1.BlobState
+	89,  // 78: parley.wire.v1.Response.blob_gone:type_name -> parley.wire.v1.BlobGone
+	34,  // 79: parley.wire.v1.GuestsSeen.guests:type_name -> parley.wire.v1.GuestSeen
+	40,  // 80: parley.wire.v1.Found.bundles:type_name -> parley.wire.v1.Bundle
+	37,  // 81: parley.wire.v1.Found.log:type_name -> parley.wire.v1.LogHead
+	37,  // 82: parley.wire.v1.LogPage.log:type_name -> parley.wire.v1.LogHead
+	50,  // 83: parley.wire.v1.HeadList.heads:type_name -> parley.wire.v1.Head
+	52,  // 84: parley.wire.v1.Put.items:type_name -> parley.wire.v1.PutItem
+	1,   // 85: parley.wire.v1.PutItem.kind:type_name -> parley.wire.v1.MailKind
+	54,  // 86: parley.wire.v1.PutResults.results:type_name -> parley.wire.v1.PutResult
+	57,  // 87: parley.wire.v1.Mail.items:type_name -> parley.wire.v1.MailItem
+	62,  // 88: parley.wire.v1.Places.places:type_name -> parley.wire.v1.Place
+	71,  // 89: parley.wire.v1.RelayList.relays:type_name -> parley.wire.v1.Relay
+	72,  // 90: parley.wire.v1.Relay.limits:type_name -> parley.wire.v1.RelayLimits
+	76,  // 91: parley.wire.v1.RoomAppended.since:type_name -> parley.wire.v1.RoomPage
+	77,  // 92: parley.wire.v1.RoomPage.items:type_name -> parley.wire.v1.RoomItem
+	80,  // 93: parley.wire.v1.RoomPutResults.results:type_name -> parley.wire.v1.RoomPutResult
+	82,  // 94: parley.wire.v1.FillRoom.ranges:type_name -> parley.wire.v1.RoomRange
+	91,  // 95: parley.wire.v1.Beat.hello:type_name -> parley.wire.v1.Hello
+	93,  // 96: parley.wire.v1.Welcome.limits:type_name -> parley.wire.v1.Limits
+	42,  // 97: parley.wire.v1.Welcome.prekeys:type_name -> parley.wire.v1.PrekeyCounts
+	96,  // 98: parley.wire.v1.Welcome.presence:type_name -> parley.wire.v1.Presence
+	96,  // 99: parley.wire.v1.Hint.presence:type_name -> parley.wire.v1.Presence
+	42,  // 100: parley.wire.v1.Hint.prekeys:type_name -> parley.wire.v1.PrekeyCounts
+	95,  // 101: parley.wire.v1.Hint.rooms:type_name -> parley.wire.v1.RoomNews
+	40,  // 102: parley.wire.v1.Delivered.bundle:type_name -> parley.wire.v1.Bundle
+	19,  // 103: parley.wire.v1.Membership.contacts:type_name -> parley.wire.v1.ContactState
+	40,  // 104: parley.wire.v1.OwnPrekey.bundle:type_name -> parley.wire.v1.Bundle
+	108, // 105: parley.wire.v1.Follow.announcement:type_name -> parley.wire.v1.Announcement
+	72,  // 106: parley.wire.v1.Announcement.limits:type_name -> parley.wire.v1.RelayLimits
+	107, // [107:107] is the sub-list for method output_type
+	107, // [107:107] is the sub-list for method input_type
+	107, // [107:107] is the sub-list for extension type_name
+	107, // [107:107] is the sub-list for extension extendee
+	0,   // [0:107] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -8320,6 +8902,11 @@ func file_wire_proto_init() {
 		(*Request_FillRoom)(nil),
 		(*Request_RegisterGuest)(nil),
 		(*Request_SeenGuests)(nil),
+		(*Request_PutBlob)(nil),
+		(*Request_GetBlob)(nil),
+		(*Request_StatBlob)(nil),
+		(*Request_TakenBlob)(nil),
+		(*Request_DropBlob)(nil),
 	}
 	file_wire_proto_msgTypes[26].OneofWrappers = []any{
 		(*Response_Registered)(nil),
@@ -8341,6 +8928,8 @@ func file_wire_proto_init() {
 		(*Response_RoomPage)(nil),
 		(*Response_RoomPutResults)(nil),
 		(*Response_GuestsSeen)(nil),
+		(*Response_BlobState)(nil),
+		(*Response_BlobGone)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -8348,7 +8937,7 @@ func file_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   103,
+			NumMessages:   110,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
