@@ -58,9 +58,9 @@ const (
 	WrongPassword      Code = 66 // of a room
 	TicketExpired      Code = 67 // a guest has to knock again
 	NobodyAdmits       Code = 68 // nobody who may let guests in is there, or there is no such room
-	UnknownFile        Code = 70 // no such file, or none of the caller's: both look alike
-	FileChanged        Code = 71 // the file is not what it was when it was sent
-	BlobFull           Code = 72 // the quota of the account, or the rendezvous's disk
+	UnknownFile        Code = 70 // no such file, or not for the caller: both look alike
+	FileChanged        Code = 71 // the source's file is not what it was when it was sent
+	BlobFull           Code = 72 // the quota of stored files: the sender's, or the disk's
 )
 
 var codeNames = map[Code]string{

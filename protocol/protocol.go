@@ -65,7 +65,7 @@ const (
 	PrekeyRefill = 50  // below this an online device tops up
 )
 
-// The kinds of names. All but MsgID and SessionID are hashes of the thing
+// The kinds of names. All but MsgID, FileID and SessionID are hashes of the thing
 // named, so reuse with other content cannot be written down.
 type (
 	AccountID  [32]byte // hash of the account's genesis statement
@@ -75,6 +75,7 @@ type (
 	PrekeyID   [16]byte // hash of a prekey record
 	SessionID  [16]byte // derived in a session opening
 	MsgID      [16]byte // random, chosen by the author; the same in every copy of one message
+	FileID     [16]byte // random, chosen by the author
 )
 
 // NewMsgID returns a fresh random message id.
@@ -114,22 +115,25 @@ func (id EnvelopeID) String() string { return idText.EncodeToString(id[:]) }
 func (id PrekeyID) String() string   { return idText.EncodeToString(id[:]) }
 func (id SessionID) String() string  { return idText.EncodeToString(id[:]) }
 func (id MsgID) String() string      { return idText.EncodeToString(id[:]) }
+func (id FileID) String() string     { return idText.EncodeToString(id[:]) }
 
 func (id AccountID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
 func (id DeviceID) MarshalText() ([]byte, error)  { return []byte(id.String()), nil }
 func (id RoomID) MarshalText() ([]byte, error)    { return []byte(id.String()), nil }
 func (id PrekeyID) MarshalText() ([]byte, error)  { return []byte(id.String()), nil }
 func (id MsgID) MarshalText() ([]byte, error)     { return []byte(id.String()), nil }
+func (id FileID) MarshalText() ([]byte, error)    { return []byte(id.String()), nil }
 
 func (id *AccountID) UnmarshalText(b []byte) error { return parseID(id[:], string(b)) }
 func (id *DeviceID) UnmarshalText(b []byte) error  { return parseID(id[:], string(b)) }
 func (id *RoomID) UnmarshalText(b []byte) error    { return parseID(id[:], string(b)) }
 func (id *PrekeyID) UnmarshalText(b []byte) error  { return parseID(id[:], string(b)) }
 func (id *MsgID) UnmarshalText(b []byte) error     { return parseID(id[:], string(b)) }
+func (id *FileID) UnmarshalText(b []byte) error    { return parseID(id[:], string(b)) }
 
 // ID is any of the fixed-size names.
 type ID interface {
-	AccountID | DeviceID | RoomID | EnvelopeID | PrekeyID | SessionID | MsgID
+	AccountID | DeviceID | RoomID | EnvelopeID | PrekeyID | SessionID | MsgID | FileID
 }
 
 // FromBytes reads a name from wire bytes; it refuses any other length.
@@ -148,6 +152,8 @@ func FromBytes[T ID](b []byte) (id T, err error) {
 	case *SessionID:
 		err = copyExact(p[:], b)
 	case *MsgID:
+		err = copyExact(p[:], b)
+	case *FileID:
 		err = copyExact(p[:], b)
 	}
 	return id, err
