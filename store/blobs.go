@@ -14,7 +14,7 @@ import (
 type BlobName [32]byte
 
 // NameBlob returns the name of the blob that an account puts under an id.
-func NameBlob(by protocol.AccountID, id [16]byte) BlobName {
+func NameBlob(by protocol.AccountID, id protocol.FileID) BlobName {
 	return sha256.Sum256(append(by[:], id[:]...))
 }
 
