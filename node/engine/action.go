@@ -20,6 +20,7 @@ const (
 	actTimer
 	actHide
 	actQuiet
+	actFile
 )
 
 // action is a wire.Action that is well-formed.
@@ -32,6 +33,7 @@ type action struct {
 	on       bool                 // pinned
 	lasts    time.Duration        // timer
 	until    time.Time            // quiet
+	answer   FileAnswer           // to a file
 }
 
 // readAction reads an action; not ok if it is not well-formed. Own tells that a
@@ -57,6 +59,9 @@ func readAction(a *wire.Action, own bool) (act *action, ok bool) {
 		return act, own && !act.at.IsZero()
 	case *wire.Action_Hide:
 		act.kind, ok = actHide, own
+	case *wire.Action_File:
+		act.kind = actFile
+		act.answer, ok = fileDid[what.File.GetDid()]
 	}
 	if !ok || act.at.IsZero() {
 		return nil, false
@@ -82,19 +87,29 @@ func (act *action) wire() *wire.Action {
 		a.What = &wire.Action_Hide{Hide: true}
 	case actQuiet:
 		a.What = &wire.Action_QuietMs{QuietMs: uint64(millis(act.until))}
+	case actFile:
+		did := wire.FileDid_DONE
+		if act.answer == FileRefused {
+			did = wire.FileDid_DECLINED
+		}
+		a.What = &wire.Action_File{File: &wire.FileDid{Did: did}}
 	}
 	return a
 }
+
+// fileDid is what accounts tell that they did with a file.
+var fileDid = map[wire.FileDid_Did]FileAnswer{wire.FileDid_DONE: FileTaken, wire.FileDid_DECLINED: FileRefused}
 
 // powers is what who acts may do, where it is not the same for everybody.
 type powers struct {
 	react, edit bool
 	moderate    bool // delete what others wrote
 	manage      bool // pin, and set the timer
+	answer      bool // tell what one did with a file
 }
 
 // contactPowers are those of each of two contacts.
-var contactPowers = powers{react: true, edit: true, manage: true}
+var contactPowers = powers{react: true, edit: true, manage: true, answer: true}
 
 // roomPowers is what an account might do in a room with a device in an epoch, while the
 // entry with the number seq was the newest of the log.
@@ -145,6 +160,8 @@ func (w *work) allowed(by protocol.AccountID, act *action, may powers) bool {
 		return may.edit && by == act.to.Author
 	case actDelete:
 		return may.moderate || by == act.to.Author
+	case actFile:
+		return may.answer && by != act.to.Author
 	case actPin, actTimer:
 		return may.manage && !act.at.After(w.now.Add(tooFar))
 	}
@@ -208,6 +225,8 @@ func (w *work) changeMessage(a protocol.AccountID, position uint64, h *historyRo
 			return err
 		}
 		return w.putChanged(a, position, h, by, CauseDeleted)
+	case actFile:
+		return w.applyAnswer(a, position, h, by, act)
 	}
 	return w.hide(a, position, h)
 }
@@ -269,6 +288,11 @@ func (w *work) destroyText(a protocol.AccountID, position uint64, h *historyRow)
 	}
 	if h.marked {
 		if err := w.dropMarks(a, position); err != nil {
+			return err
+		}
+	}
+	if h.carries {
+		if err := w.dropFile(a, position); err != nil {
 			return err
 		}
 	}

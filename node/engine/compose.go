@@ -26,11 +26,14 @@ type Draft struct {
 	Text     string
 	ReplyTo  protocol.MsgID       // of the same conversation; zero: it answers none
 	Mentions []protocol.AccountID // in a room; at most MaxMentions count
+	File     *FileDraft           // nil: none; else Text may be empty
 }
 
 // ComposeDraft writes a message to a contact as Compose does, or to the Conversation of a
 // room as ComposeRoom does. It lasts as long as is set for the conversation.
-// ErrNotFound if what it answers is not there.
+// ErrNotFound if what it answers is not there. With a file ErrBadFile and, in a room,
+// ErrRoomFiles; a message with the same id and text and a file of the same name and size
+// is the same.
 func (e *Engine) ComposeDraft(tx store.Tx, now time.Time, with protocol.AccountID, id protocol.MsgID, draft Draft) (Hint, error) {
 	return e.acting(tx, now, func(w *work) error { return w.composeDraft(with, id, draft) })
 }
@@ -39,7 +42,10 @@ func (w *work) composeDraft(with protocol.AccountID, id protocol.MsgID, draft Dr
 	if err := checkText(draft.Text); err != nil {
 		return err
 	}
-	if done, err := w.composed(with, id, draft.Text); done || err != nil {
+	if err := draft.File.check(); err != nil {
+		return err
+	}
+	if done, err := w.composed(with, id, draft); done || err != nil {
 		return err
 	}
 	x, err := w.extrasFor(with, draft)
@@ -48,13 +54,15 @@ func (w *work) composeDraft(with protocol.AccountID, id protocol.MsgID, draft Dr
 	}
 	r, err := w.room(protocol.RoomID(with))
 	if err == ErrNoRoom {
-		return w.composeTo(with, id, draft.Text, x)
+		err = w.composeTo(with, id, draft.Text, x)
+	} else if err == nil {
+		x.mentions = mentionsOf(accountBytes(draft.Mentions))
+		err = w.composeInRoom(r, id, draft.Text, x)
 	}
 	if err != nil {
 		return err
 	}
-	x.mentions = mentionsOf(accountBytes(draft.Mentions))
-	return w.composeInRoom(r, id, draft.Text, x)
+	return w.sendFile(id, draft.File)
 }
 
 func (w *work) extrasFor(a protocol.AccountID, draft Draft) (x extras, err error) {
@@ -63,6 +71,9 @@ func (w *work) extrasFor(a protocol.AccountID, draft Draft) (x extras, err error
 		return x, err
 	}
 	x.lasts = r.timer
+	if draft.File != nil {
+		x.carries, x.file = true, &draft.File.Descriptor
+	}
 	if draft.ReplyTo == (protocol.MsgID{}) {
 		return x, nil
 	}
@@ -106,7 +117,7 @@ func checkText(text string) error {
 }
 
 // composed tells whether exactly this was composed before.
-func (w *work) composed(to protocol.AccountID, id protocol.MsgID, text string) (bool, error) {
+func (w *work) composed(to protocol.AccountID, id protocol.MsgID, draft Draft) (bool, error) {
 	index, ok, err := load[indexRow](w.tx, keyMine(id))
 	if !ok || err != nil {
 		return false, err
@@ -116,7 +127,8 @@ func (w *work) composed(to protocol.AccountID, id protocol.MsgID, text string) (
 		return false, err
 	}
 	changed := h.gone || !h.edited.IsZero() // the text is not there to compare
-	if !ok || index.account != to || h.text != text && !changed {
+	same := h.text == draft.Text && draft.File.sameAs(h.file)
+	if !ok || index.account != to || !same && !changed {
 		return false, ErrConflict
 	}
 	return true, nil
@@ -183,6 +195,9 @@ func (w *work) compose(to protocol.AccountID, p *peerRow, devices []protocol.Dev
 	if err := w.putIndex(to, p.position, &h); err != nil {
 		return err
 	}
+	if err := w.addFile(to, p.position, &h, true); err != nil {
+		return err
+	}
 	return w.event(eventRow{kind: KindMessage, account: to, position: p.position})
 }
 
@@ -212,7 +227,7 @@ func (r *itemRow) textContent(h *historyRow) *wire.Content {
 	c := &wire.Content{MsgId: h.id[:], SentMs: uint64(millis(h.sent)), Seq: r.seq}
 	text := h.wireText()
 	if r.copy {
-		c.Body = &wire.Content_Sent{Sent: &wire.Sent{To: r.account[:], Text: text.Text, ReplyTo: text.ReplyTo, LastsMs: text.LastsMs, Gone: text.Gone}}
+		c.Body = &wire.Content_Sent{Sent: &wire.Sent{To: r.account[:], Text: text.Text, ReplyTo: text.ReplyTo, LastsMs: text.LastsMs, Gone: text.Gone, File: text.File}}
 	} else {
 		c.Body = &wire.Content_Text{Text: text}
 	}

@@ -26,14 +26,14 @@ type earlyActionRow struct {
 
 func (r *earlyActionRow) encode() []byte {
 	e := newRow(16 + len(r.action))
-	e.bool(r.may.react, r.may.edit, r.may.moderate, r.may.manage)
+	e.bool(r.may.react, r.may.edit, r.may.moderate, r.may.manage, r.may.answer)
 	e.bytes(r.action)
 	return e.b
 }
 
 func (r *earlyActionRow) decode(b []byte) error {
 	d := readRow(b)
-	d.bool(&r.may.react, &r.may.edit, &r.may.moderate, &r.may.manage)
+	d.bool(&r.may.react, &r.may.edit, &r.may.moderate, &r.may.manage, &r.may.answer)
 	r.action = d.bytes()
 	return d.end("early action")
 }
@@ -85,7 +85,7 @@ func (w *work) keepAction(a, by protocol.AccountID, act *action, may powers) err
 // newer tells whether an action counts in place of another of its kind, account and
 // message.
 func (act *action) newer(than *action) bool {
-	value := func(a *action) string { return fmt.Sprint(a.text, a.on) }
+	value := func(a *action) string { return fmt.Sprint(a.text, a.on, a.answer) }
 	return markRow{at: act.at, text: value(act)}.newer(markRow{at: than.at, text: value(than)})
 }
 

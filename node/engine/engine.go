@@ -97,6 +97,8 @@ type Engine struct {
 	guests doors
 	held   atomic.Pointer[directory.Head] // the stored head of the log that was last read, its signature checked
 
+	autoAccept atomic.Pointer[autoAccept] // nil: no file is fetched unless the user wants it
+
 	// stopped: the device is to be replaced, or is revoked. Nothing is sealed
 	// with its sessions any more, and nothing is handed out to be sent.
 	stopped atomic.Bool

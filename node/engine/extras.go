@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/file"
 	"github.com/parley-chat/parley/protocol/wire"
 )
 
@@ -23,18 +24,20 @@ type extras struct {
 	expires  time.Time     // zero: not known yet
 	marked   bool          // there are marks of it
 	pinned   bool
-	deleted  bool // for everyone
-	hidden   bool // not shown any more; the row stays, so that a copy is not shown either
-	gone     bool // the text is destroyed: deleted, or hidden and no copy has to be sealed again
+	deleted  bool             // for everyone
+	hidden   bool             // not shown any more; the row stays, so that a copy is not shown either
+	gone     bool             // the text is destroyed: deleted, or hidden and no copy has to be sealed again
+	carries  bool             // a file:
+	file     *file.Descriptor // kept with the text; nil also if the row was read without that
 }
 
 func (x *extras) isZero() bool {
 	return x.reply.IsZero() && len(x.mentions) == 0 && x.edited.IsZero() && x.lasts == 0 && x.expires.IsZero() &&
-		!x.marked && !x.pinned && !x.deleted && !x.hidden && !x.gone
+		!x.marked && !x.pinned && !x.deleted && !x.hidden && !x.gone && !x.carries
 }
 
 func (x *extras) encode(e *encoder) {
-	e.bool(x.marked, x.pinned, x.deleted, x.hidden, x.gone)
+	e.bool(x.marked, x.pinned, x.deleted, x.hidden, x.gone, x.carries)
 	e.raw(x.reply.Author[:])
 	e.raw(x.reply.ID[:])
 	e.u8(uint8(len(x.mentions)))
@@ -47,7 +50,7 @@ func (x *extras) encode(e *encoder) {
 }
 
 func (x *extras) decode(d *decoder) {
-	d.bool(&x.marked, &x.pinned, &x.deleted, &x.hidden, &x.gone)
+	d.bool(&x.marked, &x.pinned, &x.deleted, &x.hidden, &x.gone, &x.carries)
 	d.fixed(x.reply.Author[:])
 	d.fixed(x.reply.ID[:])
 	if n := d.count(32); n > 0 {
@@ -112,6 +115,6 @@ func extrasOf(t *wire.Text) extras {
 func (h *historyRow) wireText() *wire.Text {
 	return &wire.Text{
 		Text: h.text, ReplyTo: h.reply.wire(), Mentions: accountBytes(h.mentions),
-		LastsMs: uint64(h.lasts / time.Millisecond), Gone: h.gone,
+		LastsMs: uint64(h.lasts / time.Millisecond), Gone: h.gone, File: h.wireFile(),
 	}
 }

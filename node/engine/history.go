@@ -18,6 +18,9 @@ func (h *historyRow) message(tx store.Tx, with protocol.AccountID, position uint
 		State: h.state, Via: h.via, Problem: h.problem, Late: h.late,
 		ReplyTo: h.reply, Mentions: h.mentions, Edited: h.edited, Deleted: h.deleted, Pinned: h.pinned, Lasts: h.lasts, Expires: h.expires,
 	}
+	if m.File, err = h.fileOf(tx, FileRef{with, position}); err != nil {
+		return m, err
+	}
 	if h.marked {
 		m.Reactions, err = reactions(tx, with, position)
 	}
@@ -26,14 +29,17 @@ func (h *historyRow) message(tx store.Tx, with protocol.AccountID, position uint
 
 // inlineText is the longest text, in bytes, that is kept in the row of its
 // message. A longer one has a row of its own, which is written once: the state
-// of many messages may change in one transaction.
+// of many messages may change in one transaction. What describes a file is always there.
 const inlineText = 1 << 10
 
 // record writes a new row of a conversation, with its text.
 func (w *work) record(a protocol.AccountID, position uint64, h *historyRow) error {
-	if h.apart = len(h.text) > inlineText; h.apart {
+	if h.apart = h.carries || len(h.text) > inlineText; h.apart {
 		e := newRow(len(h.text) + 4)
 		e.string(h.text)
+		if h.carries {
+			e.describe(h.file)
+		}
 		if err := w.set(keyText(a, position), e.b); err != nil {
 			return err
 		}
@@ -52,6 +58,9 @@ func (h *historyRow) readText(tx store.Tx, a protocol.AccountID, position uint64
 	}
 	d := readRow(b)
 	h.text = d.string()
+	if h.carries {
+		h.file = d.described()
+	}
 	return d.end("text")
 }
 

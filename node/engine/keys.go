@@ -34,7 +34,7 @@ const (
 	tableSeen    byte = 'u' // day, envelope -> taken in before
 
 	tableHistory byte = 'h' // account, position -> historyRow
-	tableText    byte = 'b' // account, position -> the text, if it is long
+	tableText    byte = 'b' // account, position -> the text, if it is long or goes with a file, and what describes that
 	tableIndex   byte = 'm' // message, author device (zero: one of ours) -> indexRow
 	tableHeld    byte = 'l' // device, seq -> historyRow that came early
 	tableHole    byte = 'g' // device, seq -> position of its hole
@@ -80,6 +80,11 @@ const (
 	tableRoomLink byte = '+' // room, public half -> roomLinkRow
 
 	tableRoomBranch byte = '-' // room, number -> entry of another log of it
+
+	tableFile     byte = '*' // conversation, position -> fileRow
+	tableFileID   byte = '#' // file, conversation, position -> nothing
+	tableOpenFile byte = '?' // conversation, position -> nothing: of files that something is to be done with
+	tableFileEnd  byte = '!' // file, conversation, position -> fileEndRow
 
 	tableTimer   byte = 't' // time in milliseconds, kind of timer, id -> nothing
 	tableEvent   byte = 'v' // number -> eventRow

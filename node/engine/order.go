@@ -37,6 +37,9 @@ func (w *work) place(a protocol.AccountID, position uint64, h historyRow) error 
 	if err := w.putIndex(a, position, &h); err != nil {
 		return err
 	}
+	if err := w.addFile(a, position, &h, true); err != nil {
+		return err
+	}
 	if err := w.event(eventRow{kind: KindMessage, account: a, position: position}); err != nil {
 		return err
 	}

@@ -6,6 +6,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/wire"
 	"github.com/parley-chat/parley/store"
@@ -44,6 +46,9 @@ func (w *work) takePast(p *wire.Past) error {
 		}
 		if have {
 			continue
+		}
+		if err := w.attach(&h.extras, m.GetFile(), w.e.id.Account); err != nil {
+			return err
 		}
 		below--
 		if err := w.takeMarks(with, below, &h, m.GetActions()); err != nil {
@@ -123,7 +128,7 @@ func (w *work) past(h *historyRow, a protocol.AccountID, position uint64) (*wire
 		MsgId: slices.Clone(h.id[:]), Device: slices.Clone(device[:]), Mine: h.mine, Text: h.text,
 		SentMs: uint64(millis(h.sent)), RecordedMs: uint64(millis(h.recorded)), State: uint32(indexOf(states, h.state)),
 		ReplyTo: h.reply.wire(), Mentions: accountBytes(h.mentions), EditedMs: uint64(millis(h.edited)), Deleted: h.deleted,
-		LastsMs: uint64(h.lasts / time.Millisecond), ExpiresMs: uint64(millis(h.expires)),
+		LastsMs: uint64(h.lasts / time.Millisecond), ExpiresMs: uint64(millis(h.expires)), File: h.wireFile(),
 	}
 	if !h.marked {
 		return m, nil
@@ -132,7 +137,7 @@ func (w *work) past(h *historyRow, a protocol.AccountID, position uint64) (*wire
 		err := all(w.tx, store.Key(tableMark, a[:], []byte{byte(kind)}, position), func(pair store.Pair) (bool, error) {
 			r, err := decodeRow[markRow](pair.Value)
 			m.Actions = append(m.Actions, r.past(kind))
-			return len(m.Actions) < maxPastMarks, err
+			return len(m.Actions) < maxPastMarks && proto.Size(m) < maxPastBytes, err
 		})
 		if err != nil {
 			return nil, err
@@ -159,9 +164,12 @@ func readPastExtras(m *wire.PastMessage) extras {
 	return x
 }
 
-// maxPastMarks is how many marks go with an older message, so that they fit into one
-// content with the longest text.
-const maxPastMarks = 128
+// Bounds of the marks that go with an older message, so that they fit into one content
+// with the longest text and a file.
+const (
+	maxPastMarks = 128
+	maxPastBytes = 84 << 10 // of the message
+)
 
 // takeMarks takes the reactions to an older message, and its pin. The caller writes the
 // row.
@@ -215,6 +223,9 @@ func (w *work) placePast(with protocol.AccountID, position uint64, h *historyRow
 		return err
 	}
 	if err := w.putIndex(with, position, h); err != nil {
+		return err
+	}
+	if err := w.addFile(with, position, h, false); err != nil {
 		return err
 	}
 	return w.applyActions(with, position, h)

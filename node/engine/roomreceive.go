@@ -155,19 +155,23 @@ func (w *work) openRoomMessage(r *openRoom, from *roomReceiver, v message.Verifi
 	}
 	text := content.GetText()
 	if text == nil || len(text.GetText()) > protocol.MaxText || !utf8.ValidString(text.GetText()) ||
-		r.state.May(m.Device, m.Epoch, room.Send) != nil {
+		r.state.May(m.Device, m.Epoch, rightsFor(text.GetText(), text.GetFile() != nil)) != nil {
 		return false, w.showRoomHeld(r, m.Device, from)
 	}
 	h := historyRow{
 		id: protocol.MsgID(content.GetMsgId()), state: StateReceived, via: via, device: m.Device, text: text.GetText(),
 		sent: fromMillis(int64(content.GetSentMs())), recorded: w.now, extras: extrasOf(text),
 	}
-	if account, _, _ := r.state.AccountOf(m.Device); account == w.e.id.Account {
+	account, _, _ := r.state.AccountOf(m.Device)
+	if account == w.e.id.Account {
 		h.mine, h.state = true, StateStored
 	}
 	h.number = m.Number
-	if by, _, _ := r.state.AccountOf(m.Device); roomPowers(r.state, by, m.Device, m.Epoch, m.Seq).manage {
-		if err := w.adoptTimer(Conversation(r.id), by, h.lasts); err != nil {
+	if err := w.attach(&h.extras, text.GetFile(), account); err != nil {
+		return false, err
+	}
+	if roomPowers(r.state, account, m.Device, m.Epoch, m.Seq).manage {
+		if err := w.adoptTimer(Conversation(r.id), account, h.lasts); err != nil {
 			return false, err
 		}
 	}

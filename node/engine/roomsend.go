@@ -31,7 +31,7 @@ func (e *Engine) ComposeRoom(tx store.Tx, now time.Time, id protocol.RoomID, msg
 }
 
 func (w *work) composeInRoom(r *openRoom, msg protocol.MsgID, text string, x extras) error {
-	if err := w.mayPost(r, room.Send); err != nil {
+	if err := w.mayPost(r, rightsFor(text, x.carries)); err != nil {
 		return err
 	}
 	r.row.position++
@@ -45,13 +45,26 @@ func (w *work) composeInRoom(r *openRoom, msg protocol.MsgID, text string, x ext
 	return w.place(Conversation(r.id), r.row.position, h)
 }
 
+// rightsFor are the rights that it takes to write a message.
+func rightsFor(text string, carries bool) room.Rights {
+	switch {
+	case carries && text == "":
+		return room.Files
+	case carries:
+		return room.Send | room.Files
+	}
+	return room.Send
+}
+
 // mayPost tells whether the user may write to a room now, something that takes a right.
 func (w *work) mayPost(r *openRoom, want room.Rights) error {
 	switch {
 	case r.row.stage != RoomJoined || r.state == nil: // who was removed is not shown the log that says so
 		return ErrNotInRoom
-	case !r.state.Rights(w.e.id.Account).Has(want):
+	case !r.state.Rights(w.e.id.Account).Has(want &^ room.Files):
 		return ErrRoomMute
+	case !r.state.Rights(w.e.id.Account).Has(want):
+		return ErrRoomFiles
 	case r.row.fork == forkStands:
 		return ErrRoomFork
 	case r.row.queued >= maxRoomQueued:

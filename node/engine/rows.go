@@ -11,7 +11,7 @@ import (
 type historyRow struct {
 	id             protocol.MsgID
 	mine, late     bool
-	apart          bool // the text is in a row of its own
+	apart          bool // the text and what describes the file are in a row of their own
 	seen           bool // read on another device of ours
 	state          State
 	via            Path
@@ -59,6 +59,9 @@ func (h *historyRow) encode() []byte {
 	if !h.extras.isZero() {
 		h.extras.encode(e)
 	}
+	if h.carries && !h.apart {
+		e.describe(h.file)
+	}
 	return e.b
 }
 
@@ -83,6 +86,9 @@ func (h *historyRow) decode(b []byte) error {
 	h.text = d.string()
 	if more {
 		h.extras.decode(d)
+	}
+	if h.carries && !h.apart {
+		h.file = d.described()
 	}
 	return d.end("history")
 }

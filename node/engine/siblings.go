@@ -263,6 +263,9 @@ func (w *work) receiveSent(from protocol.DeviceID, c *wire.Content, s *wire.Sent
 		extras: extras{lasts: lastsOf(s.GetLastsMs()), deleted: s.GetGone(), gone: s.GetGone()},
 	}
 	h.reply, _ = refOf(s.GetReplyTo())
+	if err := w.attach(&h.extras, s.GetFile(), w.e.id.Account); err != nil {
+		return err
+	}
 	if err := w.applyEarly(&h); err != nil {
 		return err
 	}

@@ -96,6 +96,7 @@ const (
 	CauseGone     = "gone"  // its time is over, or the user deleted it here; there is no message any more
 	CauseTimer    = "timer" // Text is how long new messages last, as time.Duration writes it
 	CauseQuiet    = "quiet" // whether there are notifications
+	CauseFile     = "file"  // how far the file of the message is here, or what who got it did with it
 )
 
 // Causes of KindRoom events, besides the names of the kinds of entries.
@@ -170,6 +171,7 @@ type Message struct {
 	Pinned    bool
 	Lasts     time.Duration // how long it lasts once it was read, or written; 0: for ever
 	Expires   time.Time     // when it disappears; zero: not known yet, or never
+	File      *File         // nil: it carries none
 }
 
 // Ref names a message of a conversation.
@@ -255,6 +257,7 @@ type Hint struct {
 	Chain    bool                 // certificates are to be renewed: see Renew
 	Log      bool                 // the directory's log is to be read: see LogQuestion
 	Revoked  bool                 // this device is none any more: see Retire
+	Files    bool                 // see FilesToFetch, FilesToStore and FileEnds, and whether files that are being fetched still are wanted
 	Rooms    []protocol.RoomID    // are to be read, or have something to be sent: see RoomPlan
 }
 
@@ -273,6 +276,7 @@ func (h *Hint) Merge(o Hint) {
 	h.Chain = h.Chain || o.Chain
 	h.Log = h.Log || o.Log
 	h.Revoked = h.Revoked || o.Revoked
+	h.Files = h.Files || o.Files
 	h.Rooms = addOnce(h.Rooms, o.Rooms...)
 }
 

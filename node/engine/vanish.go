@@ -62,6 +62,11 @@ func (w *work) hide(a protocol.AccountID, position uint64, h *historyRow) error 
 		}
 	}
 	h.hidden = true
+	if h.carries {
+		if err := w.dropFile(a, position); err != nil {
+			return err
+		}
+	}
 	if !w.unsettled(h) {
 		if err := w.destroyText(a, position, h); err != nil {
 			return err

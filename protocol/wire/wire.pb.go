@@ -129,6 +129,55 @@ func (MailKind) EnumDescriptor() ([]byte, []int) {
 	return file_wire_proto_rawDescGZIP(), []int{1}
 }
 
+type FileDid_Did int32
+
+const (
+	FileDid_NOTHING  FileDid_Did = 0
+	FileDid_DECLINED FileDid_Did = 1
+	FileDid_DONE     FileDid_Did = 2 // a device of the account has all of it
+)
+
+// Enum value maps for FileDid_Did.
+var (
+	FileDid_Did_name = map[int32]string{
+		0: "NOTHING",
+		1: "DECLINED",
+		2: "DONE",
+	}
+	FileDid_Did_value = map[string]int32{
+		"NOTHING":  0,
+		"DECLINED": 1,
+		"DONE":     2,
+	}
+)
+
+func (x FileDid_Did) Enum() *FileDid_Did {
+	p := new(FileDid_Did)
+	*p = x
+	return p
+}
+
+func (x FileDid_Did) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (FileDid_Did) Descriptor() protoreflect.EnumDescriptor {
+	return file_wire_proto_enumTypes[2].Descriptor()
+}
+
+func (FileDid_Did) Type() protoreflect.EnumType {
+	return &file_wire_proto_enumTypes[2]
+}
+
+func (x FileDid_Did) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use FileDid_Did.Descriptor instead.
+func (FileDid_Did) EnumDescriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{5, 0}
+}
+
 type Content struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	MsgId    []byte                 `protobuf:"bytes,1,opt,name=msg_id,json=msgId,proto3" json:"msg_id,omitempty"`       // 16; the same in every copy of one message
@@ -768,6 +817,7 @@ type Action struct {
 	//	*Action_TimerMs
 	//	*Action_Hide
 	//	*Action_QuietMs
+	//	*Action_File
 	What          isAction_What `protobuf_oneof:"what"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -887,6 +937,15 @@ func (x *Action) GetQuietMs() uint64 {
 	return 0
 }
 
+func (x *Action) GetFile() *FileDid {
+	if x != nil {
+		if x, ok := x.What.(*Action_File); ok {
+			return x.File
+		}
+	}
+	return nil
+}
+
 type isAction_What interface {
 	isAction_What()
 }
@@ -919,6 +978,10 @@ type Action_QuietMs struct {
 	QuietMs uint64 `protobuf:"varint,9,opt,name=quiet_ms,json=quietMs,proto3,oneof"` // no notifications before this time; 0: they are on
 }
 
+type Action_File struct {
+	File *FileDid `protobuf:"bytes,10,opt,name=file,proto3,oneof"` // with a file that a contact sent; not in rooms
+}
+
 func (*Action_React) isAction_What() {}
 
 func (*Action_Edit) isAction_What() {}
@@ -933,6 +996,52 @@ func (*Action_Hide) isAction_What() {}
 
 func (*Action_QuietMs) isAction_What() {}
 
+func (*Action_File) isAction_What() {}
+
+type FileDid struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Did           FileDid_Did            `protobuf:"varint,1,opt,name=did,proto3,enum=parley.wire.v1.FileDid_Did" json:"did,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FileDid) Reset() {
+	*x = FileDid{}
+	mi := &file_wire_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FileDid) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FileDid) ProtoMessage() {}
+
+func (x *FileDid) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FileDid.ProtoReflect.Descriptor instead.
+func (*FileDid) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *FileDid) GetDid() FileDid_Did {
+	if x != nil {
+		return x.Did
+	}
+	return FileDid_NOTHING
+}
+
 type Edited struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Text          string                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`         // what it says now
@@ -943,7 +1052,7 @@ type Edited struct {
 
 func (x *Edited) Reset() {
 	*x = Edited{}
-	mi := &file_wire_proto_msgTypes[5]
+	mi := &file_wire_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -955,7 +1064,7 @@ func (x *Edited) String() string {
 func (*Edited) ProtoMessage() {}
 
 func (x *Edited) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[5]
+	mi := &file_wire_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -968,7 +1077,7 @@ func (x *Edited) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Edited.ProtoReflect.Descriptor instead.
 func (*Edited) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{5}
+	return file_wire_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Edited) GetText() string {
@@ -993,7 +1102,7 @@ type Deleted struct {
 
 func (x *Deleted) Reset() {
 	*x = Deleted{}
-	mi := &file_wire_proto_msgTypes[6]
+	mi := &file_wire_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1005,7 +1114,7 @@ func (x *Deleted) String() string {
 func (*Deleted) ProtoMessage() {}
 
 func (x *Deleted) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[6]
+	mi := &file_wire_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1018,7 +1127,7 @@ func (x *Deleted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Deleted.ProtoReflect.Descriptor instead.
 func (*Deleted) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{6}
+	return file_wire_proto_rawDescGZIP(), []int{7}
 }
 
 // What another device of the account did in a conversation with a contact, or only
@@ -1033,7 +1142,7 @@ type OwnAction struct {
 
 func (x *OwnAction) Reset() {
 	*x = OwnAction{}
-	mi := &file_wire_proto_msgTypes[7]
+	mi := &file_wire_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1045,7 +1154,7 @@ func (x *OwnAction) String() string {
 func (*OwnAction) ProtoMessage() {}
 
 func (x *OwnAction) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[7]
+	mi := &file_wire_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1058,7 +1167,7 @@ func (x *OwnAction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OwnAction.ProtoReflect.Descriptor instead.
 func (*OwnAction) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{7}
+	return file_wire_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *OwnAction) GetWith() []byte {
@@ -1087,7 +1196,7 @@ type ContactRequest struct {
 
 func (x *ContactRequest) Reset() {
 	*x = ContactRequest{}
-	mi := &file_wire_proto_msgTypes[8]
+	mi := &file_wire_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1099,7 +1208,7 @@ func (x *ContactRequest) String() string {
 func (*ContactRequest) ProtoMessage() {}
 
 func (x *ContactRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[8]
+	mi := &file_wire_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1112,7 +1221,7 @@ func (x *ContactRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContactRequest.ProtoReflect.Descriptor instead.
 func (*ContactRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{8}
+	return file_wire_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ContactRequest) GetName() string {
@@ -1146,7 +1255,7 @@ type ContactAccept struct {
 
 func (x *ContactAccept) Reset() {
 	*x = ContactAccept{}
-	mi := &file_wire_proto_msgTypes[9]
+	mi := &file_wire_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1158,7 +1267,7 @@ func (x *ContactAccept) String() string {
 func (*ContactAccept) ProtoMessage() {}
 
 func (x *ContactAccept) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[9]
+	mi := &file_wire_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1171,7 +1280,7 @@ func (x *ContactAccept) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContactAccept.ProtoReflect.Descriptor instead.
 func (*ContactAccept) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{9}
+	return file_wire_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ContactAccept) GetName() string {
@@ -1204,7 +1313,7 @@ type Sent struct {
 
 func (x *Sent) Reset() {
 	*x = Sent{}
-	mi := &file_wire_proto_msgTypes[10]
+	mi := &file_wire_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1216,7 +1325,7 @@ func (x *Sent) String() string {
 func (*Sent) ProtoMessage() {}
 
 func (x *Sent) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[10]
+	mi := &file_wire_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1229,7 +1338,7 @@ func (x *Sent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sent.ProtoReflect.Descriptor instead.
 func (*Sent) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{10}
+	return file_wire_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Sent) GetTo() []byte {
@@ -1287,7 +1396,7 @@ type RoomKeys struct {
 
 func (x *RoomKeys) Reset() {
 	*x = RoomKeys{}
-	mi := &file_wire_proto_msgTypes[11]
+	mi := &file_wire_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1299,7 +1408,7 @@ func (x *RoomKeys) String() string {
 func (*RoomKeys) ProtoMessage() {}
 
 func (x *RoomKeys) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[11]
+	mi := &file_wire_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1312,7 +1421,7 @@ func (x *RoomKeys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomKeys.ProtoReflect.Descriptor instead.
 func (*RoomKeys) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{11}
+	return file_wire_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *RoomKeys) GetRoom() []byte {
@@ -1362,7 +1471,7 @@ type RoomState struct {
 
 func (x *RoomState) Reset() {
 	*x = RoomState{}
-	mi := &file_wire_proto_msgTypes[12]
+	mi := &file_wire_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1374,7 +1483,7 @@ func (x *RoomState) String() string {
 func (*RoomState) ProtoMessage() {}
 
 func (x *RoomState) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[12]
+	mi := &file_wire_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1387,7 +1496,7 @@ func (x *RoomState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomState.ProtoReflect.Descriptor instead.
 func (*RoomState) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{12}
+	return file_wire_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RoomState) GetRoom() []byte {
@@ -1473,7 +1582,7 @@ type RoomHeads struct {
 
 func (x *RoomHeads) Reset() {
 	*x = RoomHeads{}
-	mi := &file_wire_proto_msgTypes[13]
+	mi := &file_wire_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1485,7 +1594,7 @@ func (x *RoomHeads) String() string {
 func (*RoomHeads) ProtoMessage() {}
 
 func (x *RoomHeads) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[13]
+	mi := &file_wire_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1498,7 +1607,7 @@ func (x *RoomHeads) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomHeads.ProtoReflect.Descriptor instead.
 func (*RoomHeads) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{13}
+	return file_wire_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RoomHeads) GetRoom() []byte {
@@ -1532,7 +1641,7 @@ type RoomPlace struct {
 
 func (x *RoomPlace) Reset() {
 	*x = RoomPlace{}
-	mi := &file_wire_proto_msgTypes[14]
+	mi := &file_wire_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1544,7 +1653,7 @@ func (x *RoomPlace) String() string {
 func (*RoomPlace) ProtoMessage() {}
 
 func (x *RoomPlace) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[14]
+	mi := &file_wire_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1557,7 +1666,7 @@ func (x *RoomPlace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomPlace.ProtoReflect.Descriptor instead.
 func (*RoomPlace) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{14}
+	return file_wire_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RoomPlace) GetSeq() uint64 {
@@ -1587,7 +1696,7 @@ type RoomLog struct {
 
 func (x *RoomLog) Reset() {
 	*x = RoomLog{}
-	mi := &file_wire_proto_msgTypes[15]
+	mi := &file_wire_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1599,7 +1708,7 @@ func (x *RoomLog) String() string {
 func (*RoomLog) ProtoMessage() {}
 
 func (x *RoomLog) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[15]
+	mi := &file_wire_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1612,7 +1721,7 @@ func (x *RoomLog) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomLog.ProtoReflect.Descriptor instead.
 func (*RoomLog) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{15}
+	return file_wire_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RoomLog) GetRoom() []byte {
@@ -1652,7 +1761,7 @@ type RoomInvite struct {
 
 func (x *RoomInvite) Reset() {
 	*x = RoomInvite{}
-	mi := &file_wire_proto_msgTypes[16]
+	mi := &file_wire_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1664,7 +1773,7 @@ func (x *RoomInvite) String() string {
 func (*RoomInvite) ProtoMessage() {}
 
 func (x *RoomInvite) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[16]
+	mi := &file_wire_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1677,7 +1786,7 @@ func (x *RoomInvite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomInvite.ProtoReflect.Descriptor instead.
 func (*RoomInvite) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{16}
+	return file_wire_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RoomInvite) GetRoom() []byte {
@@ -1746,7 +1855,7 @@ type RoomContent struct {
 
 func (x *RoomContent) Reset() {
 	*x = RoomContent{}
-	mi := &file_wire_proto_msgTypes[17]
+	mi := &file_wire_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1758,7 +1867,7 @@ func (x *RoomContent) String() string {
 func (*RoomContent) ProtoMessage() {}
 
 func (x *RoomContent) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[17]
+	mi := &file_wire_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1771,7 +1880,7 @@ func (x *RoomContent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomContent.ProtoReflect.Descriptor instead.
 func (*RoomContent) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{17}
+	return file_wire_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RoomContent) GetMsgId() []byte {
@@ -1855,7 +1964,7 @@ type ContactState struct {
 
 func (x *ContactState) Reset() {
 	*x = ContactState{}
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1867,7 +1976,7 @@ func (x *ContactState) String() string {
 func (*ContactState) ProtoMessage() {}
 
 func (x *ContactState) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1880,7 +1989,7 @@ func (x *ContactState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContactState.ProtoReflect.Descriptor instead.
 func (*ContactState) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{18}
+	return file_wire_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ContactState) GetAccount() []byte {
@@ -1965,7 +2074,7 @@ type Past struct {
 
 func (x *Past) Reset() {
 	*x = Past{}
-	mi := &file_wire_proto_msgTypes[19]
+	mi := &file_wire_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1977,7 +2086,7 @@ func (x *Past) String() string {
 func (*Past) ProtoMessage() {}
 
 func (x *Past) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[19]
+	mi := &file_wire_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1990,7 +2099,7 @@ func (x *Past) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Past.ProtoReflect.Descriptor instead.
 func (*Past) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{19}
+	return file_wire_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Past) GetWith() []byte {
@@ -2030,13 +2139,14 @@ type PastMessage struct {
 	Actions       []*PastAction          `protobuf:"bytes,12,rep,name=actions,proto3" json:"actions,omitempty"` // reactions, and the pin
 	LastsMs       uint64                 `protobuf:"varint,13,opt,name=lasts_ms,json=lastsMs,proto3" json:"lasts_ms,omitempty"`
 	ExpiresMs     uint64                 `protobuf:"varint,14,opt,name=expires_ms,json=expiresMs,proto3" json:"expires_ms,omitempty"` // when it disappears; 0: not known yet
+	File          *File                  `protobuf:"bytes,15,opt,name=file,proto3" json:"file,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PastMessage) Reset() {
 	*x = PastMessage{}
-	mi := &file_wire_proto_msgTypes[20]
+	mi := &file_wire_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2048,7 +2158,7 @@ func (x *PastMessage) String() string {
 func (*PastMessage) ProtoMessage() {}
 
 func (x *PastMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[20]
+	mi := &file_wire_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2061,7 +2171,7 @@ func (x *PastMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PastMessage.ProtoReflect.Descriptor instead.
 func (*PastMessage) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{20}
+	return file_wire_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *PastMessage) GetMsgId() []byte {
@@ -2162,6 +2272,13 @@ func (x *PastMessage) GetExpiresMs() uint64 {
 	return 0
 }
 
+func (x *PastMessage) GetFile() *File {
+	if x != nil {
+		return x.File
+	}
+	return nil
+}
+
 type PastAction struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	By            []byte                 `protobuf:"bytes,1,opt,name=by,proto3" json:"by,omitempty"`         // account
@@ -2172,7 +2289,7 @@ type PastAction struct {
 
 func (x *PastAction) Reset() {
 	*x = PastAction{}
-	mi := &file_wire_proto_msgTypes[21]
+	mi := &file_wire_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2184,7 +2301,7 @@ func (x *PastAction) String() string {
 func (*PastAction) ProtoMessage() {}
 
 func (x *PastAction) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[21]
+	mi := &file_wire_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2197,7 +2314,7 @@ func (x *PastAction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PastAction.ProtoReflect.Descriptor instead.
 func (*PastAction) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{21}
+	return file_wire_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *PastAction) GetBy() []byte {
@@ -2225,7 +2342,7 @@ type AccountKey struct {
 
 func (x *AccountKey) Reset() {
 	*x = AccountKey{}
-	mi := &file_wire_proto_msgTypes[22]
+	mi := &file_wire_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2237,7 +2354,7 @@ func (x *AccountKey) String() string {
 func (*AccountKey) ProtoMessage() {}
 
 func (x *AccountKey) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[22]
+	mi := &file_wire_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2250,7 +2367,7 @@ func (x *AccountKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccountKey.ProtoReflect.Descriptor instead.
 func (*AccountKey) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{22}
+	return file_wire_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *AccountKey) GetSeed() []byte {
@@ -2282,7 +2399,7 @@ type Compare struct {
 
 func (x *Compare) Reset() {
 	*x = Compare{}
-	mi := &file_wire_proto_msgTypes[23]
+	mi := &file_wire_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2294,7 +2411,7 @@ func (x *Compare) String() string {
 func (*Compare) ProtoMessage() {}
 
 func (x *Compare) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[23]
+	mi := &file_wire_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2307,7 +2424,7 @@ func (x *Compare) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Compare.ProtoReflect.Descriptor instead.
 func (*Compare) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{23}
+	return file_wire_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Compare) GetId() []byte {
@@ -2365,7 +2482,7 @@ type Receipt struct {
 
 func (x *Receipt) Reset() {
 	*x = Receipt{}
-	mi := &file_wire_proto_msgTypes[24]
+	mi := &file_wire_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2377,7 +2494,7 @@ func (x *Receipt) String() string {
 func (*Receipt) ProtoMessage() {}
 
 func (x *Receipt) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[24]
+	mi := &file_wire_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2390,7 +2507,7 @@ func (x *Receipt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Receipt.ProtoReflect.Descriptor instead.
 func (*Receipt) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{24}
+	return file_wire_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Receipt) GetDelivered() [][]byte {
@@ -2417,7 +2534,7 @@ type Repair struct {
 
 func (x *Repair) Reset() {
 	*x = Repair{}
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2429,7 +2546,7 @@ func (x *Repair) String() string {
 func (*Repair) ProtoMessage() {}
 
 func (x *Repair) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2442,7 +2559,7 @@ func (x *Repair) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Repair.ProtoReflect.Descriptor instead.
 func (*Repair) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{25}
+	return file_wire_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Repair) GetSessionId() []byte {
@@ -2490,7 +2607,7 @@ type Request struct {
 
 func (x *Request) Reset() {
 	*x = Request{}
-	mi := &file_wire_proto_msgTypes[26]
+	mi := &file_wire_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2502,7 +2619,7 @@ func (x *Request) String() string {
 func (*Request) ProtoMessage() {}
 
 func (x *Request) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[26]
+	mi := &file_wire_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2515,7 +2632,7 @@ func (x *Request) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Request.ProtoReflect.Descriptor instead.
 func (*Request) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{26}
+	return file_wire_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Request) GetCall() isRequest_Call {
@@ -2969,7 +3086,7 @@ type Response struct {
 
 func (x *Response) Reset() {
 	*x = Response{}
-	mi := &file_wire_proto_msgTypes[27]
+	mi := &file_wire_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2981,7 +3098,7 @@ func (x *Response) String() string {
 func (*Response) ProtoMessage() {}
 
 func (x *Response) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[27]
+	mi := &file_wire_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2994,7 +3111,7 @@ func (x *Response) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Response.ProtoReflect.Descriptor instead.
 func (*Response) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{27}
+	return file_wire_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Response) GetCode() uint32 {
@@ -3357,7 +3474,7 @@ type Register struct {
 
 func (x *Register) Reset() {
 	*x = Register{}
-	mi := &file_wire_proto_msgTypes[28]
+	mi := &file_wire_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3369,7 +3486,7 @@ func (x *Register) String() string {
 func (*Register) ProtoMessage() {}
 
 func (x *Register) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[28]
+	mi := &file_wire_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3382,7 +3499,7 @@ func (x *Register) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Register.ProtoReflect.Descriptor instead.
 func (*Register) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{28}
+	return file_wire_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Register) GetInvite() []byte {
@@ -3414,7 +3531,7 @@ type Registered struct {
 
 func (x *Registered) Reset() {
 	*x = Registered{}
-	mi := &file_wire_proto_msgTypes[29]
+	mi := &file_wire_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3426,7 +3543,7 @@ func (x *Registered) String() string {
 func (*Registered) ProtoMessage() {}
 
 func (x *Registered) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[29]
+	mi := &file_wire_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3439,7 +3556,7 @@ func (x *Registered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Registered.ProtoReflect.Descriptor instead.
 func (*Registered) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{29}
+	return file_wire_proto_rawDescGZIP(), []int{30}
 }
 
 // Of a guest, by the entry that let it into a room here (SPEC "Guests").
@@ -3453,7 +3570,7 @@ type RegisterGuest struct {
 
 func (x *RegisterGuest) Reset() {
 	*x = RegisterGuest{}
-	mi := &file_wire_proto_msgTypes[30]
+	mi := &file_wire_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3465,7 +3582,7 @@ func (x *RegisterGuest) String() string {
 func (*RegisterGuest) ProtoMessage() {}
 
 func (x *RegisterGuest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[30]
+	mi := &file_wire_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3478,7 +3595,7 @@ func (x *RegisterGuest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterGuest.ProtoReflect.Descriptor instead.
 func (*RegisterGuest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{30}
+	return file_wire_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RegisterGuest) GetRoom() []byte {
@@ -3506,7 +3623,7 @@ type SeenGuests struct {
 
 func (x *SeenGuests) Reset() {
 	*x = SeenGuests{}
-	mi := &file_wire_proto_msgTypes[31]
+	mi := &file_wire_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3518,7 +3635,7 @@ func (x *SeenGuests) String() string {
 func (*SeenGuests) ProtoMessage() {}
 
 func (x *SeenGuests) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[31]
+	mi := &file_wire_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3531,7 +3648,7 @@ func (x *SeenGuests) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SeenGuests.ProtoReflect.Descriptor instead.
 func (*SeenGuests) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{31}
+	return file_wire_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *SeenGuests) GetRoom() []byte {
@@ -3550,7 +3667,7 @@ type GuestsSeen struct {
 
 func (x *GuestsSeen) Reset() {
 	*x = GuestsSeen{}
-	mi := &file_wire_proto_msgTypes[32]
+	mi := &file_wire_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3562,7 +3679,7 @@ func (x *GuestsSeen) String() string {
 func (*GuestsSeen) ProtoMessage() {}
 
 func (x *GuestsSeen) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[32]
+	mi := &file_wire_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3575,7 +3692,7 @@ func (x *GuestsSeen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GuestsSeen.ProtoReflect.Descriptor instead.
 func (*GuestsSeen) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{32}
+	return file_wire_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *GuestsSeen) GetGuests() []*GuestSeen {
@@ -3595,7 +3712,7 @@ type GuestSeen struct {
 
 func (x *GuestSeen) Reset() {
 	*x = GuestSeen{}
-	mi := &file_wire_proto_msgTypes[33]
+	mi := &file_wire_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3607,7 +3724,7 @@ func (x *GuestSeen) String() string {
 func (*GuestSeen) ProtoMessage() {}
 
 func (x *GuestSeen) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[33]
+	mi := &file_wire_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3620,7 +3737,7 @@ func (x *GuestSeen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GuestSeen.ProtoReflect.Descriptor instead.
 func (*GuestSeen) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{33}
+	return file_wire_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *GuestSeen) GetAccount() []byte {
@@ -3650,7 +3767,7 @@ type Lookup struct {
 
 func (x *Lookup) Reset() {
 	*x = Lookup{}
-	mi := &file_wire_proto_msgTypes[34]
+	mi := &file_wire_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3662,7 +3779,7 @@ func (x *Lookup) String() string {
 func (*Lookup) ProtoMessage() {}
 
 func (x *Lookup) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[34]
+	mi := &file_wire_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3675,7 +3792,7 @@ func (x *Lookup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lookup.ProtoReflect.Descriptor instead.
 func (*Lookup) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{34}
+	return file_wire_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Lookup) GetName() string {
@@ -3721,7 +3838,7 @@ type Found struct {
 
 func (x *Found) Reset() {
 	*x = Found{}
-	mi := &file_wire_proto_msgTypes[35]
+	mi := &file_wire_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3733,7 +3850,7 @@ func (x *Found) String() string {
 func (*Found) ProtoMessage() {}
 
 func (x *Found) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[35]
+	mi := &file_wire_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3746,7 +3863,7 @@ func (x *Found) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Found.ProtoReflect.Descriptor instead.
 func (*Found) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{35}
+	return file_wire_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Found) GetName() string {
@@ -3811,7 +3928,7 @@ type LogHead struct {
 
 func (x *LogHead) Reset() {
 	*x = LogHead{}
-	mi := &file_wire_proto_msgTypes[36]
+	mi := &file_wire_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3823,7 +3940,7 @@ func (x *LogHead) String() string {
 func (*LogHead) ProtoMessage() {}
 
 func (x *LogHead) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[36]
+	mi := &file_wire_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3836,7 +3953,7 @@ func (x *LogHead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogHead.ProtoReflect.Descriptor instead.
 func (*LogHead) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{36}
+	return file_wire_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *LogHead) GetHead() []byte {
@@ -3871,7 +3988,7 @@ type ReadLog struct {
 
 func (x *ReadLog) Reset() {
 	*x = ReadLog{}
-	mi := &file_wire_proto_msgTypes[37]
+	mi := &file_wire_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3883,7 +4000,7 @@ func (x *ReadLog) String() string {
 func (*ReadLog) ProtoMessage() {}
 
 func (x *ReadLog) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[37]
+	mi := &file_wire_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3896,7 +4013,7 @@ func (x *ReadLog) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadLog.ProtoReflect.Descriptor instead.
 func (*ReadLog) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{37}
+	return file_wire_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ReadLog) GetFrom() uint64 {
@@ -3924,7 +4041,7 @@ type LogPage struct {
 
 func (x *LogPage) Reset() {
 	*x = LogPage{}
-	mi := &file_wire_proto_msgTypes[38]
+	mi := &file_wire_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3936,7 +4053,7 @@ func (x *LogPage) String() string {
 func (*LogPage) ProtoMessage() {}
 
 func (x *LogPage) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[38]
+	mi := &file_wire_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3949,7 +4066,7 @@ func (x *LogPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogPage.ProtoReflect.Descriptor instead.
 func (*LogPage) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{38}
+	return file_wire_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *LogPage) GetLog() *LogHead {
@@ -3985,7 +4102,7 @@ type Bundle struct {
 
 func (x *Bundle) Reset() {
 	*x = Bundle{}
-	mi := &file_wire_proto_msgTypes[39]
+	mi := &file_wire_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3997,7 +4114,7 @@ func (x *Bundle) String() string {
 func (*Bundle) ProtoMessage() {}
 
 func (x *Bundle) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[39]
+	mi := &file_wire_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4010,7 +4127,7 @@ func (x *Bundle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bundle.ProtoReflect.Descriptor instead.
 func (*Bundle) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{39}
+	return file_wire_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Bundle) GetDevice() []byte {
@@ -4053,7 +4170,7 @@ type UploadPrekeys struct {
 
 func (x *UploadPrekeys) Reset() {
 	*x = UploadPrekeys{}
-	mi := &file_wire_proto_msgTypes[40]
+	mi := &file_wire_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4065,7 +4182,7 @@ func (x *UploadPrekeys) String() string {
 func (*UploadPrekeys) ProtoMessage() {}
 
 func (x *UploadPrekeys) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[40]
+	mi := &file_wire_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4078,7 +4195,7 @@ func (x *UploadPrekeys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadPrekeys.ProtoReflect.Descriptor instead.
 func (*UploadPrekeys) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{40}
+	return file_wire_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *UploadPrekeys) GetSignedRecord() []byte {
@@ -4123,7 +4240,7 @@ type PrekeyCounts struct {
 
 func (x *PrekeyCounts) Reset() {
 	*x = PrekeyCounts{}
-	mi := &file_wire_proto_msgTypes[41]
+	mi := &file_wire_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4135,7 +4252,7 @@ func (x *PrekeyCounts) String() string {
 func (*PrekeyCounts) ProtoMessage() {}
 
 func (x *PrekeyCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[41]
+	mi := &file_wire_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4148,7 +4265,7 @@ func (x *PrekeyCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrekeyCounts.ProtoReflect.Descriptor instead.
 func (*PrekeyCounts) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{41}
+	return file_wire_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *PrekeyCounts) GetOneTime() uint32 {
@@ -4195,7 +4312,7 @@ type SetContacts struct {
 
 func (x *SetContacts) Reset() {
 	*x = SetContacts{}
-	mi := &file_wire_proto_msgTypes[42]
+	mi := &file_wire_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4207,7 +4324,7 @@ func (x *SetContacts) String() string {
 func (*SetContacts) ProtoMessage() {}
 
 func (x *SetContacts) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[42]
+	mi := &file_wire_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4220,7 +4337,7 @@ func (x *SetContacts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetContacts.ProtoReflect.Descriptor instead.
 func (*SetContacts) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{42}
+	return file_wire_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *SetContacts) GetAccounts() [][]byte {
@@ -4239,7 +4356,7 @@ type ContactsSet struct {
 
 func (x *ContactsSet) Reset() {
 	*x = ContactsSet{}
-	mi := &file_wire_proto_msgTypes[43]
+	mi := &file_wire_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4251,7 +4368,7 @@ func (x *ContactsSet) String() string {
 func (*ContactsSet) ProtoMessage() {}
 
 func (x *ContactsSet) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[43]
+	mi := &file_wire_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4264,7 +4381,7 @@ func (x *ContactsSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContactsSet.ProtoReflect.Descriptor instead.
 func (*ContactsSet) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{43}
+	return file_wire_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ContactsSet) GetDigest() []byte {
@@ -4287,7 +4404,7 @@ type UpdateChain struct {
 
 func (x *UpdateChain) Reset() {
 	*x = UpdateChain{}
-	mi := &file_wire_proto_msgTypes[44]
+	mi := &file_wire_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4299,7 +4416,7 @@ func (x *UpdateChain) String() string {
 func (*UpdateChain) ProtoMessage() {}
 
 func (x *UpdateChain) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[44]
+	mi := &file_wire_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4312,7 +4429,7 @@ func (x *UpdateChain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateChain.ProtoReflect.Descriptor instead.
 func (*UpdateChain) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{44}
+	return file_wire_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *UpdateChain) GetChain() []byte {
@@ -4330,7 +4447,7 @@ type ChainUpdated struct {
 
 func (x *ChainUpdated) Reset() {
 	*x = ChainUpdated{}
-	mi := &file_wire_proto_msgTypes[45]
+	mi := &file_wire_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4342,7 +4459,7 @@ func (x *ChainUpdated) String() string {
 func (*ChainUpdated) ProtoMessage() {}
 
 func (x *ChainUpdated) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[45]
+	mi := &file_wire_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4355,7 +4472,7 @@ func (x *ChainUpdated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChainUpdated.ProtoReflect.Descriptor instead.
 func (*ChainUpdated) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{45}
+	return file_wire_proto_rawDescGZIP(), []int{46}
 }
 
 // The stored chain of an account, for a machine that is no member (yet) and
@@ -4373,7 +4490,7 @@ type FetchChain struct {
 
 func (x *FetchChain) Reset() {
 	*x = FetchChain{}
-	mi := &file_wire_proto_msgTypes[46]
+	mi := &file_wire_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4385,7 +4502,7 @@ func (x *FetchChain) String() string {
 func (*FetchChain) ProtoMessage() {}
 
 func (x *FetchChain) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[46]
+	mi := &file_wire_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4398,7 +4515,7 @@ func (x *FetchChain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchChain.ProtoReflect.Descriptor instead.
 func (*FetchChain) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{46}
+	return file_wire_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *FetchChain) GetName() string {
@@ -4439,7 +4556,7 @@ type Heads struct {
 
 func (x *Heads) Reset() {
 	*x = Heads{}
-	mi := &file_wire_proto_msgTypes[47]
+	mi := &file_wire_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4451,7 +4568,7 @@ func (x *Heads) String() string {
 func (*Heads) ProtoMessage() {}
 
 func (x *Heads) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[47]
+	mi := &file_wire_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4464,7 +4581,7 @@ func (x *Heads) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heads.ProtoReflect.Descriptor instead.
 func (*Heads) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{47}
+	return file_wire_proto_rawDescGZIP(), []int{48}
 }
 
 type HeadList struct {
@@ -4476,7 +4593,7 @@ type HeadList struct {
 
 func (x *HeadList) Reset() {
 	*x = HeadList{}
-	mi := &file_wire_proto_msgTypes[48]
+	mi := &file_wire_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4488,7 +4605,7 @@ func (x *HeadList) String() string {
 func (*HeadList) ProtoMessage() {}
 
 func (x *HeadList) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[48]
+	mi := &file_wire_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4501,7 +4618,7 @@ func (x *HeadList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeadList.ProtoReflect.Descriptor instead.
 func (*HeadList) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{48}
+	return file_wire_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *HeadList) GetHeads() []*Head {
@@ -4521,7 +4638,7 @@ type Head struct {
 
 func (x *Head) Reset() {
 	*x = Head{}
-	mi := &file_wire_proto_msgTypes[49]
+	mi := &file_wire_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4533,7 +4650,7 @@ func (x *Head) String() string {
 func (*Head) ProtoMessage() {}
 
 func (x *Head) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[49]
+	mi := &file_wire_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4546,7 +4663,7 @@ func (x *Head) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Head.ProtoReflect.Descriptor instead.
 func (*Head) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{49}
+	return file_wire_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Head) GetAccount() []byte {
@@ -4572,7 +4689,7 @@ type Put struct {
 
 func (x *Put) Reset() {
 	*x = Put{}
-	mi := &file_wire_proto_msgTypes[50]
+	mi := &file_wire_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4584,7 +4701,7 @@ func (x *Put) String() string {
 func (*Put) ProtoMessage() {}
 
 func (x *Put) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[50]
+	mi := &file_wire_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4597,7 +4714,7 @@ func (x *Put) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Put.ProtoReflect.Descriptor instead.
 func (*Put) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{50}
+	return file_wire_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Put) GetItems() []*PutItem {
@@ -4618,7 +4735,7 @@ type PutItem struct {
 
 func (x *PutItem) Reset() {
 	*x = PutItem{}
-	mi := &file_wire_proto_msgTypes[51]
+	mi := &file_wire_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4630,7 +4747,7 @@ func (x *PutItem) String() string {
 func (*PutItem) ProtoMessage() {}
 
 func (x *PutItem) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[51]
+	mi := &file_wire_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4643,7 +4760,7 @@ func (x *PutItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutItem.ProtoReflect.Descriptor instead.
 func (*PutItem) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{51}
+	return file_wire_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *PutItem) GetDevice() []byte {
@@ -4676,7 +4793,7 @@ type PutResults struct {
 
 func (x *PutResults) Reset() {
 	*x = PutResults{}
-	mi := &file_wire_proto_msgTypes[52]
+	mi := &file_wire_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4688,7 +4805,7 @@ func (x *PutResults) String() string {
 func (*PutResults) ProtoMessage() {}
 
 func (x *PutResults) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[52]
+	mi := &file_wire_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4701,7 +4818,7 @@ func (x *PutResults) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutResults.ProtoReflect.Descriptor instead.
 func (*PutResults) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{52}
+	return file_wire_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *PutResults) GetResults() []*PutResult {
@@ -4721,7 +4838,7 @@ type PutResult struct {
 
 func (x *PutResult) Reset() {
 	*x = PutResult{}
-	mi := &file_wire_proto_msgTypes[53]
+	mi := &file_wire_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4733,7 +4850,7 @@ func (x *PutResult) String() string {
 func (*PutResult) ProtoMessage() {}
 
 func (x *PutResult) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[53]
+	mi := &file_wire_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4746,7 +4863,7 @@ func (x *PutResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutResult.ProtoReflect.Descriptor instead.
 func (*PutResult) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{53}
+	return file_wire_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *PutResult) GetCode() uint32 {
@@ -4773,7 +4890,7 @@ type Fetch struct {
 
 func (x *Fetch) Reset() {
 	*x = Fetch{}
-	mi := &file_wire_proto_msgTypes[54]
+	mi := &file_wire_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4785,7 +4902,7 @@ func (x *Fetch) String() string {
 func (*Fetch) ProtoMessage() {}
 
 func (x *Fetch) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[54]
+	mi := &file_wire_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4798,7 +4915,7 @@ func (x *Fetch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fetch.ProtoReflect.Descriptor instead.
 func (*Fetch) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{54}
+	return file_wire_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Fetch) GetAfter() uint64 {
@@ -4825,7 +4942,7 @@ type Mail struct {
 
 func (x *Mail) Reset() {
 	*x = Mail{}
-	mi := &file_wire_proto_msgTypes[55]
+	mi := &file_wire_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4837,7 +4954,7 @@ func (x *Mail) String() string {
 func (*Mail) ProtoMessage() {}
 
 func (x *Mail) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[55]
+	mi := &file_wire_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4850,7 +4967,7 @@ func (x *Mail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mail.ProtoReflect.Descriptor instead.
 func (*Mail) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{55}
+	return file_wire_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Mail) GetItems() []*MailItem {
@@ -4878,7 +4995,7 @@ type MailItem struct {
 
 func (x *MailItem) Reset() {
 	*x = MailItem{}
-	mi := &file_wire_proto_msgTypes[56]
+	mi := &file_wire_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4890,7 +5007,7 @@ func (x *MailItem) String() string {
 func (*MailItem) ProtoMessage() {}
 
 func (x *MailItem) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[56]
+	mi := &file_wire_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4903,7 +5020,7 @@ func (x *MailItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MailItem.ProtoReflect.Descriptor instead.
 func (*MailItem) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{56}
+	return file_wire_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *MailItem) GetCursor() uint64 {
@@ -4936,7 +5053,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_wire_proto_msgTypes[57]
+	mi := &file_wire_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4948,7 +5065,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[57]
+	mi := &file_wire_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4961,7 +5078,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{57}
+	return file_wire_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Ack) GetIds() [][]byte {
@@ -4979,7 +5096,7 @@ type Acked struct {
 
 func (x *Acked) Reset() {
 	*x = Acked{}
-	mi := &file_wire_proto_msgTypes[58]
+	mi := &file_wire_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4991,7 +5108,7 @@ func (x *Acked) String() string {
 func (*Acked) ProtoMessage() {}
 
 func (x *Acked) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[58]
+	mi := &file_wire_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5004,7 +5121,7 @@ func (x *Acked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Acked.ProtoReflect.Descriptor instead.
 func (*Acked) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{58}
+	return file_wire_proto_rawDescGZIP(), []int{59}
 }
 
 // Where the devices of an accepted contact can be reached now.
@@ -5017,7 +5134,7 @@ type Where struct {
 
 func (x *Where) Reset() {
 	*x = Where{}
-	mi := &file_wire_proto_msgTypes[59]
+	mi := &file_wire_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5029,7 +5146,7 @@ func (x *Where) String() string {
 func (*Where) ProtoMessage() {}
 
 func (x *Where) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[59]
+	mi := &file_wire_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5042,7 +5159,7 @@ func (x *Where) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Where.ProtoReflect.Descriptor instead.
 func (*Where) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{59}
+	return file_wire_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Where) GetAccount() []byte {
@@ -5061,7 +5178,7 @@ type Places struct {
 
 func (x *Places) Reset() {
 	*x = Places{}
-	mi := &file_wire_proto_msgTypes[60]
+	mi := &file_wire_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5073,7 +5190,7 @@ func (x *Places) String() string {
 func (*Places) ProtoMessage() {}
 
 func (x *Places) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[60]
+	mi := &file_wire_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5086,7 +5203,7 @@ func (x *Places) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Places.ProtoReflect.Descriptor instead.
 func (*Places) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{60}
+	return file_wire_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *Places) GetPlaces() []*Place {
@@ -5108,7 +5225,7 @@ type Place struct {
 
 func (x *Place) Reset() {
 	*x = Place{}
-	mi := &file_wire_proto_msgTypes[61]
+	mi := &file_wire_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5120,7 +5237,7 @@ func (x *Place) String() string {
 func (*Place) ProtoMessage() {}
 
 func (x *Place) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[61]
+	mi := &file_wire_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5133,7 +5250,7 @@ func (x *Place) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Place.ProtoReflect.Descriptor instead.
 func (*Place) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{61}
+	return file_wire_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *Place) GetDevice() []byte {
@@ -5174,7 +5291,7 @@ type CreateInvite struct {
 
 func (x *CreateInvite) Reset() {
 	*x = CreateInvite{}
-	mi := &file_wire_proto_msgTypes[62]
+	mi := &file_wire_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5186,7 +5303,7 @@ func (x *CreateInvite) String() string {
 func (*CreateInvite) ProtoMessage() {}
 
 func (x *CreateInvite) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[62]
+	mi := &file_wire_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5199,7 +5316,7 @@ func (x *CreateInvite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateInvite.ProtoReflect.Descriptor instead.
 func (*CreateInvite) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{62}
+	return file_wire_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *CreateInvite) GetUses() uint32 {
@@ -5226,7 +5343,7 @@ type Invite struct {
 
 func (x *Invite) Reset() {
 	*x = Invite{}
-	mi := &file_wire_proto_msgTypes[63]
+	mi := &file_wire_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5238,7 +5355,7 @@ func (x *Invite) String() string {
 func (*Invite) ProtoMessage() {}
 
 func (x *Invite) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[63]
+	mi := &file_wire_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5251,7 +5368,7 @@ func (x *Invite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Invite.ProtoReflect.Descriptor instead.
 func (*Invite) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{63}
+	return file_wire_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *Invite) GetToken() []byte {
@@ -5279,7 +5396,7 @@ type GetToken struct {
 
 func (x *GetToken) Reset() {
 	*x = GetToken{}
-	mi := &file_wire_proto_msgTypes[64]
+	mi := &file_wire_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5291,7 +5408,7 @@ func (x *GetToken) String() string {
 func (*GetToken) ProtoMessage() {}
 
 func (x *GetToken) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[64]
+	mi := &file_wire_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5304,7 +5421,7 @@ func (x *GetToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetToken.ProtoReflect.Descriptor instead.
 func (*GetToken) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{64}
+	return file_wire_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *GetToken) GetAudience() string {
@@ -5324,7 +5441,7 @@ type Token struct {
 
 func (x *Token) Reset() {
 	*x = Token{}
-	mi := &file_wire_proto_msgTypes[65]
+	mi := &file_wire_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5336,7 +5453,7 @@ func (x *Token) String() string {
 func (*Token) ProtoMessage() {}
 
 func (x *Token) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[65]
+	mi := &file_wire_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5349,7 +5466,7 @@ func (x *Token) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Token.ProtoReflect.Descriptor instead.
 func (*Token) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{65}
+	return file_wire_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *Token) GetToken() string {
@@ -5376,7 +5493,7 @@ type GetKeySet struct {
 
 func (x *GetKeySet) Reset() {
 	*x = GetKeySet{}
-	mi := &file_wire_proto_msgTypes[66]
+	mi := &file_wire_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5388,7 +5505,7 @@ func (x *GetKeySet) String() string {
 func (*GetKeySet) ProtoMessage() {}
 
 func (x *GetKeySet) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[66]
+	mi := &file_wire_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5401,7 +5518,7 @@ func (x *GetKeySet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetKeySet.ProtoReflect.Descriptor instead.
 func (*GetKeySet) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{66}
+	return file_wire_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *GetKeySet) GetEtag() string {
@@ -5421,7 +5538,7 @@ type KeySet struct {
 
 func (x *KeySet) Reset() {
 	*x = KeySet{}
-	mi := &file_wire_proto_msgTypes[67]
+	mi := &file_wire_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5433,7 +5550,7 @@ func (x *KeySet) String() string {
 func (*KeySet) ProtoMessage() {}
 
 func (x *KeySet) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[67]
+	mi := &file_wire_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5446,7 +5563,7 @@ func (x *KeySet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeySet.ProtoReflect.Descriptor instead.
 func (*KeySet) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{67}
+	return file_wire_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *KeySet) GetDocument() []byte {
@@ -5473,7 +5590,7 @@ type GetRelays struct {
 
 func (x *GetRelays) Reset() {
 	*x = GetRelays{}
-	mi := &file_wire_proto_msgTypes[68]
+	mi := &file_wire_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5485,7 +5602,7 @@ func (x *GetRelays) String() string {
 func (*GetRelays) ProtoMessage() {}
 
 func (x *GetRelays) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[68]
+	mi := &file_wire_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5498,7 +5615,7 @@ func (x *GetRelays) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRelays.ProtoReflect.Descriptor instead.
 func (*GetRelays) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{68}
+	return file_wire_proto_rawDescGZIP(), []int{69}
 }
 
 type RelayList struct {
@@ -5510,7 +5627,7 @@ type RelayList struct {
 
 func (x *RelayList) Reset() {
 	*x = RelayList{}
-	mi := &file_wire_proto_msgTypes[69]
+	mi := &file_wire_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5522,7 +5639,7 @@ func (x *RelayList) String() string {
 func (*RelayList) ProtoMessage() {}
 
 func (x *RelayList) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[69]
+	mi := &file_wire_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5535,7 +5652,7 @@ func (x *RelayList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayList.ProtoReflect.Descriptor instead.
 func (*RelayList) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{69}
+	return file_wire_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *RelayList) GetRelays() []*Relay {
@@ -5556,7 +5673,7 @@ type Relay struct {
 
 func (x *Relay) Reset() {
 	*x = Relay{}
-	mi := &file_wire_proto_msgTypes[70]
+	mi := &file_wire_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5568,7 +5685,7 @@ func (x *Relay) String() string {
 func (*Relay) ProtoMessage() {}
 
 func (x *Relay) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[70]
+	mi := &file_wire_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5581,7 +5698,7 @@ func (x *Relay) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Relay.ProtoReflect.Descriptor instead.
 func (*Relay) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{70}
+	return file_wire_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *Relay) GetPeer() []byte {
@@ -5616,7 +5733,7 @@ type RelayLimits struct {
 
 func (x *RelayLimits) Reset() {
 	*x = RelayLimits{}
-	mi := &file_wire_proto_msgTypes[71]
+	mi := &file_wire_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5628,7 +5745,7 @@ func (x *RelayLimits) String() string {
 func (*RelayLimits) ProtoMessage() {}
 
 func (x *RelayLimits) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[71]
+	mi := &file_wire_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5641,7 +5758,7 @@ func (x *RelayLimits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayLimits.ProtoReflect.Descriptor instead.
 func (*RelayLimits) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{71}
+	return file_wire_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *RelayLimits) GetReservations() uint32 {
@@ -5676,7 +5793,7 @@ type AppendRoom struct {
 
 func (x *AppendRoom) Reset() {
 	*x = AppendRoom{}
-	mi := &file_wire_proto_msgTypes[72]
+	mi := &file_wire_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5688,7 +5805,7 @@ func (x *AppendRoom) String() string {
 func (*AppendRoom) ProtoMessage() {}
 
 func (x *AppendRoom) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[72]
+	mi := &file_wire_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5701,7 +5818,7 @@ func (x *AppendRoom) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppendRoom.ProtoReflect.Descriptor instead.
 func (*AppendRoom) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{72}
+	return file_wire_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *AppendRoom) GetEntry() []byte {
@@ -5722,7 +5839,7 @@ type RoomAppended struct {
 
 func (x *RoomAppended) Reset() {
 	*x = RoomAppended{}
-	mi := &file_wire_proto_msgTypes[73]
+	mi := &file_wire_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5734,7 +5851,7 @@ func (x *RoomAppended) String() string {
 func (*RoomAppended) ProtoMessage() {}
 
 func (x *RoomAppended) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[73]
+	mi := &file_wire_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5747,7 +5864,7 @@ func (x *RoomAppended) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomAppended.ProtoReflect.Descriptor instead.
 func (*RoomAppended) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{73}
+	return file_wire_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *RoomAppended) GetCode() uint32 {
@@ -5787,7 +5904,7 @@ type ReadRoom struct {
 
 func (x *ReadRoom) Reset() {
 	*x = ReadRoom{}
-	mi := &file_wire_proto_msgTypes[74]
+	mi := &file_wire_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5799,7 +5916,7 @@ func (x *ReadRoom) String() string {
 func (*ReadRoom) ProtoMessage() {}
 
 func (x *ReadRoom) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[74]
+	mi := &file_wire_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5812,7 +5929,7 @@ func (x *ReadRoom) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadRoom.ProtoReflect.Descriptor instead.
 func (*ReadRoom) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{74}
+	return file_wire_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *ReadRoom) GetRoom() []byte {
@@ -5868,7 +5985,7 @@ type RoomPage struct {
 
 func (x *RoomPage) Reset() {
 	*x = RoomPage{}
-	mi := &file_wire_proto_msgTypes[75]
+	mi := &file_wire_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5880,7 +5997,7 @@ func (x *RoomPage) String() string {
 func (*RoomPage) ProtoMessage() {}
 
 func (x *RoomPage) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[75]
+	mi := &file_wire_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5893,7 +6010,7 @@ func (x *RoomPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomPage.ProtoReflect.Descriptor instead.
 func (*RoomPage) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{75}
+	return file_wire_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *RoomPage) GetEntries() [][]byte {
@@ -5928,7 +6045,7 @@ type RoomItem struct {
 
 func (x *RoomItem) Reset() {
 	*x = RoomItem{}
-	mi := &file_wire_proto_msgTypes[76]
+	mi := &file_wire_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5940,7 +6057,7 @@ func (x *RoomItem) String() string {
 func (*RoomItem) ProtoMessage() {}
 
 func (x *RoomItem) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[76]
+	mi := &file_wire_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5953,7 +6070,7 @@ func (x *RoomItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomItem.ProtoReflect.Descriptor instead.
 func (*RoomItem) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{76}
+	return file_wire_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *RoomItem) GetCursor() uint64 {
@@ -5987,7 +6104,7 @@ type PutRoom struct {
 
 func (x *PutRoom) Reset() {
 	*x = PutRoom{}
-	mi := &file_wire_proto_msgTypes[77]
+	mi := &file_wire_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5999,7 +6116,7 @@ func (x *PutRoom) String() string {
 func (*PutRoom) ProtoMessage() {}
 
 func (x *PutRoom) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[77]
+	mi := &file_wire_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6012,7 +6129,7 @@ func (x *PutRoom) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutRoom.ProtoReflect.Descriptor instead.
 func (*PutRoom) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{77}
+	return file_wire_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *PutRoom) GetRoom() []byte {
@@ -6038,7 +6155,7 @@ type RoomPutResults struct {
 
 func (x *RoomPutResults) Reset() {
 	*x = RoomPutResults{}
-	mi := &file_wire_proto_msgTypes[78]
+	mi := &file_wire_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6050,7 +6167,7 @@ func (x *RoomPutResults) String() string {
 func (*RoomPutResults) ProtoMessage() {}
 
 func (x *RoomPutResults) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[78]
+	mi := &file_wire_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6063,7 +6180,7 @@ func (x *RoomPutResults) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomPutResults.ProtoReflect.Descriptor instead.
 func (*RoomPutResults) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{78}
+	return file_wire_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *RoomPutResults) GetResults() []*RoomPutResult {
@@ -6084,7 +6201,7 @@ type RoomPutResult struct {
 
 func (x *RoomPutResult) Reset() {
 	*x = RoomPutResult{}
-	mi := &file_wire_proto_msgTypes[79]
+	mi := &file_wire_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6096,7 +6213,7 @@ func (x *RoomPutResult) String() string {
 func (*RoomPutResult) ProtoMessage() {}
 
 func (x *RoomPutResult) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[79]
+	mi := &file_wire_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6109,7 +6226,7 @@ func (x *RoomPutResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomPutResult.ProtoReflect.Descriptor instead.
 func (*RoomPutResult) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{79}
+	return file_wire_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *RoomPutResult) GetCode() uint32 {
@@ -6145,7 +6262,7 @@ type FillRoom struct {
 
 func (x *FillRoom) Reset() {
 	*x = FillRoom{}
-	mi := &file_wire_proto_msgTypes[80]
+	mi := &file_wire_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6157,7 +6274,7 @@ func (x *FillRoom) String() string {
 func (*FillRoom) ProtoMessage() {}
 
 func (x *FillRoom) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[80]
+	mi := &file_wire_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6170,7 +6287,7 @@ func (x *FillRoom) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FillRoom.ProtoReflect.Descriptor instead.
 func (*FillRoom) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{80}
+	return file_wire_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *FillRoom) GetRoom() []byte {
@@ -6198,7 +6315,7 @@ type RoomRange struct {
 
 func (x *RoomRange) Reset() {
 	*x = RoomRange{}
-	mi := &file_wire_proto_msgTypes[81]
+	mi := &file_wire_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6210,7 +6327,7 @@ func (x *RoomRange) String() string {
 func (*RoomRange) ProtoMessage() {}
 
 func (x *RoomRange) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[81]
+	mi := &file_wire_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6223,7 +6340,7 @@ func (x *RoomRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomRange.ProtoReflect.Descriptor instead.
 func (*RoomRange) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{81}
+	return file_wire_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *RoomRange) GetDevice() []byte {
@@ -6259,7 +6376,7 @@ type PutBlob struct {
 
 func (x *PutBlob) Reset() {
 	*x = PutBlob{}
-	mi := &file_wire_proto_msgTypes[82]
+	mi := &file_wire_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6271,7 +6388,7 @@ func (x *PutBlob) String() string {
 func (*PutBlob) ProtoMessage() {}
 
 func (x *PutBlob) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[82]
+	mi := &file_wire_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6284,7 +6401,7 @@ func (x *PutBlob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutBlob.ProtoReflect.Descriptor instead.
 func (*PutBlob) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{82}
+	return file_wire_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *PutBlob) GetId() []byte {
@@ -6327,7 +6444,7 @@ type GetBlob struct {
 
 func (x *GetBlob) Reset() {
 	*x = GetBlob{}
-	mi := &file_wire_proto_msgTypes[83]
+	mi := &file_wire_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6339,7 +6456,7 @@ func (x *GetBlob) String() string {
 func (*GetBlob) ProtoMessage() {}
 
 func (x *GetBlob) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[83]
+	mi := &file_wire_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6352,7 +6469,7 @@ func (x *GetBlob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBlob.ProtoReflect.Descriptor instead.
 func (*GetBlob) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{83}
+	return file_wire_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *GetBlob) GetBy() []byte {
@@ -6393,7 +6510,7 @@ type StatBlob struct {
 
 func (x *StatBlob) Reset() {
 	*x = StatBlob{}
-	mi := &file_wire_proto_msgTypes[84]
+	mi := &file_wire_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6405,7 +6522,7 @@ func (x *StatBlob) String() string {
 func (*StatBlob) ProtoMessage() {}
 
 func (x *StatBlob) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[84]
+	mi := &file_wire_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6418,7 +6535,7 @@ func (x *StatBlob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatBlob.ProtoReflect.Descriptor instead.
 func (*StatBlob) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{84}
+	return file_wire_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *StatBlob) GetBy() []byte {
@@ -6447,7 +6564,7 @@ type BlobState struct {
 
 func (x *BlobState) Reset() {
 	*x = BlobState{}
-	mi := &file_wire_proto_msgTypes[85]
+	mi := &file_wire_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6459,7 +6576,7 @@ func (x *BlobState) String() string {
 func (*BlobState) ProtoMessage() {}
 
 func (x *BlobState) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[85]
+	mi := &file_wire_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6472,7 +6589,7 @@ func (x *BlobState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobState.ProtoReflect.Descriptor instead.
 func (*BlobState) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{85}
+	return file_wire_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *BlobState) GetSize() uint64 {
@@ -6515,7 +6632,7 @@ type TakenBlob struct {
 
 func (x *TakenBlob) Reset() {
 	*x = TakenBlob{}
-	mi := &file_wire_proto_msgTypes[86]
+	mi := &file_wire_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6527,7 +6644,7 @@ func (x *TakenBlob) String() string {
 func (*TakenBlob) ProtoMessage() {}
 
 func (x *TakenBlob) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[86]
+	mi := &file_wire_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6540,7 +6657,7 @@ func (x *TakenBlob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakenBlob.ProtoReflect.Descriptor instead.
 func (*TakenBlob) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{86}
+	return file_wire_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *TakenBlob) GetBy() []byte {
@@ -6567,7 +6684,7 @@ type DropBlob struct {
 
 func (x *DropBlob) Reset() {
 	*x = DropBlob{}
-	mi := &file_wire_proto_msgTypes[87]
+	mi := &file_wire_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6579,7 +6696,7 @@ func (x *DropBlob) String() string {
 func (*DropBlob) ProtoMessage() {}
 
 func (x *DropBlob) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[87]
+	mi := &file_wire_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6592,7 +6709,7 @@ func (x *DropBlob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropBlob.ProtoReflect.Descriptor instead.
 func (*DropBlob) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{87}
+	return file_wire_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *DropBlob) GetId() []byte {
@@ -6610,7 +6727,7 @@ type BlobGone struct {
 
 func (x *BlobGone) Reset() {
 	*x = BlobGone{}
-	mi := &file_wire_proto_msgTypes[88]
+	mi := &file_wire_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6622,7 +6739,7 @@ func (x *BlobGone) String() string {
 func (*BlobGone) ProtoMessage() {}
 
 func (x *BlobGone) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[88]
+	mi := &file_wire_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6635,7 +6752,7 @@ func (x *BlobGone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobGone.ProtoReflect.Descriptor instead.
 func (*BlobGone) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{88}
+	return file_wire_proto_rawDescGZIP(), []int{89}
 }
 
 type Beat struct {
@@ -6651,7 +6768,7 @@ type Beat struct {
 
 func (x *Beat) Reset() {
 	*x = Beat{}
-	mi := &file_wire_proto_msgTypes[89]
+	mi := &file_wire_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6663,7 +6780,7 @@ func (x *Beat) String() string {
 func (*Beat) ProtoMessage() {}
 
 func (x *Beat) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[89]
+	mi := &file_wire_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6676,7 +6793,7 @@ func (x *Beat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Beat.ProtoReflect.Descriptor instead.
 func (*Beat) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{89}
+	return file_wire_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *Beat) GetHello() *Hello {
@@ -6729,7 +6846,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_wire_proto_msgTypes[90]
+	mi := &file_wire_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6741,7 +6858,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[90]
+	mi := &file_wire_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6754,7 +6871,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{90}
+	return file_wire_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *Hello) GetMinVersion() uint32 {
@@ -6825,7 +6942,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_wire_proto_msgTypes[91]
+	mi := &file_wire_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6837,7 +6954,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[91]
+	mi := &file_wire_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6850,7 +6967,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{91}
+	return file_wire_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *Welcome) GetCode() uint32 {
@@ -6948,7 +7065,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_wire_proto_msgTypes[92]
+	mi := &file_wire_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6960,7 +7077,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[92]
+	mi := &file_wire_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6973,7 +7090,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{92}
+	return file_wire_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *Limits) GetMailboxBytes() uint64 {
@@ -7064,7 +7181,7 @@ type Hint struct {
 
 func (x *Hint) Reset() {
 	*x = Hint{}
-	mi := &file_wire_proto_msgTypes[93]
+	mi := &file_wire_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7076,7 +7193,7 @@ func (x *Hint) String() string {
 func (*Hint) ProtoMessage() {}
 
 func (x *Hint) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[93]
+	mi := &file_wire_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7089,7 +7206,7 @@ func (x *Hint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hint.ProtoReflect.Descriptor instead.
 func (*Hint) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{93}
+	return file_wire_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *Hint) GetBeat() uint64 {
@@ -7173,7 +7290,7 @@ type RoomNews struct {
 
 func (x *RoomNews) Reset() {
 	*x = RoomNews{}
-	mi := &file_wire_proto_msgTypes[94]
+	mi := &file_wire_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7185,7 +7302,7 @@ func (x *RoomNews) String() string {
 func (*RoomNews) ProtoMessage() {}
 
 func (x *RoomNews) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[94]
+	mi := &file_wire_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7198,7 +7315,7 @@ func (x *RoomNews) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomNews.ProtoReflect.Descriptor instead.
 func (*RoomNews) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{94}
+	return file_wire_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *RoomNews) GetRoom() []byte {
@@ -7232,7 +7349,7 @@ type Presence struct {
 
 func (x *Presence) Reset() {
 	*x = Presence{}
-	mi := &file_wire_proto_msgTypes[95]
+	mi := &file_wire_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7244,7 +7361,7 @@ func (x *Presence) String() string {
 func (*Presence) ProtoMessage() {}
 
 func (x *Presence) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[95]
+	mi := &file_wire_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7257,7 +7374,7 @@ func (x *Presence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Presence.ProtoReflect.Descriptor instead.
 func (*Presence) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{95}
+	return file_wire_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *Presence) GetAccount() []byte {
@@ -7283,7 +7400,7 @@ type Deliver struct {
 
 func (x *Deliver) Reset() {
 	*x = Deliver{}
-	mi := &file_wire_proto_msgTypes[96]
+	mi := &file_wire_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7295,7 +7412,7 @@ func (x *Deliver) String() string {
 func (*Deliver) ProtoMessage() {}
 
 func (x *Deliver) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[96]
+	mi := &file_wire_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7308,7 +7425,7 @@ func (x *Deliver) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Deliver.ProtoReflect.Descriptor instead.
 func (*Deliver) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{96}
+	return file_wire_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *Deliver) GetEnvelopes() [][]byte {
@@ -7328,7 +7445,7 @@ type Delivered struct {
 
 func (x *Delivered) Reset() {
 	*x = Delivered{}
-	mi := &file_wire_proto_msgTypes[97]
+	mi := &file_wire_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7340,7 +7457,7 @@ func (x *Delivered) String() string {
 func (*Delivered) ProtoMessage() {}
 
 func (x *Delivered) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[97]
+	mi := &file_wire_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7353,7 +7470,7 @@ func (x *Delivered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delivered.ProtoReflect.Descriptor instead.
 func (*Delivered) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{97}
+	return file_wire_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *Delivered) GetCodes() []uint32 {
@@ -7379,7 +7496,7 @@ type PairJoin struct {
 
 func (x *PairJoin) Reset() {
 	*x = PairJoin{}
-	mi := &file_wire_proto_msgTypes[98]
+	mi := &file_wire_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7391,7 +7508,7 @@ func (x *PairJoin) String() string {
 func (*PairJoin) ProtoMessage() {}
 
 func (x *PairJoin) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[98]
+	mi := &file_wire_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7404,7 +7521,7 @@ func (x *PairJoin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairJoin.ProtoReflect.Descriptor instead.
 func (*PairJoin) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{98}
+	return file_wire_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *PairJoin) GetSlot() string {
@@ -7428,7 +7545,7 @@ type PairJoined struct {
 
 func (x *PairJoined) Reset() {
 	*x = PairJoined{}
-	mi := &file_wire_proto_msgTypes[99]
+	mi := &file_wire_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7440,7 +7557,7 @@ func (x *PairJoined) String() string {
 func (*PairJoined) ProtoMessage() {}
 
 func (x *PairJoined) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[99]
+	mi := &file_wire_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7453,7 +7570,7 @@ func (x *PairJoined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairJoined.ProtoReflect.Descriptor instead.
 func (*PairJoined) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{99}
+	return file_wire_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *PairJoined) GetCode() uint32 {
@@ -7507,7 +7624,7 @@ type PairFrame struct {
 
 func (x *PairFrame) Reset() {
 	*x = PairFrame{}
-	mi := &file_wire_proto_msgTypes[100]
+	mi := &file_wire_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7519,7 +7636,7 @@ func (x *PairFrame) String() string {
 func (*PairFrame) ProtoMessage() {}
 
 func (x *PairFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[100]
+	mi := &file_wire_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7532,7 +7649,7 @@ func (x *PairFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairFrame.ProtoReflect.Descriptor instead.
 func (*PairFrame) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{100}
+	return file_wire_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *PairFrame) GetData() []byte {
@@ -7552,7 +7669,7 @@ type Knock struct {
 
 func (x *Knock) Reset() {
 	*x = Knock{}
-	mi := &file_wire_proto_msgTypes[101]
+	mi := &file_wire_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7564,7 +7681,7 @@ func (x *Knock) String() string {
 func (*Knock) ProtoMessage() {}
 
 func (x *Knock) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[101]
+	mi := &file_wire_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7577,7 +7694,7 @@ func (x *Knock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Knock.ProtoReflect.Descriptor instead.
 func (*Knock) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{101}
+	return file_wire_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *Knock) GetRoom() []byte {
@@ -7605,7 +7722,7 @@ type Knocked struct {
 
 func (x *Knocked) Reset() {
 	*x = Knocked{}
-	mi := &file_wire_proto_msgTypes[102]
+	mi := &file_wire_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7617,7 +7734,7 @@ func (x *Knocked) String() string {
 func (*Knocked) ProtoMessage() {}
 
 func (x *Knocked) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[102]
+	mi := &file_wire_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7630,7 +7747,7 @@ func (x *Knocked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Knocked.ProtoReflect.Descriptor instead.
 func (*Knocked) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{102}
+	return file_wire_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *Knocked) GetCode() uint32 {
@@ -7670,7 +7787,7 @@ type Membership struct {
 
 func (x *Membership) Reset() {
 	*x = Membership{}
-	mi := &file_wire_proto_msgTypes[103]
+	mi := &file_wire_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7682,7 +7799,7 @@ func (x *Membership) String() string {
 func (*Membership) ProtoMessage() {}
 
 func (x *Membership) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[103]
+	mi := &file_wire_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7695,7 +7812,7 @@ func (x *Membership) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Membership.ProtoReflect.Descriptor instead.
 func (*Membership) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{103}
+	return file_wire_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *Membership) GetName() string {
@@ -7756,7 +7873,7 @@ type GetPrekey struct {
 
 func (x *GetPrekey) Reset() {
 	*x = GetPrekey{}
-	mi := &file_wire_proto_msgTypes[104]
+	mi := &file_wire_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7768,7 +7885,7 @@ func (x *GetPrekey) String() string {
 func (*GetPrekey) ProtoMessage() {}
 
 func (x *GetPrekey) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[104]
+	mi := &file_wire_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7781,7 +7898,7 @@ func (x *GetPrekey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPrekey.ProtoReflect.Descriptor instead.
 func (*GetPrekey) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{104}
+	return file_wire_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *GetPrekey) GetNonce() []byte {
@@ -7802,7 +7919,7 @@ type OwnPrekey struct {
 
 func (x *OwnPrekey) Reset() {
 	*x = OwnPrekey{}
-	mi := &file_wire_proto_msgTypes[105]
+	mi := &file_wire_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7814,7 +7931,7 @@ func (x *OwnPrekey) String() string {
 func (*OwnPrekey) ProtoMessage() {}
 
 func (x *OwnPrekey) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[105]
+	mi := &file_wire_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7827,7 +7944,7 @@ func (x *OwnPrekey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OwnPrekey.ProtoReflect.Descriptor instead.
 func (*OwnPrekey) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{105}
+	return file_wire_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *OwnPrekey) GetCode() uint32 {
@@ -7861,7 +7978,7 @@ type Follow struct {
 
 func (x *Follow) Reset() {
 	*x = Follow{}
-	mi := &file_wire_proto_msgTypes[106]
+	mi := &file_wire_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7873,7 +7990,7 @@ func (x *Follow) String() string {
 func (*Follow) ProtoMessage() {}
 
 func (x *Follow) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[106]
+	mi := &file_wire_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7886,7 +8003,7 @@ func (x *Follow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Follow.ProtoReflect.Descriptor instead.
 func (*Follow) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{106}
+	return file_wire_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *Follow) GetSeq() uint64 {
@@ -7913,7 +8030,7 @@ type Announcement struct {
 
 func (x *Announcement) Reset() {
 	*x = Announcement{}
-	mi := &file_wire_proto_msgTypes[107]
+	mi := &file_wire_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7925,7 +8042,7 @@ func (x *Announcement) String() string {
 func (*Announcement) ProtoMessage() {}
 
 func (x *Announcement) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[107]
+	mi := &file_wire_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7938,7 +8055,7 @@ func (x *Announcement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Announcement.ProtoReflect.Descriptor instead.
 func (*Announcement) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{107}
+	return file_wire_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *Announcement) GetAddrs() [][]byte {
@@ -7969,7 +8086,7 @@ type Followed struct {
 
 func (x *Followed) Reset() {
 	*x = Followed{}
-	mi := &file_wire_proto_msgTypes[108]
+	mi := &file_wire_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7981,7 +8098,7 @@ func (x *Followed) String() string {
 func (*Followed) ProtoMessage() {}
 
 func (x *Followed) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[108]
+	mi := &file_wire_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7994,7 +8111,7 @@ func (x *Followed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Followed.ProtoReflect.Descriptor instead.
 func (*Followed) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{108}
+	return file_wire_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *Followed) GetCode() uint32 {
@@ -8048,7 +8165,7 @@ type Present struct {
 
 func (x *Present) Reset() {
 	*x = Present{}
-	mi := &file_wire_proto_msgTypes[109]
+	mi := &file_wire_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8060,7 +8177,7 @@ func (x *Present) String() string {
 func (*Present) ProtoMessage() {}
 
 func (x *Present) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[109]
+	mi := &file_wire_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8073,7 +8190,7 @@ func (x *Present) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Present.ProtoReflect.Descriptor instead.
 func (*Present) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{109}
+	return file_wire_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *Present) GetToken() string {
@@ -8095,7 +8212,7 @@ type Admission struct {
 
 func (x *Admission) Reset() {
 	*x = Admission{}
-	mi := &file_wire_proto_msgTypes[110]
+	mi := &file_wire_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8107,7 +8224,7 @@ func (x *Admission) String() string {
 func (*Admission) ProtoMessage() {}
 
 func (x *Admission) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[110]
+	mi := &file_wire_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8120,7 +8237,7 @@ func (x *Admission) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Admission.ProtoReflect.Descriptor instead.
 func (*Admission) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{110}
+	return file_wire_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *Admission) GetCode() uint32 {
@@ -8211,7 +8328,7 @@ const file_wire_proto_rawDesc = "" +
 	"\tthumbnail\x18\v \x01(\fR\tthumbnail\"4\n" +
 	"\x03Ref\x12\x16\n" +
 	"\x06author\x18\x01 \x01(\fR\x06author\x12\x15\n" +
-	"\x06msg_id\x18\x02 \x01(\fR\x05msgId\"\xa7\x02\n" +
+	"\x06msg_id\x18\x02 \x01(\fR\x05msgId\"\xd6\x02\n" +
 	"\x06Action\x12#\n" +
 	"\x02to\x18\x01 \x01(\v2\x13.parley.wire.v1.RefR\x02to\x12\x13\n" +
 	"\x05at_ms\x18\x02 \x01(\x04R\x04atMs\x12\x16\n" +
@@ -8221,8 +8338,16 @@ const file_wire_proto_rawDesc = "" +
 	"\x03pin\x18\x06 \x01(\bH\x00R\x03pin\x12\x1b\n" +
 	"\btimer_ms\x18\a \x01(\x04H\x00R\atimerMs\x12\x14\n" +
 	"\x04hide\x18\b \x01(\bH\x00R\x04hide\x12\x1b\n" +
-	"\bquiet_ms\x18\t \x01(\x04H\x00R\aquietMsB\x06\n" +
-	"\x04what\"8\n" +
+	"\bquiet_ms\x18\t \x01(\x04H\x00R\aquietMs\x12-\n" +
+	"\x04file\x18\n" +
+	" \x01(\v2\x17.parley.wire.v1.FileDidH\x00R\x04fileB\x06\n" +
+	"\x04what\"d\n" +
+	"\aFileDid\x12-\n" +
+	"\x03did\x18\x01 \x01(\x0e2\x1b.parley.wire.v1.FileDid.DidR\x03did\"*\n" +
+	"\x03Did\x12\v\n" +
+	"\aNOTHING\x10\x00\x12\f\n" +
+	"\bDECLINED\x10\x01\x12\b\n" +
+	"\x04DONE\x10\x02\"8\n" +
 	"\x06Edited\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\x12\x1a\n" +
 	"\bmentions\x18\x02 \x03(\fR\bmentions\"\t\n" +
@@ -8308,7 +8433,7 @@ const file_wire_proto_rawDesc = "" +
 	"\x04Past\x12\x12\n" +
 	"\x04with\x18\x01 \x01(\fR\x04with\x127\n" +
 	"\bmessages\x18\x02 \x03(\v2\x1b.parley.wire.v1.PastMessageR\bmessages\x12\x12\n" +
-	"\x04room\x18\x03 \x01(\bR\x04room\"\xa7\x03\n" +
+	"\x04room\x18\x03 \x01(\bR\x04room\"\xd1\x03\n" +
 	"\vPastMessage\x12\x15\n" +
 	"\x06msg_id\x18\x01 \x01(\fR\x05msgId\x12\x16\n" +
 	"\x06device\x18\x02 \x01(\fR\x06device\x12\x12\n" +
@@ -8326,7 +8451,8 @@ const file_wire_proto_rawDesc = "" +
 	"\aactions\x18\f \x03(\v2\x1a.parley.wire.v1.PastActionR\aactions\x12\x19\n" +
 	"\blasts_ms\x18\r \x01(\x04R\alastsMs\x12\x1d\n" +
 	"\n" +
-	"expires_ms\x18\x0e \x01(\x04R\texpiresMs\"L\n" +
+	"expires_ms\x18\x0e \x01(\x04R\texpiresMs\x12(\n" +
+	"\x04file\x18\x0f \x01(\v2\x14.parley.wire.v1.FileR\x04file\"L\n" +
 	"\n" +
 	"PastAction\x12\x0e\n" +
 	"\x02by\x18\x01 \x01(\fR\x02by\x12.\n" +
@@ -8770,238 +8896,243 @@ func file_wire_proto_rawDescGZIP() []byte {
 	return file_wire_proto_rawDescData
 }
 
-var file_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 111)
+var file_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 112)
 var file_wire_proto_goTypes = []any{
 	(Relation)(0),          // 0: parley.wire.v1.Relation
 	(MailKind)(0),          // 1: parley.wire.v1.MailKind
-	(*Content)(nil),        // 2: parley.wire.v1.Content
-	(*Text)(nil),           // 3: parley.wire.v1.Text
-	(*File)(nil),           // 4: parley.wire.v1.File
-	(*Ref)(nil),            // 5: parley.wire.v1.Ref
-	(*Action)(nil),         // 6: parley.wire.v1.Action
-	(*Edited)(nil),         // 7: parley.wire.v1.Edited
-	(*Deleted)(nil),        // 8: parley.wire.v1.Deleted
-	(*OwnAction)(nil),      // 9: parley.wire.v1.OwnAction
-	(*ContactRequest)(nil), // 10: parley.wire.v1.ContactRequest
-	(*ContactAccept)(nil),  // 11: parley.wire.v1.ContactAccept
-	(*Sent)(nil),           // 12: parley.wire.v1.Sent
-	(*RoomKeys)(nil),       // 13: parley.wire.v1.RoomKeys
-	(*RoomState)(nil),      // 14: parley.wire.v1.RoomState
-	(*RoomHeads)(nil),      // 15: parley.wire.v1.RoomHeads
-	(*RoomPlace)(nil),      // 16: parley.wire.v1.RoomPlace
-	(*RoomLog)(nil),        // 17: parley.wire.v1.RoomLog
-	(*RoomInvite)(nil),     // 18: parley.wire.v1.RoomInvite
-	(*RoomContent)(nil),    // 19: parley.wire.v1.RoomContent
-	(*ContactState)(nil),   // 20: parley.wire.v1.ContactState
-	(*Past)(nil),           // 21: parley.wire.v1.Past
-	(*PastMessage)(nil),    // 22: parley.wire.v1.PastMessage
-	(*PastAction)(nil),     // 23: parley.wire.v1.PastAction
-	(*AccountKey)(nil),     // 24: parley.wire.v1.AccountKey
-	(*Compare)(nil),        // 25: parley.wire.v1.Compare
-	(*Receipt)(nil),        // 26: parley.wire.v1.Receipt
-	(*Repair)(nil),         // 27: parley.wire.v1.Repair
-	(*Request)(nil),        // 28: parley.wire.v1.Request
-	(*Response)(nil),       // 29: parley.wire.v1.Response
-	(*Register)(nil),       // 30: parley.wire.v1.Register
-	(*Registered)(nil),     // 31: parley.wire.v1.Registered
-	(*RegisterGuest)(nil),  // 32: parley.wire.v1.RegisterGuest
-	(*SeenGuests)(nil),     // 33: parley.wire.v1.SeenGuests
-	(*GuestsSeen)(nil),     // 34: parley.wire.v1.GuestsSeen
-	(*GuestSeen)(nil),      // 35: parley.wire.v1.GuestSeen
-	(*Lookup)(nil),         // 36: parley.wire.v1.Lookup
-	(*Found)(nil),          // 37: parley.wire.v1.Found
-	(*LogHead)(nil),        // 38: parley.wire.v1.LogHead
-	(*ReadLog)(nil),        // 39: parley.wire.v1.ReadLog
-	(*LogPage)(nil),        // 40: parley.wire.v1.LogPage
-	(*Bundle)(nil),         // 41: parley.wire.v1.Bundle
-	(*UploadPrekeys)(nil),  // 42: parley.wire.v1.UploadPrekeys
-	(*PrekeyCounts)(nil),   // 43: parley.wire.v1.PrekeyCounts
-	(*SetContacts)(nil),    // 44: parley.wire.v1.SetContacts
-	(*ContactsSet)(nil),    // 45: parley.wire.v1.ContactsSet
-	(*UpdateChain)(nil),    // 46: parley.wire.v1.UpdateChain
-	(*ChainUpdated)(nil),   // 47: parley.wire.v1.ChainUpdated
-	(*FetchChain)(nil),     // 48: parley.wire.v1.FetchChain
-	(*Heads)(nil),          // 49: parley.wire.v1.Heads
-	(*HeadList)(nil),       // 50: parley.wire.v1.HeadList
-	(*Head)(nil),           // 51: parley.wire.v1.Head
-	(*Put)(nil),            // 52: parley.wire.v1.Put
-	(*PutItem)(nil),        // 53: parley.wire.v1.PutItem
-	(*PutResults)(nil),     // 54: parley.wire.v1.PutResults
-	(*PutResult)(nil),      // 55: parley.wire.v1.PutResult
-	(*Fetch)(nil),          // 56: parley.wire.v1.Fetch
-	(*Mail)(nil),           // 57: parley.wire.v1.Mail
-	(*MailItem)(nil),       // 58: parley.wire.v1.MailItem
-	(*Ack)(nil),            // 59: parley.wire.v1.Ack
-	(*Acked)(nil),          // 60: parley.wire.v1.Acked
-	(*Where)(nil),          // 61: parley.wire.v1.Where
-	(*Places)(nil),         // 62: parley.wire.v1.Places
-	(*Place)(nil),          // 63: parley.wire.v1.Place
-	(*CreateInvite)(nil),   // 64: parley.wire.v1.CreateInvite
-	(*Invite)(nil),         // 65: parley.wire.v1.Invite
-	(*GetToken)(nil),       // 66: parley.wire.v1.GetToken
-	(*Token)(nil),          // 67: parley.wire.v1.Token
-	(*GetKeySet)(nil),      // 68: parley.wire.v1.GetKeySet
-	(*KeySet)(nil),         // 69: parley.wire.v1.KeySet
-	(*GetRelays)(nil),      // 70: parley.wire.v1.GetRelays
-	(*RelayList)(nil),      // 71: parley.wire.v1.RelayList
-	(*Relay)(nil),          // 72: parley.wire.v1.Relay
-	(*RelayLimits)(nil),    // 73: parley.wire.v1.RelayLimits
-	(*AppendRoom)(nil),     // 74: parley.wire.v1.AppendRoom
-	(*RoomAppended)(nil),   // 75: parley.wire.v1.RoomAppended
-	(*ReadRoom)(nil),       // 76: parley.wire.v1.ReadRoom
-	(*RoomPage)(nil),       // 77: parley.wire.v1.RoomPage
-	(*RoomItem)(nil),       // 78: parley.wire.v1.RoomItem
-	(*PutRoom)(nil),        // 79: parley.wire.v1.PutRoom
-	(*RoomPutResults)(nil), // 80: parley.wire.v1.RoomPutResults
-	(*RoomPutResult)(nil),  // 81: parley.wire.v1.RoomPutResult
-	(*FillRoom)(nil),       // 82: parley.wire.v1.FillRoom
-	(*RoomRange)(nil),      // 83: parley.wire.v1.RoomRange
-	(*PutBlob)(nil),        // 84: parley.wire.v1.PutBlob
-	(*GetBlob)(nil),        // 85: parley.wire.v1.GetBlob
-	(*StatBlob)(nil),       // 86: parley.wire.v1.StatBlob
-	(*BlobState)(nil),      // 87: parley.wire.v1.BlobState
-	(*TakenBlob)(nil),      // 88: parley.wire.v1.TakenBlob
-	(*DropBlob)(nil),       // 89: parley.wire.v1.DropBlob
-	(*BlobGone)(nil),       // 90: parley.wire.v1.BlobGone
-	(*Beat)(nil),           // 91: parley.wire.v1.Beat
-	(*Hello)(nil),          // 92: parley.wire.v1.Hello
-	(*Welcome)(nil),        // 93: parley.wire.v1.Welcome
-	(*Limits)(nil),         // 94: parley.wire.v1.Limits
-	(*Hint)(nil),           // 95: parley.wire.v1.Hint
-	(*RoomNews)(nil),       // 96: parley.wire.v1.RoomNews
-	(*Presence)(nil),       // 97: parley.wire.v1.Presence
-	(*Deliver)(nil),        // 98: parley.wire.v1.Deliver
-	(*Delivered)(nil),      // 99: parley.wire.v1.Delivered
-	(*PairJoin)(nil),       // 100: parley.wire.v1.PairJoin
-	(*PairJoined)(nil),     // 101: parley.wire.v1.PairJoined
-	(*PairFrame)(nil),      // 102: parley.wire.v1.PairFrame
-	(*Knock)(nil),          // 103: parley.wire.v1.Knock
-	(*Knocked)(nil),        // 104: parley.wire.v1.Knocked
-	(*Membership)(nil),     // 105: parley.wire.v1.Membership
-	(*GetPrekey)(nil),      // 106: parley.wire.v1.GetPrekey
-	(*OwnPrekey)(nil),      // 107: parley.wire.v1.OwnPrekey
-	(*Follow)(nil),         // 108: parley.wire.v1.Follow
-	(*Announcement)(nil),   // 109: parley.wire.v1.Announcement
-	(*Followed)(nil),       // 110: parley.wire.v1.Followed
-	(*Present)(nil),        // 111: parley.wire.v1.Present
-	(*Admission)(nil),      // 112: parley.wire.v1.Admission
+	(FileDid_Did)(0),       // 2: parley.wire.v1.FileDid.Did
+	(*Content)(nil),        // 3: parley.wire.v1.Content
+	(*Text)(nil),           // 4: parley.wire.v1.Text
+	(*File)(nil),           // 5: parley.wire.v1.File
+	(*Ref)(nil),            // 6: parley.wire.v1.Ref
+	(*Action)(nil),         // 7: parley.wire.v1.Action
+	(*FileDid)(nil),        // 8: parley.wire.v1.FileDid
+	(*Edited)(nil),         // 9: parley.wire.v1.Edited
+	(*Deleted)(nil),        // 10: parley.wire.v1.Deleted
+	(*OwnAction)(nil),      // 11: parley.wire.v1.OwnAction
+	(*ContactRequest)(nil), // 12: parley.wire.v1.ContactRequest
+	(*ContactAccept)(nil),  // 13: parley.wire.v1.ContactAccept
+	(*Sent)(nil),           // 14: parley.wire.v1.Sent
+	(*RoomKeys)(nil),       // 15: parley.wire.v1.RoomKeys
+	(*RoomState)(nil),      // 16: parley.wire.v1.RoomState
+	(*RoomHeads)(nil),      // 17: parley.wire.v1.RoomHeads
+	(*RoomPlace)(nil),      // 18: parley.wire.v1.RoomPlace
+	(*RoomLog)(nil),        // 19: parley.wire.v1.RoomLog
+	(*RoomInvite)(nil),     // 20: parley.wire.v1.RoomInvite
+	(*RoomContent)(nil),    // 21: parley.wire.v1.RoomContent
+	(*ContactState)(nil),   // 22: parley.wire.v1.ContactState
+	(*Past)(nil),           // 23: parley.wire.v1.Past
+	(*PastMessage)(nil),    // 24: parley.wire.v1.PastMessage
+	(*PastAction)(nil),     // 25: parley.wire.v1.PastAction
+	(*AccountKey)(nil),     // 26: parley.wire.v1.AccountKey
+	(*Compare)(nil),        // 27: parley.wire.v1.Compare
+	(*Receipt)(nil),        // 28: parley.wire.v1.Receipt
+	(*Repair)(nil),         // 29: parley.wire.v1.Repair
+	(*Request)(nil),        // 30: parley.wire.v1.Request
+	(*Response)(nil),       // 31: parley.wire.v1.Response
+	(*Register)(nil),       // 32: parley.wire.v1.Register
+	(*Registered)(nil),     // 33: parley.wire.v1.Registered
+	(*RegisterGuest)(nil),  // 34: parley.wire.v1.RegisterGuest
+	(*SeenGuests)(nil),     // 35: parley.wire.v1.SeenGuests
+	(*GuestsSeen)(nil),     // 36: parley.wire.v1.GuestsSeen
+	(*GuestSeen)(nil),      // 37: parley.wire.v1.GuestSeen
+	(*Lookup)(nil),         // 38: parley.wire.v1.Lookup
+	(*Found)(nil),          // 39: parley.wire.v1.Found
+	(*LogHead)(nil),        // 40: parley.wire.v1.LogHead
+	(*ReadLog)(nil),        // 41: parley.wire.v1.ReadLog
+	(*LogPage)(nil),        // 42: parley.wire.v1.LogPage
+	(*Bundle)(nil),         // 43: parley.wire.v1.Bundle
+	(*UploadPrekeys)(nil),  // 44: parley.wire.v1.UploadPrekeys
+	(*PrekeyCounts)(nil),   // 45: parley.wire.v1.PrekeyCounts
+	(*SetContacts)(nil),    // 46: parley.wire.v1.SetContacts
+	(*ContactsSet)(nil),    // 47: parley.wire.v1.ContactsSet
+	(*UpdateChain)(nil),    // 48: parley.wire.v1.UpdateChain
+	(*ChainUpdated)(nil),   // 49: parley.wire.v1.ChainUpdated
+	(*FetchChain)(nil),     // 50: parley.wire.v1.FetchChain
+	(*Heads)(nil),          // 51: parley.wire.v1.Heads
+	(*HeadList)(nil),       // 52: parley.wire.v1.HeadList
+	(*Head)(nil),           // 53: parley.wire.v1.Head
+	(*Put)(nil),            // 54: parley.wire.v1.Put
+	(*PutItem)(nil),        // 55: parley.wire.v1.PutItem
+	(*PutResults)(nil),     // 56: parley.wire.v1.PutResults
+	(*PutResult)(nil),      // 57: parley.wire.v1.PutResult
+	(*Fetch)(nil),          // 58: parley.wire.v1.Fetch
+	(*Mail)(nil),           // 59: parley.wire.v1.Mail
+	(*MailItem)(nil),       // 60: parley.wire.v1.MailItem
+	(*Ack)(nil),            // 61: parley.wire.v1.Ack
+	(*Acked)(nil),          // 62: parley.wire.v1.Acked
+	(*Where)(nil),          // 63: parley.wire.v1.Where
+	(*Places)(nil),         // 64: parley.wire.v1.Places
+	(*Place)(nil),          // 65: parley.wire.v1.Place
+	(*CreateInvite)(nil),   // 66: parley.wire.v1.CreateInvite
+	(*Invite)(nil),         // 67: parley.wire.v1.Invite
+	(*GetToken)(nil),       // 68: parley.wire.v1.GetToken
+	(*Token)(nil),          // 69: parley.wire.v1.Token
+	(*GetKeySet)(nil),      // 70: parley.wire.v1.GetKeySet
+	(*KeySet)(nil),         // 71: parley.wire.v1.KeySet
+	(*GetRelays)(nil),      // 72: parley.wire.v1.GetRelays
+	(*RelayList)(nil),      // 73: parley.wire.v1.RelayList
+	(*Relay)(nil),          // 74: parley.wire.v1.Relay
+	(*RelayLimits)(nil),    // 75: parley.wire.v1.RelayLimits
+	(*AppendRoom)(nil),     // 76: parley.wire.v1.AppendRoom
+	(*RoomAppended)(nil),   // 77: parley.wire.v1.RoomAppended
+	(*ReadRoom)(nil),       // 78: parley.wire.v1.ReadRoom
+	(*RoomPage)(nil),       // 79: parley.wire.v1.RoomPage
+	(*RoomItem)(nil),       // 80: parley.wire.v1.RoomItem
+	(*PutRoom)(nil),        // 81: parley.wire.v1.PutRoom
+	(*RoomPutResults)(nil), // 82: parley.wire.v1.RoomPutResults
+	(*RoomPutResult)(nil),  // 83: parley.wire.v1.RoomPutResult
+	(*FillRoom)(nil),       // 84: parley.wire.v1.FillRoom
+	(*RoomRange)(nil),      // 85: parley.wire.v1.RoomRange
+	(*PutBlob)(nil),        // 86: parley.wire.v1.PutBlob
+	(*GetBlob)(nil),        // 87: parley.wire.v1.GetBlob
+	(*StatBlob)(nil),       // 88: parley.wire.v1.StatBlob
+	(*BlobState)(nil),      // 89: parley.wire.v1.BlobState
+	(*TakenBlob)(nil),      // 90: parley.wire.v1.TakenBlob
+	(*DropBlob)(nil),       // 91: parley.wire.v1.DropBlob
+	(*BlobGone)(nil),       // 92: parley.wire.v1.BlobGone
+	(*Beat)(nil),           // 93: parley.wire.v1.Beat
+	(*Hello)(nil),          // 94: parley.wire.v1.Hello
+	(*Welcome)(nil),        // 95: parley.wire.v1.Welcome
+	(*Limits)(nil),         // 96: parley.wire.v1.Limits
+	(*Hint)(nil),           // 97: parley.wire.v1.Hint
+	(*RoomNews)(nil),       // 98: parley.wire.v1.RoomNews
+	(*Presence)(nil),       // 99: parley.wire.v1.Presence
+	(*Deliver)(nil),        // 100: parley.wire.v1.Deliver
+	(*Delivered)(nil),      // 101: parley.wire.v1.Delivered
+	(*PairJoin)(nil),       // 102: parley.wire.v1.PairJoin
+	(*PairJoined)(nil),     // 103: parley.wire.v1.PairJoined
+	(*PairFrame)(nil),      // 104: parley.wire.v1.PairFrame
+	(*Knock)(nil),          // 105: parley.wire.v1.Knock
+	(*Knocked)(nil),        // 106: parley.wire.v1.Knocked
+	(*Membership)(nil),     // 107: parley.wire.v1.Membership
+	(*GetPrekey)(nil),      // 108: parley.wire.v1.GetPrekey
+	(*OwnPrekey)(nil),      // 109: parley.wire.v1.OwnPrekey
+	(*Follow)(nil),         // 110: parley.wire.v1.Follow
+	(*Announcement)(nil),   // 111: parley.wire.v1.Announcement
+	(*Followed)(nil),       // 112: parley.wire.v1.Followed
+	(*Present)(nil),        // 113: parley.wire.v1.Present
+	(*Admission)(nil),      // 114: parley.wire.v1.Admission
 }
 var file_wire_proto_depIdxs = []int32{
-	3,   // 0: parley.wire.v1.Content.text:type_name -> parley.wire.v1.Text
-	10,  // 1: parley.wire.v1.Content.contact_request:type_name -> parley.wire.v1.ContactRequest
-	11,  // 2: parley.wire.v1.Content.contact_accept:type_name -> parley.wire.v1.ContactAccept
-	26,  // 3: parley.wire.v1.Content.receipt:type_name -> parley.wire.v1.Receipt
-	27,  // 4: parley.wire.v1.Content.repair:type_name -> parley.wire.v1.Repair
-	12,  // 5: parley.wire.v1.Content.sent:type_name -> parley.wire.v1.Sent
-	20,  // 6: parley.wire.v1.Content.contact_state:type_name -> parley.wire.v1.ContactState
-	21,  // 7: parley.wire.v1.Content.past:type_name -> parley.wire.v1.Past
-	24,  // 8: parley.wire.v1.Content.account_key:type_name -> parley.wire.v1.AccountKey
-	25,  // 9: parley.wire.v1.Content.compare:type_name -> parley.wire.v1.Compare
-	13,  // 10: parley.wire.v1.Content.room_keys:type_name -> parley.wire.v1.RoomKeys
-	18,  // 11: parley.wire.v1.Content.room_invite:type_name -> parley.wire.v1.RoomInvite
-	6,   // 12: parley.wire.v1.Content.action:type_name -> parley.wire.v1.Action
-	9,   // 13: parley.wire.v1.Content.own_action:type_name -> parley.wire.v1.OwnAction
-	14,  // 14: parley.wire.v1.Content.room_state:type_name -> parley.wire.v1.RoomState
-	15,  // 15: parley.wire.v1.Content.room_heads:type_name -> parley.wire.v1.RoomHeads
-	17,  // 16: parley.wire.v1.Content.room_log:type_name -> parley.wire.v1.RoomLog
-	5,   // 17: parley.wire.v1.Text.reply_to:type_name -> parley.wire.v1.Ref
-	4,   // 18: parley.wire.v1.Text.file:type_name -> parley.wire.v1.File
-	5,   // 19: parley.wire.v1.Action.to:type_name -> parley.wire.v1.Ref
-	7,   // 20: parley.wire.v1.Action.edit:type_name -> parley.wire.v1.Edited
-	8,   // 21: parley.wire.v1.Action.delete:type_name -> parley.wire.v1.Deleted
-	6,   // 22: parley.wire.v1.OwnAction.action:type_name -> parley.wire.v1.Action
-	5,   // 23: parley.wire.v1.Sent.reply_to:type_name -> parley.wire.v1.Ref
-	4,   // 24: parley.wire.v1.Sent.file:type_name -> parley.wire.v1.File
-	16,  // 25: parley.wire.v1.RoomHeads.places:type_name -> parley.wire.v1.RoomPlace
-	3,   // 26: parley.wire.v1.RoomContent.text:type_name -> parley.wire.v1.Text
-	6,   // 27: parley.wire.v1.RoomContent.action:type_name -> parley.wire.v1.Action
-	0,   // 28: parley.wire.v1.ContactState.relation:type_name -> parley.wire.v1.Relation
-	22,  // 29: parley.wire.v1.Past.messages:type_name -> parley.wire.v1.PastMessage
-	5,   // 30: parley.wire.v1.PastMessage.reply_to:type_name -> parley.wire.v1.Ref
-	23,  // 31: parley.wire.v1.PastMessage.actions:type_name -> parley.wire.v1.PastAction
-	6,   // 32: parley.wire.v1.PastAction.action:type_name -> parley.wire.v1.Action
-	30,  // 33: parley.wire.v1.Request.register:type_name -> parley.wire.v1.Register
-	36,  // 34: parley.wire.v1.Request.lookup:type_name -> parley.wire.v1.Lookup
-	42,  // 35: parley.wire.v1.Request.upload_prekeys:type_name -> parley.wire.v1.UploadPrekeys
-	44,  // 36: parley.wire.v1.Request.set_contacts:type_name -> parley.wire.v1.SetContacts
-	52,  // 37: parley.wire.v1.Request.put:type_name -> parley.wire.v1.Put
-	56,  // 38: parley.wire.v1.Request.fetch:type_name -> parley.wire.v1.Fetch
-	59,  // 39: parley.wire.v1.Request.ack:type_name -> parley.wire.v1.Ack
-	61,  // 40: parley.wire.v1.Request.where:type_name -> parley.wire.v1.Where
-	64,  // 41: parley.wire.v1.Request.create_invite:type_name -> parley.wire.v1.CreateInvite
-	46,  // 42: parley.wire.v1.Request.update_chain:type_name -> parley.wire.v1.UpdateChain
-	48,  // 43: parley.wire.v1.Request.fetch_chain:type_name -> parley.wire.v1.FetchChain
-	49,  // 44: parley.wire.v1.Request.heads:type_name -> parley.wire.v1.Heads
-	39,  // 45: parley.wire.v1.Request.read_log:type_name -> parley.wire.v1.ReadLog
-	66,  // 46: parley.wire.v1.Request.get_token:type_name -> parley.wire.v1.GetToken
-	68,  // 47: parley.wire.v1.Request.get_key_set:type_name -> parley.wire.v1.GetKeySet
-	70,  // 48: parley.wire.v1.Request.get_relays:type_name -> parley.wire.v1.GetRelays
-	74,  // 49: parley.wire.v1.Request.append_room:type_name -> parley.wire.v1.AppendRoom
-	76,  // 50: parley.wire.v1.Request.read_room:type_name -> parley.wire.v1.ReadRoom
-	79,  // 51: parley.wire.v1.Request.put_room:type_name -> parley.wire.v1.PutRoom
-	82,  // 52: parley.wire.v1.Request.fill_room:type_name -> parley.wire.v1.FillRoom
-	32,  // 53: parley.wire.v1.Request.register_guest:type_name -> parley.wire.v1.RegisterGuest
-	33,  // 54: parley.wire.v1.Request.seen_guests:type_name -> parley.wire.v1.SeenGuests
-	84,  // 55: parley.wire.v1.Request.put_blob:type_name -> parley.wire.v1.PutBlob
-	85,  // 56: parley.wire.v1.Request.get_blob:type_name -> parley.wire.v1.GetBlob
-	86,  // 57: parley.wire.v1.Request.stat_blob:type_name -> parley.wire.v1.StatBlob
-	88,  // 58: parley.wire.v1.Request.taken_blob:type_name -> parley.wire.v1.TakenBlob
-	89,  // 59: parley.wire.v1.Request.drop_blob:type_name -> parley.wire.v1.DropBlob
-	31,  // 60: parley.wire.v1.Response.registered:type_name -> parley.wire.v1.Registered
-	37,  // 61: parley.wire.v1.Response.found:type_name -> parley.wire.v1.Found
-	43,  // 62: parley.wire.v1.Response.prekey_counts:type_name -> parley.wire.v1.PrekeyCounts
-	45,  // 63: parley.wire.v1.Response.contacts_set:type_name -> parley.wire.v1.ContactsSet
-	54,  // 64: parley.wire.v1.Response.put_results:type_name -> parley.wire.v1.PutResults
-	57,  // 65: parley.wire.v1.Response.mail:type_name -> parley.wire.v1.Mail
-	60,  // 66: parley.wire.v1.Response.acked:type_name -> parley.wire.v1.Acked
-	62,  // 67: parley.wire.v1.Response.places:type_name -> parley.wire.v1.Places
-	65,  // 68: parley.wire.v1.Response.invite:type_name -> parley.wire.v1.Invite
-	47,  // 69: parley.wire.v1.Response.chain_updated:type_name -> parley.wire.v1.ChainUpdated
-	50,  // 70: parley.wire.v1.Response.head_list:type_name -> parley.wire.v1.HeadList
-	40,  // 71: parley.wire.v1.Response.log_page:type_name -> parley.wire.v1.LogPage
-	67,  // 72: parley.wire.v1.Response.token:type_name -> parley.wire.v1.Token
-	69,  // 73: parley.wire.v1.Response.key_set:type_name -> parley.wire.v1.KeySet
-	71,  // 74: parley.wire.v1.Response.relay_list:type_name -> parley.wire.v1.RelayList
-	75,  // 75: parley.wire.v1.Response.room_appended:type_name -> parley.wire.v1.RoomAppended
-	77,  // 76: parley.wire.v1.Response.room_page:type_name -> parley.wire.v1.RoomPage
-	80,  // 77: parley.wire.v1.Response.room_put_results:type_name -> parley.wire.v1.RoomPutResults
-	34,  // 78: parley.wire.v1.Response.guests_seen:type_name -> parley.wire.v1.GuestsSeen
-	87,  // 79: parley.wire.v1.Response.blob_state:type_name -> parley.wire.v1.BlobState
-	90,  // 80: parley.wire.v1.Response.blob_gone:type_name -> parley.wire.v1.BlobGone
-	35,  // 81: parley.wire.v1.GuestsSeen.guests:type_name -> parley.wire.v1.GuestSeen
-	41,  // 82: parley.wire.v1.Found.bundles:type_name -> parley.wire.v1.Bundle
-	38,  // 83: parley.wire.v1.Found.log:type_name -> parley.wire.v1.LogHead
-	38,  // 84: parley.wire.v1.LogPage.log:type_name -> parley.wire.v1.LogHead
-	51,  // 85: parley.wire.v1.HeadList.heads:type_name -> parley.wire.v1.Head
-	53,  // 86: parley.wire.v1.Put.items:type_name -> parley.wire.v1.PutItem
-	1,   // 87: parley.wire.v1.PutItem.kind:type_name -> parley.wire.v1.MailKind
-	55,  // 88: parley.wire.v1.PutResults.results:type_name -> parley.wire.v1.PutResult
-	58,  // 89: parley.wire.v1.Mail.items:type_name -> parley.wire.v1.MailItem
-	63,  // 90: parley.wire.v1.Places.places:type_name -> parley.wire.v1.Place
-	72,  // 91: parley.wire.v1.RelayList.relays:type_name -> parley.wire.v1.Relay
-	73,  // 92: parley.wire.v1.Relay.limits:type_name -> parley.wire.v1.RelayLimits
-	77,  // 93: parley.wire.v1.RoomAppended.since:type_name -> parley.wire.v1.RoomPage
-	78,  // 94: parley.wire.v1.RoomPage.items:type_name -> parley.wire.v1.RoomItem
-	81,  // 95: parley.wire.v1.RoomPutResults.results:type_name -> parley.wire.v1.RoomPutResult
-	83,  // 96: parley.wire.v1.FillRoom.ranges:type_name -> parley.wire.v1.RoomRange
-	92,  // 97: parley.wire.v1.Beat.hello:type_name -> parley.wire.v1.Hello
-	94,  // 98: parley.wire.v1.Welcome.limits:type_name -> parley.wire.v1.Limits
-	43,  // 99: parley.wire.v1.Welcome.prekeys:type_name -> parley.wire.v1.PrekeyCounts
-	97,  // 100: parley.wire.v1.Welcome.presence:type_name -> parley.wire.v1.Presence
-	97,  // 101: parley.wire.v1.Hint.presence:type_name -> parley.wire.v1.Presence
-	43,  // 102: parley.wire.v1.Hint.prekeys:type_name -> parley.wire.v1.PrekeyCounts
-	96,  // 103: parley.wire.v1.Hint.rooms:type_name -> parley.wire.v1.RoomNews
-	41,  // 104: parley.wire.v1.Delivered.bundle:type_name -> parley.wire.v1.Bundle
-	20,  // 105: parley.wire.v1.Membership.contacts:type_name -> parley.wire.v1.ContactState
-	41,  // 106: parley.wire.v1.OwnPrekey.bundle:type_name -> parley.wire.v1.Bundle
-	109, // 107: parley.wire.v1.Follow.announcement:type_name -> parley.wire.v1.Announcement
-	73,  // 108: parley.wire.v1.Announcement.limits:type_name -> parley.wire.v1.RelayLimits
-	109, // [109:109] is the sub-list for method output_type
-	109, // [109:109] is the sub-list for method input_type
-	109, // [109:109] is the sub-list for extension type_name
-	109, // [109:109] is the sub-list for extension extendee
-	0,   // [0:109] is the sub-list for field type_name
+	4,   // 0: parley.wire.v1.Content.text:type_name -> parley.wire.v1.Text
+	12,  // 1: parley.wire.v1.Content.contact_request:type_name -> parley.wire.v1.ContactRequest
+	13,  // 2: parley.wire.v1.Content.contact_accept:type_name -> parley.wire.v1.ContactAccept
+	28,  // 3: parley.wire.v1.Content.receipt:type_name -> parley.wire.v1.Receipt
+	29,  // 4: parley.wire.v1.Content.repair:type_name -> parley.wire.v1.Repair
+	14,  // 5: parley.wire.v1.Content.sent:type_name -> parley.wire.v1.Sent
+	22,  // 6: parley.wire.v1.Content.contact_state:type_name -> parley.wire.v1.ContactState
+	23,  // 7: parley.wire.v1.Content.past:type_name -> parley.wire.v1.Past
+	26,  // 8: parley.wire.v1.Content.account_key:type_name -> parley.wire.v1.AccountKey
+	27,  // 9: parley.wire.v1.Content.compare:type_name -> parley.wire.v1.Compare
+	15,  // 10: parley.wire.v1.Content.room_keys:type_name -> parley.wire.v1.RoomKeys
+	20,  // 11: parley.wire.v1.Content.room_invite:type_name -> parley.wire.v1.RoomInvite
+	7,   // 12: parley.wire.v1.Content.action:type_name -> parley.wire.v1.Action
+	11,  // 13: parley.wire.v1.Content.own_action:type_name -> parley.wire.v1.OwnAction
+	16,  // 14: parley.wire.v1.Content.room_state:type_name -> parley.wire.v1.RoomState
+	17,  // 15: parley.wire.v1.Content.room_heads:type_name -> parley.wire.v1.RoomHeads
+	19,  // 16: parley.wire.v1.Content.room_log:type_name -> parley.wire.v1.RoomLog
+	6,   // 17: parley.wire.v1.Text.reply_to:type_name -> parley.wire.v1.Ref
+	5,   // 18: parley.wire.v1.Text.file:type_name -> parley.wire.v1.File
+	6,   // 19: parley.wire.v1.Action.to:type_name -> parley.wire.v1.Ref
+	9,   // 20: parley.wire.v1.Action.edit:type_name -> parley.wire.v1.Edited
+	10,  // 21: parley.wire.v1.Action.delete:type_name -> parley.wire.v1.Deleted
+	8,   // 22: parley.wire.v1.Action.file:type_name -> parley.wire.v1.FileDid
+	2,   // 23: parley.wire.v1.FileDid.did:type_name -> parley.wire.v1.FileDid.Did
+	7,   // 24: parley.wire.v1.OwnAction.action:type_name -> parley.wire.v1.Action
+	6,   // 25: parley.wire.v1.Sent.reply_to:type_name -> parley.wire.v1.Ref
+	5,   // 26: parley.wire.v1.Sent.file:type_name -> parley.wire.v1.File
+	18,  // 27: parley.wire.v1.RoomHeads.places:type_name -> parley.wire.v1.RoomPlace
+	4,   // 28: parley.wire.v1.RoomContent.text:type_name -> parley.wire.v1.Text
+	7,   // 29: parley.wire.v1.RoomContent.action:type_name -> parley.wire.v1.Action
+	0,   // 30: parley.wire.v1.ContactState.relation:type_name -> parley.wire.v1.Relation
+	24,  // 31: parley.wire.v1.Past.messages:type_name -> parley.wire.v1.PastMessage
+	6,   // 32: parley.wire.v1.PastMessage.reply_to:type_name -> parley.wire.v1.Ref
+	25,  // 33: parley.wire.v1.PastMessage.actions:type_name -> parley.wire.v1.PastAction
+	5,   // 34: parley.wire.v1.PastMessage.file:type_name -> parley.wire.v1.File
+	7,   // 35: parley.wire.v1.PastAction.action:type_name -> parley.wire.v1.Action
+	32,  // 36: parley.wire.v1.Request.register:type_name -> parley.wire.v1.Register
+	38,  // 37: parley.wire.v1.Request.lookup:type_name -> parley.wire.v1.Lookup
+	44,  // 38: parley.wire.v1.Request.upload_prekeys:type_name -> parley.wire.v1.UploadPrekeys
+	46,  // 39: parley.wire.v1.Request.set_contacts:type_name -> parley.wire.v1.SetContacts
+	54,  // 40: parley.wire.v1.Request.put:type_name -> parley.wire.v1.Put
+	58,  // 41: parley.wire.v1.Request.fetch:type_name -> parley.wire.v1.Fetch
+	61,  // 42: parley.wire.v1.Request.ack:type_name -> parley.wire.v1.Ack
+	63,  // 43: parley.wire.v1.Request.where:type_name -> parley.wire.v1.Where
+	66,  // 44: parley.wire.v1.Request.create_invite:type_name -> parley.wire.v1.CreateInvite
+	48,  // 45: parley.wire.v1.Request.update_chain:type_name -> parley.wire.v1.UpdateChain
+	50,  // 46: parley.wire.v1.Request.fetch_chain:type_name -> parley.wire.v1.FetchChain
+	51,  // 47: parley.wire.v1.Request.heads:type_name -> parley.wire.v1.Heads
+	41,  // 48: parley.wire.v1.Request.read_log:type_name -> parley.wire.v1.ReadLog
+	68,  // 49: parley.wire.v1.Request.get_token:type_name -> parley.wire.v1.GetToken
+	70,  // 50: parley.wire.v1.Request.get_key_set:type_name -> parley.wire.v1.GetKeySet
+	72,  // 51: parley.wire.v1.Request.get_relays:type_name -> parley.wire.v1.GetRelays
+	76,  // 52: parley.wire.v1.Request.append_room:type_name -> parley.wire.v1.AppendRoom
+	78,  // 53: parley.wire.v1.Request.read_room:type_name -> parley.wire.v1.ReadRoom
+	81,  // 54: parley.wire.v1.Request.put_room:type_name -> parley.wire.v1.PutRoom
+	84,  // 55: parley.wire.v1.Request.fill_room:type_name -> parley.wire.v1.FillRoom
+	34,  // 56: parley.wire.v1.Request.register_guest:type_name -> parley.wire.v1.RegisterGuest
+	35,  // 57: parley.wire.v1.Request.seen_guests:type_name -> parley.wire.v1.SeenGuests
+	86,  // 58: parley.wire.v1.Request.put_blob:type_name -> parley.wire.v1.PutBlob
+	87,  // 59: parley.wire.v1.Request.get_blob:type_name -> parley.wire.v1.GetBlob
+	88,  // 60: parley.wire.v1.Request.stat_blob:type_name -> parley.wire.v1.StatBlob
+	90,  // 61: parley.wire.v1.Request.taken_blob:type_name -> parley.wire.v1.TakenBlob
+	91,  // 62: parley.wire.v1.Request.drop_blob:type_name -> parley.wire.v1.DropBlob
+	33,  // 63: parley.wire.v1.Response.registered:type_name -> parley.wire.v1.Registered
+	39,  // 64: parley.wire.v1.Response.found:type_name -> parley.wire.v1.Found
+	45,  // 65: parley.wire.v1.Response.prekey_counts:type_name -> parley.wire.v1.PrekeyCounts
+	47,  // 66: parley.wire.v1.Response.contacts_set:type_name -> parley.wire.v1.ContactsSet
+	56,  // 67: parley.wire.v1.Response.put_results:type_name -> parley.wire.v1.PutResults
+	59,  // 68: parley.wire.v1.Response.mail:type_name -> parley.wire.v1.Mail
+	62,  // 69: parley.wire.v1.Response.acked:type_name -> parley.wire.v1.Acked
+	64,  // 70: parley.wire.v1.Response.places:type_name -> parley.wire.v1.Places
+	67,  // 71: parley.wire.v1.Response.invite:type_name -> parley.wire.v1.Invite
+	49,  // 72: parley.wire.v1.Response.chain_updated:type_name -> parley.wire.v1.ChainUpdated
+	52,  // 73: parley.wire.v1.Response.head_list:type_name -> parley.wire.v1.HeadList
+	42,  // 74: parley.wire.v1.Response.log_page:type_name -> parley.wire.v1.LogPage
+	69,  // 75: parley.wire.v1.Response.token:type_name -> parley.wire.v1.Token
+	71,  // 76: parley.wire.v1.Response.key_set:type_name -> parley.wire.v1.KeySet
+	73,  // 77: parley.wire.v1.Response.relay_list:type_name -> parley.wire.v1.RelayList
+	77,  // 78: parley.wire.v1.Response.room_appended:type_name -> parley.wire.v1.RoomAppended
+	79,  // 79: parley.wire.v1.Response.room_page:type_name -> parley.wire.v1.RoomPage
+	82,  // 80: parley.wire.v1.Response.room_put_results:type_name -> parley.wire.v1.RoomPutResults
+	36,  // 81: parley.wire.v1.Response.guests_seen:type_name -> parley.wire.v1.GuestsSeen
+	89,  // 82: parley.wire.v1.Response.blob_state:type_name -> parley.wire.v1.BlobState
+	92,  // 83: parley.wire.v1.Response.blob_gone:type_name -> parley.wire.v1.BlobGone
+	37,  // 84: parley.wire.v1.GuestsSeen.guests:type_name -> parley.wire.v1.GuestSeen
+	43,  // 85: parley.wire.v1.Found.bundles:type_name -> parley.wire.v1.Bundle
+	40,  // 86: parley.wire.v1.Found.log:type_name -> parley.wire.v1.LogHead
+	40,  // 87: parley.wire.v1.LogPage.log:type_name -> parley.wire.v1.LogHead
+	53,  // 88: parley.wire.v1.HeadList.heads:type_name -> parley.wire.v1.Head
+	55,  // 89: parley.wire.v1.Put.items:type_name -> parley.wire.v1.PutItem
+	1,   // 90: parley.wire.v1.PutItem.kind:type_name -> parley.wire.v1.MailKind
+	57,  // 91: parley.wire.v1.PutResults.results:type_name -> parley.wire.v1.PutResult
+	60,  // 92: parley.wire.v1.Mail.items:type_name -> parley.wire.v1.MailItem
+	65,  // 93: parley.wire.v1.Places.places:type_name -> parley.wire.v1.Place
+	74,  // 94: parley.wire.v1.RelayList.relays:type_name -> parley.wire.v1.Relay
+	75,  // 95: parley.wire.v1.Relay.limits:type_name -> parley.wire.v1.RelayLimits
+	79,  // 96: parley.wire.v1.RoomAppended.since:type_name -> parley.wire.v1.RoomPage
+	80,  // 97: parley.wire.v1.RoomPage.items:type_name -> parley.wire.v1.RoomItem
+	83,  // 98: parley.wire.v1.RoomPutResults.results:type_name -> parley.wire.v1.RoomPutResult
+	85,  // 99: parley.wire.v1.FillRoom.ranges:type_name -> parley.wire.v1.RoomRange
+	94,  // 100: parley.wire.v1.Beat.hello:type_name -> parley.wire.v1.Hello
+	96,  // 101: parley.wire.v1.Welcome.limits:type_name -> parley.wire.v1.Limits
+	45,  // 102: parley.wire.v1.Welcome.prekeys:type_name -> parley.wire.v1.PrekeyCounts
+	99,  // 103: parley.wire.v1.Welcome.presence:type_name -> parley.wire.v1.Presence
+	99,  // 104: parley.wire.v1.Hint.presence:type_name -> parley.wire.v1.Presence
+	45,  // 105: parley.wire.v1.Hint.prekeys:type_name -> parley.wire.v1.PrekeyCounts
+	98,  // 106: parley.wire.v1.Hint.rooms:type_name -> parley.wire.v1.RoomNews
+	43,  // 107: parley.wire.v1.Delivered.bundle:type_name -> parley.wire.v1.Bundle
+	22,  // 108: parley.wire.v1.Membership.contacts:type_name -> parley.wire.v1.ContactState
+	43,  // 109: parley.wire.v1.OwnPrekey.bundle:type_name -> parley.wire.v1.Bundle
+	111, // 110: parley.wire.v1.Follow.announcement:type_name -> parley.wire.v1.Announcement
+	75,  // 111: parley.wire.v1.Announcement.limits:type_name -> parley.wire.v1.RelayLimits
+	112, // [112:112] is the sub-list for method output_type
+	112, // [112:112] is the sub-list for method input_type
+	112, // [112:112] is the sub-list for extension type_name
+	112, // [112:112] is the sub-list for extension extendee
+	0,   // [0:112] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -9036,12 +9167,13 @@ func file_wire_proto_init() {
 		(*Action_TimerMs)(nil),
 		(*Action_Hide)(nil),
 		(*Action_QuietMs)(nil),
+		(*Action_File)(nil),
 	}
-	file_wire_proto_msgTypes[17].OneofWrappers = []any{
+	file_wire_proto_msgTypes[18].OneofWrappers = []any{
 		(*RoomContent_Text)(nil),
 		(*RoomContent_Action)(nil),
 	}
-	file_wire_proto_msgTypes[26].OneofWrappers = []any{
+	file_wire_proto_msgTypes[27].OneofWrappers = []any{
 		(*Request_Register)(nil),
 		(*Request_Lookup)(nil),
 		(*Request_UploadPrekeys)(nil),
@@ -9070,7 +9202,7 @@ func file_wire_proto_init() {
 		(*Request_TakenBlob)(nil),
 		(*Request_DropBlob)(nil),
 	}
-	file_wire_proto_msgTypes[27].OneofWrappers = []any{
+	file_wire_proto_msgTypes[28].OneofWrappers = []any{
 		(*Response_Registered)(nil),
 		(*Response_Found)(nil),
 		(*Response_PrekeyCounts)(nil),
@@ -9098,8 +9230,8 @@ func file_wire_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   111,
+			NumEnums:      3,
+			NumMessages:   112,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,241 @@
+package engine
+
+import (
+	"slices"
+	"time"
+
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/room"
+	"github.com/parley-chat/parley/store"
+)
+
+// maxSources is how many devices FileSources names at most.
+const maxSources = 32
+
+// File returns a file; ErrNotFound if it, or its message, is not there any more.
+func (e *Engine) File(tx store.Tx, at FileRef) (File, error) {
+	f, err := loadFile(tx, at)
+	if err == nil && f == nil {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return File{}, err
+	}
+	return *f, nil
+}
+
+// Files returns the newest files of a conversation before a position (0: the end), oldest
+// first, at most limit as in History.
+func (e *Engine) Files(tx store.Tx, with protocol.AccountID, before uint64, limit int) (list []File, err error) {
+	limit = pageSize(limit)
+	end := store.PrefixEnd(store.Key(tableFile, with[:]))
+	if before > 0 {
+		end = keyFile(FileRef{with, before})
+	}
+	for pair, err := range tx.ScanDown(store.Key(tableFile, with[:]), end) {
+		if err != nil {
+			return nil, err
+		}
+		f, err := loadFile(tx, fileRefOf(pair.Key))
+		if err != nil {
+			return nil, err
+		}
+		if f == nil {
+			continue
+		}
+		if list = append(list, *f); len(list) == limit {
+			break
+		}
+	}
+	slices.Reverse(list)
+	return list, nil
+}
+
+// OpenFiles returns the files of all conversations that are being fetched or that the
+// user is asked about, and those sent from here that nobody took yet.
+func (e *Engine) OpenFiles(tx store.Tx) ([]File, error) {
+	return openFiles(tx, func(*fileRow) bool { return true })
+}
+
+// FilesToFetch returns the files that are wanted, the one that has been for longest first.
+func (e *Engine) FilesToFetch(tx store.Tx) ([]File, error) {
+	return openFiles(tx, func(r *fileRow) bool { return r.state == FileWanted })
+}
+
+// FilesToStore returns the files sent from here that the rendezvous may store for who is
+// away: nobody has taken them, and they are not older than mail gets there. Oldest first.
+func (e *Engine) FilesToStore(tx store.Tx, now time.Time) ([]File, error) {
+	return openFiles(tx, func(r *fileRow) bool {
+		return r.source && r.state == FileDone && !r.stored && now.Sub(r.since) < storeFor
+	})
+}
+
+// openFiles returns the open files that are picked.
+func openFiles(tx store.Tx, pick func(*fileRow) bool) (list []File, err error) {
+	err = all(tx, []byte{tableOpenFile}, func(pair store.Pair) (bool, error) {
+		ref := fileRefOf(pair.Key)
+		r, ok, err := load[fileRow](tx, keyFile(ref))
+		if err != nil || !ok || !pick(&r) {
+			return err == nil, err
+		}
+		f, err := loadFile(tx, ref)
+		if f != nil {
+			list = append(list, *f)
+		}
+		return true, err
+	})
+	slices.SortStableFunc(list, func(a, b File) int { return a.Since.Compare(b.Since) })
+	return list, err
+}
+
+// FileEnds returns what is left to do for files that are done with, at most limit as in
+// History.
+func (e *Engine) FileEnds(tx store.Tx, limit int) (list []FileEnd, err error) {
+	limit = pageSize(limit)
+	err = all(tx, []byte{tableFileEnd}, func(pair store.Pair) (bool, error) {
+		r, err := decodeRow[fileEndRow](pair.Value)
+		end := FileEnd{FileRef: fileRefOf(pair.Key), Name: r.name, Part: r.part, Spool: r.spool, Blob: r.blob}
+		copy(end.ID[:], store.ReadKey(pair.Key).Bytes(len(end.ID)))
+		list = append(list, end)
+		return len(list) < limit, err
+	})
+	return list, err
+}
+
+// MayFetch returns a file that this device has, for another device that asks for it by
+// its id: one of the contact of its conversation or of this account, or, of a room, one
+// that may read there now. ErrNotFound if there is none, or not for this device, which
+// is not to learn which; ErrFilePaused and ErrFileGone if there is one that cannot be
+// given.
+func (e *Engine) MayFetch(tx store.Tx, now time.Time, device protocol.DeviceID, id protocol.FileID) (found File, err error) {
+	w, err := e.begin(tx, now)
+	if err != nil {
+		return found, err
+	}
+	refusal := ErrNotFound
+	err = all(tx, store.Key(tableFileID, id[:]), func(pair store.Pair) (bool, error) {
+		ref := fileRefOf(pair.Key)
+		may, err := w.mayHave(device, ref.With)
+		if err != nil || !may {
+			return err == nil, err
+		}
+		f, err := loadFile(tx, ref)
+		if err != nil || f == nil {
+			return err == nil, err
+		}
+		switch {
+		case f.State == FileDone:
+			found, refusal = *f, nil
+		case f.Source && f.State == FilePaused:
+			refusal = ErrFilePaused
+		case f.State == FileChanged:
+			refusal = ErrFileGone
+		}
+		return refusal != nil, nil
+	})
+	if err == nil {
+		err = refusal
+	}
+	return found, err
+}
+
+// mayHave tells whether a device may have the files of a conversation now.
+func (w *work) mayHave(device protocol.DeviceID, a protocol.AccountID) (bool, error) {
+	list, err := w.siblings()
+	if err != nil || slices.Contains(list, device) {
+		return err == nil, err
+	}
+	r, err := w.room(protocol.RoomID(a))
+	if err == nil {
+		return w.mayHaveOfRoom(r, device)
+	}
+	if err != ErrNoRoom {
+		return false, err
+	}
+	p, err := w.peer(a)
+	if err == ErrNotFound {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return p.relation == Accepted && !p.held() && slices.Contains(p.valid(w.now), device), nil
+}
+
+// mayHaveOfRoom tells whether a device may read in a room now.
+func (w *work) mayHaveOfRoom(r *openRoom, device protocol.DeviceID) (bool, error) {
+	if r.row.stage != RoomJoined || r.state == nil || r.state.May(device, r.state.Epoch(), room.Read) != nil {
+		return false, nil
+	}
+	account, _, _ := r.state.AccountOf(device)
+	p, err := w.peer(account)
+	if err == ErrNotFound {
+		return true, nil
+	}
+	return err == nil && p.relation != Blocked, err
+}
+
+// FileSources returns the devices that may have a file, those first that most likely do:
+// the author's, the account's own, then others that may have fetched it; at most
+// maxSources.
+func (e *Engine) FileSources(tx store.Tx, now time.Time, at FileRef) ([]protocol.DeviceID, error) {
+	w, err := e.begin(tx, now)
+	if err != nil {
+		return nil, err
+	}
+	h, ok, err := load[historyRow](tx, keyHistory(at.With, at.Position))
+	if err != nil || !ok {
+		return nil, err
+	}
+	list := []protocol.DeviceID{h.device}
+	own, err := w.siblings()
+	if err != nil {
+		return nil, err
+	}
+	others, err := w.fileOthers(at.With, h.device)
+	if err != nil {
+		return nil, err
+	}
+	list = addOnce(list, others.ofAuthor...)
+	list = addOnce(list, own...)
+	list = addOnce(list, others.rest...)
+	list = slices.DeleteFunc(list, func(d protocol.DeviceID) bool {
+		return d == w.e.id.Device || !slices.Contains(own, d) && !slices.Contains(others.ofAuthor, d) && !slices.Contains(others.rest, d)
+	})
+	return list[:min(len(list), maxSources)], nil
+}
+
+// fileDevices are the devices of others that may read a conversation now.
+type fileDevices struct{ ofAuthor, rest []protocol.DeviceID }
+
+func (w *work) fileOthers(a protocol.AccountID, author protocol.DeviceID) (list fileDevices, err error) {
+	r, err := w.room(protocol.RoomID(a))
+	if err == ErrNoRoom {
+		p, err := w.peer(a)
+		if err == ErrNotFound {
+			return list, nil
+		}
+		if err == nil && p.relation == Accepted && !p.held() {
+			list.rest = p.valid(w.now)
+		}
+		return list, err
+	}
+	if err != nil || r.state == nil || r.row.stage != RoomJoined {
+		return list, err
+	}
+	by, _, _ := r.state.AccountOf(author)
+	for _, d := range r.state.Readers() {
+		may, err := w.mayHaveOfRoom(r, d.ID)
+		if err != nil {
+			return list, err
+		}
+		switch {
+		case !may || d.Cert.Account == w.e.id.Account:
+		case d.Cert.Account == by:
+			list.ofAuthor = append(list.ofAuthor, d.ID)
+		default:
+			list.rest = append(list.rest, d.ID)
+		}
+	}
+	return list, nil
+}

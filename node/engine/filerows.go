@@ -1,0 +1,154 @@
+package engine
+
+import (
+	"bytes"
+	"time"
+
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/file"
+	"github.com/parley-chat/parley/store"
+)
+
+var (
+	fileStates  = []FileState{"", FileOffered, FileWanted, FilePaused, FileDone, FileDeclined, FileCancelled, FileFailed, FileChanged}
+	fileAnswers = []FileAnswer{FileUnanswered, FileTaken, FileRefused}
+)
+
+// fileRow is what this device has of a file that a message carries, and is to do with it.
+// What the message says of the file is with the text of the message.
+type fileRow struct {
+	id     protocol.FileID
+	name   string
+	source bool // it was sent from here: path is where it lies
+	spool  bool // path is a copy of the node's own
+	asks   bool // the user is to answer, or, a source, the rendezvous may store it
+	stored bool // the rendezvous has it from here
+	state  FileState
+	since  time.Time // of the state
+	path   string    // of the file, or, until it is here, of the folder it goes to
+
+	problem  string
+	answer   FileAnswer // of the account that it was sent to
+	answerAt time.Time  // at_ms of it
+}
+
+func (r *fileRow) encode() []byte {
+	e := newRow(64 + len(r.name) + len(r.path) + len(r.problem))
+	e.raw(r.id[:])
+	e.string(r.name)
+	e.bool(r.source, r.spool, r.asks, r.stored)
+	e.u8(indexOf(fileStates, r.state))
+	e.time(r.since)
+	e.string(r.path)
+	e.string(r.problem)
+	e.u8(indexOf(fileAnswers, r.answer))
+	e.time(r.answerAt)
+	return e.b
+}
+
+func (r *fileRow) decode(b []byte) error {
+	d := readRow(b)
+	d.fixed(r.id[:])
+	r.name = d.string()
+	d.bool(&r.source, &r.spool, &r.asks, &r.stored)
+	r.state = at(d, fileStates)
+	r.since = d.time()
+	r.path, r.problem = d.string(), d.string()
+	r.answer = at(d, fileAnswers)
+	r.answerAt = d.time()
+	return d.end("file")
+}
+
+// fetched tells that this device fetches the file, or did.
+func (r *fileRow) fetched() bool { return !r.source }
+
+// partial tells that there may be a part of the file in its folder.
+func (r *fileRow) partial() bool {
+	return r.fetched() && (r.state == FileWanted || r.state == FilePaused || r.state == FileFailed)
+}
+
+// open tells that the file is among those that something is to be done with.
+func (r *fileRow) open() bool {
+	return r.asks || r.fetched() && (r.state == FileWanted || r.state == FilePaused)
+}
+
+// fileEndRow is what is left to do outside of the store for a file: see FileEnd.
+type fileEndRow struct {
+	name, part, spool string
+	blob              FileBlob
+}
+
+var fileBlobs = []FileBlob{"", BlobDrop, BlobTaken}
+
+func (r *fileEndRow) encode() []byte {
+	e := newRow(16 + len(r.name) + len(r.part) + len(r.spool))
+	e.string(r.name)
+	e.string(r.part)
+	e.string(r.spool)
+	e.u8(indexOf(fileBlobs, r.blob))
+	return e.b
+}
+
+func (r *fileEndRow) decode(b []byte) error {
+	d := readRow(b)
+	r.name, r.part, r.spool = d.string(), d.string(), d.string()
+	r.blob = at(d, fileBlobs)
+	return d.end("end of a file")
+}
+
+func keyFile(at FileRef) []byte     { return store.Key(tableFile, at.With[:], at.Position) }
+func keyOpenFile(at FileRef) []byte { return store.Key(tableOpenFile, at.With[:], at.Position) }
+
+func keyFileID(id protocol.FileID, at FileRef) []byte {
+	return store.Key(tableFileID, id[:], at.With[:], at.Position)
+}
+
+func keyFileEnd(id protocol.FileID, at FileRef) []byte {
+	return store.Key(tableFileEnd, id[:], at.With[:], at.Position)
+}
+
+// fileRefOf reads the end of such a key.
+func fileRefOf(key []byte) (at FileRef) {
+	at.Position = keyNumber(key)
+	copy(at.With[:], key[len(key)-8-len(at.With):])
+	return at
+}
+
+// describe writes what a message says of its file.
+func (e *encoder) describe(d *file.Descriptor) {
+	e.raw(d.ID[:])
+	e.raw(d.Key.Bytes())
+	e.raw(d.Salt[:])
+	e.raw(d.Commitment[:])
+	e.u64(uint64(d.Size))
+	e.raw(d.List[:])
+	e.bytes(d.Inline.Bytes())
+	e.string(d.Name)
+	e.string(d.Type)
+	e.bool(d.Folder)
+	e.bytes(d.Thumbnail)
+}
+
+// described reads it. It was checked before it was written.
+func (d *decoder) described() *file.Descriptor {
+	f := &file.Descriptor{}
+	d.fixed(f.ID[:])
+	k, err := file.ParseKey(d.raw(fileKeySize))
+	f.Key = k
+	d.fixed(f.Salt[:])
+	d.fixed(f.Commitment[:])
+	f.Size = int64(d.u64())
+	d.fixed(f.List[:])
+	if b := d.bytes(); len(b) > 0 && !d.bad {
+		var wrong error
+		f.Inline, wrong = file.ParseList(b, f.Size)
+		d.bad = wrong != nil
+	}
+	f.Name, f.Type = d.string(), d.string()
+	d.bool(&f.Folder)
+	f.Thumbnail = bytes.Clone(d.bytes())
+	d.bad = d.bad || err != nil
+	return f
+}
+
+const fileKeySize = 32 // bytes

@@ -1,0 +1,314 @@
+package engine
+
+import (
+	"fmt"
+
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/file"
+	"github.com/parley-chat/parley/protocol/wire"
+	"github.com/parley-chat/parley/store"
+)
+
+// attach takes over the file that somebody's message carries. One that makes no sense is
+// left out, and what the message says stays.
+func (w *work) attach(x *extras, f *wire.File, by protocol.AccountID) error {
+	if f == nil || x.gone {
+		return nil
+	}
+	d, err := file.FromWire(f)
+	if err != nil {
+		return w.trouble(CauseMalformed, by, "a message carries a file that cannot be read: "+err.Error())
+	}
+	x.carries, x.file = true, d
+	return nil
+}
+
+// wireFile is the file of a message as it is sealed; nil if there is none.
+func (x *extras) wireFile() *wire.File {
+	if x.file == nil {
+		return nil
+	}
+	return x.file.Wire()
+}
+
+// addFile begins the row of the file that a message carries, if it carries one. Fresh
+// tells that the message has just come: the user is asked.
+func (w *work) addFile(a protocol.AccountID, position uint64, h *historyRow, fresh bool) error {
+	if h.file == nil || h.gone {
+		return nil
+	}
+	at := FileRef{a, position}
+	r := fileRow{id: h.file.ID, name: h.file.Name, state: FileOffered, since: w.now, asks: fresh && !h.mine}
+	if r.asks {
+		auto, err := w.autoAccepts(a, h.file.Size)
+		if err != nil {
+			return err
+		}
+		if auto != nil {
+			r.state, r.path, r.asks = FileWanted, auto.folder, false
+		}
+	}
+	if err := w.set(keyFileID(r.id, at), []byte{rowVersion}); err != nil {
+		return err
+	}
+	return w.putFile(at, &r)
+}
+
+// autoAccepts returns where to fetch a file that just came to; nil if the user is to be
+// asked.
+func (w *work) autoAccepts(a protocol.AccountID, size int64) (*autoAccept, error) {
+	auto := w.e.autoAccept.Load()
+	if auto == nil || size > auto.maxBytes || auto.maxBytes == 0 {
+		return nil, nil
+	}
+	p, err := w.peer(a)
+	if err == ErrNotFound { // a room
+		return nil, nil
+	}
+	if err != nil || !p.verified || p.held() || p.relation != Accepted {
+		return nil, err
+	}
+	many, err := w.atLeast(store.Key(tableOpenFile, a[:]), maxAutoFiles)
+	if err != nil || many {
+		return nil, err
+	}
+	return auto, nil
+}
+
+// sendFile notes where a file lies that was just sent with a message of ours.
+func (w *work) sendFile(id protocol.MsgID, draft *FileDraft) error {
+	if draft == nil {
+		return nil
+	}
+	index, ok, err := load[indexRow](w.tx, keyMine(id))
+	if err == nil && !ok {
+		err = fmt.Errorf("sent message: %w", store.ErrDamaged)
+	}
+	if err != nil {
+		return err
+	}
+	at := FileRef{index.account, index.position}
+	r, _, err := load[fileRow](w.tx, keyFile(at))
+	if err != nil {
+		return err
+	}
+	r.source, r.spool, r.path, r.asks, r.state = true, draft.Spool, draft.Path, true, FileDone
+	return w.putFile(at, &r)
+}
+
+// putFile writes the row of a file, and keeps the list of those that are open.
+func (w *work) putFile(at FileRef, r *fileRow) error {
+	w.hint.Files = true
+	if err := w.put(keyFile(at), r); err != nil {
+		return err
+	}
+	if !r.open() {
+		return w.delete(keyOpenFile(at))
+	}
+	old, err := get(w.tx, keyOpenFile(at))
+	if err != nil || old != nil {
+		return err
+	}
+	if err := w.makeRoomForFile(at.With); err != nil {
+		return err
+	}
+	return w.set(keyOpenFile(at), []byte{rowVersion})
+}
+
+// makeRoomForFile asks no more about the oldest file of a conversation that the user
+// was asked about, if there are too many.
+func (w *work) makeRoomForFile(a protocol.AccountID) error {
+	count, oldest := 0, FileRef{}
+	err := all(w.tx, store.Key(tableOpenFile, a[:]), func(pair store.Pair) (bool, error) {
+		r, _, err := load[fileRow](w.tx, keyFile(fileRefOf(pair.Key)))
+		if r.asks {
+			if count++; count == 1 {
+				oldest = fileRefOf(pair.Key)
+			}
+		}
+		return true, err
+	})
+	if err != nil || count < maxOpenFiles {
+		return err
+	}
+	r, _, err := load[fileRow](w.tx, keyFile(oldest))
+	if err != nil {
+		return err
+	}
+	r.asks = false
+	return w.putFile(oldest, &r)
+}
+
+// fileIs gives a file another state, and says so. That answers what the user was asked.
+func (w *work) fileIs(at FileRef, r *fileRow, state FileState, problem string) error {
+	if r.fetched() || state == FileCancelled {
+		r.asks = false
+	}
+	if state != r.state {
+		r.state, r.since = state, w.now
+	}
+	r.problem = problem
+	if err := w.putFile(at, r); err != nil {
+		return err
+	}
+	return w.event(eventRow{kind: KindChanged, account: at.With, position: at.Position, cause: CauseFile, by: w.e.id.Account})
+}
+
+// answerFile tells what the user did with somebody else's file: the account it came from, if
+// that is a contact that can be told now, and the account's other devices.
+func (w *work) answerFile(at FileRef, r *fileRow, what FileAnswer) error {
+	h, ok, err := load[historyRow](w.tx, keyHistory(at.With, at.Position))
+	if err != nil || !ok || h.mine {
+		return err
+	}
+	author, err := w.authorOf(at.With, &h)
+	if err != nil {
+		return err
+	}
+	act := &action{kind: actFile, to: Ref{author, h.id}, at: w.later(r.answerAt), answer: what}
+	tell, err := w.canTell(at.With)
+	if err != nil {
+		return err
+	}
+	if tell {
+		return w.actWith(at.With, act)
+	}
+	if err := w.apply(at.With, w.e.id.Account, act, contactPowers); err != nil {
+		return err
+	}
+	return w.tellSiblings(at.With, act)
+}
+
+// canTell tells whether something can be sent to a contact now; not if a is a room.
+func (w *work) canTell(a protocol.AccountID) (bool, error) {
+	p, err := w.peer(a)
+	if err == ErrNotFound {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	devices := p.valid(w.now)
+	for _, device := range devices {
+		d, err := w.device(device)
+		if err != nil || d.waiting >= maxQueued {
+			return false, err
+		}
+	}
+	return p.mayWrite(w.now, devices) == nil, nil
+}
+
+// applyAnswer takes what somebody did with a file that was sent to him.
+func (w *work) applyAnswer(a protocol.AccountID, position uint64, h *historyRow, by protocol.AccountID, act *action) error {
+	at := FileRef{a, position}
+	r, ok, err := load[fileRow](w.tx, keyFile(at))
+	if err != nil || !ok || !act.at.After(r.answerAt) {
+		return err
+	}
+	r.answer, r.answerAt, r.asks = act.answer, act.at, false
+	if r.answer == FileRefused && !h.mine && r.state == FileOffered { // on another device of ours
+		r.state, r.since = FileDeclined, w.now
+	}
+	if err := w.putFile(at, &r); err != nil {
+		return err
+	}
+	return w.event(eventRow{kind: KindChanged, account: a, position: position, cause: CauseFile, by: by})
+}
+
+// dropFile forgets the file of a message that goes: it is not fetched nor given to others
+// any more. What was fetched to its end stays where it is.
+func (w *work) dropFile(a protocol.AccountID, position uint64) error {
+	at := FileRef{a, position}
+	r, ok, err := load[fileRow](w.tx, keyFile(at))
+	if err != nil || !ok {
+		return err
+	}
+	if err := w.endFile(at, &r, BlobDrop); err != nil {
+		return err
+	}
+	w.hint.Files = true
+	for _, key := range [][]byte{keyFile(at), keyFileID(r.id, at), keyOpenFile(at)} {
+		if err := w.delete(key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// endFile notes what is left to do of a file that is done with; blob is what to tell the
+// rendezvous of what it has from here.
+func (w *work) endFile(at FileRef, r *fileRow, blob FileBlob) error {
+	end := fileEndRow{name: r.name}
+	if r.partial() {
+		end.part = r.path
+	}
+	if r.spool {
+		end.spool = r.path
+	}
+	if r.stored {
+		end.blob = blob
+	}
+	return w.putEnd(at, r.id, end)
+}
+
+// putEnd adds to what is left to do of a file.
+func (w *work) putEnd(at FileRef, id protocol.FileID, end fileEndRow) error {
+	if end == (fileEndRow{name: end.name}) {
+		return nil
+	}
+	key := keyFileEnd(id, at)
+	old, _, err := load[fileEndRow](w.tx, key)
+	if err != nil {
+		return err
+	}
+	if end.part == "" {
+		end.part = old.part
+	}
+	if end.spool == "" {
+		end.spool = old.spool
+	}
+	if end.blob == "" {
+		end.blob = old.blob
+	}
+	w.hint.Files = true
+	return w.put(key, &end)
+}
+
+// keepPart takes it back that a part of a file is to be deleted: it is wanted again.
+func (w *work) keepPart(at FileRef, r *fileRow) error {
+	key := keyFileEnd(r.id, at)
+	end, ok, err := load[fileEndRow](w.tx, key)
+	if err != nil || !ok {
+		return err
+	}
+	end.part = ""
+	if end == (fileEndRow{name: end.name}) {
+		return w.delete(key)
+	}
+	return w.put(key, &end)
+}
+
+// fileOf is what people see of the file of a message that was read with its text; nil if it
+// carries none.
+func (h *historyRow) fileOf(tx store.Tx, at FileRef) (*File, error) {
+	if h.file == nil {
+		return nil, nil
+	}
+	r, ok, err := load[fileRow](tx, keyFile(at))
+	if err != nil || !ok {
+		return nil, err
+	}
+	return &File{
+		FileRef: at, Message: h.id, Device: h.device, Mine: h.mine, Source: r.source, Spool: r.spool, Asks: r.asks, Stored: r.stored,
+		State: r.state, Since: r.since, Path: r.path, Problem: r.problem, Answer: r.answer, Descriptor: *h.file,
+	}, nil
+}
+
+// loadFile reads a file; nil if it is not there any more.
+func loadFile(tx store.Tx, at FileRef) (*File, error) {
+	h, ok, err := loadHistory(tx, at.With, at.Position)
+	if err != nil || !ok || h.hidden {
+		return nil, err
+	}
+	return h.fileOf(tx, at)
+}

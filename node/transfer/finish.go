@@ -1,0 +1,172 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/parley-chat/parley/protocol/file"
+)
+
+// finalNames is how many names are tried: name.ext, name (1).ext, ...
+const finalNames = 1000
+
+// ErrNoName is returned when a folder is full of files of the same name.
+var ErrNoName = errors.New("there are too many files of this name in the folder")
+
+// Finish gives the received file its name, when all pieces are here, and returns where
+// it is. It overwrites nothing. Nothing is ever under that name that is not whole and
+// durable. A folder is unpacked beside, and then renamed.
+//
+// The hidden file stays until Remove, so that Finish can be repeated after a crash: it
+// finds what it did.
+func (p *Part) Finish(ctx context.Context) (path string, err error) {
+	if n := p.Missing(); n > 0 {
+		return "", fmt.Errorf("%d pieces are missing", n)
+	}
+	if err := p.f.Truncate(p.d.Size); err != nil {
+		return "", onDisk("finish what was received", err)
+	}
+	if err := p.f.Sync(); err != nil {
+		return "", onDisk("write what was received to the disk", err)
+	}
+	finish := p.finishFile
+	if p.d.Folder {
+		finish = p.finishFolder
+	}
+	name, err := finish(ctx)
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(p.root.Name(), name), p.syncRoot()
+}
+
+func (p *Part) syncRoot() error { return syncFolder(p.root.Name()) }
+
+// finishFile gives the hidden file its name beside the hidden one.
+func (p *Part) finishFile(context.Context) (string, error) {
+	temp, err := p.f.Stat()
+	if err != nil {
+		return "", fmt.Errorf("look at what was received: %w", err)
+	}
+	for i := range finalNames {
+		name := numbered(p.finalName(), i)
+		err := p.root.Link(p.temp, name)
+		if err == nil {
+			return name, nil
+		}
+		there, statErr := p.root.Lstat(name)
+		switch {
+		case statErr == nil && os.SameFile(temp, there): // by us, before a crash
+			return name, nil
+		case statErr == nil:
+			continue
+		case !errors.Is(statErr, fs.ErrNotExist):
+			return "", fmt.Errorf("name the received file: %w", statErr)
+		}
+		// A file system without second names. After a crash right now the file is
+		// received once more, as name (1).
+		if err := p.root.Rename(p.temp, name); err != nil {
+			return "", onDisk("name the received file", err)
+		}
+		return name, nil
+	}
+	return "", ErrNoName
+}
+
+// finalName is what the sender called it, made safe.
+func (p *Part) finalName() string { return file.CleanName(p.d.Name) }
+
+// unpacking is where a folder is unpacked.
+func (p *Part) unpacking() string { return strings.TrimSuffix(p.temp, "part") + "unpacking" }
+
+// finishFolder unpacks the received archive and gives the folder its name.
+func (p *Part) finishFolder(ctx context.Context) (string, error) {
+	name, there, err := p.freeFolder(ctx)
+	if err != nil || there {
+		return name, err
+	}
+	temp := p.unpacking()
+	if err := p.root.RemoveAll(temp); err != nil { // of before a crash
+		return "", fmt.Errorf("make room for unpacking: %w", err)
+	}
+	if err := p.unpackInto(ctx, temp); err != nil {
+		return "", errors.Join(err, p.root.RemoveAll(temp))
+	}
+	if err := p.root.Rename(temp, name); err != nil {
+		return "", onDisk("name the received folder", err)
+	}
+	return name, nil
+}
+
+func (p *Part) unpackInto(ctx context.Context, temp string) error {
+	if err := p.root.Mkdir(temp, 0o700); err != nil {
+		return onDisk("make a folder", err)
+	}
+	root, err := p.root.OpenRoot(temp)
+	if err != nil {
+		return fmt.Errorf("open the new folder: %w", err)
+	}
+	defer root.Close()
+	if err := unpack(ctx, root, io.NewSectionReader(p.f, 0, p.d.Size), p.d.Size); err != nil {
+		return err
+	}
+	dir, err := root.Open(".")
+	if err != nil {
+		return fmt.Errorf("open the new folder: %w", err)
+	}
+	defer dir.Close()
+	return syncTree(dir)
+}
+
+// freeFolder returns a name for the folder that nothing has, or that of one which is
+// this very folder: unpacked before a crash.
+func (p *Part) freeFolder(ctx context.Context) (name string, there bool, err error) {
+	for i := range finalNames {
+		name = numbered(p.finalName(), i)
+		info, err := p.root.Lstat(name)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return name, false, nil
+		case err != nil:
+			return "", false, fmt.Errorf("name the received folder: %w", err)
+		case info.IsDir() && p.isUnpacked(ctx, name):
+			return name, true, nil
+		}
+	}
+	return "", false, ErrNoName
+}
+
+// isUnpacked tells whether a folder is what was received: its archive is the same.
+func (p *Part) isUnpacked(ctx context.Context, name string) bool {
+	f, err := openFolder(filepath.Join(p.root.Name(), name))
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	if f.Size() != p.d.Size || len(f.skipped) > 0 {
+		return false
+	}
+	same := &Original{f, p.d.Size, p.pieces}
+	return eachPiece(ctx, len(p.have), func(k int, buf []byte) error {
+		_, err := same.Piece(k, buf)
+		return err
+	}) == nil
+}
+
+// syncFolder makes the names in a folder durable.
+func syncFolder(name string) error {
+	dir, err := os.Open(name)
+	if err != nil {
+		return fmt.Errorf("open a folder: %w", err)
+	}
+	if err := errors.Join(dir.Sync(), dir.Close()); err != nil {
+		return fmt.Errorf("write the names in a folder to the disk: %w", err)
+	}
+	return nil
+}
