@@ -61,8 +61,8 @@ func resourceManager(l Limits) (network.ResourceManager, error) {
 	// A pairing is one stream, and a second one while the first gives up.
 	limits.AddProtocolPeerLimit(protocol.PairProtocol, rcmgr.BaseLimit{Streams: 4, StreamsInbound: 4, Memory: 4 << 20}, rcmgr.BaseLimitIncrease{})
 
-	// Three transfers of a device, and as many that replace them.
-	limits.AddProtocolPeerLimit(protocol.BlobProtocol, rcmgr.BaseLimit{Streams: 8, StreamsInbound: 8, Memory: 8 << 20}, rcmgr.BaseLimitIncrease{})
+	// Three transfers of a device, several streams each, and some that replace others.
+	limits.AddProtocolPeerLimit(protocol.BlobProtocol, rcmgr.BaseLimit{Streams: 16, StreamsInbound: 16, Memory: 16 << 20}, rcmgr.BaseLimitIncrease{})
 
 	// The same of who follows, of a token shown again, and of topics.
 	for _, id := range []libp2pprotocol.ID{protocol.FollowProtocol, protocol.TokenProtocol, protocol.TopicProtocol} {
