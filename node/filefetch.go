@@ -8,22 +8,12 @@ import (
 	"sync"
 	"time"
 
+	"github.com/parley-chat/parley/node/api"
 	"github.com/parley-chat/parley/node/engine"
 	"github.com/parley-chat/parley/node/transfer"
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/file"
 	"github.com/parley-chat/parley/store"
-)
-
-// fetchStage is what is being done for a wanted file.
-type fetchStage string
-
-const (
-	fetchWaits    fetchStage = "waiting"
-	fetchConnects fetchStage = "connecting"
-	fetchChecks   fetchStage = "checking" // what is here of it
-	fetchRuns     fetchStage = "fetching"
-	fetchFinishes fetchStage = "finishing" // it is all here
 )
 
 // errNotNoted is wrapped when a file is here and the store does not know.
@@ -44,36 +34,37 @@ type fetchJob struct {
 	part *transfer.Part // open and checked; nil: not. Whoever runs the job owns it, else files
 
 	mu      sync.Mutex
-	stage   fetchStage
-	checked int64
-	problem string
+	doing   string         // as api.Progress tells
+	checked int64          // bytes that were looked at
+	why     string         // it waits
 	started *transfer.Part // part, for progress
 }
 
-func (j *fetchJob) is(s fetchStage) {
+func (j *fetchJob) does(what string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.stage, j.problem = s, ""
+	j.doing, j.why = what, ""
 }
 
 func (j *fetchJob) waits(why string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.stage, j.problem = fetchWaits, why
+	j.doing, j.why = api.Waiting, why
 }
 
-func (j *fetchJob) progress() fileProgress {
+func (j *fetchJob) progress() *api.Progress {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	p := fileProgress{stage: j.stage, problem: j.problem}
+	p := &api.Progress{Doing: j.doing, Waits: j.why}
 	switch {
-	case j.stage == fetchChecks:
-		p.done = j.checked
+	case j.doing == api.Checking:
+		p.Done = j.checked
 	case j.started != nil:
-		p.done = j.started.Done()
+		p.Done = j.started.Done()
 	}
-	if j.stage == fetchRuns {
-		p.rate, p.path = j.meter.Rate()
+	if j.doing == api.Fetching {
+		rate, path := j.meter.Rate()
+		p.Rate, p.Path = int64(rate), path
 	}
 	return p
 }
@@ -87,11 +78,17 @@ func (j *fetchJob) run(ctx context.Context) error {
 	}
 	err = fmt.Errorf("nobody who has it is online: %w", transfer.ErrNoSource)
 	for len(candidates) > 0 && errors.Is(err, transfer.ErrNoSource) {
-		j.is(fetchConnects)
 		var sources []transfer.Source
 		if sources, candidates = j.reach(ctx, candidates); len(sources) > 0 {
 			err = j.fetch(ctx, sources)
 		}
+	}
+	if errors.Is(err, transfer.ErrNoSource) && j.n.home.isUp() && j.n.home.takesBlob(&j.file.Descriptor) {
+		stored, authorErr := j.stored(ctx)
+		if authorErr != nil {
+			return errors.Join(err, authorErr)
+		}
+		err = j.fetch(ctx, []transfer.Source{stored})
 	}
 	if err != nil {
 		return err
@@ -111,8 +108,21 @@ func (j *fetchJob) fetch(ctx context.Context, sources []transfer.Source) error {
 			return err
 		}
 	}
-	j.is(fetchRuns)
+	j.does(api.Fetching)
 	return transfer.Fetch(ctx, j.part, sources, options)
+}
+
+// stored is the file at the rendezvous, where its author may have put it.
+func (j *fetchJob) stored(ctx context.Context) (*storedFile, error) {
+	var by protocol.AccountID
+	err := j.n.kv.View(ctx, func(tx store.Tx) (err error) {
+		by, err = j.n.files.author(tx, j.file)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("find who sent a file: %w", err)
+	}
+	return &storedFile{j.n.home, by, &j.file.Descriptor}, nil
 }
 
 // heard looks after a source that failed.
@@ -125,7 +135,7 @@ func (j *fetchJob) heard(s transfer.Source, err error) {
 
 // list reads the list of the pieces, or gets it and keeps it.
 func (j *fetchJob) list(ctx context.Context, sources []transfer.Source, o transfer.Options) (file.List, error) {
-	path := j.n.files.listPath(j.file.ID)
+	path := j.n.listPath(j.file.ID)
 	if list, err := transfer.LoadList(path, &j.file.Descriptor); err == nil {
 		return list, nil
 	}
@@ -142,7 +152,7 @@ func (j *fetchJob) openPart(ctx context.Context, list file.List) error {
 	if err != nil {
 		return err
 	}
-	j.is(fetchChecks)
+	j.does(api.Checking)
 	err = part.Check(ctx, func(done int64) {
 		j.mu.Lock()
 		defer j.mu.Unlock()
@@ -171,7 +181,6 @@ func (j *fetchJob) closePart() {
 // finish gives the file its name, and notes where it is. The hidden file goes last, so
 // that after a crash all of this can be done again.
 func (j *fetchJob) finish(ctx context.Context) error {
-	j.is(fetchFinishes)
 	path, err := j.part.Finish(ctx)
 	if err != nil {
 		return err

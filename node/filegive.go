@@ -9,7 +9,9 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"golang.org/x/time/rate"
 
+	"github.com/parley-chat/parley/node/api"
 	"github.com/parley-chat/parley/node/engine"
 	"github.com/parley-chat/parley/node/transfer"
 	"github.com/parley-chat/parley/protocol"
@@ -30,7 +32,8 @@ const (
 // giving gives pieces of files to the devices that may have them (SPEC "Files between
 // devices"). Who may is asked of the engine at each request.
 type giving struct {
-	n *Node
+	n     *Node
+	limit *rate.Limiter
 
 	mu     sync.Mutex
 	busy   int
@@ -45,12 +48,13 @@ type givenFile struct {
 	transfer.Pieces
 	file  engine.File
 	list  file.List
+	meter transfer.Meter
 	users int       // guarded by giving.mu
 	last  time.Time // guarded by giving.mu
 }
 
-func newGiving(n *Node) *giving {
-	return &giving{n: n, peers: map[peer.ID]int{}, turn: make(chan struct{}), open: map[protocol.FileID]*givenFile{}}
+func newGiving(n *Node, perSecond int64) *giving {
+	return &giving{n: n, limit: bytesPerSecond(perSecond), peers: map[peer.ID]int{}, turn: make(chan struct{}), open: map[protocol.FileID]*givenFile{}}
 }
 
 // handleFile answers a device that wants pieces of a file.
@@ -104,7 +108,7 @@ func (g *giving) answer(s network.Stream, to device, ask *wire.GetPieces) error 
 		if err := wire.WriteMsg(s, &wire.Pieces{}); err != nil {
 			return err
 		}
-		return g.write(s, f.list.Bytes())
+		return g.write(s, f, f.list.Bytes())
 	}
 	return g.givePieces(s, f, int(ask.GetFirst()), int(ask.GetCount()))
 }
@@ -130,7 +134,7 @@ func (g *giving) givePieces(s network.Stream, f *givenFile, first, count int) er
 				return err
 			}
 		}
-		if err := g.write(s, sealed); err != nil {
+		if err := g.write(s, f, sealed); err != nil {
 			return err
 		}
 	}
@@ -138,10 +142,10 @@ func (g *giving) givePieces(s network.Stream, f *givenFile, first, count int) er
 }
 
 // write writes to who has to go on reading.
-func (g *giving) write(s network.Stream, b []byte) error {
+func (g *giving) write(s network.Stream, f *givenFile, b []byte) error {
 	for len(b) > 0 {
 		step := b[:min(len(b), giveStep)]
-		if err := g.n.files.limit.WaitN(g.n.ctx, len(step)); err != nil {
+		if err := g.limit.WaitN(g.n.ctx, len(step)); err != nil {
 			return err
 		}
 		s.SetDeadline(time.Now().Add(answerWithin))
@@ -149,6 +153,7 @@ func (g *giving) write(s network.Stream, b []byte) error {
 		if err != nil {
 			return err
 		}
+		f.meter.Add(n, g.n.pathOf(s.Conn()).String())
 		b = b[n:]
 	}
 	return nil
@@ -309,4 +314,29 @@ func (g *giving) close() {
 	for _, f := range g.open {
 		g.dropLocked(f)
 	}
+}
+
+// progress tells how a file is given; nil: it is not.
+func (g *giving) progress(at engine.FileRef) *api.Progress {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, f := range g.open {
+		if f.file.FileRef == at && f.users > 0 {
+			rate, path := f.meter.Rate()
+			return &api.Progress{Doing: api.Giving, Done: min(f.meter.Total(), f.file.Size), Rate: int64(rate), Path: path}
+		}
+	}
+	return nil
+}
+
+// refs returns the files that are being given.
+func (g *giving) refs() (list []engine.FileRef) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, f := range g.open {
+		if f.users > 0 {
+			list = append(list, f.file.FileRef)
+		}
+	}
+	return list
 }

@@ -4,17 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"os"
-	"path/filepath"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
 
+	"github.com/parley-chat/parley/node/api"
 	"github.com/parley-chat/parley/node/engine"
 	"github.com/parley-chat/parley/node/transfer"
-	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/file"
 	"github.com/parley-chat/parley/store"
 )
@@ -23,41 +25,43 @@ const (
 	maxFetches   = 3  // files fetched at a time
 	wideSources  = 3  // that one of them asks at once; the others ask one
 	maxOpenParts = 16 // files that wait for a source and are not to be checked anew
-	filesDir     = "files"
 )
 
 // files fetches what is wanted: the engine's rows say what that is, what lies in the
 // folder says how far it came. One job per wanted file; at most maxFetches run.
 type files struct {
 	n      *Node
-	change nudge // wakes run
-	ends   nudge // wakes clear
-	limit  *rate.Limiter
+	change nudge         // wakes run
+	ends   nudge         // wakes clear
+	away   nudge         // wakes store
+	limit  *rate.Limiter // of what is fetched
+
+	storing atomic.Pointer[storing] // nil: none
 
 	mu   sync.Mutex
 	jobs map[engine.FileRef]*fetchJob
 }
 
-func newFiles(n *Node) *files {
+func newFiles(n *Node, perSecond int64) *files {
 	return &files{
-		n: n, change: newNudge(), ends: newNudge(), limit: rate.NewLimiter(rate.Inf, transfer.ReadStep),
+		n: n, change: newNudge(), ends: newNudge(), away: newNudge(), limit: bytesPerSecond(perSecond),
 		jobs: map[engine.FileRef]*fetchJob{},
 	}
 }
 
-// setRate limits files, given and fetched, to so many bytes per second; 0: no limit.
-func (f *files) setRate(perSecond int64) {
-	if perSecond <= 0 {
-		f.limit.SetLimit(rate.Inf)
-		return
+// bytesPerSecond is a limit for files; 0: none.
+func bytesPerSecond(n int64) *rate.Limiter {
+	if n <= 0 {
+		return rate.NewLimiter(rate.Inf, transfer.ReadStep)
 	}
-	f.limit.SetLimit(rate.Limit(perSecond))
+	return rate.NewLimiter(rate.Limit(n), transfer.ReadStep)
 }
 
 // wake says that rows changed.
 func (f *files) wake() {
 	f.change.push()
 	f.ends.push()
+	f.away.push()
 }
 
 // retry says that something changed that may make what failed work: somebody came
@@ -78,8 +82,8 @@ func (f *files) run(ctx context.Context) error {
 		return nil
 	case <-f.n.home.asked:
 	}
-	if err := os.MkdirAll(f.dir(), 0o700); err != nil {
-		return fmt.Errorf("make the folder for what belongs to files: %w", err)
+	if _, err := f.n.filesDir(); err != nil {
+		return err
 	}
 	defer f.n.gives.close()
 	var running sync.WaitGroup
@@ -229,24 +233,29 @@ func (f *files) running(at engine.FileRef) bool {
 	return f.jobs[at] != nil
 }
 
-// fileProgress is how far a file is that is being fetched, or waits for that.
-type fileProgress struct {
-	stage   fetchStage
-	done    int64   // bytes that are here; while checking: that were looked at
-	rate    float64 // bytes per second, lately
-	path    string  // the way of the last of them
-	problem string  // why it waits
-}
-
-// progress tells how far a wanted file is. Of others there is nothing to tell.
-func (f *files) progress(at engine.FileRef) (p fileProgress, ok bool) {
+// progress tells what is done with a file; nil: nothing.
+func (f *files) progress(at engine.FileRef) *api.Progress {
 	f.mu.Lock()
 	j := f.jobs[at]
 	f.mu.Unlock()
-	if j == nil {
-		return p, false
+	if j != nil {
+		return j.progress()
 	}
-	return j.progress(), true
+	if s := f.storing.Load(); s != nil && s.file == at {
+		return s.progress()
+	}
+	return f.n.gives.progress(at)
+}
+
+// busy returns the files that something is done with.
+func (f *files) busy() []engine.FileRef {
+	list := f.n.gives.refs()
+	if s := f.storing.Load(); s != nil {
+		list = append(list, s.file)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.AppendSeq(list, maps.Keys(f.jobs))
 }
 
 // clear does what is left to do for files that are done with, until ctx ends.
@@ -310,10 +319,13 @@ func (f *files) clearOne(ctx context.Context, e engine.FileEnd) error {
 			return err
 		}
 	}
+	if err := f.clearBlob(ctx, e); err != nil {
+		return err
+	}
 	return f.n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
 		row, err := f.n.eng.File(tx, e.FileRef)
 		if errors.Is(err, engine.ErrNotFound) || err == nil && !listWanted(row.State) {
-			err = removeFile(f.listPath(e.ID))
+			err = removeFile(f.n.listPath(e.ID))
 		}
 		if err != nil {
 			return engine.Hint{}, err
@@ -339,17 +351,9 @@ func removeFile(name string) error {
 	return nil
 }
 
-// dir holds what belongs to files: lists of those with many pieces, and what was read
-// from pipes, sealed.
-func (f *files) dir() string { return filepath.Join(f.n.dir, filesDir) }
-
-func (f *files) listPath(id protocol.FileID) string {
-	return filepath.Join(f.dir(), id.String()+".list")
-}
-
 // openPieces opens a file that is here, to be given.
 func (f *files) openPieces(row engine.File) (transfer.Pieces, file.List, error) {
-	list, err := transfer.LoadList(f.listPath(row.ID), &row.Descriptor)
+	list, err := transfer.LoadList(f.n.listPath(row.ID), &row.Descriptor)
 	if err != nil {
 		return nil, nil, err
 	}

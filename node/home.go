@@ -333,9 +333,7 @@ func (h *home) hear(all []*wire.Presence) {
 		if !h.presence.set(a, p.GetOnline()) {
 			continue
 		}
-		if p.GetOnline() {
-			h.n.files.retry()
-		}
+		h.n.files.retry() // also to store what somebody who went has not got
 		for _, d := range h.n.gate.devicesOf(a) {
 			if p.GetOnline() {
 				h.n.outbox.wakeNew(d.id)

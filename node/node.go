@@ -99,7 +99,6 @@ type Node struct {
 	knocks  *knocks
 
 	downloads string
-	progress  *fileProgress
 	thumbs    sync.Mutex // one thumbnail is made at a time
 
 	events    bell // rung after a commit that made an event
@@ -128,7 +127,7 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 		interfaces: &interfaces{}, punches: &punches{},
 		drain: newNudge(), ticks: newNudge(), ended: newNudge(),
 		msgSlots: make(chan struct{}, maxInboundMsg), knocks: newKnocks(),
-		progress: newFileProgress(), downloads: cmp.Or(cfg.Downloads, filepath.Join(cfg.Dir, "downloads")),
+		downloads: cmp.Or(cfg.Downloads, filepath.Join(cfg.Dir, "downloads")),
 	}
 	if n.now == nil {
 		n.now = time.Now
@@ -226,7 +225,7 @@ func (n *Node) makeHost(cfg Config) error {
 	n.relays = newRelays(n)
 	n.outbox = newOutbox(n)
 	n.rooms = newRooms(n)
-	n.files, n.gives = newFiles(n), newGiving(n)
+	n.files, n.gives = newFiles(n, cfg.FileRate), newGiving(n, cfg.FileRate)
 	if n.topics, err = newTopics(n); err != nil {
 		return err
 	}
@@ -259,6 +258,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	g.Go(func() error { return n.dialer.run(ctx) })       // connections to contacts: upgrades, clearing up, addresses
 	g.Go(func() error { return n.rooms.run(ctx) })        // rooms; one more per room in which something is to be done, at most maxRoomWorkers
 	g.Go(func() error { return n.files.run(ctx) })        // files that are wanted; one more per file, at most maxFetches, and its requests
+	g.Go(func() error { return n.files.store(ctx) })      // files for who is away, to the rendezvous
 	g.Go(func() error { return n.files.clear(ctx) })      // what is left of files that are done with
 	g.Go(func() error { return n.topics.run(ctx) })       // heads of the log, by gossip
 	g.Go(func() error { return n.topics.hearRooms(ctx) }) // what is said in rooms, by gossip
