@@ -6,7 +6,9 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/parley-chat/parley/node/engine"
+	"github.com/parley-chat/parley/node/transfer"
 	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/file"
 	"github.com/parley-chat/parley/protocol/wire"
 	"github.com/parley-chat/parley/store"
 )
@@ -54,3 +56,35 @@ func (n *Node) AskMember(ctx context.Context, p peer.ID, req *wire.Request) (*wi
 
 // Peer is the node's name on libp2p.
 func (n *Node) Peer() peer.ID { return n.host.ID() }
+
+// Blobs is how a node uses the rendezvous for files, without what decides when.
+type Blobs struct{ h *home }
+
+// Blobs returns the node's blobs at the rendezvous.
+func (n *Node) Blobs() Blobs { return Blobs{n.home} }
+
+// Put brings a file for accounts, or, without any, for a room.
+func (b Blobs) Put(ctx context.Context, accounts []protocol.AccountID, room protocol.RoomID, d *file.Descriptor, l file.List, p transfer.Pieces, progress func(done, total int64)) error {
+	return b.h.putBlob(ctx, blobAudience{accounts, room}, d, l, p, progress)
+}
+
+// Source is a file that an account put.
+func (b Blobs) Source(by protocol.AccountID, d *file.Descriptor) transfer.Source {
+	return &storedFile{b.h, by, d}
+}
+
+// Stat tells how much of a blob is there.
+func (b Blobs) Stat(ctx context.Context, by protocol.AccountID, id protocol.FileID) (have, size int64, err error) {
+	return b.h.statBlob(ctx, by, id)
+}
+
+// Taken says that this account needs a blob no more.
+func (b Blobs) Taken(ctx context.Context, by protocol.AccountID, id protocol.FileID) error {
+	return b.h.takenBlob(ctx, by, id)
+}
+
+// Drop takes an own blob away.
+func (b Blobs) Drop(ctx context.Context, id protocol.FileID) error { return b.h.dropBlob(ctx, id) }
+
+// Takes tells whether a file is small enough.
+func (b Blobs) Takes(d *file.Descriptor) bool { return b.h.takesBlob(d) }

@@ -134,7 +134,7 @@ func (n *Node) filesOf(tx store.Tx, with string) ([]engine.File, error) {
 	for _, f := range files {
 		open[f.FileRef] = true
 	}
-	for _, at := range n.progress.all() { // as of one that was stored and is being given
+	for _, at := range n.files.busy() { // as of one that was stored and is being given
 		if f, err := n.eng.File(tx, at); err == nil && !open[at] {
 			files = append(files, f)
 		}
@@ -201,7 +201,7 @@ func (s names) file(f *engine.File) *api.File {
 	}
 	return &api.File{
 		Name: f.Name, Size: f.Size, Type: f.Type, Folder: f.Folder, Thumbnail: f.Thumbnail, State: f.State.String(), Asks: f.Asks && !f.Source,
-		Path: f.Path, Problem: f.Problem, Answer: f.Answer.String(), Stored: f.Stored, Progress: s.n.progress.of(f.FileRef),
+		Path: f.Path, Problem: f.Problem, Answer: f.Answer.String(), Stored: f.Stored, Progress: s.n.files.progress(f.FileRef),
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -58,6 +59,8 @@ type home struct {
 	busyUntil atomic.Int64 // unix nanoseconds: beat more often until then
 	lastBeat  atomic.Int64
 	suspected atomic.Int64 // unix nanoseconds of the last suspect that had an effect
+
+	blobLimit atomic.Int64 // bytes of the largest blob that the rendezvous takes
 
 	mu     sync.Mutex
 	up     bool
@@ -230,6 +233,7 @@ func (h *home) setUp(ctx context.Context, l *link, w *wire.Welcome) {
 	h.state = api.Link{Up: true, PeerID: h.info.ID.String(), Path: transportOf(l.s.Conn().RemoteMultiaddr()),
 		Since: &now, RTTms: millis(l.rtt), SkewMs: l.skew.Milliseconds()}
 	h.mu.Unlock()
+	h.blobLimit.Store(int64(min(w.GetLimits().GetBlobBytes(), math.MaxInt64)))
 	h.presence.reset(true)
 	h.changed.ring()
 
@@ -241,6 +245,7 @@ func (h *home) setUp(ctx context.Context, l *link, w *wire.Welcome) {
 	h.n.relays.changed()
 	h.n.logs.more.push()
 	h.n.outbox.wakeAll()
+	h.n.files.retry()
 	if err := h.n.rooms.wakeAll(ctx); err != nil && ctx.Err() == nil {
 		h.n.log.Error("rooms not followed", "err", err)
 	}
@@ -328,6 +333,7 @@ func (h *home) hear(all []*wire.Presence) {
 		if !h.presence.set(a, p.GetOnline()) {
 			continue
 		}
+		h.n.files.retry() // also to store what somebody who went has not got
 		for _, d := range h.n.gate.devicesOf(a) {
 			if p.GetOnline() {
 				h.n.outbox.wakeNew(d.id)

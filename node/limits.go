@@ -23,6 +23,8 @@ const (
 	maxInboundMsg   = 256 // streams of incoming messages, of all peers
 	maxPeerMsg      = 4   // of one peer: one in use, others being replaced
 	maxQuestions    = 32  // streams of devices that ask for a prekey, and as many that ask of a room
+	maxFileStreams  = 64  // streams of devices that want pieces of files, of which few are answered at a time
+	maxPeerFiles    = 8   // of one device
 	maxMemory       = 256 << 20
 	connsLow        = 128 // above connsHigh the connection manager closes idle ones down to connsLow
 	connsHigh       = 192
@@ -70,6 +72,13 @@ func resourceManager() (network.ResourceManager, error) {
 	}, rcmgr.BaseLimitIncrease{})
 	limits.AddProtocolPeerLimit(protocol.RoomProtocol, rcmgr.BaseLimit{ // several rooms, and one question after the other
 		Streams: 8, StreamsInbound: 4, StreamsOutbound: 4, Memory: 8 * protocol.MaxFrame,
+	}, rcmgr.BaseLimitIncrease{})
+
+	limits.AddProtocolLimit(protocol.FileProtocol, rcmgr.BaseLimit{
+		Streams: 2 * maxFileStreams, StreamsInbound: maxFileStreams, StreamsOutbound: maxFileStreams, Memory: maxFileStreams * protocol.MaxFrame,
+	}, rcmgr.BaseLimitIncrease{})
+	limits.AddProtocolPeerLimit(protocol.FileProtocol, rcmgr.BaseLimit{ // two requests of each of several files
+		Streams: 2 * maxPeerFiles, StreamsInbound: maxPeerFiles, StreamsOutbound: maxPeerFiles, Memory: maxPeerMemory,
 	}, rcmgr.BaseLimitIncrease{})
 
 	limits.AddProtocolLimit(protocol.KnockProtocol, rcmgr.BaseLimit{

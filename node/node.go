@@ -87,6 +87,8 @@ type Node struct {
 	outbox  *outbox
 	topics  *topics
 	rooms   *rooms
+	files   *files
+	gives   *giving
 	ticks   nudge // Tick may be due
 	ended   nudge // this device was revoked
 	burned  atomic.Bool
@@ -97,7 +99,6 @@ type Node struct {
 	knocks  *knocks
 
 	downloads string
-	progress  *fileProgress
 	thumbs    sync.Mutex // one thumbnail is made at a time
 
 	events    bell // rung after a commit that made an event
@@ -126,7 +127,7 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 		interfaces: &interfaces{}, punches: &punches{},
 		drain: newNudge(), ticks: newNudge(), ended: newNudge(),
 		msgSlots: make(chan struct{}, maxInboundMsg), knocks: newKnocks(),
-		progress: newFileProgress(), downloads: cmp.Or(cfg.Downloads, filepath.Join(cfg.Dir, "downloads")),
+		downloads: cmp.Or(cfg.Downloads, filepath.Join(cfg.Dir, "downloads")),
 	}
 	if n.now == nil {
 		n.now = time.Now
@@ -224,6 +225,7 @@ func (n *Node) makeHost(cfg Config) error {
 	n.relays = newRelays(n)
 	n.outbox = newOutbox(n)
 	n.rooms = newRooms(n)
+	n.files, n.gives = newFiles(n, cfg.FileRate), newGiving(n, cfg.FileRate)
 	if n.topics, err = newTopics(n); err != nil {
 		return err
 	}
@@ -234,6 +236,7 @@ func (n *Node) makeHost(cfg Config) error {
 	n.host.SetStreamHandler(protocol.PrekeyProtocol, n.handlePrekey)
 	n.host.SetStreamHandler(protocol.KnockProtocol, n.handleKnock)
 	n.host.SetStreamHandler(protocol.RoomProtocol, n.handleRoom)
+	n.host.SetStreamHandler(protocol.FileProtocol, n.handleFile)
 	return nil
 }
 
@@ -254,6 +257,9 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	g.Go(func() error { return n.outbox.run(ctx) })       // one more per device with queued mail, at most maxWorkers
 	g.Go(func() error { return n.dialer.run(ctx) })       // connections to contacts: upgrades, clearing up, addresses
 	g.Go(func() error { return n.rooms.run(ctx) })        // rooms; one more per room in which something is to be done, at most maxRoomWorkers
+	g.Go(func() error { return n.files.run(ctx) })        // files that are wanted; one more per file, at most maxFetches, and its requests
+	g.Go(func() error { return n.files.store(ctx) })      // files for who is away, to the rendezvous
+	g.Go(func() error { return n.files.clear(ctx) })      // what is left of files that are done with
 	g.Go(func() error { return n.topics.run(ctx) })       // heads of the log, by gossip
 	g.Go(func() error { return n.topics.hearRooms(ctx) }) // what is said in rooms, by gossip
 	g.Go(func() error { return n.relays.run(ctx) })       // a place at a relay besides the rendezvous; while it measures, one more per relay
@@ -269,7 +275,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	}
 	// Gossipsub's began in New, and end with the node's context. And, waited for by
 	// Close: one per incoming stream (handleMsg, handlePrekey,
-	// handleKnock, started by libp2p), one while an RSA key is made (makeRSA), per account that
+	// handleKnock, handleRoom, handleFile, started by libp2p), one while an RSA key is made (makeRSA), per account that
 	// is looked up (lookups.look), per device that is dialed (dialer.dial), per
 	// attempt to replace a relayed connection (dialer.upgrade), per connection of
 	// somebody who went offline (dialer.doubt), and per relay that is shown a token
@@ -369,6 +375,9 @@ func (n *Node) dispatch(ctx context.Context, h engine.Hint) {
 		n.logs.more.push()
 	}
 	n.rooms.wake(h.Rooms...)
+	if h.Files {
+		n.files.wake()
+	}
 	if h.Contacts {
 		if err := n.refreshPeers(ctx); err != nil {
 			n.log.Error("contacts not read", "err", err)

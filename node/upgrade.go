@@ -64,6 +64,7 @@ func (d *dialer) heard(ctx context.Context, e any) {
 			d.n.keepAddrs(ctx, to, e.Conn)
 		}
 		d.n.outbox.wakeNew(to.id)
+		d.n.files.retry()
 		d.n.lookups.retry(to.account)
 		if !d.n.home.isUp() {
 			d.n.topics.wakeRoomsOf(to.peer)

@@ -29,6 +29,8 @@ const (
 	PrekeyProtocol = "/parley/prekey/1" // a prekey, from the contact's device itself
 	RoomProtocol   = "/parley/room/1"   // what a member has of a room, from the member's device itself
 	KnockProtocol  = "/parley/knock/1"  // a guest of a room, led by the rendezvous to a member who lets it in
+	FileProtocol   = "/parley/file/1"   // pieces of a file, from a device that has it
+	BlobProtocol   = "/parley/blob/1"   // a sealed file, to the rendezvous or from it
 
 	FollowProtocol = "/parley/follow/1" // a relay that runs alone, to its rendezvous
 	TokenProtocol  = "/parley/token/1"  // an access token, to a relay that runs alone

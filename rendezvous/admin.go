@@ -37,6 +37,8 @@ type Status struct {
 	Accounts     int      `json:"accounts"`
 	Mail         int      `json:"mail"` // envelopes that wait
 	MailBytes    int      `json:"mail_bytes"`
+	Blobs        int      `json:"blobs"` // sealed files that wait, or come in
+	BlobBytes    int      `json:"blob_bytes"`
 	HTTP         string   `json:"http,omitempty"`      // host:port
 	KeyAlarm     string   `json:"key_alarm,omitempty"` // what is wrong with the signing keys
 
@@ -66,6 +68,8 @@ func (s *Server) Status(ctx context.Context) (Status, error) {
 		Accounts:     totals.Accounts,
 		Mail:         totals.Mail.Count,
 		MailBytes:    totals.Mail.Bytes,
+		Blobs:        totals.Blobs.Count,
+		BlobBytes:    totals.Blobs.Bytes,
 		KeyAlarm:     s.issuer.trouble(),
 		Audit:        journal,
 	}

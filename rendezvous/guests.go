@@ -64,7 +64,13 @@ func (s *Server) guestOf(ctx context.Context, id protocol.RoomID, chain *account
 func (s *Server) checkGuestCall(ctx context.Context, from store.Device, req *wire.Request) error {
 	switch c := req.Call.(type) {
 	case *wire.Request_UploadPrekeys, *wire.Request_Fetch, *wire.Request_Ack, *wire.Request_Heads, *wire.Request_GetRelays,
-		*wire.Request_ReadRoom, *wire.Request_PutRoom, *wire.Request_FillRoom:
+		*wire.Request_ReadRoom, *wire.Request_PutRoom, *wire.Request_FillRoom,
+		*wire.Request_GetBlob, *wire.Request_StatBlob, *wire.Request_TakenBlob, *wire.Request_DropBlob:
+		return nil
+	case *wire.Request_PutBlob:
+		if len(c.PutBlob.GetAccounts()) > 0 {
+			return notForGuests()
+		}
 		return nil
 	case *wire.Request_Put:
 		for _, item := range c.Put.GetItems() {

@@ -28,6 +28,12 @@ type Limits struct {
 	RoomBytes    int           // the same, in bytes; default 256 MiB
 	RoomTTL      time.Duration // how long messages of a room wait; default 30 days
 
+	BlobBytes int           // of one blob; default 66 MiB, which takes a file of 64 MiB
+	BlobQuota int           // of all blobs of one account, whole or not; default 256 MiB
+	BlobCount int           // the same, in blobs; default 1,000
+	BlobTTL   time.Duration // how long a blob waits; default protocol.MailboxTTL
+	BlobStall time.Duration // a stream of a blob that does not move 64 KiB in so long is ended; default 30 s
+
 	PrekeyCap int // one-time prekeys published per device; default protocol.PrekeyStock
 
 	Calls     int // calls per second of one device, with bursts of five times that; default 200
@@ -63,6 +69,11 @@ func (l Limits) withDefaults() Limits {
 	l.RoomCount = cmp.Or(l.RoomCount, 200_000)
 	l.RoomBytes = cmp.Or(l.RoomBytes, 256<<20)
 	l.RoomTTL = cmp.Or(l.RoomTTL, 30*24*time.Hour)
+	l.BlobBytes = cmp.Or(l.BlobBytes, 66<<20)
+	l.BlobQuota = cmp.Or(l.BlobQuota, 256<<20)
+	l.BlobCount = cmp.Or(l.BlobCount, 1000)
+	l.BlobTTL = cmp.Or(l.BlobTTL, protocol.MailboxTTL)
+	l.BlobStall = cmp.Or(l.BlobStall, 30*time.Second)
 	l.PrekeyCap = cmp.Or(l.PrekeyCap, protocol.PrekeyStock)
 	l.Calls = cmp.Or(l.Calls, 200)
 	l.Strangers = cmp.Or(l.Strangers, 60)
@@ -92,5 +103,8 @@ func (l Limits) wire() *wire.Limits {
 		RelayBytes:   uint64(l.RelayBytes),
 		RelayMs:      uint64(l.RelayDuration.Milliseconds()),
 		PrekeyCap:    uint32(l.PrekeyCap),
+		BlobBytes:    uint64(l.BlobBytes),
+		BlobQuota:    uint64(l.BlobQuota),
+		BlobTtlMs:    uint64(l.BlobTTL.Milliseconds()),
 	}
 }

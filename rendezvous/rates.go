@@ -100,6 +100,9 @@ type rates struct {
 	roomPages   *limiters[protocol.DeviceID] // each is large
 	roomHeard   *limiters[protocol.DeviceID] // messages on topics, that nobody said before
 
+	blobPuts *limiters[protocol.DeviceID]
+	blobGets *limiters[protocol.DeviceID] // parts of blobs
+
 	follows *limiters[peer.ID] // streams and announcements of relays
 
 	pairOpens *limiters[protocol.DeviceID]
@@ -165,6 +168,8 @@ func newRates(l Limits) *rates {
 		roomPuts:     newLimiters[inRoom](50, time.Second, 2000),
 		roomPages:    newLimiters[protocol.DeviceID](600, time.Minute, 300),
 		roomHeard:    newLimiters[protocol.DeviceID](100, time.Second, 2000),
+		blobPuts:     newLimiters[protocol.DeviceID](600, time.Hour, 100),
+		blobGets:     newLimiters[protocol.DeviceID](1200, time.Minute, 300),
 		follows:      newLimiters[peer.ID](12, time.Minute, 6),
 		pairOpens:    newLimiters[protocol.DeviceID](12, time.Hour, 6),
 		pairJoins:    newLimiters[netip.Prefix](30, time.Hour, 10),

@@ -35,6 +35,7 @@ import (
 	"github.com/parley-chat/parley/rendezvous/p2p"
 	"github.com/parley-chat/parley/rendezvous/relay"
 	"github.com/parley-chat/parley/store"
+	"github.com/parley-chat/parley/store/blob"
 )
 
 const (
@@ -87,6 +88,7 @@ type Server struct {
 	rooms      *rooms
 	said       *buckets[protocol.EnvelopeID, *atomic.Bool] // messages of rooms, on their topics
 	hellos     *hellos
+	blobs      *blobs
 	pairs      *broker
 	knocks     *knocks
 	departures *departures
@@ -100,7 +102,7 @@ type Server struct {
 
 	mu       sync.Mutex     // guards draining against calls that begin
 	draining bool           // no calls, no links any more
-	inside   sync.WaitGroup // calls, links, pairings and knocks
+	inside   sync.WaitGroup // calls, links, pairings, knocks and blobs
 
 	closeOnce sync.Once
 	closeErr  error
@@ -151,6 +153,11 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if s.cfg.wrap != nil {
 		s.store = s.cfg.wrap(s.store)
 	}
+	bodies, err := blob.Open(filepath.Join(s.cfg.Dir, blobDir))
+	if err != nil {
+		return err
+	}
+	s.blobs = &blobs{bodies, newTurns()}
 	l := s.cfg.Limits
 	s.host, err = p2p.New(p2p.Config{
 		Identity: filepath.Join(s.cfg.Dir, IdentityFile), Listen: s.cfg.Listen, Announce: s.announce, Agent: "parley-rendezvous",
@@ -173,6 +180,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	s.host.SetStreamHandler(protocol.LinkProtocol, s.handleLink)
 	s.host.SetStreamHandler(protocol.PairProtocol, s.handlePair)
 	s.host.SetStreamHandler(protocol.KnockProtocol, s.handleKnock)
+	s.host.SetStreamHandler(protocol.BlobProtocol, s.handleBlob)
 	s.host.SetStreamHandler(protocol.FollowProtocol, s.handleFollow)
 	s.host.SetStreamHandler(protocol.TopicProtocol, s.handleTopics)
 	s.noteStart(ctx)
@@ -202,6 +210,9 @@ func (s *Server) sweep(ctx context.Context) error {
 	defer tick.Stop()
 	for {
 		dropped, err := s.store.Sweep(ctx, s.now())
+		if err == nil {
+			err = s.sweepBodies(ctx)
+		}
 		switch {
 		case ctx.Err() != nil:
 			return nil

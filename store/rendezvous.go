@@ -31,12 +31,12 @@ type Rendezvous interface {
 	SigningKeys
 	Audit
 	Relays
+	Blobs
 
 	// Sweep drops what has expired at now: mail, prekeys, answers kept for
-	// retried claims, invites, messages of rooms, guests, and everything stored for
-	// revoked devices. Call
-	// it every few minutes; it works in small transactions. It returns how many
-	// rows it dropped.
+	// retried claims, invites, messages of rooms, guests, blobs, and everything stored for
+	// revoked devices and for accounts that have no other. Call it every few minutes; it
+	// works in small transactions. It returns how many rows it dropped.
 	Sweep(ctx context.Context, now time.Time) (dropped int, err error)
 
 	// Totals counts what is stored. It reads a row per account and per device:
@@ -48,6 +48,7 @@ type Rendezvous interface {
 type Totals struct {
 	Accounts int
 	Mail     Usage // waiting in all mailboxes
+	Blobs    Usage // also those that are not whole yet
 }
 
 // Accounts binds names to accounts and accounts to devices.

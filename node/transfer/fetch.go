@@ -248,7 +248,7 @@ func (s *stream) fill(b []byte) error {
 		n, err := s.answer.Read(b[:min(len(b), ReadStep)])
 		s.silence.Stop()
 		if s.opts.Meter != nil {
-			s.opts.Meter.add(n, s.answer.Path)
+			s.opts.Meter.Add(n, s.answer.Path)
 		}
 		if b = b[n:]; err != nil && len(b) > 0 {
 			return fmt.Errorf("read an answer: %w", err)

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/file"
 )
 
@@ -82,8 +83,25 @@ func (p *Part) finishFile(context.Context) (string, error) {
 // finalName is what the sender called it, made safe.
 func (p *Part) finalName() string { return file.CleanName(p.d.Name) }
 
-// unpacking is where a folder is unpacked.
-func (p *Part) unpacking() string { return strings.TrimSuffix(p.temp, "part") + "unpacking" }
+// tempName is what a file is called while it is received.
+func tempName(name string, id protocol.FileID) string {
+	return "." + file.CleanName(name) + "." + id.String() + ".part"
+}
+
+// unpackName is where a folder is unpacked.
+func unpackName(temp string) string { return strings.TrimSuffix(temp, "part") + "unpacking" }
+
+// removeTemp removes what there is of a file that is being received.
+func removeTemp(root *os.Root, temp string) error {
+	err := root.Remove(temp)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	if err := errors.Join(err, root.RemoveAll(unpackName(temp))); err != nil {
+		return fmt.Errorf("remove what was received: %w", err)
+	}
+	return nil
+}
 
 // finishFolder unpacks the received archive and gives the folder its name.
 func (p *Part) finishFolder(ctx context.Context) (string, error) {
@@ -91,7 +109,7 @@ func (p *Part) finishFolder(ctx context.Context) (string, error) {
 	if err != nil || there {
 		return name, err
 	}
-	temp := p.unpacking()
+	temp := unpackName(p.temp)
 	if err := p.root.RemoveAll(temp); err != nil { // of before a crash
 		return "", fmt.Errorf("make room for unpacking: %w", err)
 	}
@@ -169,4 +187,18 @@ func syncFolder(name string) error {
 		return fmt.Errorf("write the names in a folder to the disk: %w", err)
 	}
 	return nil
+}
+
+// RemovePart removes what there is in a folder of a file that is not wanted any more,
+// and that no Part has open. That there is nothing is success.
+func RemovePart(folder, name string, id protocol.FileID) error {
+	root, err := os.OpenRoot(folder)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("open the folder of a part of a file: %w", err)
+	}
+	defer root.Close()
+	return removeTemp(root, tempName(name, id))
 }

@@ -22,8 +22,8 @@ type sample struct {
 	total int64
 }
 
-// add counts bytes that came on a way.
-func (m *Meter) add(n int, path string) {
+// Add counts bytes that went some way.
+func (m *Meter) Add(n int, path string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.sampleLocked(time.Now())
@@ -51,4 +51,11 @@ func (m *Meter) Rate() (perSecond float64, path string) {
 		perSecond = float64(m.total-first.total) / took.Seconds()
 	}
 	return perSecond, m.path
+}
+
+// Total returns how many bytes there were.
+func (m *Meter) Total() int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.total
 }

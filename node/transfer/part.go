@@ -2,7 +2,6 @@ package transfer
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -45,7 +44,7 @@ func OpenPart(folder string, d *file.Descriptor, l file.List) (*Part, error) {
 		return nil, fmt.Errorf("open the folder for received files: %w", err)
 	}
 	p := &Part{
-		d: d, pieces: pieces, root: root, temp: fmt.Sprintf(".%s.%s.part", file.CleanName(d.Name), hex.EncodeToString(d.ID[:])),
+		d: d, pieces: pieces, root: root, temp: tempName(d.Name, d.ID),
 		have: make([]bool, len(l)), missing: len(l),
 	}
 	if p.f, err = openTemp(root, p.temp); err != nil {
@@ -175,10 +174,4 @@ func (p *Part) Close() error { return errors.Join(p.f.Close(), p.root.Close()) }
 
 // Remove ends receiving for good and removes the hidden file: after Finish, once it is
 // recorded where the file is, or when the file is not wanted any more.
-func (p *Part) Remove() error {
-	err := p.root.Remove(p.temp)
-	if errors.Is(err, fs.ErrNotExist) { // Finish could only rename it
-		err = nil
-	}
-	return errors.Join(err, p.root.RemoveAll(p.unpacking()), p.Close())
-}
+func (p *Part) Remove() error { return errors.Join(removeTemp(p.root, p.temp), p.Close()) }

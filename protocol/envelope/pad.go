@@ -38,8 +38,14 @@ func paddedSize(n int) int {
 	if size <= minPadded {
 		return minPadded
 	}
-	e := bits.Len(uint(size)) - 1 // floor(log2 size)
-	low := e - bits.Len(uint(e))  // bits that are cleared
-	mask := 1<<low - 1
+	return int(Padme(int64(size)))
+}
+
+// Padme rounds a size of at least 2 bytes up so that it tells little of what it was:
+// Padmé, see Pad.
+func Padme(size int64) int64 {
+	e := bits.Len64(uint64(size)) - 1 // floor(log2 size)
+	low := e - bits.Len(uint(e))      // bits that are cleared
+	mask := int64(1)<<low - 1
 	return (size + mask) &^ mask
 }

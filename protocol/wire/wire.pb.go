@@ -2595,6 +2595,11 @@ type Request struct {
 	//	*Request_FillRoom
 	//	*Request_RegisterGuest
 	//	*Request_SeenGuests
+	//	*Request_PutBlob
+	//	*Request_GetBlob
+	//	*Request_StatBlob
+	//	*Request_TakenBlob
+	//	*Request_DropBlob
 	Call          isRequest_Call `protobuf_oneof:"call"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2835,6 +2840,51 @@ func (x *Request) GetSeenGuests() *SeenGuests {
 	return nil
 }
 
+func (x *Request) GetPutBlob() *PutBlob {
+	if x != nil {
+		if x, ok := x.Call.(*Request_PutBlob); ok {
+			return x.PutBlob
+		}
+	}
+	return nil
+}
+
+func (x *Request) GetGetBlob() *GetBlob {
+	if x != nil {
+		if x, ok := x.Call.(*Request_GetBlob); ok {
+			return x.GetBlob
+		}
+	}
+	return nil
+}
+
+func (x *Request) GetStatBlob() *StatBlob {
+	if x != nil {
+		if x, ok := x.Call.(*Request_StatBlob); ok {
+			return x.StatBlob
+		}
+	}
+	return nil
+}
+
+func (x *Request) GetTakenBlob() *TakenBlob {
+	if x != nil {
+		if x, ok := x.Call.(*Request_TakenBlob); ok {
+			return x.TakenBlob
+		}
+	}
+	return nil
+}
+
+func (x *Request) GetDropBlob() *DropBlob {
+	if x != nil {
+		if x, ok := x.Call.(*Request_DropBlob); ok {
+			return x.DropBlob
+		}
+	}
+	return nil
+}
+
 type isRequest_Call interface {
 	isRequest_Call()
 }
@@ -2927,6 +2977,26 @@ type Request_SeenGuests struct {
 	SeenGuests *SeenGuests `protobuf:"bytes,30,opt,name=seen_guests,json=seenGuests,proto3,oneof"`
 }
 
+type Request_PutBlob struct {
+	PutBlob *PutBlob `protobuf:"bytes,40,opt,name=put_blob,json=putBlob,proto3,oneof"` // this and the next: on /parley/blob/1
+}
+
+type Request_GetBlob struct {
+	GetBlob *GetBlob `protobuf:"bytes,41,opt,name=get_blob,json=getBlob,proto3,oneof"`
+}
+
+type Request_StatBlob struct {
+	StatBlob *StatBlob `protobuf:"bytes,42,opt,name=stat_blob,json=statBlob,proto3,oneof"`
+}
+
+type Request_TakenBlob struct {
+	TakenBlob *TakenBlob `protobuf:"bytes,43,opt,name=taken_blob,json=takenBlob,proto3,oneof"`
+}
+
+type Request_DropBlob struct {
+	DropBlob *DropBlob `protobuf:"bytes,44,opt,name=drop_blob,json=dropBlob,proto3,oneof"`
+}
+
 func (*Request_Register) isRequest_Call() {}
 
 func (*Request_Lookup) isRequest_Call() {}
@@ -2971,6 +3041,16 @@ func (*Request_RegisterGuest) isRequest_Call() {}
 
 func (*Request_SeenGuests) isRequest_Call() {}
 
+func (*Request_PutBlob) isRequest_Call() {}
+
+func (*Request_GetBlob) isRequest_Call() {}
+
+func (*Request_StatBlob) isRequest_Call() {}
+
+func (*Request_TakenBlob) isRequest_Call() {}
+
+func (*Request_DropBlob) isRequest_Call() {}
+
 type Response struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
 	Code         uint32                 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"` // protocol.Code; when not OK nothing else is set but detail and retry_after_ms
@@ -2997,6 +3077,8 @@ type Response struct {
 	//	*Response_RoomPage
 	//	*Response_RoomPutResults
 	//	*Response_GuestsSeen
+	//	*Response_BlobState
+	//	*Response_BlobGone
 	Result        isResponse_Result `protobuf_oneof:"result"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3231,6 +3313,24 @@ func (x *Response) GetGuestsSeen() *GuestsSeen {
 	return nil
 }
 
+func (x *Response) GetBlobState() *BlobState {
+	if x != nil {
+		if x, ok := x.Result.(*Response_BlobState); ok {
+			return x.BlobState
+		}
+	}
+	return nil
+}
+
+func (x *Response) GetBlobGone() *BlobGone {
+	if x != nil {
+		if x, ok := x.Result.(*Response_BlobGone); ok {
+			return x.BlobGone
+		}
+	}
+	return nil
+}
+
 type isResponse_Result interface {
 	isResponse_Result()
 }
@@ -3311,6 +3411,14 @@ type Response_GuestsSeen struct {
 	GuestsSeen *GuestsSeen `protobuf:"bytes,40,opt,name=guests_seen,json=guestsSeen,proto3,oneof"`
 }
 
+type Response_BlobState struct {
+	BlobState *BlobState `protobuf:"bytes,50,opt,name=blob_state,json=blobState,proto3,oneof"`
+}
+
+type Response_BlobGone struct {
+	BlobGone *BlobGone `protobuf:"bytes,51,opt,name=blob_gone,json=blobGone,proto3,oneof"`
+}
+
 func (*Response_Registered) isResponse_Result() {}
 
 func (*Response_Found) isResponse_Result() {}
@@ -3348,6 +3456,10 @@ func (*Response_RoomPage) isResponse_Result() {}
 func (*Response_RoomPutResults) isResponse_Result() {}
 
 func (*Response_GuestsSeen) isResponse_Result() {}
+
+func (*Response_BlobState) isResponse_Result() {}
+
+func (*Response_BlobGone) isResponse_Result() {}
 
 // The connection's key must be the peer id in the one device certificate of the chain.
 // Safe to repeat: the same name and account are answered OK again.
@@ -6252,6 +6364,397 @@ func (x *RoomRange) GetLast() uint64 {
 	return 0
 }
 
+type PutBlob struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`             // 16; of the file
+	Size          uint64                 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`        // bytes of the blob; at least 1
+	Accounts      [][]byte               `protobuf:"bytes,3,rep,name=accounts,proto3" json:"accounts,omitempty"` // that may get it, at most 16; or
+	Room          []byte                 `protobuf:"bytes,4,opt,name=room,proto3" json:"room,omitempty"`         // whose members may
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutBlob) Reset() {
+	*x = PutBlob{}
+	mi := &file_wire_proto_msgTypes[83]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutBlob) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutBlob) ProtoMessage() {}
+
+func (x *PutBlob) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[83]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutBlob.ProtoReflect.Descriptor instead.
+func (*PutBlob) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{83}
+}
+
+func (x *PutBlob) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *PutBlob) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *PutBlob) GetAccounts() [][]byte {
+	if x != nil {
+		return x.Accounts
+	}
+	return nil
+}
+
+func (x *PutBlob) GetRoom() []byte {
+	if x != nil {
+		return x.Room
+	}
+	return nil
+}
+
+type GetBlob struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	By            []byte                 `protobuf:"bytes,1,opt,name=by,proto3" json:"by,omitempty"` // account that put it
+	Id            []byte                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	From          uint64                 `protobuf:"varint,3,opt,name=from,proto3" json:"from,omitempty"`
+	Count         uint64                 `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"` // bytes
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetBlob) Reset() {
+	*x = GetBlob{}
+	mi := &file_wire_proto_msgTypes[84]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetBlob) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetBlob) ProtoMessage() {}
+
+func (x *GetBlob) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[84]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetBlob.ProtoReflect.Descriptor instead.
+func (*GetBlob) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{84}
+}
+
+func (x *GetBlob) GetBy() []byte {
+	if x != nil {
+		return x.By
+	}
+	return nil
+}
+
+func (x *GetBlob) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *GetBlob) GetFrom() uint64 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+func (x *GetBlob) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+type StatBlob struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	By            []byte                 `protobuf:"bytes,1,opt,name=by,proto3" json:"by,omitempty"`
+	Id            []byte                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StatBlob) Reset() {
+	*x = StatBlob{}
+	mi := &file_wire_proto_msgTypes[85]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StatBlob) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StatBlob) ProtoMessage() {}
+
+func (x *StatBlob) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[85]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StatBlob.ProtoReflect.Descriptor instead.
+func (*StatBlob) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{85}
+}
+
+func (x *StatBlob) GetBy() []byte {
+	if x != nil {
+		return x.By
+	}
+	return nil
+}
+
+func (x *StatBlob) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+type BlobState struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Size          uint64                 `protobuf:"varint,1,opt,name=size,proto3" json:"size,omitempty"`
+	Have          uint64                 `protobuf:"varint,2,opt,name=have,proto3" json:"have,omitempty"` // so many bytes from its start are here for good
+	ExpiresMs     uint64                 `protobuf:"varint,3,opt,name=expires_ms,json=expiresMs,proto3" json:"expires_ms,omitempty"`
+	Count         uint64                 `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"` // of GetBlob: bytes that follow
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BlobState) Reset() {
+	*x = BlobState{}
+	mi := &file_wire_proto_msgTypes[86]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlobState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlobState) ProtoMessage() {}
+
+func (x *BlobState) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[86]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlobState.ProtoReflect.Descriptor instead.
+func (*BlobState) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{86}
+}
+
+func (x *BlobState) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *BlobState) GetHave() uint64 {
+	if x != nil {
+		return x.Have
+	}
+	return 0
+}
+
+func (x *BlobState) GetExpiresMs() uint64 {
+	if x != nil {
+		return x.ExpiresMs
+	}
+	return 0
+}
+
+func (x *BlobState) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+// The caller's account has the file on all devices that want it. The blob is deleted
+// when everybody who may get it said so.
+type TakenBlob struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	By            []byte                 `protobuf:"bytes,1,opt,name=by,proto3" json:"by,omitempty"`
+	Id            []byte                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TakenBlob) Reset() {
+	*x = TakenBlob{}
+	mi := &file_wire_proto_msgTypes[87]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TakenBlob) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TakenBlob) ProtoMessage() {}
+
+func (x *TakenBlob) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[87]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TakenBlob.ProtoReflect.Descriptor instead.
+func (*TakenBlob) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{87}
+}
+
+func (x *TakenBlob) GetBy() []byte {
+	if x != nil {
+		return x.By
+	}
+	return nil
+}
+
+func (x *TakenBlob) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+// The caller's account put it, and wants it deleted.
+type DropBlob struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DropBlob) Reset() {
+	*x = DropBlob{}
+	mi := &file_wire_proto_msgTypes[88]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DropBlob) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DropBlob) ProtoMessage() {}
+
+func (x *DropBlob) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[88]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DropBlob.ProtoReflect.Descriptor instead.
+func (*DropBlob) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{88}
+}
+
+func (x *DropBlob) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+type BlobGone struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BlobGone) Reset() {
+	*x = BlobGone{}
+	mi := &file_wire_proto_msgTypes[89]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlobGone) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlobGone) ProtoMessage() {}
+
+func (x *BlobGone) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[89]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlobGone.ProtoReflect.Descriptor instead.
+func (*BlobGone) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{89}
+}
+
 type Beat struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Hello         *Hello                 `protobuf:"bytes,1,opt,name=hello,proto3" json:"hello,omitempty"`                                    // in the first beat, and when the store moved on
@@ -6265,7 +6768,7 @@ type Beat struct {
 
 func (x *Beat) Reset() {
 	*x = Beat{}
-	mi := &file_wire_proto_msgTypes[83]
+	mi := &file_wire_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6277,7 +6780,7 @@ func (x *Beat) String() string {
 func (*Beat) ProtoMessage() {}
 
 func (x *Beat) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[83]
+	mi := &file_wire_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6290,7 +6793,7 @@ func (x *Beat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Beat.ProtoReflect.Descriptor instead.
 func (*Beat) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{83}
+	return file_wire_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *Beat) GetHello() *Hello {
@@ -6343,7 +6846,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_wire_proto_msgTypes[84]
+	mi := &file_wire_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6355,7 +6858,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[84]
+	mi := &file_wire_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6368,7 +6871,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{84}
+	return file_wire_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *Hello) GetMinVersion() uint32 {
@@ -6439,7 +6942,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_wire_proto_msgTypes[85]
+	mi := &file_wire_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6451,7 +6954,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[85]
+	mi := &file_wire_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6464,7 +6967,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{85}
+	return file_wire_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *Welcome) GetCode() uint32 {
@@ -6553,13 +7056,16 @@ type Limits struct {
 	RelayBytes    uint64                 `protobuf:"varint,5,opt,name=relay_bytes,json=relayBytes,proto3" json:"relay_bytes,omitempty"` // per circuit and direction; 0: none offered
 	RelayMs       uint64                 `protobuf:"varint,6,opt,name=relay_ms,json=relayMs,proto3" json:"relay_ms,omitempty"`
 	PrekeyCap     uint32                 `protobuf:"varint,7,opt,name=prekey_cap,json=prekeyCap,proto3" json:"prekey_cap,omitempty"`
+	BlobBytes     uint64                 `protobuf:"varint,8,opt,name=blob_bytes,json=blobBytes,proto3" json:"blob_bytes,omitempty"` // the largest blob
+	BlobQuota     uint64                 `protobuf:"varint,9,opt,name=blob_quota,json=blobQuota,proto3" json:"blob_quota,omitempty"` // bytes, of all blobs of one account
+	BlobTtlMs     uint64                 `protobuf:"varint,10,opt,name=blob_ttl_ms,json=blobTtlMs,proto3" json:"blob_ttl_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_wire_proto_msgTypes[86]
+	mi := &file_wire_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6571,7 +7077,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[86]
+	mi := &file_wire_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6584,7 +7090,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{86}
+	return file_wire_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *Limits) GetMailboxBytes() uint64 {
@@ -6636,6 +7142,27 @@ func (x *Limits) GetPrekeyCap() uint32 {
 	return 0
 }
 
+func (x *Limits) GetBlobBytes() uint64 {
+	if x != nil {
+		return x.BlobBytes
+	}
+	return 0
+}
+
+func (x *Limits) GetBlobQuota() uint64 {
+	if x != nil {
+		return x.BlobQuota
+	}
+	return 0
+}
+
+func (x *Limits) GetBlobTtlMs() uint64 {
+	if x != nil {
+		return x.BlobTtlMs
+	}
+	return 0
+}
+
 type Hint struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Beat          uint64                 `protobuf:"varint,1,opt,name=beat,proto3" json:"beat,omitempty"` // seq of the beat answered
@@ -6654,7 +7181,7 @@ type Hint struct {
 
 func (x *Hint) Reset() {
 	*x = Hint{}
-	mi := &file_wire_proto_msgTypes[87]
+	mi := &file_wire_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6666,7 +7193,7 @@ func (x *Hint) String() string {
 func (*Hint) ProtoMessage() {}
 
 func (x *Hint) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[87]
+	mi := &file_wire_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6679,7 +7206,7 @@ func (x *Hint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hint.ProtoReflect.Descriptor instead.
 func (*Hint) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{87}
+	return file_wire_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *Hint) GetBeat() uint64 {
@@ -6763,7 +7290,7 @@ type RoomNews struct {
 
 func (x *RoomNews) Reset() {
 	*x = RoomNews{}
-	mi := &file_wire_proto_msgTypes[88]
+	mi := &file_wire_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6775,7 +7302,7 @@ func (x *RoomNews) String() string {
 func (*RoomNews) ProtoMessage() {}
 
 func (x *RoomNews) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[88]
+	mi := &file_wire_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6788,7 +7315,7 @@ func (x *RoomNews) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomNews.ProtoReflect.Descriptor instead.
 func (*RoomNews) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{88}
+	return file_wire_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *RoomNews) GetRoom() []byte {
@@ -6822,7 +7349,7 @@ type Presence struct {
 
 func (x *Presence) Reset() {
 	*x = Presence{}
-	mi := &file_wire_proto_msgTypes[89]
+	mi := &file_wire_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6834,7 +7361,7 @@ func (x *Presence) String() string {
 func (*Presence) ProtoMessage() {}
 
 func (x *Presence) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[89]
+	mi := &file_wire_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6847,7 +7374,7 @@ func (x *Presence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Presence.ProtoReflect.Descriptor instead.
 func (*Presence) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{89}
+	return file_wire_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *Presence) GetAccount() []byte {
@@ -6873,7 +7400,7 @@ type Deliver struct {
 
 func (x *Deliver) Reset() {
 	*x = Deliver{}
-	mi := &file_wire_proto_msgTypes[90]
+	mi := &file_wire_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6885,7 +7412,7 @@ func (x *Deliver) String() string {
 func (*Deliver) ProtoMessage() {}
 
 func (x *Deliver) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[90]
+	mi := &file_wire_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6898,7 +7425,7 @@ func (x *Deliver) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Deliver.ProtoReflect.Descriptor instead.
 func (*Deliver) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{90}
+	return file_wire_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *Deliver) GetEnvelopes() [][]byte {
@@ -6918,7 +7445,7 @@ type Delivered struct {
 
 func (x *Delivered) Reset() {
 	*x = Delivered{}
-	mi := &file_wire_proto_msgTypes[91]
+	mi := &file_wire_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6930,7 +7457,7 @@ func (x *Delivered) String() string {
 func (*Delivered) ProtoMessage() {}
 
 func (x *Delivered) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[91]
+	mi := &file_wire_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6943,7 +7470,7 @@ func (x *Delivered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delivered.ProtoReflect.Descriptor instead.
 func (*Delivered) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{91}
+	return file_wire_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *Delivered) GetCodes() []uint32 {
@@ -6969,7 +7496,7 @@ type PairJoin struct {
 
 func (x *PairJoin) Reset() {
 	*x = PairJoin{}
-	mi := &file_wire_proto_msgTypes[92]
+	mi := &file_wire_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6981,7 +7508,7 @@ func (x *PairJoin) String() string {
 func (*PairJoin) ProtoMessage() {}
 
 func (x *PairJoin) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[92]
+	mi := &file_wire_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6994,7 +7521,7 @@ func (x *PairJoin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairJoin.ProtoReflect.Descriptor instead.
 func (*PairJoin) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{92}
+	return file_wire_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *PairJoin) GetSlot() string {
@@ -7018,7 +7545,7 @@ type PairJoined struct {
 
 func (x *PairJoined) Reset() {
 	*x = PairJoined{}
-	mi := &file_wire_proto_msgTypes[93]
+	mi := &file_wire_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7030,7 +7557,7 @@ func (x *PairJoined) String() string {
 func (*PairJoined) ProtoMessage() {}
 
 func (x *PairJoined) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[93]
+	mi := &file_wire_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7043,7 +7570,7 @@ func (x *PairJoined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairJoined.ProtoReflect.Descriptor instead.
 func (*PairJoined) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{93}
+	return file_wire_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *PairJoined) GetCode() uint32 {
@@ -7097,7 +7624,7 @@ type PairFrame struct {
 
 func (x *PairFrame) Reset() {
 	*x = PairFrame{}
-	mi := &file_wire_proto_msgTypes[94]
+	mi := &file_wire_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7109,7 +7636,7 @@ func (x *PairFrame) String() string {
 func (*PairFrame) ProtoMessage() {}
 
 func (x *PairFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[94]
+	mi := &file_wire_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7122,7 +7649,7 @@ func (x *PairFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairFrame.ProtoReflect.Descriptor instead.
 func (*PairFrame) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{94}
+	return file_wire_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *PairFrame) GetData() []byte {
@@ -7142,7 +7669,7 @@ type Knock struct {
 
 func (x *Knock) Reset() {
 	*x = Knock{}
-	mi := &file_wire_proto_msgTypes[95]
+	mi := &file_wire_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7154,7 +7681,7 @@ func (x *Knock) String() string {
 func (*Knock) ProtoMessage() {}
 
 func (x *Knock) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[95]
+	mi := &file_wire_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7167,7 +7694,7 @@ func (x *Knock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Knock.ProtoReflect.Descriptor instead.
 func (*Knock) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{95}
+	return file_wire_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *Knock) GetRoom() []byte {
@@ -7195,7 +7722,7 @@ type Knocked struct {
 
 func (x *Knocked) Reset() {
 	*x = Knocked{}
-	mi := &file_wire_proto_msgTypes[96]
+	mi := &file_wire_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7207,7 +7734,7 @@ func (x *Knocked) String() string {
 func (*Knocked) ProtoMessage() {}
 
 func (x *Knocked) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[96]
+	mi := &file_wire_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7220,7 +7747,7 @@ func (x *Knocked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Knocked.ProtoReflect.Descriptor instead.
 func (*Knocked) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{96}
+	return file_wire_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *Knocked) GetCode() uint32 {
@@ -7260,7 +7787,7 @@ type Membership struct {
 
 func (x *Membership) Reset() {
 	*x = Membership{}
-	mi := &file_wire_proto_msgTypes[97]
+	mi := &file_wire_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7272,7 +7799,7 @@ func (x *Membership) String() string {
 func (*Membership) ProtoMessage() {}
 
 func (x *Membership) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[97]
+	mi := &file_wire_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7285,7 +7812,7 @@ func (x *Membership) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Membership.ProtoReflect.Descriptor instead.
 func (*Membership) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{97}
+	return file_wire_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *Membership) GetName() string {
@@ -7346,7 +7873,7 @@ type GetPrekey struct {
 
 func (x *GetPrekey) Reset() {
 	*x = GetPrekey{}
-	mi := &file_wire_proto_msgTypes[98]
+	mi := &file_wire_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7358,7 +7885,7 @@ func (x *GetPrekey) String() string {
 func (*GetPrekey) ProtoMessage() {}
 
 func (x *GetPrekey) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[98]
+	mi := &file_wire_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7371,7 +7898,7 @@ func (x *GetPrekey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPrekey.ProtoReflect.Descriptor instead.
 func (*GetPrekey) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{98}
+	return file_wire_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *GetPrekey) GetNonce() []byte {
@@ -7392,7 +7919,7 @@ type OwnPrekey struct {
 
 func (x *OwnPrekey) Reset() {
 	*x = OwnPrekey{}
-	mi := &file_wire_proto_msgTypes[99]
+	mi := &file_wire_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7404,7 +7931,7 @@ func (x *OwnPrekey) String() string {
 func (*OwnPrekey) ProtoMessage() {}
 
 func (x *OwnPrekey) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[99]
+	mi := &file_wire_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7417,7 +7944,7 @@ func (x *OwnPrekey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OwnPrekey.ProtoReflect.Descriptor instead.
 func (*OwnPrekey) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{99}
+	return file_wire_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *OwnPrekey) GetCode() uint32 {
@@ -7451,7 +7978,7 @@ type Follow struct {
 
 func (x *Follow) Reset() {
 	*x = Follow{}
-	mi := &file_wire_proto_msgTypes[100]
+	mi := &file_wire_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7463,7 +7990,7 @@ func (x *Follow) String() string {
 func (*Follow) ProtoMessage() {}
 
 func (x *Follow) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[100]
+	mi := &file_wire_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7476,7 +8003,7 @@ func (x *Follow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Follow.ProtoReflect.Descriptor instead.
 func (*Follow) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{100}
+	return file_wire_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *Follow) GetSeq() uint64 {
@@ -7503,7 +8030,7 @@ type Announcement struct {
 
 func (x *Announcement) Reset() {
 	*x = Announcement{}
-	mi := &file_wire_proto_msgTypes[101]
+	mi := &file_wire_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7515,7 +8042,7 @@ func (x *Announcement) String() string {
 func (*Announcement) ProtoMessage() {}
 
 func (x *Announcement) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[101]
+	mi := &file_wire_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7528,7 +8055,7 @@ func (x *Announcement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Announcement.ProtoReflect.Descriptor instead.
 func (*Announcement) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{101}
+	return file_wire_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *Announcement) GetAddrs() [][]byte {
@@ -7559,7 +8086,7 @@ type Followed struct {
 
 func (x *Followed) Reset() {
 	*x = Followed{}
-	mi := &file_wire_proto_msgTypes[102]
+	mi := &file_wire_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7571,7 +8098,7 @@ func (x *Followed) String() string {
 func (*Followed) ProtoMessage() {}
 
 func (x *Followed) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[102]
+	mi := &file_wire_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7584,7 +8111,7 @@ func (x *Followed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Followed.ProtoReflect.Descriptor instead.
 func (*Followed) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{102}
+	return file_wire_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *Followed) GetCode() uint32 {
@@ -7638,7 +8165,7 @@ type Present struct {
 
 func (x *Present) Reset() {
 	*x = Present{}
-	mi := &file_wire_proto_msgTypes[103]
+	mi := &file_wire_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7650,7 +8177,7 @@ func (x *Present) String() string {
 func (*Present) ProtoMessage() {}
 
 func (x *Present) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[103]
+	mi := &file_wire_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7663,7 +8190,7 @@ func (x *Present) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Present.ProtoReflect.Descriptor instead.
 func (*Present) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{103}
+	return file_wire_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *Present) GetToken() string {
@@ -7685,7 +8212,7 @@ type Admission struct {
 
 func (x *Admission) Reset() {
 	*x = Admission{}
-	mi := &file_wire_proto_msgTypes[104]
+	mi := &file_wire_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7697,7 +8224,7 @@ func (x *Admission) String() string {
 func (*Admission) ProtoMessage() {}
 
 func (x *Admission) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[104]
+	mi := &file_wire_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7710,7 +8237,7 @@ func (x *Admission) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Admission.ProtoReflect.Descriptor instead.
 func (*Admission) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{104}
+	return file_wire_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *Admission) GetCode() uint32 {
@@ -7737,6 +8264,134 @@ func (x *Admission) GetRetryAfterMs() uint64 {
 func (x *Admission) GetLastsMs() uint64 {
 	if x != nil {
 		return x.LastsMs
+	}
+	return 0
+}
+
+type GetPieces struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	File          []byte                 `protobuf:"bytes,1,opt,name=file,proto3" json:"file,omitempty"`    // id
+	List          bool                   `protobuf:"varint,2,opt,name=list,proto3" json:"list,omitempty"`   // the list of pieces instead
+	First         uint32                 `protobuf:"varint,3,opt,name=first,proto3" json:"first,omitempty"` // piece
+	Count         uint32                 `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"` // at most 16
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetPieces) Reset() {
+	*x = GetPieces{}
+	mi := &file_wire_proto_msgTypes[112]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetPieces) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetPieces) ProtoMessage() {}
+
+func (x *GetPieces) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[112]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetPieces.ProtoReflect.Descriptor instead.
+func (*GetPieces) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{112}
+}
+
+func (x *GetPieces) GetFile() []byte {
+	if x != nil {
+		return x.File
+	}
+	return nil
+}
+
+func (x *GetPieces) GetList() bool {
+	if x != nil {
+		return x.List
+	}
+	return false
+}
+
+func (x *GetPieces) GetFirst() uint32 {
+	if x != nil {
+		return x.First
+	}
+	return 0
+}
+
+func (x *GetPieces) GetCount() uint32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+type Pieces struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Code          uint32                 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"` // protocol.Code
+	Detail        string                 `protobuf:"bytes,2,opt,name=detail,proto3" json:"detail,omitempty"`
+	RetryAfterMs  uint64                 `protobuf:"varint,3,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Pieces) Reset() {
+	*x = Pieces{}
+	mi := &file_wire_proto_msgTypes[113]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Pieces) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Pieces) ProtoMessage() {}
+
+func (x *Pieces) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[113]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Pieces.ProtoReflect.Descriptor instead.
+func (*Pieces) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{113}
+}
+
+func (x *Pieces) GetCode() uint32 {
+	if x != nil {
+		return x.Code
+	}
+	return 0
+}
+
+func (x *Pieces) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+func (x *Pieces) GetRetryAfterMs() uint64 {
+	if x != nil {
+		return x.RetryAfterMs
 	}
 	return 0
 }
@@ -7948,8 +8603,7 @@ const file_wire_proto_rawDesc = "" +
 	"\x04read\x18\x02 \x03(\fR\x04read\"'\n" +
 	"\x06Repair\x12\x1d\n" +
 	"\n" +
-	"session_id\x18\x01 \x01(\fR\tsessionId\"\x80\n" +
-	"\n" +
+	"session_id\x18\x01 \x01(\fR\tsessionId\"\x9a\f\n" +
 	"\aRequest\x126\n" +
 	"\bregister\x18\x01 \x01(\v2\x18.parley.wire.v1.RegisterH\x00R\bregister\x120\n" +
 	"\x06lookup\x18\x02 \x01(\v2\x16.parley.wire.v1.LookupH\x00R\x06lookup\x12F\n" +
@@ -7977,8 +8631,15 @@ const file_wire_proto_rawDesc = "" +
 	"\tfill_room\x18\x14 \x01(\v2\x18.parley.wire.v1.FillRoomH\x00R\bfillRoom\x12F\n" +
 	"\x0eregister_guest\x18\x15 \x01(\v2\x1d.parley.wire.v1.RegisterGuestH\x00R\rregisterGuest\x12=\n" +
 	"\vseen_guests\x18\x1e \x01(\v2\x1a.parley.wire.v1.SeenGuestsH\x00R\n" +
-	"seenGuestsB\x06\n" +
-	"\x04call\"\xb3\t\n" +
+	"seenGuests\x124\n" +
+	"\bput_blob\x18( \x01(\v2\x17.parley.wire.v1.PutBlobH\x00R\aputBlob\x124\n" +
+	"\bget_blob\x18) \x01(\v2\x17.parley.wire.v1.GetBlobH\x00R\agetBlob\x127\n" +
+	"\tstat_blob\x18* \x01(\v2\x18.parley.wire.v1.StatBlobH\x00R\bstatBlob\x12:\n" +
+	"\n" +
+	"taken_blob\x18+ \x01(\v2\x19.parley.wire.v1.TakenBlobH\x00R\ttakenBlob\x127\n" +
+	"\tdrop_blob\x18, \x01(\v2\x18.parley.wire.v1.DropBlobH\x00R\bdropBlobB\x06\n" +
+	"\x04call\"\xa8\n" +
+	"\n" +
 	"\bResponse\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x16\n" +
 	"\x06detail\x18\x02 \x01(\tR\x06detail\x12$\n" +
@@ -8006,7 +8667,10 @@ const file_wire_proto_rawDesc = "" +
 	"\troom_page\x18\x1b \x01(\v2\x18.parley.wire.v1.RoomPageH\x00R\broomPage\x12J\n" +
 	"\x10room_put_results\x18\x1c \x01(\v2\x1e.parley.wire.v1.RoomPutResultsH\x00R\x0eroomPutResults\x12=\n" +
 	"\vguests_seen\x18( \x01(\v2\x1a.parley.wire.v1.GuestsSeenH\x00R\n" +
-	"guestsSeenB\b\n" +
+	"guestsSeen\x12:\n" +
+	"\n" +
+	"blob_state\x182 \x01(\v2\x19.parley.wire.v1.BlobStateH\x00R\tblobState\x127\n" +
+	"\tblob_gone\x183 \x01(\v2\x18.parley.wire.v1.BlobGoneH\x00R\bblobGoneB\b\n" +
 	"\x06result\"L\n" +
 	"\bRegister\x12\x16\n" +
 	"\x06invite\x18\x01 \x01(\fR\x06invite\x12\x12\n" +
@@ -8185,7 +8849,33 @@ const file_wire_proto_rawDesc = "" +
 	"\tRoomRange\x12\x16\n" +
 	"\x06device\x18\x01 \x01(\fR\x06device\x12\x14\n" +
 	"\x05first\x18\x02 \x01(\x04R\x05first\x12\x12\n" +
-	"\x04last\x18\x03 \x01(\x04R\x04last\"\x98\x01\n" +
+	"\x04last\x18\x03 \x01(\x04R\x04last\"]\n" +
+	"\aPutBlob\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\fR\x02id\x12\x12\n" +
+	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x1a\n" +
+	"\baccounts\x18\x03 \x03(\fR\baccounts\x12\x12\n" +
+	"\x04room\x18\x04 \x01(\fR\x04room\"S\n" +
+	"\aGetBlob\x12\x0e\n" +
+	"\x02by\x18\x01 \x01(\fR\x02by\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\fR\x02id\x12\x12\n" +
+	"\x04from\x18\x03 \x01(\x04R\x04from\x12\x14\n" +
+	"\x05count\x18\x04 \x01(\x04R\x05count\"*\n" +
+	"\bStatBlob\x12\x0e\n" +
+	"\x02by\x18\x01 \x01(\fR\x02by\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\fR\x02id\"h\n" +
+	"\tBlobState\x12\x12\n" +
+	"\x04size\x18\x01 \x01(\x04R\x04size\x12\x12\n" +
+	"\x04have\x18\x02 \x01(\x04R\x04have\x12\x1d\n" +
+	"\n" +
+	"expires_ms\x18\x03 \x01(\x04R\texpiresMs\x12\x14\n" +
+	"\x05count\x18\x04 \x01(\x04R\x05count\"+\n" +
+	"\tTakenBlob\x12\x0e\n" +
+	"\x02by\x18\x01 \x01(\fR\x02by\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\fR\x02id\"\x1a\n" +
+	"\bDropBlob\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\fR\x02id\"\n" +
+	"\n" +
+	"\bBlobGone\"\x98\x01\n" +
 	"\x04Beat\x12+\n" +
 	"\x05hello\x18\x01 \x01(\v2\x15.parley.wire.v1.HelloR\x05hello\x12\x14\n" +
 	"\x05addrs\x18\x02 \x03(\fR\x05addrs\x12#\n" +
@@ -8214,7 +8904,7 @@ const file_wire_proto_rawDesc = "" +
 	"\bpresence\x18\t \x03(\v2\x18.parley.wire.v1.PresenceR\bpresence\x12\x12\n" +
 	"\x04mail\x18\n" +
 	" \x01(\bR\x04mail\x12!\n" +
-	"\fheads_digest\x18\v \x01(\fR\vheadsDigest\"\xf6\x01\n" +
+	"\fheads_digest\x18\v \x01(\fR\vheadsDigest\"\xd4\x02\n" +
 	"\x06Limits\x12#\n" +
 	"\rmailbox_bytes\x18\x01 \x01(\x04R\fmailboxBytes\x12#\n" +
 	"\rmailbox_count\x18\x02 \x01(\rR\fmailboxCount\x12!\n" +
@@ -8224,7 +8914,13 @@ const file_wire_proto_rawDesc = "" +
 	"relayBytes\x12\x19\n" +
 	"\brelay_ms\x18\x06 \x01(\x04R\arelayMs\x12\x1d\n" +
 	"\n" +
-	"prekey_cap\x18\a \x01(\rR\tprekeyCap\"\xe2\x02\n" +
+	"prekey_cap\x18\a \x01(\rR\tprekeyCap\x12\x1d\n" +
+	"\n" +
+	"blob_bytes\x18\b \x01(\x04R\tblobBytes\x12\x1d\n" +
+	"\n" +
+	"blob_quota\x18\t \x01(\x04R\tblobQuota\x12\x1e\n" +
+	"\vblob_ttl_ms\x18\n" +
+	" \x01(\x04R\tblobTtlMs\"\xe2\x02\n" +
 	"\x04Hint\x12\x12\n" +
 	"\x04beat\x18\x01 \x01(\x04R\x04beat\x12\x12\n" +
 	"\x04mail\x18\x02 \x01(\bR\x04mail\x124\n" +
@@ -8304,7 +9000,16 @@ const file_wire_proto_rawDesc = "" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x16\n" +
 	"\x06detail\x18\x02 \x01(\tR\x06detail\x12$\n" +
 	"\x0eretry_after_ms\x18\x03 \x01(\x04R\fretryAfterMs\x12\x19\n" +
-	"\blasts_ms\x18\x04 \x01(\x04R\alastsMs*P\n" +
+	"\blasts_ms\x18\x04 \x01(\x04R\alastsMs\"_\n" +
+	"\tGetPieces\x12\x12\n" +
+	"\x04file\x18\x01 \x01(\fR\x04file\x12\x12\n" +
+	"\x04list\x18\x02 \x01(\bR\x04list\x12\x14\n" +
+	"\x05first\x18\x03 \x01(\rR\x05first\x12\x14\n" +
+	"\x05count\x18\x04 \x01(\rR\x05count\"Z\n" +
+	"\x06Pieces\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\rR\x04code\x12\x16\n" +
+	"\x06detail\x18\x02 \x01(\tR\x06detail\x12$\n" +
+	"\x0eretry_after_ms\x18\x03 \x01(\x04R\fretryAfterMs*P\n" +
 	"\bRelation\x12\f\n" +
 	"\bSTRANGER\x10\x00\x12\r\n" +
 	"\tREQUESTED\x10\x01\x12\f\n" +
@@ -8329,7 +9034,7 @@ func file_wire_proto_rawDescGZIP() []byte {
 }
 
 var file_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 105)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 114)
 var file_wire_proto_goTypes = []any{
 	(Relation)(0),          // 0: parley.wire.v1.Relation
 	(MailKind)(0),          // 1: parley.wire.v1.MailKind
@@ -8417,28 +9122,37 @@ var file_wire_proto_goTypes = []any{
 	(*RoomPutResult)(nil),  // 83: parley.wire.v1.RoomPutResult
 	(*FillRoom)(nil),       // 84: parley.wire.v1.FillRoom
 	(*RoomRange)(nil),      // 85: parley.wire.v1.RoomRange
-	(*Beat)(nil),           // 86: parley.wire.v1.Beat
-	(*Hello)(nil),          // 87: parley.wire.v1.Hello
-	(*Welcome)(nil),        // 88: parley.wire.v1.Welcome
-	(*Limits)(nil),         // 89: parley.wire.v1.Limits
-	(*Hint)(nil),           // 90: parley.wire.v1.Hint
-	(*RoomNews)(nil),       // 91: parley.wire.v1.RoomNews
-	(*Presence)(nil),       // 92: parley.wire.v1.Presence
-	(*Deliver)(nil),        // 93: parley.wire.v1.Deliver
-	(*Delivered)(nil),      // 94: parley.wire.v1.Delivered
-	(*PairJoin)(nil),       // 95: parley.wire.v1.PairJoin
-	(*PairJoined)(nil),     // 96: parley.wire.v1.PairJoined
-	(*PairFrame)(nil),      // 97: parley.wire.v1.PairFrame
-	(*Knock)(nil),          // 98: parley.wire.v1.Knock
-	(*Knocked)(nil),        // 99: parley.wire.v1.Knocked
-	(*Membership)(nil),     // 100: parley.wire.v1.Membership
-	(*GetPrekey)(nil),      // 101: parley.wire.v1.GetPrekey
-	(*OwnPrekey)(nil),      // 102: parley.wire.v1.OwnPrekey
-	(*Follow)(nil),         // 103: parley.wire.v1.Follow
-	(*Announcement)(nil),   // 104: parley.wire.v1.Announcement
-	(*Followed)(nil),       // 105: parley.wire.v1.Followed
-	(*Present)(nil),        // 106: parley.wire.v1.Present
-	(*Admission)(nil),      // 107: parley.wire.v1.Admission
+	(*PutBlob)(nil),        // 86: parley.wire.v1.PutBlob
+	(*GetBlob)(nil),        // 87: parley.wire.v1.GetBlob
+	(*StatBlob)(nil),       // 88: parley.wire.v1.StatBlob
+	(*BlobState)(nil),      // 89: parley.wire.v1.BlobState
+	(*TakenBlob)(nil),      // 90: parley.wire.v1.TakenBlob
+	(*DropBlob)(nil),       // 91: parley.wire.v1.DropBlob
+	(*BlobGone)(nil),       // 92: parley.wire.v1.BlobGone
+	(*Beat)(nil),           // 93: parley.wire.v1.Beat
+	(*Hello)(nil),          // 94: parley.wire.v1.Hello
+	(*Welcome)(nil),        // 95: parley.wire.v1.Welcome
+	(*Limits)(nil),         // 96: parley.wire.v1.Limits
+	(*Hint)(nil),           // 97: parley.wire.v1.Hint
+	(*RoomNews)(nil),       // 98: parley.wire.v1.RoomNews
+	(*Presence)(nil),       // 99: parley.wire.v1.Presence
+	(*Deliver)(nil),        // 100: parley.wire.v1.Deliver
+	(*Delivered)(nil),      // 101: parley.wire.v1.Delivered
+	(*PairJoin)(nil),       // 102: parley.wire.v1.PairJoin
+	(*PairJoined)(nil),     // 103: parley.wire.v1.PairJoined
+	(*PairFrame)(nil),      // 104: parley.wire.v1.PairFrame
+	(*Knock)(nil),          // 105: parley.wire.v1.Knock
+	(*Knocked)(nil),        // 106: parley.wire.v1.Knocked
+	(*Membership)(nil),     // 107: parley.wire.v1.Membership
+	(*GetPrekey)(nil),      // 108: parley.wire.v1.GetPrekey
+	(*OwnPrekey)(nil),      // 109: parley.wire.v1.OwnPrekey
+	(*Follow)(nil),         // 110: parley.wire.v1.Follow
+	(*Announcement)(nil),   // 111: parley.wire.v1.Announcement
+	(*Followed)(nil),       // 112: parley.wire.v1.Followed
+	(*Present)(nil),        // 113: parley.wire.v1.Present
+	(*Admission)(nil),      // 114: parley.wire.v1.Admission
+	(*GetPieces)(nil),      // 115: parley.wire.v1.GetPieces
+	(*Pieces)(nil),         // 116: parley.wire.v1.Pieces
 }
 var file_wire_proto_depIdxs = []int32{
 	4,   // 0: parley.wire.v1.Content.text:type_name -> parley.wire.v1.Text
@@ -8499,58 +9213,65 @@ var file_wire_proto_depIdxs = []int32{
 	84,  // 55: parley.wire.v1.Request.fill_room:type_name -> parley.wire.v1.FillRoom
 	34,  // 56: parley.wire.v1.Request.register_guest:type_name -> parley.wire.v1.RegisterGuest
 	35,  // 57: parley.wire.v1.Request.seen_guests:type_name -> parley.wire.v1.SeenGuests
-	33,  // 58: parley.wire.v1.Response.registered:type_name -> parley.wire.v1.Registered
-	39,  // 59: parley.wire.v1.Response.found:type_name -> parley.wire.v1.Found
-	45,  // 60: parley.wire.v1.Response.prekey_counts:type_name -> parley.wire.v1.PrekeyCounts
-	47,  // 61: parley.wire.v1.Response.contacts_set:type_name -> parley.wire.v1.ContactsSet
-	56,  // 62: parley.wire.v1.Response.put_results:type_name -> parley.wire.v1.PutResults
-	59,  // 63: parley.wire.v1.Response.mail:type_name -> parley.wire.v1.Mail
-	62,  // 64: parley.wire.v1.Response.acked:type_name -> parley.wire.v1.Acked
-	64,  // 65: parley.wire.v1.Response.places:type_name -> parley.wire.v1.Places
-	67,  // 66: parley.wire.v1.Response.invite:type_name -> parley.wire.v1.Invite
-	49,  // 67: parley.wire.v1.Response.chain_updated:type_name -> parley.wire.v1.ChainUpdated
-	52,  // 68: parley.wire.v1.Response.head_list:type_name -> parley.wire.v1.HeadList
-	42,  // 69: parley.wire.v1.Response.log_page:type_name -> parley.wire.v1.LogPage
-	69,  // 70: parley.wire.v1.Response.token:type_name -> parley.wire.v1.Token
-	71,  // 71: parley.wire.v1.Response.key_set:type_name -> parley.wire.v1.KeySet
-	73,  // 72: parley.wire.v1.Response.relay_list:type_name -> parley.wire.v1.RelayList
-	77,  // 73: parley.wire.v1.Response.room_appended:type_name -> parley.wire.v1.RoomAppended
-	79,  // 74: parley.wire.v1.Response.room_page:type_name -> parley.wire.v1.RoomPage
-	82,  // 75: parley.wire.v1.Response.room_put_results:type_name -> parley.wire.v1.RoomPutResults
-	36,  // 76: parley.wire.v1.Response.guests_seen:type_name -> parley.wire.v1.GuestsSeen
-	37,  // 77: parley.wire.v1.GuestsSeen.guests:type_name -> parley.wire.v1.GuestSeen
-	43,  // 78: parley.wire.v1.Found.bundles:type_name -> parley.wire.v1.Bundle
-	40,  // 79: parley.wire.v1.Found.log:type_name -> parley.wire.v1.LogHead
-	40,  // 80: parley.wire.v1.LogPage.log:type_name -> parley.wire.v1.LogHead
-	53,  // 81: parley.wire.v1.HeadList.heads:type_name -> parley.wire.v1.Head
-	55,  // 82: parley.wire.v1.Put.items:type_name -> parley.wire.v1.PutItem
-	1,   // 83: parley.wire.v1.PutItem.kind:type_name -> parley.wire.v1.MailKind
-	57,  // 84: parley.wire.v1.PutResults.results:type_name -> parley.wire.v1.PutResult
-	60,  // 85: parley.wire.v1.Mail.items:type_name -> parley.wire.v1.MailItem
-	65,  // 86: parley.wire.v1.Places.places:type_name -> parley.wire.v1.Place
-	74,  // 87: parley.wire.v1.RelayList.relays:type_name -> parley.wire.v1.Relay
-	75,  // 88: parley.wire.v1.Relay.limits:type_name -> parley.wire.v1.RelayLimits
-	79,  // 89: parley.wire.v1.RoomAppended.since:type_name -> parley.wire.v1.RoomPage
-	80,  // 90: parley.wire.v1.RoomPage.items:type_name -> parley.wire.v1.RoomItem
-	83,  // 91: parley.wire.v1.RoomPutResults.results:type_name -> parley.wire.v1.RoomPutResult
-	85,  // 92: parley.wire.v1.FillRoom.ranges:type_name -> parley.wire.v1.RoomRange
-	87,  // 93: parley.wire.v1.Beat.hello:type_name -> parley.wire.v1.Hello
-	89,  // 94: parley.wire.v1.Welcome.limits:type_name -> parley.wire.v1.Limits
-	45,  // 95: parley.wire.v1.Welcome.prekeys:type_name -> parley.wire.v1.PrekeyCounts
-	92,  // 96: parley.wire.v1.Welcome.presence:type_name -> parley.wire.v1.Presence
-	92,  // 97: parley.wire.v1.Hint.presence:type_name -> parley.wire.v1.Presence
-	45,  // 98: parley.wire.v1.Hint.prekeys:type_name -> parley.wire.v1.PrekeyCounts
-	91,  // 99: parley.wire.v1.Hint.rooms:type_name -> parley.wire.v1.RoomNews
-	43,  // 100: parley.wire.v1.Delivered.bundle:type_name -> parley.wire.v1.Bundle
-	22,  // 101: parley.wire.v1.Membership.contacts:type_name -> parley.wire.v1.ContactState
-	43,  // 102: parley.wire.v1.OwnPrekey.bundle:type_name -> parley.wire.v1.Bundle
-	104, // 103: parley.wire.v1.Follow.announcement:type_name -> parley.wire.v1.Announcement
-	75,  // 104: parley.wire.v1.Announcement.limits:type_name -> parley.wire.v1.RelayLimits
-	105, // [105:105] is the sub-list for method output_type
-	105, // [105:105] is the sub-list for method input_type
-	105, // [105:105] is the sub-list for extension type_name
-	105, // [105:105] is the sub-list for extension extendee
-	0,   // [0:105] is the sub-list for field type_name
+	86,  // 58: parley.wire.v1.Request.put_blob:type_name -> parley.wire.v1.PutBlob
+	87,  // 59: parley.wire.v1.Request.get_blob:type_name -> parley.wire.v1.GetBlob
+	88,  // 60: parley.wire.v1.Request.stat_blob:type_name -> parley.wire.v1.StatBlob
+	90,  // 61: parley.wire.v1.Request.taken_blob:type_name -> parley.wire.v1.TakenBlob
+	91,  // 62: parley.wire.v1.Request.drop_blob:type_name -> parley.wire.v1.DropBlob
+	33,  // 63: parley.wire.v1.Response.registered:type_name -> parley.wire.v1.Registered
+	39,  // 64: parley.wire.v1.Response.found:type_name -> parley.wire.v1.Found
+	45,  // 65: parley.wire.v1.Response.prekey_counts:type_name -> parley.wire.v1.PrekeyCounts
+	47,  // 66: parley.wire.v1.Response.contacts_set:type_name -> parley.wire.v1.ContactsSet
+	56,  // 67: parley.wire.v1.Response.put_results:type_name -> parley.wire.v1.PutResults
+	59,  // 68: parley.wire.v1.Response.mail:type_name -> parley.wire.v1.Mail
+	62,  // 69: parley.wire.v1.Response.acked:type_name -> parley.wire.v1.Acked
+	64,  // 70: parley.wire.v1.Response.places:type_name -> parley.wire.v1.Places
+	67,  // 71: parley.wire.v1.Response.invite:type_name -> parley.wire.v1.Invite
+	49,  // 72: parley.wire.v1.Response.chain_updated:type_name -> parley.wire.v1.ChainUpdated
+	52,  // 73: parley.wire.v1.Response.head_list:type_name -> parley.wire.v1.HeadList
+	42,  // 74: parley.wire.v1.Response.log_page:type_name -> parley.wire.v1.LogPage
+	69,  // 75: parley.wire.v1.Response.token:type_name -> parley.wire.v1.Token
+	71,  // 76: parley.wire.v1.Response.key_set:type_name -> parley.wire.v1.KeySet
+	73,  // 77: parley.wire.v1.Response.relay_list:type_name -> parley.wire.v1.RelayList
+	77,  // 78: parley.wire.v1.Response.room_appended:type_name -> parley.wire.v1.RoomAppended
+	79,  // 79: parley.wire.v1.Response.room_page:type_name -> parley.wire.v1.RoomPage
+	82,  // 80: parley.wire.v1.Response.room_put_results:type_name -> parley.wire.v1.RoomPutResults
+	36,  // 81: parley.wire.v1.Response.guests_seen:type_name -> parley.wire.v1.GuestsSeen
+	89,  // 82: parley.wire.v1.Response.blob_state:type_name -> parley.wire.v1.BlobState
+	92,  // 83: parley.wire.v1.Response.blob_gone:type_name -> parley.wire.v1.BlobGone
+	37,  // 84: parley.wire.v1.GuestsSeen.guests:type_name -> parley.wire.v1.GuestSeen
+	43,  // 85: parley.wire.v1.Found.bundles:type_name -> parley.wire.v1.Bundle
+	40,  // 86: parley.wire.v1.Found.log:type_name -> parley.wire.v1.LogHead
+	40,  // 87: parley.wire.v1.LogPage.log:type_name -> parley.wire.v1.LogHead
+	53,  // 88: parley.wire.v1.HeadList.heads:type_name -> parley.wire.v1.Head
+	55,  // 89: parley.wire.v1.Put.items:type_name -> parley.wire.v1.PutItem
+	1,   // 90: parley.wire.v1.PutItem.kind:type_name -> parley.wire.v1.MailKind
+	57,  // 91: parley.wire.v1.PutResults.results:type_name -> parley.wire.v1.PutResult
+	60,  // 92: parley.wire.v1.Mail.items:type_name -> parley.wire.v1.MailItem
+	65,  // 93: parley.wire.v1.Places.places:type_name -> parley.wire.v1.Place
+	74,  // 94: parley.wire.v1.RelayList.relays:type_name -> parley.wire.v1.Relay
+	75,  // 95: parley.wire.v1.Relay.limits:type_name -> parley.wire.v1.RelayLimits
+	79,  // 96: parley.wire.v1.RoomAppended.since:type_name -> parley.wire.v1.RoomPage
+	80,  // 97: parley.wire.v1.RoomPage.items:type_name -> parley.wire.v1.RoomItem
+	83,  // 98: parley.wire.v1.RoomPutResults.results:type_name -> parley.wire.v1.RoomPutResult
+	85,  // 99: parley.wire.v1.FillRoom.ranges:type_name -> parley.wire.v1.RoomRange
+	94,  // 100: parley.wire.v1.Beat.hello:type_name -> parley.wire.v1.Hello
+	96,  // 101: parley.wire.v1.Welcome.limits:type_name -> parley.wire.v1.Limits
+	45,  // 102: parley.wire.v1.Welcome.prekeys:type_name -> parley.wire.v1.PrekeyCounts
+	99,  // 103: parley.wire.v1.Welcome.presence:type_name -> parley.wire.v1.Presence
+	99,  // 104: parley.wire.v1.Hint.presence:type_name -> parley.wire.v1.Presence
+	45,  // 105: parley.wire.v1.Hint.prekeys:type_name -> parley.wire.v1.PrekeyCounts
+	98,  // 106: parley.wire.v1.Hint.rooms:type_name -> parley.wire.v1.RoomNews
+	43,  // 107: parley.wire.v1.Delivered.bundle:type_name -> parley.wire.v1.Bundle
+	22,  // 108: parley.wire.v1.Membership.contacts:type_name -> parley.wire.v1.ContactState
+	43,  // 109: parley.wire.v1.OwnPrekey.bundle:type_name -> parley.wire.v1.Bundle
+	111, // 110: parley.wire.v1.Follow.announcement:type_name -> parley.wire.v1.Announcement
+	75,  // 111: parley.wire.v1.Announcement.limits:type_name -> parley.wire.v1.RelayLimits
+	112, // [112:112] is the sub-list for method output_type
+	112, // [112:112] is the sub-list for method input_type
+	112, // [112:112] is the sub-list for extension type_name
+	112, // [112:112] is the sub-list for extension extendee
+	0,   // [0:112] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -8614,6 +9335,11 @@ func file_wire_proto_init() {
 		(*Request_FillRoom)(nil),
 		(*Request_RegisterGuest)(nil),
 		(*Request_SeenGuests)(nil),
+		(*Request_PutBlob)(nil),
+		(*Request_GetBlob)(nil),
+		(*Request_StatBlob)(nil),
+		(*Request_TakenBlob)(nil),
+		(*Request_DropBlob)(nil),
 	}
 	file_wire_proto_msgTypes[28].OneofWrappers = []any{
 		(*Response_Registered)(nil),
@@ -8635,6 +9361,8 @@ func file_wire_proto_init() {
 		(*Response_RoomPage)(nil),
 		(*Response_RoomPutResults)(nil),
 		(*Response_GuestsSeen)(nil),
+		(*Response_BlobState)(nil),
+		(*Response_BlobGone)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -8642,7 +9370,7 @@ func file_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   105,
+			NumMessages:   114,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -30,6 +30,7 @@ import (
 
 	"github.com/parley-chat/parley/store"
 	"github.com/parley-chat/parley/store/dirlock"
+	"github.com/parley-chat/parley/store/disk"
 )
 
 // Options say where the store is and how careful it is. Only Dir is required.
@@ -96,7 +97,7 @@ func Open(o Options) (*DB, error) {
 		stopped: make(chan struct{}),
 	}
 	if db.disk == nil {
-		db.disk = diskSpace
+		db.disk = disk.Space
 	}
 	if err := db.start(o); err != nil {
 		db.release()

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/parley-chat/parley/store"
+	"github.com/parley-chat/parley/store/disk"
 )
 
 // TestRealDiskFull fills a real, small file system, which kills bare Badger.
@@ -51,7 +52,7 @@ func TestRealDiskFull(t *testing.T) {
 
 	// Somebody else takes the rest; the ballast makes room to open.
 	other := filepath.Join(dir, "other")
-	free, _ := diskSpace(dir)
+	free, _ := disk.Space(dir)
 	take(t, other, free)
 	db, err = Open(o)
 	if err != nil {

@@ -93,7 +93,7 @@ func (s *Store) MailboxUsage(ctx context.Context, device protocol.DeviceID) (u s
 func (s *Store) SenderUsage(ctx context.Context, account protocol.AccountID) (u store.Usage, err error) {
 	err = s.kv.View(ctx, func(tx store.Tx) error {
 		row, _, err := get[usageRow](tx, senderKey(account))
-		u = store.Usage{Count: int(row.count), Bytes: int(row.bytes)}
+		u = row.usage()
 		return err
 	})
 	return u, err

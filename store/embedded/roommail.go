@@ -91,7 +91,7 @@ func missingMail(err error) error {
 func (s *Store) RoomUsage(ctx context.Context, room protocol.RoomID, account protocol.AccountID) (u store.Usage, err error) {
 	err = s.kv.View(ctx, func(tx store.Tx) error {
 		row, _, err := get[usageRow](tx, roomUsageKey(room, account))
-		u = store.Usage{Count: int(row.count), Bytes: int(row.bytes)}
+		u = row.usage()
 		return err
 	})
 	return u, err

@@ -48,6 +48,10 @@ import (
 //	A account room             (empty): the account is in the room
 //	C account                  sizeRow: rooms that the account made and that somebody is in
 //	Q account                  guestRow: the account is a guest's
+//	B blob                     blobRow
+//	K account blob             (empty): the account put the blob
+//	S account                  usageRow: of the blobs that the account put
+//	W blob account             (empty): the account needs the blob no more
 
 var (
 	schemaKey  = store.Key('V')
@@ -329,6 +333,8 @@ type usageRow struct{ count, bytes uint64 }
 
 func (u *usageRow) encode(w *writer) { w.num(u.count); w.num(u.bytes) }
 func (u *usageRow) decode(r *reader) { u.count, u.bytes = r.num(), r.num() }
+
+func (u usageRow) usage() store.Usage { return store.Usage{Count: int(u.count), Bytes: int(u.bytes)} }
 
 type sizeRow uint64
 

@@ -29,6 +29,7 @@ func (s *Store) Sweep(ctx context.Context, now time.Time) (dropped int, err erro
 		{'O', w.untilPast, w.dropRow},
 		{'X', w.untilPast, w.dropRoom},
 		{'Q', w.guestDue, w.dropGuest},
+		{'B', w.blobExpired, w.dropExpiredBlob},
 	} {
 		n, err := w.sweep(k)
 		dropped += n
@@ -238,8 +239,8 @@ func (w sweeper) deviceRevoked(pair store.Pair) (bool, error) {
 	return d.Revoked, err
 }
 
-// dropDevice removes mail and prekeys of a revoked device. The device row
-// stays: a revoked device never comes back.
+// dropDevice removes mail and prekeys of a revoked device, and with the last device of
+// an account the account's blobs. The device row stays: a revoked device never comes back.
 func (w sweeper) dropDevice(tx store.Tx, row store.Pair, budget int) (removed int, err error) {
 	device := protocol.DeviceID(store.ReadKey(row.Key).Bytes(len(protocol.DeviceID{})))
 	d := newDelivery(tx)
@@ -263,5 +264,10 @@ func (w sweeper) dropDevice(tx store.Tx, row store.Pair, budget int) (removed in
 			return removed, err
 		}
 	}
-	return removed, nil
+	owner, err := deviceOf(tx, device)
+	if err != nil {
+		return removed, err
+	}
+	blobs, err := dropBlobsOf(tx, owner.Account, budget-removed)
+	return removed + blobs, err
 }

@@ -17,6 +17,15 @@ func (s *Store) Totals(ctx context.Context) (t store.Totals, err error) {
 		if err != nil {
 			return err
 		}
+		err = scanPrefix(tx, store.Key('S'), func(pair store.Pair) (bool, error) {
+			u, err := parse[usageRow](pair.Value)
+			t.Blobs.Count += int(u.count)
+			t.Blobs.Bytes += int(u.bytes)
+			return true, err
+		})
+		if err != nil {
+			return err
+		}
 		return scanPrefix(tx, store.Key('b'), func(pair store.Pair) (bool, error) {
 			box, err := parse[boxRow](pair.Value)
 			t.Mail.Count += int(box.count)

@@ -20,4 +20,7 @@ func testTotals(t *testing.T, r store.Rendezvous) {
 	total(store.Totals{Accounts: 2, Mail: store.Usage{Count: 2, Bytes: 8}})
 	ack(t, r, device, "one")
 	total(store.Totals{Accounts: 2, Mail: store.Usage{Count: 1, Bytes: 5}})
+	putBlob(t, r, blobBy("alice", 1, 100, "bob"))
+	putBlob(t, r, blobBy("bob", 1, 20, "alice"))
+	total(store.Totals{Accounts: 2, Mail: store.Usage{Count: 1, Bytes: 5}, Blobs: store.Usage{Count: 2, Bytes: 120}})
 }

@@ -1,15 +1,15 @@
 //go:build linux || darwin || freebsd
 
-package badger
+package disk
 
 import (
 	"math"
 	"syscall"
 )
 
-// diskSpace returns what an ordinary user may still write, and the size of the
-// disk; both endless when the system does not tell.
-func diskSpace(dir string) (free, total int64) {
+// Space returns how many bytes an ordinary user may still write where dir is, and the
+// size of that disk; both endless when the system does not tell.
+func Space(dir string) (free, total int64) {
 	var st syscall.Statfs_t
 	if err := syscall.Statfs(dir, &st); err != nil {
 		return math.MaxInt64, math.MaxInt64

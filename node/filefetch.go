@@ -1,0 +1,247 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/parley-chat/parley/node/api"
+	"github.com/parley-chat/parley/node/engine"
+	"github.com/parley-chat/parley/node/transfer"
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/file"
+	"github.com/parley-chat/parley/store"
+)
+
+// errNotNoted is wrapped when a file is here and the store does not know.
+var errNotNoted = errors.New("it is not noted that the file is here")
+
+// fetchJob is the fetching of one file, until it is here or not wanted any more.
+type fetchJob struct {
+	n     *Node
+	file  engine.File
+	meter transfer.Meter
+
+	// These are files's, guarded by its mu.
+	cancel   context.CancelFunc // nil: it does not run
+	width    int                // how many sources it may ask at once
+	again    time.Time          // not to be run before
+	failures int
+
+	part *transfer.Part // open and checked; nil: not. Whoever runs the job owns it, else files
+
+	mu      sync.Mutex
+	doing   string         // as api.Progress tells
+	checked int64          // bytes that were looked at
+	why     string         // it waits
+	started *transfer.Part // part, for progress
+}
+
+func (j *fetchJob) does(what string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.doing, j.why = what, ""
+}
+
+func (j *fetchJob) waits(why string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.doing, j.why = api.Waiting, why
+}
+
+func (j *fetchJob) progress() *api.Progress {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	p := &api.Progress{Doing: j.doing, Waits: j.why}
+	switch {
+	case j.doing == api.Checking:
+		p.Done = j.checked
+	case j.started != nil:
+		p.Done = j.started.Done()
+	}
+	if j.doing == api.Fetching {
+		rate, path := j.meter.Rate()
+		p.Rate, p.Path = int64(rate), path
+	}
+	return p
+}
+
+// run fetches the file from whoever has it. ErrNoSource when nobody is there who gives
+// it now.
+func (j *fetchJob) run(ctx context.Context) error {
+	candidates, err := j.candidates(ctx)
+	if err != nil {
+		return err
+	}
+	err = fmt.Errorf("nobody who has it is online: %w", transfer.ErrNoSource)
+	for len(candidates) > 0 && errors.Is(err, transfer.ErrNoSource) {
+		var sources []transfer.Source
+		if sources, candidates = j.reach(ctx, candidates); len(sources) > 0 {
+			err = j.fetch(ctx, sources)
+		}
+	}
+	if errors.Is(err, transfer.ErrNoSource) && j.n.home.isUp() && j.n.home.takesBlob(&j.file.Descriptor) {
+		stored, authorErr := j.stored(ctx)
+		if authorErr != nil {
+			return errors.Join(err, authorErr)
+		}
+		err = j.fetch(ctx, []transfer.Source{stored})
+	}
+	if err != nil {
+		return err
+	}
+	return j.finish(ctx)
+}
+
+// fetch gets what is missing from sources that are there.
+func (j *fetchJob) fetch(ctx context.Context, sources []transfer.Source) error {
+	options := transfer.Options{Limit: j.n.files.limit, Meter: &j.meter, Heard: j.heard}
+	if j.part == nil {
+		list, err := j.list(ctx, sources, options)
+		if err != nil {
+			return err
+		}
+		if err := j.openPart(ctx, list); err != nil {
+			return err
+		}
+	}
+	j.does(api.Fetching)
+	return transfer.Fetch(ctx, j.part, sources, options)
+}
+
+// stored is the file at the rendezvous, where its author may have put it.
+func (j *fetchJob) stored(ctx context.Context) (*storedFile, error) {
+	var by protocol.AccountID
+	err := j.n.kv.View(ctx, func(tx store.Tx) (err error) {
+		by, err = j.n.files.author(tx, j.file)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("find who sent a file: %w", err)
+	}
+	return &storedFile{j.n.home, by, &j.file.Descriptor}, nil
+}
+
+// heard looks after a source that failed.
+func (j *fetchJob) heard(s transfer.Source, err error) {
+	j.n.log.Debug("a source failed", "file", j.file.ID, "source", s, "err", err)
+	if d, ok := s.(*deviceSource); ok && errors.Is(err, transfer.ErrStalled) {
+		j.n.dialer.doubt(d.d)
+	}
+}
+
+// list reads the list of the pieces, or gets it and keeps it.
+func (j *fetchJob) list(ctx context.Context, sources []transfer.Source, o transfer.Options) (file.List, error) {
+	path := j.n.listPath(j.file.ID)
+	if list, err := transfer.LoadList(path, &j.file.Descriptor); err == nil {
+		return list, nil
+	}
+	list, err := transfer.FetchList(ctx, &j.file.Descriptor, sources, o)
+	if err != nil {
+		return nil, err
+	}
+	return list, transfer.SaveList(path, list)
+}
+
+// openPart opens what is here of the file, and checks it.
+func (j *fetchJob) openPart(ctx context.Context, list file.List) error {
+	part, err := transfer.OpenPart(j.file.Path, &j.file.Descriptor, list)
+	if err != nil {
+		return err
+	}
+	j.does(api.Checking)
+	err = part.Check(ctx, func(done int64) {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		j.checked = max(j.checked, done)
+	})
+	if err != nil {
+		return errors.Join(err, part.Close())
+	}
+	j.part = part
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.started = part
+	return nil
+}
+
+func (j *fetchJob) closePart() {
+	if j.part == nil {
+		return
+	}
+	if err := j.part.Close(); err != nil {
+		j.n.log.Warn("what was received of a file is not closed", "file", j.file.ID, "err", err)
+	}
+	j.part = nil
+}
+
+// finish gives the file its name, and notes where it is. The hidden file goes last, so
+// that after a crash all of this can be done again.
+func (j *fetchJob) finish(ctx context.Context) error {
+	path, err := j.part.Finish(ctx)
+	if err != nil {
+		return err
+	}
+	err = j.n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
+		return j.n.eng.FileDone(tx, j.n.now(), j.file.FileRef, path)
+	})
+	if err != nil {
+		return fmt.Errorf("%w: %w", errNotNoted, err)
+	}
+	part := j.part
+	j.part = nil
+	if err := part.Remove(); err != nil { // it is hidden, and in nobody's way
+		j.n.log.Warn("what is left of a received file is not removed", "file", j.file.ID, "err", err)
+	}
+	return nil
+}
+
+// candidates are those that may have the file, the likeliest first, and of them first
+// who is connected. Who is known to be offline is none.
+func (j *fetchJob) candidates(ctx context.Context) (list []device, err error) {
+	var ids []protocol.DeviceID
+	err = j.n.kv.View(ctx, func(tx store.Tx) (err error) {
+		ids, err = j.n.eng.FileSources(tx, j.n.now(), j.file.FileRef)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read who may have the file: %w", err)
+	}
+	for _, id := range ids {
+		d, ok := j.n.gate.device(id)
+		if !ok {
+			continue
+		}
+		online, known := j.n.home.presence.of(d.account)
+		told := known && !d.mate && d.account != j.n.self.Account
+		if online || !told || j.n.dialer.connected(d.peer) {
+			list = append(list, d)
+		}
+	}
+	slices.SortStableFunc(list, func(a, b device) int { return j.rank(a) - j.rank(b) })
+	return list, nil
+}
+
+func (j *fetchJob) rank(d device) int {
+	if j.n.dialer.connected(d.peer) {
+		return 0
+	}
+	return 1
+}
+
+// reach connects to as many candidates as are asked at once, and returns the others.
+func (j *fetchJob) reach(ctx context.Context, candidates []device) (sources []transfer.Source, rest []device) {
+	for len(candidates) > 0 && len(sources) < j.width && ctx.Err() == nil {
+		d := candidates[0]
+		candidates = candidates[1:]
+		if err := j.n.dialer.dial(ctx, d); err != nil {
+			j.n.log.Debug("a source is not reached", "file", j.file.ID, "device", d.id, "err", err)
+			continue
+		}
+		sources = append(sources, &deviceSource{n: j.n, d: d, file: j.file.ID})
+	}
+	return sources, candidates
+}

@@ -1,0 +1,342 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"golang.org/x/time/rate"
+
+	"github.com/parley-chat/parley/node/api"
+	"github.com/parley-chat/parley/node/engine"
+	"github.com/parley-chat/parley/node/transfer"
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/file"
+	"github.com/parley-chat/parley/protocol/wire"
+	"github.com/parley-chat/parley/store"
+)
+
+const (
+	maxGiving     = 6                // requests for pieces that are answered at a time; each holds a piece in memory
+	maxPeerGiving = 3                // of one device
+	givingWait    = 10 * time.Second // for one's turn
+	giveStep      = 64 << 10         // bytes, which must be taken within answerWithin
+	maxOpenFiles  = 16               // that are given, or were until lately
+	openFileIdle  = 30 * time.Second // a file stays open for the next request
+)
+
+// giving gives pieces of files to the devices that may have them (SPEC "Files between
+// devices"). Who may is asked of the engine at each request.
+type giving struct {
+	n     *Node
+	limit *rate.Limiter
+
+	mu     sync.Mutex
+	busy   int
+	peers  map[peer.ID]int // of them, by who is answered
+	turn   chan struct{}   // closed when one was answered
+	open   map[protocol.FileID]*givenFile
+	closed bool
+}
+
+// givenFile is a file that is open to be given.
+type givenFile struct {
+	transfer.Pieces
+	file  engine.File
+	list  file.List
+	meter transfer.Meter
+	users int       // guarded by giving.mu
+	last  time.Time // guarded by giving.mu
+}
+
+func newGiving(n *Node, perSecond int64) *giving {
+	return &giving{n: n, limit: bytesPerSecond(perSecond), peers: map[peer.ID]int{}, turn: make(chan struct{}), open: map[protocol.FileID]*givenFile{}}
+}
+
+// handleFile answers a device that wants pieces of a file.
+func (n *Node) handleFile(s network.Stream) {
+	from, ok := n.gate.deviceOf(s.Conn().RemotePeer())
+	if !ok || !n.enter() {
+		s.Reset()
+		return
+	}
+	defer n.leave()
+	s.SetDeadline(time.Now().Add(askTimeout))
+	ask := &wire.GetPieces{}
+	if err := readFrame(s, ask); err != nil {
+		s.Reset()
+		return
+	}
+	s.SetDeadline(time.Now().Add(givingWait + answerWithin))
+	err := n.gives.answer(s, from, ask)
+	if refusal, ok := errors.AsType[*protocol.Error](err); ok {
+		err = wire.WriteMsg(s, &wire.Pieces{
+			Code: uint32(refusal.Code), Detail: refusal.Detail, RetryAfterMs: uint64(refusal.RetryAfter.Milliseconds()),
+		})
+	}
+	if err != nil {
+		n.log.Debug("pieces of a file not given", "device", from.id, "err", err)
+		s.Reset()
+		return
+	}
+	s.Close()
+}
+
+// answer gives what was asked for. A refusal comes before anything was written.
+func (g *giving) answer(s network.Stream, to device, ask *wire.GetPieces) error {
+	if !g.n.home.wasAsked() {
+		return protocol.Refuse(protocol.Unavailable, "")
+	}
+	id, err := protocol.FromBytes[protocol.FileID](ask.GetFile())
+	if err != nil || !ask.GetList() && (ask.GetCount() == 0 || ask.GetCount() > transfer.MaxRequest) {
+		return protocol.Refuse(protocol.BadRequest, "no id of a file, or a wrong number of pieces")
+	}
+	if !g.takeTurn(g.n.ctx, to.peer) {
+		return protocol.Refuse(protocol.Unavailable, "others are given files")
+	}
+	defer g.endTurn(to.peer)
+	f, err := g.find(to, id)
+	if err != nil {
+		return err
+	}
+	defer g.release(f)
+	if ask.GetList() {
+		if err := wire.WriteMsg(s, &wire.Pieces{}); err != nil {
+			return err
+		}
+		return g.write(s, f, f.list.Bytes())
+	}
+	return g.givePieces(s, f, int(ask.GetFirst()), int(ask.GetCount()))
+}
+
+// givePieces seals and writes one piece after the other.
+func (g *giving) givePieces(s network.Stream, f *givenFile, first, count int) error {
+	if first+count > len(f.list) {
+		return protocol.Refuse(protocol.BadRequest, "the file has %d pieces", len(f.list))
+	}
+	buf := make([]byte, 0, file.SealedPieceSize)
+	for k := first; k < first+count; k++ {
+		sealed, err := f.Piece(k, buf)
+		if err != nil {
+			g.forget(f)
+			err = g.lost(f.file, err)
+			if k > first {
+				return errors.New(err.Error()) // too late for a refusal
+			}
+			return err
+		}
+		if k == first {
+			if err := wire.WriteMsg(s, &wire.Pieces{}); err != nil {
+				return err
+			}
+		}
+		if err := g.write(s, f, sealed); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// write writes to who has to go on reading.
+func (g *giving) write(s network.Stream, f *givenFile, b []byte) error {
+	for len(b) > 0 {
+		step := b[:min(len(b), giveStep)]
+		if err := g.limit.WaitN(g.n.ctx, len(step)); err != nil {
+			return err
+		}
+		s.SetDeadline(time.Now().Add(answerWithin))
+		n, err := s.Write(step)
+		if err != nil {
+			return err
+		}
+		f.meter.Add(n, g.n.pathOf(s.Conn()).String())
+		b = b[n:]
+	}
+	return nil
+}
+
+// takeTurn waits until few enough are answered. It returns false if that takes too long.
+func (g *giving) takeTurn(ctx context.Context, p peer.ID) bool {
+	ctx, cancel := context.WithTimeout(ctx, givingWait)
+	defer cancel()
+	for {
+		g.mu.Lock()
+		if g.busy < maxGiving && g.peers[p] < maxPeerGiving {
+			g.busy++
+			g.peers[p]++
+			g.mu.Unlock()
+			return true
+		}
+		turn := g.turn
+		g.mu.Unlock()
+		select {
+		case <-turn:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+func (g *giving) endTurn(p peer.ID) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.busy--
+	if g.peers[p]--; g.peers[p] == 0 {
+		delete(g.peers, p)
+	}
+	close(g.turn)
+	g.turn = make(chan struct{})
+}
+
+// find opens a file for a device that may have it. It must be released.
+func (g *giving) find(to device, id protocol.FileID) (*givenFile, error) {
+	var f engine.File
+	err := g.n.kv.View(g.n.ctx, func(tx store.Tx) (err error) {
+		f, err = g.n.eng.MayFetch(tx, g.n.now(), to.id, id)
+		return err
+	})
+	switch {
+	case errors.Is(err, engine.ErrNotFound):
+		return nil, protocol.Refuse(protocol.UnknownFile, "")
+	case errors.Is(err, engine.ErrFilePaused):
+		return nil, protocol.Refuse(protocol.Unavailable, "paused")
+	case errors.Is(err, engine.ErrFileGone):
+		return nil, protocol.Refuse(protocol.FileChanged, "")
+	case err != nil:
+		return nil, err
+	}
+	if known := g.use(f); known != nil {
+		return known, nil
+	}
+	pieces, list, err := g.n.files.openPieces(f)
+	if err != nil {
+		return nil, g.lost(f, err)
+	}
+	opened := &givenFile{Pieces: pieces, file: f, list: list, users: 1}
+	g.keep(opened)
+	return opened, nil
+}
+
+// lost notes that a file is not what it was, if that is what err says, and returns the
+// refusal for who wants it.
+func (g *giving) lost(f engine.File, err error) error {
+	if !errors.Is(err, file.ErrChanged) && !errors.Is(err, fs.ErrNotExist) {
+		g.n.log.Warn("a file cannot be given", "file", f.ID, "err", err)
+		return protocol.Refuse(protocol.Unavailable, "it cannot be read just now")
+	}
+	noted := g.n.do(g.n.ctx, func(tx store.Tx) (engine.Hint, error) {
+		return g.n.eng.FileChanged(tx, g.n.now(), f.FileRef, err.Error())
+	})
+	if noted != nil {
+		g.n.log.Error("that a file changed is not noted", "file", f.ID, "err", noted)
+	}
+	return protocol.Refuse(protocol.FileChanged, "")
+}
+
+// use returns the file if it is open and still where it was.
+func (g *giving) use(f engine.File) *givenFile {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	known := g.open[f.ID]
+	if known == nil || known.file.Path != f.Path {
+		return nil
+	}
+	known.users++
+	return known
+}
+
+// keep keeps an open file for the next request; another that was open goes.
+func (g *giving) keep(f *givenFile) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if old := g.open[f.file.ID]; old != nil {
+		g.dropLocked(old)
+	}
+	for len(g.open) >= maxOpenFiles {
+		var oldest *givenFile
+		for _, o := range g.open {
+			if o.users == 0 && (oldest == nil || o.last.Before(oldest.last)) {
+				oldest = o
+			}
+		}
+		g.dropLocked(oldest) // there is one: at most maxGiving have users
+	}
+	g.open[f.file.ID] = f
+}
+
+// forget has a file opened anew the next time.
+func (g *giving) forget(f *givenFile) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.dropLocked(f)
+}
+
+// dropLocked takes a file off the list, and closes it if nobody uses it.
+func (g *giving) dropLocked(f *givenFile) {
+	if g.open[f.file.ID] == f {
+		delete(g.open, f.file.ID)
+	}
+	if f.users == 0 {
+		f.Close()
+	}
+}
+
+func (g *giving) release(f *givenFile) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	f.users--
+	f.last = time.Now()
+	if g.closed || g.open[f.file.ID] != f {
+		g.dropLocked(f)
+	}
+}
+
+// sweep closes files that nobody asked for lately.
+func (g *giving) sweep() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, f := range g.open {
+		if f.users == 0 && time.Since(f.last) > openFileIdle {
+			g.dropLocked(f)
+		}
+	}
+}
+
+// close closes all files. Those in use are closed when they are released.
+func (g *giving) close() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.closed = true
+	for _, f := range g.open {
+		g.dropLocked(f)
+	}
+}
+
+// progress tells how a file is given; nil: it is not.
+func (g *giving) progress(at engine.FileRef) *api.Progress {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, f := range g.open {
+		if f.file.FileRef == at && f.users > 0 {
+			rate, path := f.meter.Rate()
+			return &api.Progress{Doing: api.Giving, Done: min(f.meter.Total(), f.file.Size), Rate: int64(rate), Path: path}
+		}
+	}
+	return nil
+}
+
+// refs returns the files that are being given.
+func (g *giving) refs() (list []engine.FileRef) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, f := range g.open {
+		if f.users > 0 {
+			list = append(list, f.file.FileRef)
+		}
+	}
+	return list
+}

@@ -1,0 +1,373 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/parley-chat/parley/node/api"
+	"github.com/parley-chat/parley/node/engine"
+	"github.com/parley-chat/parley/node/transfer"
+	"github.com/parley-chat/parley/protocol/file"
+	"github.com/parley-chat/parley/store"
+)
+
+const (
+	maxFetches   = 3  // files fetched at a time
+	wideSources  = 3  // that one of them asks at once; the others ask one
+	maxOpenParts = 16 // files that wait for a source and are not to be checked anew
+)
+
+// files fetches what is wanted: the engine's rows say what that is, what lies in the
+// folder says how far it came. One job per wanted file; at most maxFetches run.
+type files struct {
+	n      *Node
+	change nudge         // wakes run
+	ends   nudge         // wakes clear
+	away   nudge         // wakes store
+	limit  *rate.Limiter // of what is fetched
+
+	storing atomic.Pointer[storing] // nil: none
+
+	mu   sync.Mutex
+	jobs map[engine.FileRef]*fetchJob
+}
+
+func newFiles(n *Node, perSecond int64) *files {
+	return &files{
+		n: n, change: newNudge(), ends: newNudge(), away: newNudge(), limit: bytesPerSecond(perSecond),
+		jobs: map[engine.FileRef]*fetchJob{},
+	}
+}
+
+// bytesPerSecond is a limit for files; 0: none.
+func bytesPerSecond(n int64) *rate.Limiter {
+	if n <= 0 {
+		return rate.NewLimiter(rate.Inf, transfer.ReadStep)
+	}
+	return rate.NewLimiter(rate.Limit(n), transfer.ReadStep)
+}
+
+// wake says that rows changed.
+func (f *files) wake() {
+	f.change.push()
+	f.ends.push()
+	f.away.push()
+}
+
+// retry says that something changed that may make what failed work: somebody came
+// online, or a connection was made.
+func (f *files) retry() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, j := range f.jobs {
+		j.again, j.failures = time.Time{}, 0
+	}
+	f.wake()
+}
+
+// run fetches until ctx ends. It begins when the rendezvous was asked about our store.
+func (f *files) run(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-f.n.home.asked:
+	}
+	if _, err := f.n.filesDir(); err != nil {
+		return err
+	}
+	defer f.n.gives.close()
+	var running sync.WaitGroup
+	defer running.Wait()
+	for {
+		next, err := f.round(ctx, &running)
+		if err != nil {
+			return err
+		}
+		timer := time.NewTimer(next)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		case <-f.change:
+		case <-timer.C:
+			f.n.gives.sweep()
+		}
+		timer.Stop()
+	}
+}
+
+// round ends jobs whose file is not wanted any more, starts others, and returns when the
+// next is due.
+func (f *files) round(ctx context.Context, running *sync.WaitGroup) (time.Duration, error) {
+	var wanted []engine.File
+	err := f.n.kv.View(ctx, func(tx store.Tx) (err error) {
+		wanted, err = f.n.eng.FilesToFetch(tx)
+		return err
+	})
+	if err != nil {
+		if ctx.Err() != nil {
+			return 0, nil
+		}
+		return 0, fmt.Errorf("read which files are wanted: %w", err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.endLocked(wanted)
+	busy, wide := 0, false
+	for _, j := range f.jobs {
+		if j.cancel != nil {
+			busy, wide = busy+1, wide || j.width > 1
+		}
+	}
+	next := openFileIdle
+	for _, row := range wanted {
+		j := f.jobs[row.FileRef]
+		if j == nil {
+			j = &fetchJob{n: f.n, file: row}
+			f.jobs[row.FileRef] = j
+		}
+		switch wait := time.Until(j.again); {
+		case j.cancel != nil:
+		case wait > 0:
+			next = min(next, wait)
+		case busy == maxFetches:
+			j.waits(fmt.Sprintf("waits for %d others", busy))
+		default:
+			j.width = 1
+			if !wide {
+				j.width, wide = wideSources, true
+			}
+			busy++
+			f.startLocked(ctx, j, running)
+		}
+	}
+	return next, nil
+}
+
+// endLocked ends the jobs of all files but these.
+func (f *files) endLocked(wanted []engine.File) {
+	keep := make(map[engine.FileRef]string, len(wanted))
+	for _, row := range wanted {
+		keep[row.FileRef] = row.Path
+	}
+	for at, j := range f.jobs {
+		switch {
+		case keep[at] == j.file.Path: // it may be wanted elsewhere by now
+		case j.cancel != nil:
+			j.cancel() // it comes back to ended
+		default:
+			j.closePart()
+			delete(f.jobs, at)
+		}
+	}
+}
+
+func (f *files) startLocked(ctx context.Context, j *fetchJob, running *sync.WaitGroup) {
+	ctx, j.cancel = context.WithCancel(ctx)
+	running.Go(func() {
+		err := j.run(ctx)
+		if noted := f.note(ctx, j, err); noted != nil {
+			f.n.log.Error("the end of a file is not noted", "file", j.file.ID, "err", noted)
+		}
+		f.ended(j, err)
+	})
+}
+
+// note tells the engine of a file that cannot be fetched. What may work later it is not
+// told.
+func (f *files) note(ctx context.Context, j *fetchJob, err error) error {
+	if err == nil || ctx.Err() != nil || worksLater(err) {
+		return nil
+	}
+	return f.n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
+		return f.n.eng.FileFailed(tx, f.n.now(), j.file.FileRef, err.Error())
+	})
+}
+
+// worksLater tells whether a fetch that ended so is tried again by itself.
+func worksLater(err error) bool {
+	return errors.Is(err, transfer.ErrNoSource) || errors.Is(err, errNotNoted)
+}
+
+// ended takes a job back. It stays if it is to be tried again.
+func (f *files) ended(j *fetchJob, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	j.cancel()
+	j.cancel = nil
+	f.wake()
+	if err == nil || !worksLater(err) {
+		j.closePart()
+		delete(f.jobs, j.file.FileRef)
+		return
+	}
+	j.waits(err.Error())
+	j.again = time.Now().Add(min(againFirst<<min(j.failures, 10), againMax))
+	j.failures++
+	open := 0
+	for _, o := range f.jobs {
+		if o.part != nil {
+			open++
+		}
+	}
+	if open > maxOpenParts {
+		j.closePart()
+	}
+	f.n.log.Debug("a file waits", "file", j.file.ID, "err", err)
+}
+
+// running tells whether a file is being fetched, and where its part is in use.
+func (f *files) running(at engine.FileRef) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.jobs[at] != nil
+}
+
+// progress tells what is done with a file; nil: nothing.
+func (f *files) progress(at engine.FileRef) *api.Progress {
+	f.mu.Lock()
+	j := f.jobs[at]
+	f.mu.Unlock()
+	if j != nil {
+		return j.progress()
+	}
+	if s := f.storing.Load(); s != nil && s.file == at {
+		return s.progress()
+	}
+	return f.n.gives.progress(at)
+}
+
+// busy returns the files that something is done with.
+func (f *files) busy() []engine.FileRef {
+	list := f.n.gives.refs()
+	if s := f.storing.Load(); s != nil {
+		list = append(list, s.file)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.AppendSeq(list, maps.Keys(f.jobs))
+}
+
+// clear does what is left to do for files that are done with, until ctx ends.
+func (f *files) clear(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-f.n.home.asked:
+	}
+	for {
+		var later <-chan time.Time
+		if err := f.clearAll(ctx); err != nil && ctx.Err() == nil {
+			f.n.log.Warn("what is left of files is not cleared", "err", err)
+			later = time.After(againMax)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-f.ends:
+		case <-later:
+		}
+	}
+}
+
+// clearAll does all that can be done now, page by page.
+func (f *files) clearAll(ctx context.Context) error {
+	for {
+		var ends []engine.FileEnd
+		err := f.n.kv.View(ctx, func(tx store.Tx) (err error) {
+			ends, err = f.n.eng.FileEnds(tx, math.MaxInt)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("read what is left to do for files: %w", err)
+		}
+		cleared := 0
+		for _, e := range ends {
+			if f.running(e.FileRef) { // it comes again when that has ended
+				continue
+			}
+			if failed := f.clearOne(ctx, e); failed != nil {
+				err = errors.Join(err, failed)
+				continue
+			}
+			cleared++
+		}
+		if cleared == 0 || err != nil {
+			return err
+		}
+	}
+}
+
+func (f *files) clearOne(ctx context.Context, e engine.FileEnd) error {
+	if e.Part != "" {
+		if err := transfer.RemovePart(e.Part, e.Name, e.ID); err != nil {
+			return err
+		}
+	}
+	if e.Spool != "" {
+		if err := removeFile(e.Spool); err != nil {
+			return err
+		}
+	}
+	if err := f.clearBlob(ctx, e); err != nil {
+		return err
+	}
+	return f.n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
+		row, err := f.n.eng.File(tx, e.FileRef)
+		if errors.Is(err, engine.ErrNotFound) || err == nil && !listWanted(row.State) {
+			err = removeFile(f.n.listPath(e.ID))
+		}
+		if err != nil {
+			return engine.Hint{}, err
+		}
+		return f.n.eng.FileEnded(tx, f.n.now(), e)
+	})
+}
+
+// listWanted tells whether the list of a file is still of use.
+func listWanted(s engine.FileState) bool {
+	switch s {
+	case engine.FileWanted, engine.FilePaused, engine.FileDone, engine.FileFailed:
+		return true
+	}
+	return false
+}
+
+// removeFile removes a file that may be gone.
+func removeFile(name string) error {
+	if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("remove what is left of a file: %w", err)
+	}
+	return nil
+}
+
+// openPieces opens a file that is here, to be given.
+func (f *files) openPieces(row engine.File) (transfer.Pieces, file.List, error) {
+	list, err := transfer.LoadList(f.n.listPath(row.ID), &row.Descriptor)
+	if err != nil {
+		return nil, nil, err
+	}
+	if row.Spool {
+		p, err := transfer.OpenSpooled(row.Path, &row.Descriptor, list)
+		return p, list, err
+	}
+	content, _, err := transfer.Open(row.Path)
+	if err != nil {
+		return nil, nil, err
+	}
+	p, err := transfer.NewOriginal(content, &row.Descriptor, list)
+	if err != nil {
+		return nil, nil, errors.Join(err, content.Close())
+	}
+	return p, list, nil
+}

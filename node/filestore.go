@@ -1,0 +1,196 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/parley-chat/parley/node/api"
+	"github.com/parley-chat/parley/node/engine"
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/file"
+	"github.com/parley-chat/parley/store"
+)
+
+// storeAgain is how long a file that the rendezvous refused is not brought again.
+const storeAgain = 10 * time.Minute
+
+// store brings files to the rendezvous whose recipients are away, one after the other,
+// until ctx ends.
+func (f *files) store(ctx context.Context) error {
+	refused := map[engine.FileRef]time.Time{} // by when; only of files that are still to be stored
+	for {
+		var later <-chan time.Time
+		switch again, err := f.storeAll(ctx, refused); {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			f.n.log.Debug("files are not brought to the rendezvous", "err", err)
+			later = time.After(againMax)
+		case again:
+			later = time.After(storeAgain)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-f.away:
+		case <-later:
+		}
+	}
+}
+
+// storeAll tells whether there are files that were refused, to be brought later.
+func (f *files) storeAll(ctx context.Context, refused map[engine.FileRef]time.Time) (again bool, err error) {
+	if !f.n.home.isUp() {
+		return false, nil // retry comes with it
+	}
+	var rows []engine.File
+	err = f.n.kv.View(ctx, func(tx store.Tx) (err error) {
+		rows, err = f.n.eng.FilesToStore(tx, f.n.now())
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("read which files are to be stored: %w", err)
+	}
+	waiting := map[engine.FileRef]bool{}
+	for _, row := range rows {
+		waiting[row.FileRef] = true
+	}
+	for at := range refused {
+		if !waiting[at] {
+			delete(refused, at)
+		}
+	}
+	for _, row := range rows {
+		if !f.n.home.takesBlob(&row.Descriptor) || time.Since(refused[row.FileRef]) < storeAgain {
+			again = again || !refused[row.FileRef].IsZero()
+			continue
+		}
+		to, away, err := f.audience(ctx, row)
+		if err == nil && away {
+			err = f.storeOne(ctx, row, to)
+		}
+		if errors.Is(err, ErrOffline) || ctx.Err() != nil {
+			return again, err
+		}
+		if err != nil {
+			f.n.log.Info("a file is not stored at the rendezvous", "file", row.ID, "err", err)
+			refused[row.FileRef], again = time.Now(), true
+		}
+	}
+	return again, nil
+}
+
+// audience tells who may get a file, and whether it is of use to store it: a contact is
+// away, or it is in a room, where somebody always is.
+func (f *files) audience(ctx context.Context, row engine.File) (to blobAudience, away bool, err error) {
+	err = f.n.kv.View(ctx, func(tx store.Tx) error {
+		room, err := f.roomOf(tx, row.FileRef)
+		if err == nil {
+			to.room = room
+		}
+		return err
+	})
+	if !errors.Is(err, engine.ErrNoRoom) {
+		return to, true, err
+	}
+	online, known := f.n.home.presence.of(row.With)
+	to.accounts = []protocol.AccountID{row.With}
+	return to, known && !online, nil
+}
+
+// roomOf returns the room of a file; engine.ErrNoRoom if a contact sent it or got it.
+func (f *files) roomOf(tx store.Tx, at engine.FileRef) (protocol.RoomID, error) {
+	r, err := f.n.eng.Room(tx, f.n.now(), protocol.RoomID(at.With))
+	return r.ID, err
+}
+
+// storeOne brings a file to the rendezvous and notes that it is there. If nobody is to
+// have it any more by then, it goes again.
+func (f *files) storeOne(ctx context.Context, row engine.File, to blobAudience) error {
+	pieces, list, err := f.openPieces(row)
+	if err != nil {
+		return f.n.gives.lost(row, err)
+	}
+	defer pieces.Close()
+	defer f.storing.Store(nil)
+	err = f.n.home.putBlob(ctx, to, &row.Descriptor, list, pieces, func(done, _ int64) {
+		f.storing.Store(&storing{row.FileRef, min(done, row.Size)})
+	})
+	if errors.Is(err, file.ErrChanged) {
+		return f.n.gives.lost(row, err)
+	}
+	if err != nil {
+		return err
+	}
+	wanted := false
+	err = f.n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
+		now, err := f.n.eng.File(tx, row.FileRef)
+		wanted = err == nil && now.Source && (now.State == engine.FileDone || now.State == engine.FilePaused)
+		if !wanted {
+			if errors.Is(err, engine.ErrNotFound) {
+				err = nil
+			}
+			return engine.Hint{}, err
+		}
+		return f.n.eng.FileStored(tx, f.n.now(), row.FileRef)
+	})
+	if err != nil || wanted {
+		return err
+	}
+	return f.n.home.dropBlob(ctx, row.ID)
+}
+
+// storing is the file that is being brought to the rendezvous.
+type storing struct {
+	file engine.FileRef
+	done int64
+}
+
+func (s *storing) progress() *api.Progress { return &api.Progress{Doing: api.Storing, Done: s.done} }
+
+// author returns who sent a file; ErrNotFound if that is not known any more.
+func (f *files) author(tx store.Tx, row engine.File) (protocol.AccountID, error) {
+	if row.Mine {
+		return f.n.self.Account, nil
+	}
+	room, err := f.roomOf(tx, row.FileRef)
+	if errors.Is(err, engine.ErrNoRoom) {
+		return row.With, nil
+	}
+	if err != nil {
+		return protocol.AccountID{}, err
+	}
+	return f.n.eng.RoomAuthor(tx, f.n.now(), room, row.Device)
+}
+
+// clearBlob tells the rendezvous what is left to tell of a file that is done with.
+func (f *files) clearBlob(ctx context.Context, e engine.FileEnd) error {
+	switch e.Blob {
+	case engine.BlobDrop:
+		err := f.n.home.dropBlob(ctx, e.ID)
+		if protocol.CodeOf(err) == protocol.UnknownFile {
+			return nil
+		}
+		return err
+	case engine.BlobTaken:
+		var by protocol.AccountID
+		err := f.n.kv.View(ctx, func(tx store.Tx) error {
+			row, err := f.n.eng.File(tx, e.FileRef)
+			if err != nil {
+				return err
+			}
+			by, err = f.author(tx, row)
+			return err
+		})
+		if errors.Is(err, engine.ErrNotFound) { // its time there will be over
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("find who sent a file: %w", err)
+		}
+		return f.n.home.takenBlob(ctx, by, e.ID)
+	}
+	return nil
+}
