@@ -28,6 +28,7 @@ func (n *Node) SendFile(ctx context.Context, r api.SendFileRequest) iter.Seq2[ap
 	return func(yield func(api.Sending, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
+		defer context.AfterFunc(n.ctx, cancel)()
 		job := &sendJob{n: n, r: r}
 		ended := make(chan struct{})
 		go func() { // ends with ctx, which this loop waits for
@@ -96,7 +97,7 @@ func (j *sendJob) send(ctx context.Context) (sent api.Sending, err error) {
 	if d.Folder = info.IsDir(); !d.Folder {
 		j.n.describe(d, content)
 	}
-	m, err := j.n.sendPrepared(ctx, id, j.r, &engine.FileDraft{Descriptor: *d, Path: j.r.Path}, list)
+	m, _, err := j.n.sendPrepared(ctx, id, j.r, &engine.FileDraft{Descriptor: *d, Path: j.r.Path}, list)
 	return api.Sending{Done: d.Size, Size: d.Size, Skipped: skipped, Message: &m}, err
 }
 
@@ -120,8 +121,8 @@ func (n *Node) SendPipe(ctx context.Context, r api.SendFileRequest, in io.Reader
 		return m, answer(err)
 	}
 	d.Type = mediaType(d.Name)
-	m, err = n.sendPrepared(ctx, id, r, &engine.FileDraft{Descriptor: *d, Path: path, Spool: true}, list)
-	if err != nil {
+	m, used, err := n.sendPrepared(ctx, id, r, &engine.FileDraft{Descriptor: *d, Path: path, Spool: true}, list)
+	if !used {
 		err = errors.Join(err, os.Remove(path))
 	}
 	return m, answer(err)
@@ -145,15 +146,22 @@ func (n *Node) maySendFile(ctx context.Context, r *api.SendFileRequest) (id prot
 	})
 }
 
-// sendPrepared keeps the list of a file and writes the message with it.
-func (n *Node) sendPrepared(ctx context.Context, id protocol.MsgID, r api.SendFileRequest, draft *engine.FileDraft, list file.List) (sent api.Message, err error) {
+// sendPrepared keeps the list of a file and writes the message with it. It is not used if
+// the message of that id was written before, with the same file.
+func (n *Node) sendPrepared(ctx context.Context, id protocol.MsgID, r api.SendFileRequest, draft *engine.FileDraft, list file.List) (sent api.Message, used bool, err error) {
 	if draft.Descriptor.Inline == nil {
 		if _, err := n.filesDir(); err != nil {
-			return sent, err
+			return sent, false, err
 		}
-		if err := transfer.SaveList(n.listPath(draft.Descriptor.ID), list); err != nil {
-			return sent, err
+		kept := n.listPath(draft.Descriptor.ID)
+		if err := transfer.SaveList(kept, list); err != nil {
+			return sent, false, err
 		}
+		defer func() {
+			if !used {
+				err = errors.Join(err, os.Remove(kept))
+			}
+		}()
 	}
 	n.home.busy()
 	err = n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
@@ -163,9 +171,10 @@ func (n *Node) sendPrepared(ctx context.Context, id protocol.MsgID, r api.SendFi
 		}
 		m, err := n.eng.Message(tx, id)
 		sent = n.names(tx).message(m)
+		used = m.File != nil && m.File.ID == draft.Descriptor.ID
 		return h, err
 	})
-	return sent, err
+	return sent, used && err == nil, err
 }
 
 // describe adds to a descriptor what kind of file it is, and of a picture a small one.

@@ -229,6 +229,9 @@ func said(m api.Message) block {
 	if m.Deleted {
 		lines[0] = "[deleted]"
 	}
+	if m.File != nil {
+		lines = append(notEmpty(m.Text), filePart(m))
+	}
 	if m.Edited != nil {
 		lines[0] += " (edited)"
 	}

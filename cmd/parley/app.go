@@ -80,7 +80,7 @@ func (p *program) app() *cli.App {
 func (p *program) commands() (all []*cli.Command) {
 	for _, group := range [][]*cli.Command{
 		p.hostCommands(), p.relayCommands(), p.nodeCommands(), p.contactCommands(), p.deviceCommands(), p.messageCommands(),
-		p.actionCommands(), p.roomCommands(), p.guestCommands(),
+		p.actionCommands(), p.fileCommands(), p.roomCommands(), p.guestCommands(),
 		p.evidenceCommands(), p.keysCommands(), p.backupCommands(), p.otherCommands(),
 	} {
 		all = append(all, group...)

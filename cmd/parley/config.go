@@ -23,7 +23,7 @@ import (
 const configName = "config.yaml"
 
 // configurable are the flags that the file may set.
-var configurable = []string{"announce", "key-file", "lan", "listen", "open", "passphrase-file"}
+var configurable = []string{"announce", "auto-accept-bytes", "download-dir", "file-rate", "key-file", "lan", "listen", "open", "passphrase-file"}
 
 // configure sets the flags of a command that nobody set from the file.
 func configure(c *cli.Context, dir string) error {

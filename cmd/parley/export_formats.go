@@ -198,6 +198,9 @@ func besides(m api.Message) (notes []string) {
 	if m.Deleted {
 		notes = append(notes, "deleted")
 	}
+	if m.File != nil {
+		notes = append(notes, "file "+m.File.Name+", "+bytesText(m.File.Size))
+	}
 	if m.Edited != nil {
 		notes = append(notes, "edited")
 	}

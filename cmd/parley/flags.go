@@ -37,3 +37,29 @@ func (d *duration) String() string {
 	}
 	return time.Duration(*d).String()
 }
+
+// size is the value of a flag such as --file-rate 2M: bytes, or with K, M or G after
+// them so many times 1024, 1024² or 1024³.
+type size int64
+
+func (s *size) Set(text string) error {
+	number, shift := strings.ToUpper(text), 0
+	for i, unit := range []string{"K", "M", "G"} {
+		if rest, ok := strings.CutSuffix(number, unit); ok {
+			number, shift = rest, 10*(i+1)
+		}
+	}
+	n, err := strconv.ParseUint(number, 10, 32)
+	if err != nil {
+		return fmt.Errorf("%q is no size such as 500000, 500K, 10M or 1G", text)
+	}
+	*s = size(n << shift)
+	return nil
+}
+
+func (s *size) String() string {
+	if s == nil || *s == 0 {
+		return ""
+	}
+	return strconv.FormatInt(int64(*s), 10)
+}

@@ -220,10 +220,11 @@ func (p *program) stay(c *cli.Context, dir string, secret vault.Secret) error {
 		return err
 	}
 	defer file.Close()
-	n, err := node.New(c.Context, node.Config{
-		Dir: dir, Secret: secret, Version: version, Log: slog.New(slog.NewTextHandler(file, nil)),
-		LAN: c.Bool("lan"), Listen: given(c, "listen"),
-	})
+	cfg, err := nodeConfig(c, dir, secret, slog.New(slog.NewTextHandler(file, nil)))
+	if err != nil {
+		return err
+	}
+	n, err := node.New(c.Context, cfg)
 	if err != nil {
 		return err
 	}

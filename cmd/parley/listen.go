@@ -99,7 +99,7 @@ func (p *program) showEvent(c *cli.Context, e api.Event) error {
 		default:
 			p.showMessage(idOf(c, m), m)
 		}
-	case e.Kind == "changed" && (e.Mine || e.Text == ""): // what the user did
+	case e.Kind == "changed" && (e.Text == "" || e.Mine && e.Cause != api.CauseFile): // what the user did
 	case e.Kind == "changed" && e.Room != "":
 		p.say("%s * %s: %s", clock(e.Time), label(e.With), e.Text)
 	case e.Kind == "room":

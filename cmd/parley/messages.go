@@ -17,9 +17,9 @@ import (
 
 func (p *program) messageCommands() []*cli.Command {
 	send := &cli.Command{
-		Name: "send", ArgsUsage: "NAME TEXT...|-", Usage: "send a message; - takes the text from standard input, byte by byte",
+		Name: "send", ArgsUsage: "NAME TEXT...|PATH...|-", Usage: "send a message, files or folders; - takes the text from standard input, byte by byte",
 		Description: sendHelp, Flags: sendFlags("wait until it is on the other computer; exit code 7 if it is not in time"),
-		Action: asking(2, -1, func(c *cli.Context, client *api.Client) error { return p.sendTo(c, client, c.Args().First()) }),
+		Action: sending(func(c *cli.Context, client *api.Client) error { return p.sendTo(c, client, c.Args().First()) }),
 	}
 	history := &cli.Command{
 		Name: "history", ArgsUsage: "NAME", Usage: "what you and a contact wrote", Flags: historyFlags(),
@@ -45,14 +45,14 @@ func (p *program) messageCommands() []*cli.Command {
 	return all
 }
 
-const sendHelp = "The message is safe on this computer when the command ends. It goes on its way by itself,\nalso if the other side comes back only next week. Text that begins with a dash comes after --."
+const sendHelp = "The message is safe on this computer when the command ends. It goes on its way by itself,\nalso if the other side comes back only next week. Text that begins with a dash comes after --.\nAn argument that begins with ./ ../ / or ~/ is a file or folder: it stays where it is, and your node gives it to\nwho was sent it, resumed when it is cut, until they have it. Ctrl-C leaves that to the node."
 
 func sendFlags(wait string) []cli.Flag {
-	return []cli.Flag{
+	return append(fileFlags(),
 		&cli.BoolFlag{Name: "wait", Usage: wait},
-		&cli.GenericFlag{Name: "timeout", Usage: "how long --wait waits, such as 10s or 2m", Value: new(duration), DefaultText: "30s"},
+		&cli.GenericFlag{Name: "timeout", Usage: "how long to wait, such as 10s or 2m", Value: new(duration), DefaultText: "30s; for files until they have arrived"},
 		&cli.StringFlag{Name: "id", Usage: "the message's `ID`: a second try with the same one sends nothing twice"},
-	}
+	)
 }
 
 func historyFlags() []cli.Flag {
@@ -64,9 +64,22 @@ func historyFlags() []cli.Flag {
 	}
 }
 
-// sendTo sends the text that follows the first argument.
+// sendTo sends what follows the first argument.
 func (p *program) sendTo(c *cli.Context, client *api.Client, to string) error {
-	text := strings.Join(c.Args().Slice()[1:], " ")
+	d, err := p.readDraft(c)
+	switch {
+	case err != nil:
+		return err
+	case d.pipe:
+		return p.sendPipe(c, client, to)
+	case len(d.files) > 0:
+		return p.sendFiles(c, client, to, d)
+	}
+	return p.sendText(c, client, to, d.text)
+}
+
+// sendText sends a message without a file; - is what standard input holds.
+func (p *program) sendText(c *cli.Context, client *api.Client, to, text string) error {
 	if text == "-" {
 		read, err := io.ReadAll(io.LimitReader(p.stdin, protocol.MaxText+1))
 		if err != nil {

@@ -58,10 +58,10 @@ func (p *program) roomBasics() []*cli.Command {
 func (p *program) roomMessages() []*cli.Command {
 	all := []*cli.Command{
 		{
-			Name: "send", ArgsUsage: "ROOM TEXT...|-", Usage: "send a message to a room; - takes the text from standard input",
+			Name: "send", ArgsUsage: "ROOM TEXT...|PATH...|-", Usage: "send a message, files or folders to a room; - takes the text from standard input",
 			Description: sendHelp, Flags: sendFlags("wait until the room's mailbox has it; exit code 7 if it is not in time"),
-			Action: aboutRoom(2, -1, func(c *cli.Context, client *api.Client, room string) error {
-				return p.sendTo(c, client, "#"+room)
+			Action: sending(func(c *cli.Context, client *api.Client) error {
+				return p.sendTo(c, client, "#"+strings.TrimPrefix(c.Args().First(), "#"))
 			}),
 		},
 		{

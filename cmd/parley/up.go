@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -40,6 +42,9 @@ func nodeFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.BoolFlag{Name: "lan", Usage: "find contacts in the local network, and show yourself there", EnvVars: []string{"PARLEY_LAN"}},
 		&cli.StringSliceFlag{Name: "listen", Usage: "listen at this `MULTIADDR`", DefaultText: "all addresses, a port chosen once", EnvVars: []string{"PARLEY_LISTEN"}},
+		&cli.PathFlag{Name: "download-dir", Usage: "put files that you accept into the folder `DIR`", DefaultText: "~/Downloads", EnvVars: []string{"PARLEY_DOWNLOAD_DIR"}},
+		&cli.GenericFlag{Name: "auto-accept-bytes", Usage: "fetch files of verified contacts that have at most `SIZE`, such as 10M, unasked", Value: new(size), DefaultText: "none"},
+		&cli.GenericFlag{Name: "file-rate", Usage: "receive, and give, at most `SIZE` of files a second, such as 2M", Value: new(size), DefaultText: "no limit"},
 		&cli.BoolFlag{Name: "verbose", Usage: "log more"},
 	}
 }
@@ -54,8 +59,39 @@ func passedOn(c *cli.Context) (flags []string) {
 	for _, addr := range given(c, "listen") {
 		flags = append(flags, "--listen="+addr)
 	}
+	if dir, err := downloadDir(c); err == nil && dir != "" {
+		flags = append(flags, "--download-dir="+dir)
+	}
+	for _, name := range []string{"auto-accept-bytes", "file-rate"} {
+		if n := sizeOf(c, name); n > 0 {
+			flags = append(flags, fmt.Sprintf("--%s=%d", name, n))
+		}
+	}
 	return flags
 }
+
+// nodeConfig is what the flags say of a node.
+func nodeConfig(c *cli.Context, dir string, secret vault.Secret, log *slog.Logger) (node.Config, error) {
+	downloads, err := downloadDir(c)
+	return node.Config{
+		Dir: dir, Secret: secret, Version: version, Log: log, LAN: c.Bool("lan"), Listen: given(c, "listen"),
+		Downloads: downloads, AutoAccept: sizeOf(c, "auto-accept-bytes"), FileRate: sizeOf(c, "file-rate"),
+	}, err
+}
+
+// downloadDir is the folder for files that others sent.
+func downloadDir(c *cli.Context) (string, error) {
+	if dir := c.Path("download-dir"); dir != "" {
+		return expandHome(dir)
+	}
+	home, err := os.UserHomeDir()
+	if err != nil { // then they go into the data directory
+		return "", nil
+	}
+	return filepath.Join(home, "Downloads"), nil
+}
+
+func sizeOf(c *cli.Context, name string) int64 { return int64(*c.Generic(name).(*size)) }
 
 // given is what a flag lists, or nil if it was not given.
 func given(c *cli.Context, name string) []string {
@@ -130,11 +166,12 @@ func (p *program) foreground(c *cli.Context, dir string, secret vault.Secret) er
 // openNode opens the node. It returns none if another process has the store
 // and answers, which it then has said.
 func (p *program) openNode(c *cli.Context, dir string, secret vault.Secret, log *slog.Logger) (*node.Node, error) {
+	cfg, err := nodeConfig(c, dir, secret, log)
+	if err != nil {
+		return nil, err
+	}
 	for tries := 0; ; tries++ {
-		n, err := node.New(c.Context, node.Config{
-			Dir: dir, Secret: secret, Version: version, Log: log,
-			LAN: c.Bool("lan"), Listen: given(c, "listen"),
-		})
+		n, err := node.New(c.Context, cfg)
 		if !errors.Is(err, store.ErrLocked) {
 			return n, err
 		}
