@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/parley-chat/parley/node/engine"
 	"github.com/parley-chat/parley/protocol"
@@ -21,6 +22,13 @@ const askTimeout = 5 * time.Second
 // handlePrekey gives a contact's device a prekey of this one (SPEC "Prekeys
 // from the device itself").
 func (n *Node) handlePrekey(s network.Stream) {
+	ask := &wire.GetPrekey{}
+	n.answerDevice(s, ask, func(from device) (proto.Message, error) { return n.givePrekey(from, ask.GetNonce()) })
+}
+
+// answerDevice reads one question of a device of somebody known, and writes the answer.
+// After an error the device gets none.
+func (n *Node) answerDevice(s network.Stream, question proto.Message, answer func(from device) (proto.Message, error)) {
 	from, ok := n.gate.deviceOf(s.Conn().RemotePeer())
 	if !ok || !n.enter() {
 		s.Reset()
@@ -28,18 +36,17 @@ func (n *Node) handlePrekey(s network.Stream) {
 	}
 	defer n.leave()
 	s.SetDeadline(time.Now().Add(askTimeout))
-	ask := &wire.GetPrekey{}
-	if err := readFrame(s, ask); err != nil {
+	if err := readFrame(s, question); err != nil {
 		s.Reset()
 		return
 	}
-	answer, err := n.givePrekey(from, ask.GetNonce())
+	m, err := answer(from)
 	if err != nil {
-		n.log.Warn("prekey not given", "device", from.id, "err", err)
+		n.log.Warn("a device was not answered", "device", from.id, "protocol", s.Protocol(), "err", err)
 		s.Reset()
 		return
 	}
-	if err := wire.WriteMsg(s, answer); err != nil {
+	if err := wire.WriteMsg(s, m); err != nil {
 		s.Reset()
 		return
 	}

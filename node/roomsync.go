@@ -12,6 +12,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/parley-chat/parley/node/engine"
 	"github.com/parley-chat/parley/protocol"
@@ -37,35 +38,18 @@ const (
 
 // handleRoom answers a member's device what this one has of a room.
 func (n *Node) handleRoom(s network.Stream) {
-	from, ok := n.gate.deviceOf(s.Conn().RemotePeer())
-	if !ok || !n.enter() {
-		s.Reset()
-		return
-	}
-	defer n.leave()
-	s.SetDeadline(time.Now().Add(askTimeout))
 	req := &wire.Request{}
-	if err := readFrame(s, req); err != nil {
-		s.Reset()
-		return
-	}
-	resp := &wire.Response{}
-	if err := n.giveRoom(from, req, resp); err != nil {
-		refusal, ok := errors.AsType[*protocol.Error](err)
-		if !ok {
-			n.log.Warn("a member was not answered", "device", from.id, "err", err)
-			refusal = protocol.Refuse(protocol.Internal, "")
+	n.answerDevice(s, req, func(from device) (proto.Message, error) {
+		page := &wire.RoomPage{}
+		err := n.giveRoom(from, req, page)
+		if refusal, ok := errors.AsType[*protocol.Error](err); ok {
+			return &wire.Response{Code: uint32(refusal.Code), Detail: refusal.Detail, RetryAfterMs: uint64(refusal.RetryAfter.Milliseconds())}, nil
 		}
-		resp = &wire.Response{Code: uint32(refusal.Code), Detail: refusal.Detail, RetryAfterMs: uint64(refusal.RetryAfter.Milliseconds())}
-	}
-	if err := wire.WriteMsg(s, resp); err != nil {
-		s.Reset()
-		return
-	}
-	s.Close()
+		return &wire.Response{Result: &wire.Response_RoomPage{RoomPage: page}}, err
+	})
 }
 
-func (n *Node) giveRoom(to device, req *wire.Request, resp *wire.Response) error {
+func (n *Node) giveRoom(to device, req *wire.Request, page *wire.RoomPage) error {
 	switch {
 	case !n.home.wasAsked():
 		return protocol.Refuse(protocol.Unavailable, "")
@@ -74,7 +58,6 @@ func (n *Node) giveRoom(to device, req *wire.Request, resp *wire.Response) error
 		e.RetryAfter = mateAgain
 		return e
 	}
-	page := &wire.RoomPage{}
 	var err error
 	switch c := req.Call.(type) {
 	case *wire.Request_PutRoom:
@@ -92,7 +75,6 @@ func (n *Node) giveRoom(to device, req *wire.Request, resp *wire.Response) error
 	case errors.Is(err, engine.ErrBadWants):
 		return protocol.Refuse(protocol.BadRequest, "%v", engine.ErrBadWants)
 	}
-	resp.Result = &wire.Response_RoomPage{RoomPage: page}
 	return err
 }
 

@@ -195,15 +195,8 @@ func (w *work) act(a protocol.AccountID, act *action) error {
 }
 
 func (w *work) actWith(a protocol.AccountID, act *action) error {
-	p, err := w.peer(a)
-	if err == ErrNotFound {
-		return ErrNotContact
-	}
+	_, devices, err := w.writable(a)
 	if err != nil {
-		return err
-	}
-	devices := p.valid(w.now)
-	if err := p.mayWrite(w.now, devices); err != nil {
 		return err
 	}
 	for _, device := range devices {

@@ -12,8 +12,9 @@ import (
 
 // Compose writes a text to a contact: a row of the conversation and one sealed
 // envelope per valid device of the contact and per other device of ours, or, for
-// devices without a session, a content that waits for a look-up. Repeating it with the same id and text changes nothing;
-// with another text or recipient it is ErrConflict. The empty text is a text.
+// devices without a session, a content that waits for a look-up. Repeating it with the
+// same id and text changes nothing; with another text or recipient it is ErrConflict. The
+// empty text is a text.
 //
 // Refusals: ErrNotContact, ErrNotAccepted, ErrBlocked, ErrNoDevice, ErrTooLong,
 // ErrBadText, ErrQueueFull, ErrStaleDirectory, ErrRecovered, ErrRevoked.
@@ -92,18 +93,25 @@ func (w *work) extrasFor(a protocol.AccountID, draft Draft) (x extras, err error
 }
 
 func (w *work) composeTo(to protocol.AccountID, id protocol.MsgID, text string, x extras) error {
-	p, err := w.peer(to)
-	if err == ErrNotFound {
-		return ErrNotContact
-	}
+	p, devices, err := w.writable(to)
 	if err != nil {
 		return err
 	}
-	devices := p.valid(w.now)
-	if err := p.mayWrite(w.now, devices); err != nil {
-		return err
-	}
 	return w.compose(to, p, devices, id, text, x)
+}
+
+// writable returns a contact that may be written to, and its devices; ErrNotContact and
+// the other refusals of Compose.
+func (w *work) writable(a protocol.AccountID) (*peerRow, []protocol.DeviceID, error) {
+	p, err := w.peer(a)
+	if err == ErrNotFound {
+		return nil, nil, ErrNotContact
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	devices := p.valid(w.now)
+	return p, devices, p.mayWrite(w.now, devices)
 }
 
 func checkText(text string) error {

@@ -84,7 +84,7 @@ func (w *work) mayInvite(by protocol.AccountID) (bool, error) {
 func (w *work) forgetRoom(r *openRoom) error {
 	delete(w.rooms, r.id)
 	err := w.delete(keyRoom(r.id))
-	for _, table := range []byte{tableRoomKey, tableRoomLog, tableRoomNote} {
+	for _, table := range append([]byte{tableRoomLog}, roomTables...) {
 		err = errors.Join(err, all(w.tx, store.Key(table, r.id[:]), func(pair store.Pair) (bool, error) {
 			return true, w.delete(pair.Key)
 		}))

@@ -218,10 +218,10 @@ func (e *Engine) roomToGive(tx store.Tx, now time.Time, id protocol.RoomID, to p
 }
 
 // TakeRoomFrom takes what a member's device gave. Messages are judged as the rendezvous
-// judges what somebody else than the author brings. Of the log it takes only what others wrote: who orders the log is the
-// rendezvous, and one member alone, who may write entries, is not to make others go on
-// with a log that it never showed anybody. ErrRoomLog tells that the log is not ours, or
-// does not verify; then nothing changes.
+// judges what somebody else than the author brings. Of the log it takes only what others
+// wrote: who orders the log is the rendezvous, and one member alone, who may write
+// entries, is not to make others go on with a log that it never showed anybody. ErrRoomLog
+// tells that the log is not ours, or does not verify; then nothing changes.
 func (e *Engine) TakeRoomFrom(tx store.Tx, now time.Time, id protocol.RoomID, from protocol.AccountID, page RoomPage) (Hint, error) {
 	w, r, err := e.beginRoom(tx, now, id)
 	if err != nil {

@@ -21,7 +21,8 @@ func (e *Engine) RoomFailed(tx store.Tx, now time.Time, id protocol.RoomID, caus
 
 // RoomTurnedAway notes that the rendezvous does not serve a room to this account.
 // Who was removed is not shown the log any more, so there is nothing that proves it: the
-// room is out then, and what waited fails, until the rendezvous serves it again (RoomPlan.Doubt). One that was here only by name is forgotten, with its invitation.
+// room is out then, and what waited fails, until the rendezvous serves it again
+// (RoomPlan.Doubt). One that was here only by name is forgotten, with its invitation.
 // In a room that we are in by its log we stay; an event says what the rendezvous says.
 func (e *Engine) RoomTurnedAway(tx store.Tx, now time.Time, id protocol.RoomID, refusal *protocol.Error) (Hint, error) {
 	return e.roomProblem(tx, now, id, func(w *work, r *openRoom) error {

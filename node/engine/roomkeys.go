@@ -366,14 +366,8 @@ func (w *work) roomKeysSettled(plain []byte) error {
 
 // goOnGiving is giveKeys after a pause.
 func (w *work) goOnGiving(id []byte) error {
-	if len(id) != 64 {
-		return fmt.Errorf("timer row: %w", store.ErrDamaged)
-	}
-	r, err := w.room(protocol.RoomID(id[:32]))
-	if err == ErrNoRoom {
-		return nil
-	}
-	if err != nil {
+	r, err := w.roomOfTimer(id, 64)
+	if r == nil || err != nil {
 		return err
 	}
 	name := [32]byte(id[32:])

@@ -54,22 +54,6 @@ func (e *Engine) RoomAuthor(tx store.Tx, now time.Time, id protocol.RoomID, devi
 	return a, nil
 }
 
-// RoomMember returns a member of a room and what it is called there; ErrNotFound for
-// who is not in it. The name is empty if it chose none, or its key is not here.
-func (e *Engine) RoomMember(tx store.Tx, now time.Time, id protocol.RoomID, a protocol.AccountID) (room.Member, string, error) {
-	s, err := e.stateOf(tx, now, id)
-	if err != nil {
-		return room.Member{}, "", err
-	}
-	m, in := s.Member(a)
-	if !in {
-		return m, "", ErrNotFound
-	}
-	w := &work{e: e, tx: tx}
-	name, err := w.openName(id, m.Name)
-	return m, name, err
-}
-
 // stateOf is what the log of a room says; ErrNotFound while nothing of it is here.
 func (e *Engine) stateOf(tx store.Tx, now time.Time, id protocol.RoomID) (*room.State, error) {
 	row, ok, err := load[roomRow](tx, keyRoom(id))

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"encoding/binary"
-	"fmt"
 	"slices"
 	"time"
 
@@ -55,14 +54,8 @@ func (w *work) readRoom(r *openRoom, upTo uint64) error {
 
 // readRoomOn is readRoom after a pause.
 func (w *work) readRoomOn(id []byte) error {
-	if len(id) != 40 {
-		return fmt.Errorf("timer row: %w", store.ErrDamaged)
-	}
-	r, err := w.room(protocol.RoomID(id[:32]))
-	if err == ErrNoRoom {
-		return nil
-	}
-	if err != nil {
+	r, err := w.roomOfTimer(id, 40)
+	if r == nil || err != nil {
 		return err
 	}
 	return w.readRoom(r, binary.BigEndian.Uint64(id[32:]))

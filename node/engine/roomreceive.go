@@ -325,14 +325,8 @@ func (w *work) fireRoom(kind timer, id []byte) error {
 	case timerRoomRead:
 		return w.readRoomOn(id)
 	}
-	if len(id) != 64 {
-		return fmt.Errorf("timer row: %w", store.ErrDamaged)
-	}
-	r, err := w.room(protocol.RoomID(id[:32]))
-	if err == ErrNoRoom || err == nil && r.state == nil {
-		return nil
-	}
-	if err != nil {
+	r, err := w.roomOfTimer(id, 64)
+	if r == nil || err != nil || r.state == nil {
 		return err
 	}
 	device := protocol.DeviceID(id[32:])
@@ -344,6 +338,19 @@ func (w *work) fireRoom(kind timer, id []byte) error {
 		return w.openWaiting(r, device, from)
 	}
 	return w.showRoomHeld(r, device, from)
+}
+
+// roomOfTimer returns the room whose timer has this row: the room's id, and more, in all
+// size bytes. nil if the room is gone.
+func (w *work) roomOfTimer(id []byte, size int) (*openRoom, error) {
+	if len(id) != size {
+		return nil, fmt.Errorf("timer row: %w", store.ErrDamaged)
+	}
+	r, err := w.room(protocol.RoomID(id[:32]))
+	if err == ErrNoRoom {
+		return nil, nil
+	}
+	return r, err
 }
 
 // ofRoom tells whether a content is about a room: such go between siblings as they

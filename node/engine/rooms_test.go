@@ -92,7 +92,7 @@ func TestNewcomersGetAllKeysOfTexts(t *testing.T) {
 	for _, m := range b.room(id).State.Members() {
 		var name string
 		b.view(func(tx store.Tx) (err error) {
-			_, name, err = b.e.RoomMember(tx, w.now, id, m.Account)
+			name, err = b.e.RoomAuthorName(tx, id, m.Account)
 			return err
 		})
 		if name == "" && !m.Name.IsZero() {
