@@ -204,8 +204,8 @@ func fileOutcome(m api.Message) string {
 // progressText says what is done with a file, how fast, and how long it may take.
 func progressText(p *api.Progress, size int64) string {
 	text := p.Doing
-	if p.Doing == api.Waiting && p.Waits != "" {
-		return p.Waits
+	if p.Doing == api.Waiting {
+		return cmp.Or(p.Waits, "waiting")
 	}
 	if size > 0 {
 		text += fmt.Sprintf(" %d %%", p.Done*100/size)

@@ -45,7 +45,7 @@ func TestProgressText(t *testing.T) {
 	for want, p := range map[string]api.Progress{
 		"fetching 50 %  1.0 MiB/s  relayed  5 s left": {Doing: api.Fetching, Done: 5 << 20, Rate: 1 << 20, Path: "relayed"},
 		"checking 0 %":            {Doing: api.Checking},
-		"waiting for 2 others":    {Doing: api.Waiting, Waits: "2 others"},
+		"waits for 2 others":      {Doing: api.Waiting, Waits: "waits for 2 others"},
 		"waiting":                 {Doing: api.Waiting},
 		"giving 100 %  2.0 KiB/s": {Doing: api.Giving, Done: 10 << 20, Rate: 2 << 10},
 	} {
