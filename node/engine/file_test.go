@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/file"
 	"github.com/parley-chat/parley/protocol/wire"
@@ -420,11 +422,31 @@ func TestBadFileOfOthers(t *testing.T) {
 	w.checkEmpty()
 }
 
+// The file of a message that was received before is not looked at again.
+func TestFileSentTwice(t *testing.T) {
+	_, alices, bobs := crowd(t, 1, 1)
+	a, b := alices[0], bobs[0]
+	id := a.sendsFile(b.account(), "look", aFile(t, "a", "abc"))
+	a.sendsFileAs(b, id, "look", &wire.File{})
+	if got := b.history(a); len(got) != 1 || got[0].File == nil {
+		t.Errorf("it shows %q", texts(got))
+	}
+	if got := b.events(KindUndecryptable); len(got) != 0 {
+		t.Errorf("%d events", len(got))
+	}
+}
+
 // sendsBad sends a contact a file with something wrong about it.
 func (n *node) sendsBad(to *node, text string, spoil func(*wire.File)) {
 	n.w.t.Helper()
 	f := aFile(n.w.t, "a", "abc").Descriptor.Wire()
 	spoil(f)
+	n.sendsFileAs(to, protocol.MsgID{}, text, f)
+}
+
+// sendsFileAs sends a contact a file in a message of that id; zero: of a new one.
+func (n *node) sendsFileAs(to *node, id protocol.MsgID, text string, f *wire.File) {
+	n.w.t.Helper()
 	n.do(func(tx store.Tx) (Hint, error) {
 		return n.e.acting(tx, n.w.now, func(w *work) error {
 			d, err := w.device(to.device())
@@ -433,7 +455,17 @@ func (n *node) sendsBad(to *node, text string, spoil func(*wire.File)) {
 			}
 			d.sentSeq++
 			content := &wire.Content{Seq: d.sentSeq, Body: &wire.Content_Text{Text: &wire.Text{Text: text, File: f}}}
-			_, err = w.postOther(to.device(), d, wire.MailKind_MESSAGE, content)
+			r, err := w.newItem(d, wire.MailKind_MESSAGE, content)
+			if err != nil {
+				return err
+			}
+			if id != (protocol.MsgID{}) {
+				content.MsgId = id[:]
+				if r.content, err = proto.Marshal(content); err != nil {
+					return err
+				}
+			}
+			_, err = w.post(to.device(), d, r, content)
 			return err
 		})
 	})
