@@ -50,7 +50,7 @@ var rules = []struct {
 	{
 		name:  "the rendezvous is blind",
 		pkgs:  []string{"rendezvous", "rendezvous/..."},
-		never: []string{"protocol/envelope", "protocol/session", "protocol/room/chain", "protocol/room/guest", "protocol/pake", "protocol/internal/kdfchain", "node/...", "cmd/..."},
+		never: []string{"protocol/envelope", "protocol/session", "protocol/file", "protocol/room/chain", "protocol/room/guest", "protocol/pake", "protocol/internal/kdfchain", "node/...", "cmd/..."},
 	},
 	{
 		name:  "who passes room messages on has nothing to open them with",
