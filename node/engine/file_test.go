@@ -204,6 +204,13 @@ func TestFileAnswers(t *testing.T) {
 	if ends := b.ends(); len(ends) != 0 {
 		t.Errorf("wanted again, and to be deleted: %+v", ends)
 	}
+	b.do(func(tx store.Tx) (Hint, error) { return b.e.FileFailed(tx, w.now, at, "no right to write there") })
+	w.check(b.onFile(id, func(tx store.Tx, now time.Time, id protocol.MsgID) (Hint, error) {
+		return b.e.WantFile(tx, now, id, "/elsewhere")
+	}))
+	if ends := b.ends(); b.fileOf(id).Path != "/elsewhere" || len(ends) != 1 || ends[0].Part != "/home/bob" {
+		t.Errorf("wanted elsewhere, in %q, left to do: %+v", b.fileOf(id).Path, ends)
+	}
 	w.check(b.onFile(id, b.e.DeclineFile))
 	w.settle()
 	wantFile(t, "declined", b, id, FileDeclined, FileRefused)
@@ -346,6 +353,25 @@ func TestFileOfTheAuthor(t *testing.T) {
 		t.Errorf("the author's other device: %v", err)
 	}
 	wantFile(t, "fetched on the author's other device", b, id, FileOffered, FileUnanswered)
+}
+
+// A copy that the node keeps of a file is not kept for ever.
+func TestSpoolEnds(t *testing.T) {
+	w, alices, bobs := crowd(t, 1, 1)
+	a, b := alices[0], bobs[0]
+	draft := aFile(t, "a", "abc")
+	draft.Spool = true
+	id := a.sendsFile(b.account(), "", draft)
+	w.pass(spoolFor - time.Hour)
+	if err := a.mayFetch(b, draft.Descriptor.ID); err != nil || len(a.ends()) != 0 {
+		t.Errorf("an hour before: %v, left to do: %+v", err, a.ends())
+	}
+	w.pass(2 * time.Hour)
+	wantFile(t, "afterwards", a, id, FileChanged, FileUnanswered)
+	if ends := a.ends(); len(ends) != 1 || ends[0].Spool != draft.Path || ends[0].Blob != "" {
+		t.Errorf("left to do: %+v", ends)
+	}
+	wantFile(t, "afterwards", b, id, FileOffered, FileUnanswered)
 }
 
 // The same draft twice is one message; a file that says what is not so is none.
