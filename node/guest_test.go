@@ -185,6 +185,34 @@ func (v *visit) refusesOthers() {
 	}
 }
 
+// Guests choose their names: what two call themselves names neither of them.
+func TestNameOfTwoNamesNobody(t *testing.T) {
+	v := newVisit(t)
+	other := v.NewGuest("Bert", v.link)
+	v.comeIn(other, password)
+	v.Wait("alice sees both", func() bool { return v.alice.Knows(v.room, v.bert) && v.alice.Knows(v.room, other) })
+	for _, name := range []string{"Bert", "~Bert"} {
+		_, err := v.alice.RoomMember(t.Context(), v.room, name)
+		if codeOf(err) != api.ErrConflict || !strings.Contains(err.Error(), other.Whoami().Account[:8]) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, p := range []*nodetest.Person{v.alice, v.bert, other} {
+		account := p.Whoami().Account
+		for _, name := range []string{account, account[:8]} {
+			if m, err := v.alice.RoomMember(t.Context(), v.room, name); err != nil || m.Account != account {
+				t.Errorf("%s: %+v, %v", name, m, err)
+			}
+		}
+	}
+	if m, err := v.alice.RoomMember(t.Context(), v.room, "alice"); err != nil || !m.Self || m.Role != "owner" {
+		t.Errorf("alice herself: %+v, %v", m, err)
+	}
+	if _, err := v.alice.RoomMember(t.Context(), v.room, "nobody"); codeOf(err) != api.ErrNotFound {
+		t.Errorf("nobody: %v", err)
+	}
+}
+
 // A guest waits until somebody is there who lets it in, and until the room is opened
 // that was locked; it is told why, and needs to do nothing. Who was removed is told so,
 // and does not come in again with its key; a new one does while the password allows it.

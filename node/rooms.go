@@ -73,6 +73,32 @@ func (n *Node) RoomMembers(ctx context.Context, name string) (list []api.RoomMem
 	return list, answer(err)
 }
 
+// RoomMember returns whom ChangeRoom takes a name for, as what waits for the rendezvous
+// will leave them.
+func (n *Node) RoomMember(ctx context.Context, name, who string) (out api.RoomMember, err error) {
+	err = n.kv.View(ctx, func(tx store.Tx) error {
+		r, err := n.roomByName(tx, name)
+		if err != nil {
+			return err
+		}
+		if r.ToBe == nil {
+			return engine.ErrNotInRoom
+		}
+		a, err := n.whoInRoom(tx, r, who)
+		if err != nil {
+			return err
+		}
+		m, in := r.ToBe.Member(a)
+		if !in {
+			return fmt.Errorf("%q: %w", who, room.ErrNotMember)
+		}
+		r.State = r.ToBe
+		out = n.names(tx).member(r, m)
+		return nil
+	})
+	return out, answer(err)
+}
+
 // RoomLog returns the newest entries of a room's log before a number (0: the end),
 // oldest first, at most limit.
 func (n *Node) RoomLog(ctx context.Context, name string, before uint64, limit int) (list []api.RoomEntry, err error) {

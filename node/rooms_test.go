@@ -321,6 +321,10 @@ func TestRoomWithoutRendezvous(t *testing.T) {
 	if r := alice.InRoom(room); r.Topic != "ropes" || r.Pending != 1 || r.Queued != 1 {
 		t.Errorf("alice's room: %+v", r)
 	}
+	alice.In(room, api.RoomPromote, api.RoomRequest{Who: "bob"})
+	if m, err := alice.RoomMember(t.Context(), room, "bob"); err != nil || m.Role != "moderator" {
+		t.Errorf("bob, whom alice promoted, and would make an owner now: %+v, %v", m, err)
+	}
 	net.Home.Start()
 	hear(net, carol, room, "alice: meanwhile")
 	for _, p := range net.People {

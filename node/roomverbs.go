@@ -157,7 +157,7 @@ func (c change) write(op room.Op) (engine.Hint, error) {
 
 func (c change) setRole(m room.Member, role room.Role) (engine.Hint, error) {
 	if m.Role == room.RoleGuest || role < room.RoleMember || role > room.RoleOwner {
-		return engine.Hint{}, &api.Error{Code: api.ErrConflict, Text: fmt.Sprintf("%s is %v, and cannot become anything else this way", c.in.Who, m.Role)}
+		return engine.Hint{}, &api.Error{Code: api.ErrConflict, Text: fmt.Sprintf("%s is %v, and cannot become anything else this way", c.n.names(c.tx).inRoom(c.r.ID, m.Account), m.Role)}
 	}
 	return c.write(room.SetRole{Account: m.Account, Role: role})
 }

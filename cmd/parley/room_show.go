@@ -190,11 +190,11 @@ func (p *program) showRights(c *cli.Context, client *api.Client, room, who strin
 	}
 	all = slices.DeleteFunc(all, func(m api.RoomMember) bool { return m.Role == api.RoomInvited })
 	if who != "" {
-		m, ok := memberCalled(all, who)
-		if !ok {
-			return nobodyCalled(who)
+		called, err := client.RoomMember(c.Context, room, who)
+		if err != nil {
+			return err
 		}
-		all = []api.RoomMember{m}
+		all = slices.DeleteFunc(all, func(m api.RoomMember) bool { return m.Account != called.Account })
 	}
 	if c.Bool("json") {
 		return p.json(struct {

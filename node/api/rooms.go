@@ -128,6 +128,12 @@ func (c *Client) RoomMembers(ctx context.Context, room string) (all []RoomMember
 	return all, c.call(ctx, "GET", roomPath(room, "/members"), nil, &all)
 }
 
+// RoomMember returns whom ChangeRoom takes who for, as what waits for the rendezvous
+// will leave them. ErrConflict if several are called so.
+func (c *Client) RoomMember(ctx context.Context, room, who string) (m RoomMember, err error) {
+	return m, c.call(ctx, "GET", roomPath(room, "/members/"+url.PathEscape(who)), nil, &m)
+}
+
 // MaxRoomLog is how many entries one call of RoomLog returns at most.
 const MaxRoomLog = 200
 

@@ -36,6 +36,10 @@ func (s server) roomMembers(r *http.Request) (any, error) {
 	return notNil(all), err
 }
 
+func (s server) roomMember(r *http.Request) (any, error) {
+	return s.node.RoomMember(r.Context(), r.PathValue("room"), r.PathValue("who"))
+}
+
 func (s server) roomLog(r *http.Request) (any, error) {
 	before, err := number(r, "before", 0)
 	if err != nil {

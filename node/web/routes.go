@@ -50,6 +50,7 @@ func routes(n *node.Node, stop func()) http.Handler {
 	mux.HandleFunc("POST /v1/rooms", answer(s.createRoom))
 	mux.HandleFunc("GET /v1/rooms/{room}", answer(s.room))
 	mux.HandleFunc("GET /v1/rooms/{room}/members", answer(s.roomMembers))
+	mux.HandleFunc("GET /v1/rooms/{room}/members/{who}", answer(s.roomMember))
 	mux.HandleFunc("GET /v1/rooms/{room}/log", answer(s.roomLog))
 	mux.HandleFunc("GET /v1/rooms/{room}/links", answer(s.roomLinks))
 	mux.HandleFunc("POST /v1/rooms/{room}/links", answer(s.makeRoomLink))
