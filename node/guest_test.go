@@ -208,8 +208,11 @@ func TestNameOfTwoNamesNobody(t *testing.T) {
 	if m, err := v.alice.RoomMember(t.Context(), v.room, "alice"); err != nil || !m.Self || m.Role != "owner" {
 		t.Errorf("alice herself: %+v, %v", m, err)
 	}
-	if _, err := v.alice.RoomMember(t.Context(), v.room, "nobody"); codeOf(err) != api.ErrNotFound {
-		t.Errorf("nobody: %v", err)
+	v.change(api.RoomRename, api.RoomRequest{Text: "$(touch x)"}) // what others choose is nothing to type
+	_, err := v.alice.RoomMember(t.Context(), v.room, "nobody")
+	e, ok := errors.AsType[*api.Error](err)
+	if !ok || e.Code != api.ErrNotFound || e.Hint != "parley room members "+v.room[:8] {
+		t.Errorf("nobody: %#v", err)
 	}
 }
 

@@ -258,7 +258,7 @@ func (n *Node) whoInRoom(tx store.Tx, r engine.Room, text string) (a protocol.Ac
 	}
 	switch len(found) {
 	case 0:
-		return a, &api.Error{Code: api.ErrNotFound, Text: fmt.Sprintf("nobody here is called %q", text), Hint: "parley room members " + strconv.Quote(r.Name)}
+		return a, &api.Error{Code: api.ErrNotFound, Text: fmt.Sprintf("nobody here is called %q", text), Hint: "parley room members " + short(r.ID.String())}
 	case 1:
 		return found[0], nil
 	}
