@@ -36,7 +36,7 @@ func (p *program) roomGuests(c *cli.Context, client *api.Client, room string) er
 		if err != nil {
 			return err
 		}
-		return p.showGuests(c, g)
+		return p.showGuests(c, g, room)
 	}
 	request := api.GuestsRequest{AskAgain: c.Bool("ask-again")}
 	if set {
@@ -55,7 +55,7 @@ func (p *program) roomGuests(c *cli.Context, client *api.Client, room string) er
 	}
 	p.sayChanged(request, len(g.Guests))
 	if set && g.Link == "" {
-		p.note("the link is there when the rendezvous has it: parley room guests %s", roomArg(c))
+		p.note("the link is there when the rendezvous has it: parley room guests %s", shellWord(room))
 	}
 	return p.showLink(c, g)
 }
@@ -103,9 +103,6 @@ func (p *program) sayChanged(r api.GuestsRequest, guests int) {
 	}
 }
 
-// roomArg is what was typed for the room.
-func roomArg(c *cli.Context) string { return strings.TrimPrefix(c.Args().First(), "#") }
-
 func (p *program) showLink(c *cli.Context, g api.RoomGuests) error {
 	if g.Link == "" {
 		return nil
@@ -119,12 +116,12 @@ func (p *program) showLink(c *cli.Context, g api.RoomGuests) error {
 	return printQR(p.stdout, g.Link, p.onTerminal())
 }
 
-func (p *program) showGuests(c *cli.Context, g api.RoomGuests) error {
+func (p *program) showGuests(c *cli.Context, g api.RoomGuests, room string) error {
 	if c.Bool("json") {
 		return p.json(g)
 	}
 	if !g.Open {
-		p.say("Closed to guests. To open it: parley room guests %s --password", roomArg(c))
+		p.say("Closed to guests. To open it: parley room guests %s --password", shellWord(room))
 	} else {
 		p.say("Open to guests who have the link and the password.")
 		if !g.Door {

@@ -81,9 +81,9 @@ func (p *program) showFork(f api.RoomFork, room string) error {
 	p.say("")
 	switch {
 	case f.MayMerge:
-		p.note("to end it: parley room fork %s --keep ours", room)
+		p.note("to end it: parley room fork %s --keep ours", shellWord(room))
 	case f.Stands:
-		p.note("an owner, or two moderators, end it; to write on meanwhile: parley room fork %s --keep ours", room)
+		p.note("an owner, or two moderators, end it; to write on meanwhile: parley room fork %s --keep ours", shellWord(room))
 	}
 	return nil
 }

@@ -67,7 +67,7 @@ func (p *program) listRoomLinks(c *cli.Context, client *api.Client, room string)
 		}{append([]api.RoomLink{}, all...)})
 	}
 	if len(all) == 0 {
-		p.note("nobody can join by a link; make one: parley room link %s", room)
+		p.note("nobody can join by a link; make one: parley room link %s", shellWord(room))
 		return nil
 	}
 	var rows [][]string
