@@ -166,10 +166,21 @@ func testRights(t *testing.T, net *nodetest.Net) {
 }
 
 // Rooms are named by name or id; a name that two have is refused with what to choose
-// from.
+// from. Nobody makes two of one name; the name of an invitation is for joining.
 func testRoomNames(t *testing.T, net *nodetest.Net) {
-	alice := net.People[0]
-	first, second := net.NewRoom("Same", alice), net.NewRoom("Same", alice)
+	alice, bob := net.People[0], net.People[1]
+	first, second := net.NewRoom("Same", alice), net.NewRoom("Same", bob)
+	if _, err := alice.CreateRoom(t.Context(), api.CreateRoomRequest{Name: "sAME"}); codeOf(err) != api.ErrConflict {
+		t.Errorf("alice makes another: %v", err)
+	}
+	bob.In(second, api.RoomInvite, api.RoomRequest{Who: "alice"})
+	net.Wait("alice is invited", func() bool { return alice.InRoom(second).Name == "Same" })
+	if r := alice.InRoom("Same"); r.ID != first {
+		t.Error("an invitation takes the name of the room that alice is in")
+	}
+	if r := alice.In("#same", api.RoomJoin, api.RoomRequest{}); r.ID != second {
+		t.Error("alice joins the room that she is in")
+	}
 	if _, err := alice.Room(t.Context(), "#Same"); codeOf(err) != api.ErrConflict || !strings.Contains(err.Error(), first[:8]) {
 		t.Errorf("a name of two rooms: %v", err)
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -12,15 +11,7 @@ import (
 )
 
 func (p *program) createRoom(c *cli.Context, client *api.Client) error {
-	name := strings.TrimPrefix(c.Args().First(), "#")
-	all, err := client.Rooms(c.Context)
-	if err != nil {
-		return err
-	}
-	if slices.ContainsFunc(all, func(r api.Room) bool { return r.Stage == api.RoomJoined && strings.EqualFold(r.Name, name) }) {
-		return fail(exitConflict, "you are in a room of that name already").hint("choose another name; or see what is there: parley room list")
-	}
-	r, err := client.CreateRoom(c.Context, api.CreateRoomRequest{Name: name, Topic: c.String("topic")})
+	r, err := client.CreateRoom(c.Context, api.CreateRoomRequest{Name: strings.TrimPrefix(c.Args().First(), "#"), Topic: c.String("topic")})
 	if err != nil {
 		return err
 	}
@@ -144,14 +135,6 @@ func (p *program) sure(c *cli.Context, why, question string) error {
 func (p *program) joinRoom(c *cli.Context, client *api.Client, room string) error {
 	if isRoomLink(room) {
 		return p.joinByLink(c, client, room)
-	}
-	invited, err := invitations(c.Context, client)
-	if err != nil {
-		return err
-	}
-	named := slices.DeleteFunc(invited, func(r api.Room) bool { return !strings.EqualFold(r.Name, room) })
-	if len(named) == 1 { // there may be another of that name, which the user is in
-		room = named[0].ID
 	}
 	r, err := client.ChangeRoom(c.Context, room, api.RoomJoin, api.RoomRequest{})
 	if err != nil {

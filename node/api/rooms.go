@@ -69,7 +69,7 @@ type RoomEntry struct {
 const (
 	RoomInvite   = "invite"   // Who: a contact
 	RoomUninvite = "uninvite" // Who
-	RoomJoin     = "join"     //
+	RoomJoin     = "join"     // of rooms of one name that which the account is invited to
 	RoomLeave    = "leave"    // also turns an invitation down
 	RoomPromote  = "promote"  // Who: member to moderator, moderator to owner
 	RoomDemote   = "demote"   // Who: owner to moderator, moderator to member; also oneself
@@ -112,7 +112,8 @@ func (c *Client) Room(ctx context.Context, room string) (r Room, err error) {
 	return r, c.call(ctx, "GET", roomPath(room, ""), nil, &r)
 }
 
-// CreateRoom makes a room with this account as its owner.
+// CreateRoom makes a room with this account as its owner. ErrConflict if it is in one
+// of that name already.
 func (c *Client) CreateRoom(ctx context.Context, r CreateRoomRequest) (made Room, err error) {
 	return made, c.call(ctx, "POST", "/v1/rooms", r, &made)
 }
