@@ -336,6 +336,9 @@ func TestRoomWithoutRendezvous(t *testing.T) {
 	if m, err := alice.RoomMember(t.Context(), room, "bob"); err != nil || m.Role != "moderator" {
 		t.Errorf("bob, whom alice promoted, and would make an owner now: %+v, %v", m, err)
 	}
+	if l, err := alice.MakeRoomLink(t.Context(), room, api.RoomLinkRequest{}); err != nil || !l.Pending || l.Link == "" {
+		t.Errorf("a link that nobody comes in by yet: %+v, %v", l, err)
+	}
 	net.Home.Start()
 	hear(net, carol, room, "alice: meanwhile")
 	for _, p := range net.People {
