@@ -182,14 +182,14 @@ func (v *visit) refused(ctx context.Context, cause error) (does engine.GuestDoes
 	if !ok {
 		return engine.GuestEnds, "", cause
 	}
-	err = v.kv.Update(ctx, func(tx store.Tx) (err error) {
-		does, _, err = v.eng.GuestRefused(tx, time.Now(), refusal)
+	err = v.kv.Update(ctx, func(tx store.Tx) error {
+		_, err := v.eng.GuestRefused(tx, time.Now(), refusal)
 		return err
 	})
 	if err != nil {
 		return engine.GuestEnds, "", err
 	}
-	_, text = engine.DoAsGuest(refusal.Code)
+	does, text = engine.DoAsGuest(refusal.Code)
 	return does, text, cause
 }
 

@@ -60,8 +60,7 @@ func turnsAway(c protocol.Code) bool {
 func (w *roomWorker) turnedAway(ctx context.Context, refusal *protocol.Error) error {
 	err := w.do(ctx, func(tx store.Tx) (engine.Hint, error) {
 		if w.n.isGuest() {
-			_, h, err := w.n.eng.GuestRefused(tx, w.n.now(), refusal)
-			return h, err
+			return w.n.eng.GuestRefused(tx, w.n.now(), refusal)
 		}
 		return w.n.eng.RoomTurnedAway(tx, w.n.now(), w.id, refusal)
 	})

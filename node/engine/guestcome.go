@@ -90,30 +90,22 @@ func (w *work) expectEntry(r *openRoom, welcome guest.Welcome) error {
 
 // GuestRefused notes what the admitter, or the rendezvous, answered to the guest instead
 // of what it wanted: to a knock, to RegisterGuest, to its hello, to ReadRoom or PutRoom.
-// It tells what to do about it, see DoAsGuest.
-func (e *Engine) GuestRefused(tx store.Tx, now time.Time, refusal *protocol.Error) (GuestDoes, Hint, error) {
-	w, err := e.begin(tx, now)
-	if err != nil {
-		return "", Hint{}, err
-	}
-	g, err := loadGuest(tx)
-	if err != nil {
-		return "", Hint{}, err
-	}
-	does, _ := DoAsGuest(refusal.Code)
-	switch {
-	case refusal.Code == protocol.Banned:
-		err = w.guestIsOut(&g, protocol.Banned)
-	case refusal.Code == protocol.WrongPassword:
-		err = w.guestIsOut(&g, protocol.WrongPassword)
-	case does == GuestKnocksAnew:
-		err = w.guestIsOut(&g, protocol.TicketExpired)
-	}
-	if err != nil {
-		return "", Hint{}, err
-	}
-	h, err := w.end()
-	return does, h, err
+// What to do about it says DoAsGuest.
+func (e *Engine) GuestRefused(tx store.Tx, now time.Time, refusal *protocol.Error) (Hint, error) {
+	return e.acting(tx, now, func(w *work) error {
+		g, err := loadGuest(tx)
+		if err != nil {
+			return err
+		}
+		does, _ := DoAsGuest(refusal.Code)
+		switch {
+		case refusal.Code == protocol.Banned, refusal.Code == protocol.WrongPassword:
+			return w.guestIsOut(&g, refusal.Code)
+		case does == GuestKnocksAnew:
+			return w.guestIsOut(&g, protocol.TicketExpired)
+		}
+		return nil
+	})
 }
 
 // guestIsOut notes why the guest is not in the room any more, or not let in. If the room was

@@ -193,10 +193,7 @@ func (n *node) noteAttempt(id protocol.RoomID, code protocol.Code) {
 // guestRefused is what a guest's program does with a refusal, which it returns.
 func (n *node) guestRefused(refusal *protocol.Error) error {
 	n.w.t.Helper()
-	n.do(func(tx store.Tx) (h Hint, err error) {
-		_, h, err = n.e.GuestRefused(tx, n.w.now, refusal)
-		return h, err
-	})
+	n.do(func(tx store.Tx) (Hint, error) { return n.e.GuestRefused(tx, n.w.now, refusal) })
 	return refusal
 }
 
