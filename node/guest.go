@@ -134,12 +134,8 @@ func (v *visit) load(ctx context.Context) error {
 	return err
 }
 
-func (v *visit) guest(ctx context.Context) (g engine.Guest, err error) {
-	err = v.kv.View(ctx, func(tx store.Tx) (err error) {
-		g, err = v.eng.Guest(tx)
-		return err
-	})
-	return g, err
+func (v *visit) guest(ctx context.Context) (engine.Guest, error) {
+	return read(ctx, v.kv, v.eng.Guest)
 }
 
 // comeIn tries until the guest is in, or is refused for good.

@@ -116,10 +116,6 @@ func (n *Node) checkReturned(ctx context.Context) error {
 	return nil
 }
 
-func (n *Node) ownChain(ctx context.Context) (c *account.Chain, err error) {
-	err = n.kv.View(ctx, func(tx store.Tx) (err error) {
-		c, err = n.eng.OwnChain(tx)
-		return err
-	})
-	return c, err
+func (n *Node) ownChain(ctx context.Context) (*account.Chain, error) {
+	return read(ctx, n.kv, n.eng.OwnChain)
 }

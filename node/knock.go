@@ -98,11 +98,7 @@ func (n *Node) answerKnock(ctx context.Context, f *frameStream, at knockAt) erro
 		return errors.Join(errKnocksBusy, f.knocked(protocol.NobodyAdmits))
 	}
 	defer n.knocks.end(at)
-	var door guest.Door
-	err := n.kv.View(ctx, func(tx store.Tx) (err error) {
-		door, err = n.eng.Door(tx, n.now(), at.room)
-		return err
-	})
+	door, err := read(ctx, n.kv, func(tx store.Tx) (guest.Door, error) { return n.eng.Door(tx, n.now(), at.room) })
 	if err != nil {
 		return errors.Join(err, f.knocked(protocol.NobodyAdmits))
 	}

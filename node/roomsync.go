@@ -279,11 +279,7 @@ func (w *roomWorker) askMember(ctx context.Context, d device) error {
 func (w *roomWorker) askMessages(ctx context.Context, d device) error {
 	var before []engine.RoomGap
 	for range maxRounds {
-		var wants []engine.RoomGap
-		err := w.n.kv.View(ctx, func(tx store.Tx) (err error) {
-			wants, err = w.n.eng.RoomWants(tx, w.n.now(), w.id)
-			return err
-		})
+		wants, err := read(ctx, w.n.kv, func(tx store.Tx) ([]engine.RoomGap, error) { return w.n.eng.RoomWants(tx, w.n.now(), w.id) })
 		if err != nil {
 			return fmt.Errorf("read what to ask members for: %w", err)
 		}

@@ -97,11 +97,7 @@ func (r *rooms) route(id protocol.RoomID) *roomRoute {
 
 // wakeAll does it for every room: after the start, and when the rendezvous is back.
 func (r *rooms) wakeAll(ctx context.Context) error {
-	var ids []protocol.RoomID
-	err := r.n.kv.View(ctx, func(tx store.Tx) (err error) {
-		ids, err = r.n.eng.RoomsToFollow(tx)
-		return err
-	})
+	ids, err := read(ctx, r.n.kv, r.n.eng.RoomsToFollow)
 	if err != nil {
 		return fmt.Errorf("read rooms: %w", err)
 	}
@@ -234,11 +230,7 @@ func (r *rooms) news(ctx context.Context, list []*wire.RoomNews) error {
 }
 
 func (r *rooms) oneNews(ctx context.Context, id protocol.RoomID, item *wire.RoomNews) error {
-	var plan engine.RoomPlan
-	err := r.n.kv.View(ctx, func(tx store.Tx) (err error) {
-		plan, err = r.n.eng.RoomPlan(tx, r.n.now(), id)
-		return err
-	})
+	plan, err := read(ctx, r.n.kv, func(tx store.Tx) (engine.RoomPlan, error) { return r.n.eng.RoomPlan(tx, r.n.now(), id) })
 	if errors.Is(err, engine.ErrNoRoom) {
 		err = r.n.do(ctx, func(tx store.Tx) (engine.Hint, error) { return r.n.eng.FollowRoom(tx, r.n.now(), id) })
 		if errors.Is(err, engine.ErrManyRooms) {
@@ -278,11 +270,7 @@ func (r *rooms) settle(ctx context.Context, id protocol.RoomID) {
 	defer cancel()
 	for r.n.home.isUp() {
 		ended := r.ended.next()
-		var now engine.Room
-		err := r.n.kv.View(ctx, func(tx store.Tx) (err error) {
-			now, err = r.n.eng.Room(tx, r.n.now(), id)
-			return err
-		})
+		now, err := read(ctx, r.n.kv, func(tx store.Tx) (engine.Room, error) { return r.n.eng.Room(tx, r.n.now(), id) })
 		if err != nil || now.Pending == 0 && !now.Joining || r.rests(id) {
 			return
 		}
