@@ -178,22 +178,17 @@ func (n *Node) admitGuest(ctx context.Context, id protocol.RoomID, r guest.Reque
 	if err := n.do(ctx, func(tx store.Tx) (engine.Hint, error) { return n.eng.AdmitGuest(tx, n.now(), id, r) }); err != nil {
 		return w, err
 	}
-	for {
-		changed := n.rooms.ended.next()
-		var waits bool
-		err := n.kv.View(ctx, func(tx store.Tx) (err error) {
+	err = n.rooms.until(ctx, func() (bool, error) {
+		return read(ctx, n.kv, func(tx store.Tx) (done bool, err error) {
+			var waits bool
 			w, waits, err = n.eng.GuestAdmitted(tx, n.now(), id, r)
-			return err
+			return !waits, err
 		})
-		if err != nil || !waits {
-			return w, err
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return w, protocol.Refuse(protocol.Unavailable, "the rendezvous has not taken it")
-		}
+	})
+	if err != nil && ctx.Err() != nil {
+		err = protocol.Refuse(protocol.Unavailable, "the rendezvous has not taken it")
 	}
+	return w, err
 }
 
 // noteGuest remembers how an attempt ended.

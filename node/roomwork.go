@@ -268,33 +268,34 @@ func (r *rooms) oneNews(ctx context.Context, id protocol.RoomID, item *wire.Room
 func (r *rooms) settle(ctx context.Context, id protocol.RoomID) {
 	ctx, cancel := context.WithTimeout(ctx, settleTime)
 	defer cancel()
-	for r.n.home.isUp() {
-		ended := r.ended.next()
+	r.until(ctx, func() (bool, error) {
+		if !r.n.home.isUp() || r.rests(id) {
+			return true, nil
+		}
 		now, err := read(ctx, r.n.kv, func(tx store.Tx) (engine.Room, error) { return r.n.eng.Room(tx, r.n.now(), id) })
-		if err != nil || now.Pending == 0 && !now.Joining || r.rests(id) {
-			return
-		}
-		select {
-		case <-ended:
-		case <-ctx.Done():
-			return
-		}
-	}
+		return now.Pending == 0 && !now.Joining, err
+	})
 }
 
 // await waits until what there is to do in rooms is done, or put off; not for long.
 func (r *rooms) await(ctx context.Context, ids []protocol.RoomID) {
 	ctx, cancel := context.WithTimeout(ctx, settleTime)
 	defer cancel()
+	r.until(ctx, func() (bool, error) { return !slices.ContainsFunc(ids, r.busy), nil })
+}
+
+// until looks again whenever a worker ends, until what it looks for is done. An error is
+// that of done, or of ctx.
+func (r *rooms) until(ctx context.Context, done func() (bool, error)) error {
 	for {
 		ended := r.ended.next()
-		if !slices.ContainsFunc(ids, r.busy) {
-			return
+		if is, err := done(); is || err != nil {
+			return err
 		}
 		select {
 		case <-ended:
 		case <-ctx.Done():
-			return
+			return ctx.Err()
 		}
 	}
 }
