@@ -192,7 +192,7 @@ func (s names) inRoom(id protocol.RoomID, a protocol.AccountID) string {
 	if a == s.n.self.Account {
 		return s.n.ownName()
 	}
-	key := inRoom{id, a}
+	key := roommate{id, a}
 	if name, ok := s.mates[key]; ok {
 		return name
 	}
@@ -206,8 +206,8 @@ func (s names) inRoom(id protocol.RoomID, a protocol.AccountID) string {
 	return name
 }
 
-// inRoom is somebody in a room.
-type inRoom struct {
+// roommate is somebody in a room.
+type roommate struct {
 	room    protocol.RoomID
 	account protocol.AccountID
 }

@@ -334,9 +334,9 @@ func (r *rooms) lack(s *roomRoute, from uint64) {
 type fillTurn uint8
 
 const (
-	ask          fillTurn = iota // ask for them
-	askNot                       // they were asked for, and do not have to be again yet
-	askForOthers                 // they were asked for long enough ago that others have their turn
+	fillNow    fillTurn = iota // ask for them
+	fillLater                  // they were asked for, and do not have to be again yet
+	fillOthers                 // they were asked for long enough ago that others have their turn
 )
 
 // mayFill tells whether these missing messages are to be asked for now.
@@ -345,11 +345,11 @@ func (r *rooms) mayFill(s *roomRoute, gaps []engine.RoomGap) fillTurn {
 	defer r.mu.Unlock()
 	if !slices.Equal(s.gaps, gaps) {
 		s.gaps, s.asked = gaps, time.Now()
-		return ask
+		return fillNow
 	}
 	if time.Since(s.asked) < gapsAgain {
-		return askNot
+		return fillLater
 	}
 	s.gaps, s.turn = nil, rand.Uint64()
-	return askForOthers
+	return fillOthers
 }

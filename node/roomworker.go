@@ -284,9 +284,9 @@ func (w *roomWorker) fill(ctx context.Context) error {
 			return nil
 		}
 		switch w.n.rooms.mayFill(w.route, gaps) {
-		case askNot:
+		case fillLater:
 			return nil
-		case askForOthers:
+		case fillOthers:
 			continue
 		}
 		ask := &wire.FillRoom{Room: w.id[:], Ranges: ranges(gaps)}
