@@ -55,9 +55,7 @@ func (p *program) evidenceList(c *cli.Context, client *api.Client) error {
 		return err
 	}
 	if c.Bool("json") {
-		return p.json(struct {
-			Alarms []api.Alarm `json:"alarms"`
-		}{list})
+		return p.json(listed("alarms", list))
 	}
 	if len(list) == 0 {
 		p.say("no alarm: all that this device was shown is of one log")

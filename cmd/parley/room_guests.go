@@ -62,32 +62,25 @@ func (p *program) roomGuests(c *cli.Context, client *api.Client, room string) er
 
 // newRoomPassword reads a password from where the flags say, or asks for it twice.
 func (p *program) newRoomPassword(c *cli.Context) (string, error) {
-	if c.IsSet("password-file") {
-		text, err := p.secretText(c, "password-file")
-		if err == nil && len(text) == 0 {
-			err = usageError("there is no password in it")
-		}
-		return string(text), err
+	var text []byte
+	var err error
+	switch {
+	case c.IsSet("password-file"):
+		text, err = p.secretText(c, "password-file")
+	case !p.interactive():
+		err = noPassword()
+	default:
+		text, err = p.askTwice(c.Context, "Password for guests: ")
 	}
-	if !p.interactive() {
-		return "", fail(exitLocked, "no password given, and nobody to ask for it").
-			hint("--password-file FILE reads it from a file, or from standard input with -")
+	if err == nil && len(text) == 0 {
+		err = usageError("the password is empty")
 	}
-	for range 3 {
-		first, err := p.readHidden(c.Context, "Password for guests: ")
-		if err != nil {
-			return "", err
-		}
-		again, err := p.readHidden(c.Context, "Once more: ")
-		if err != nil {
-			return "", err
-		}
-		if string(first) == string(again) && len(first) > 0 {
-			return string(first), nil
-		}
-		p.note("These two are not the same.")
-	}
-	return "", usageError("the two are not the same").hint("run the command again")
+	return string(text), err
+}
+
+func noPassword() error {
+	return fail(exitLocked, "no password given, and nobody to ask for it").
+		hint("--password-file FILE reads it from a file, or from standard input with -")
 }
 
 // sayChanged says what becomes of new guests, and of those who are in.
