@@ -69,9 +69,9 @@ func newestAccusers(list []protocol.AccountID) []protocol.AccountID {
 // KeepRoomLog goes on with one of two logs: this account's, or the other; who holds that
 // which is given up changes over. It ends the fork for all once an owner has done it, or
 // two moderators; a second moderator repeats what the first wrote, without having the
-// other log. Who cannot merge, and keeps his own log, ends his own alarm. Else it is ErrNoFork
-// while the other log is not here, room.ErrForbidden for who may not: theirs, everybody
-// but an owner.
+// other log. Who cannot end it for others, and keeps his own log, writes on in that. Else
+// it is ErrNoFork while the other log is not here, room.ErrForbidden for who may not:
+// with theirs everybody but an owner.
 func (e *Engine) KeepRoomLog(tx store.Tx, now time.Time, id protocol.RoomID, theirs bool) (Hint, error) {
 	return e.inRoom(tx, now, id, func(w *work, r *openRoom) error {
 		f, err := w.fork(r)
