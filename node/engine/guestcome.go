@@ -146,7 +146,7 @@ func (w *work) guestIsOut(g *guestRow, reason protocol.Code) error {
 
 // outCauses are the causes of the events that tell a guest that it is out.
 var outCauses = map[protocol.Code]string{
-	protocol.OK: "left", protocol.TicketExpired: "expired", protocol.WrongPassword: "asked_again", protocol.Banned: "removed",
+	protocol.OK: RoomWasLeft, protocol.TicketExpired: RoomGuestExpired, protocol.WrongPassword: RoomGuestAsked, protocol.Banned: RoomWasRemoved,
 }
 
 // whyOut finds among new entries why a guest is not in the room any more.

@@ -85,8 +85,8 @@ func (r *triesRow) note(now time.Time, place []byte, code protocol.Code) (tell b
 }
 
 // NoteGuestAttempt notes how an attempt at this device ended: OK, WrongPassword,
-// RateLimited, or why the log did not take the guest. Of those that failed an event with the
-// cause "guest_attempt" tells, but not of every one of many.
+// RateLimited, or why the log did not take the guest. Of those that failed an event tells
+// (RoomGuestNotLetIn), but not of every one of many.
 func (e *Engine) NoteGuestAttempt(tx store.Tx, now time.Time, id protocol.RoomID, place []byte, code protocol.Code) (Hint, error) {
 	w, r, err := e.beginRoom(tx, now, id)
 	if err != nil {
@@ -97,7 +97,7 @@ func (e *Engine) NoteGuestAttempt(tx store.Tx, now time.Time, id protocol.RoomID
 		return Hint{}, err
 	}
 	if tries.note(w.now, place[:min(len(place), maxPlaceBytes)], code) {
-		if err := w.roomEvent(r, "guest_attempt", code.String()); err != nil {
+		if err := w.roomEvent(r, RoomGuestNotLetIn, code.String()); err != nil {
 			return Hint{}, err
 		}
 	}

@@ -143,7 +143,7 @@ func (w *work) entered(r *openRoom, entries []room.Entry) error {
 				return err
 			}
 		}
-		if err := w.roomEvent(r, causeOf(entry.Op), strconv.FormatUint(entry.Seq, 10)); err != nil {
+		if err := w.roomEvent(r, entry.Op.Kind().String(), strconv.FormatUint(entry.Seq, 10)); err != nil {
 			return err
 		}
 	}
@@ -292,12 +292,4 @@ func (w *work) learnedChain(known *account.Chain) error {
 		}
 	}
 	return nil
-}
-
-// causeOf is the cause of the event about an entry.
-func causeOf(op room.Op) string {
-	if set, is := op.(room.SetPassword); is && set.AskAgain { // guests are out by it
-		return "password_asked_again"
-	}
-	return op.Kind().String()
 }
