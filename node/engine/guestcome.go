@@ -29,10 +29,7 @@ func (e *Engine) TakeWelcome(tx store.Tx, now time.Time, welcome guest.Welcome, 
 	if err != nil {
 		return Hint{}, err
 	}
-	r, err := w.room(g.room)
-	if err == ErrNoRoom {
-		r, err = w.addRoom(g.room, roomRow{home: e.id.Home, since: w.now})
-	}
+	r, err := w.roomOrNew(g.room)
 	if err != nil {
 		return Hint{}, err
 	}

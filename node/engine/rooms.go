@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"time"
@@ -85,12 +86,7 @@ func (e *Engine) FollowRoom(tx store.Tx, now time.Time, id protocol.RoomID) (Hin
 	if e.isGuest() && id != e.id.Guest { // it knocked at no other
 		return Hint{}, nil
 	}
-	_, err = w.room(id)
-	if err == ErrNoRoom {
-		_, err = w.addRoom(id, roomRow{stage: RoomTold, home: e.id.Home, since: w.now})
-		w.hintRoom(id)
-	}
-	if err != nil {
+	if _, err := w.roomOrNew(id); err != nil {
 		return Hint{}, err
 	}
 	return w.end()
@@ -185,6 +181,16 @@ func roomIDs(tx store.Tx) (ids []protocol.RoomID, err error) {
 		return true, nil
 	})
 	return ids, err
+}
+
+// homeOf is where a room's rendezvous is now: its addresses were others, maybe, when the
+// room became known.
+func (w *work) homeOf(r *openRoom) (Home, error) {
+	own, err := ownHome(w.tx)
+	if err == nil && bytes.Equal(own.Peer, r.row.home.Peer) {
+		return own, nil
+	}
+	return r.row.home, err
 }
 
 // beginRoom is begin, and room.

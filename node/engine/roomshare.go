@@ -32,8 +32,12 @@ func (w *work) roomTold(r *openRoom) (*wire.RoomState, error) {
 	if err != nil {
 		return nil, err
 	}
+	home, err := w.homeOf(r)
+	if err != nil {
+		return nil, err
+	}
 	s := &wire.RoomState{
-		Room: r.id[:], Home: r.row.home.Peer, Addrs: r.row.home.Addrs, Stage: uint32(indexOf(toldStages, r.row.stage)),
+		Room: r.id[:], Home: home.Peer, Addrs: home.Addrs, Stage: uint32(indexOf(toldStages, r.row.stage)),
 		Name: about.Name, SinceMs: uint64(millis(r.row.since)),
 	}
 	if r.row.by != (protocol.AccountID{}) {

@@ -36,11 +36,11 @@ func (e *Engine) CreateRoom(tx store.Tx, now time.Time, about room.About) (proto
 		return protocol.RoomID{}, Hint{}, err
 	}
 	id := state.Room()
-	home, err := loadIdentity(tx) // where it is now
+	home, err := ownHome(tx)
 	if err != nil {
 		return id, Hint{}, err
 	}
-	row := roomRow{stage: RoomJoined, home: home.Home, name: about.Name, since: w.now, made: true, known: true, head: state.Head()}
+	row := roomRow{stage: RoomJoined, home: home, name: about.Name, since: w.now, made: true, known: true, head: state.Head()}
 	r, err := w.addRoom(id, row)
 	if err != nil {
 		return id, Hint{}, err
