@@ -21,30 +21,25 @@ const maxWelcomeKeys = guest.MaxKeys + 64
 // entry; a log that does not is ErrRoomLog, here or in TakeRoom. Taking one again changes
 // nothing that the guest has of the room.
 func (e *Engine) TakeWelcome(tx store.Tx, now time.Time, welcome guest.Welcome, number uint32, secret [32]byte) (Hint, error) {
-	w, err := e.begin(tx, now)
-	if err != nil {
-		return Hint{}, err
-	}
-	g, err := loadGuest(tx)
-	if err != nil {
-		return Hint{}, err
-	}
-	r, err := w.roomOrNew(g.room)
-	if err != nil {
-		return Hint{}, err
-	}
-	if err := w.expectEntry(r, welcome); err != nil {
-		return Hint{}, err
-	}
-	if err := w.takeWelcomeKeys(r, welcome.Keys); err != nil {
-		return Hint{}, err
-	}
-	w.hintRoom(g.room)
-	g.reason, g.number, g.secret = protocol.OK, number, secret[:]
-	if err := w.put(keyGuest(), &g); err != nil {
-		return Hint{}, err
-	}
-	return w.end()
+	return e.acting(tx, now, func(w *work) error {
+		g, err := loadGuest(tx)
+		if err != nil {
+			return err
+		}
+		r, err := w.roomOrNew(g.room)
+		if err != nil {
+			return err
+		}
+		if err := w.expectEntry(r, welcome); err != nil {
+			return err
+		}
+		if err := w.takeWelcomeKeys(r, welcome.Keys); err != nil {
+			return err
+		}
+		w.hintRoom(g.room)
+		g.reason, g.number, g.secret = protocol.OK, number, secret[:]
+		return w.put(keyGuest(), &g)
+	})
 }
 
 func (w *work) takeWelcomeKeys(r *openRoom, keys []room.StateKey) error {

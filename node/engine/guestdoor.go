@@ -147,29 +147,35 @@ func (e *Engine) GuestLimits(id protocol.RoomID) *guest.Limits {
 // this room. The error is a *protocol.Error for guest.Admitter.Refuse, or a fault of the
 // store.
 func (e *Engine) AdmitGuest(tx store.Tx, now time.Time, id protocol.RoomID, g guest.Request) (Hint, error) {
-	w, r, err := e.atDoor(tx, now, id)
-	if err != nil {
-		return Hint{}, err
-	}
-	in, waits, err := w.admitted(r, g)
-	if err != nil || in || waits {
-		return Hint{}, err
-	}
-	op, err := w.guestJoin(r, g)
-	if err != nil {
-		return Hint{}, err
-	}
-	if err := w.write(r, op); err != nil {
-		return Hint{}, notAdmitted(err)
-	}
-	return w.end()
+	return e.acting(tx, now, func(w *work) error {
+		r, err := w.atDoor(id)
+		if err != nil {
+			return err
+		}
+		in, waits, err := w.admitted(r, g)
+		if err != nil || in || waits {
+			return err
+		}
+		op, err := w.guestJoin(r, g)
+		if err != nil {
+			return err
+		}
+		if err := w.write(r, op); err != nil {
+			return notAdmitted(err)
+		}
+		return nil
+	})
 }
 
 // GuestAdmitted returns what guest.Admitter.Admit needs, when the log has the entry;
 // until then waits. The error is as of AdmitGuest: others were first, and the guest does
 // not come in.
 func (e *Engine) GuestAdmitted(tx store.Tx, now time.Time, id protocol.RoomID, g guest.Request) (welcome guest.Welcome, waits bool, err error) {
-	w, r, err := e.atDoor(tx, now, id)
+	w, err := e.begin(tx, now)
+	if err != nil {
+		return welcome, false, err
+	}
+	r, err := w.atDoor(id)
 	if err != nil {
 		return welcome, false, err
 	}
@@ -186,12 +192,12 @@ func (e *Engine) GuestAdmitted(tx store.Tx, now time.Time, id protocol.RoomID, g
 }
 
 // atDoor returns a room that a guest wants to come into.
-func (e *Engine) atDoor(tx store.Tx, now time.Time, id protocol.RoomID) (*work, *openRoom, error) {
-	w, r, err := e.beginRoom(tx, now, id)
+func (w *work) atDoor(id protocol.RoomID) (*openRoom, error) {
+	r, err := w.room(id)
 	if err == ErrNoRoom || err == nil && r.state == nil {
-		return nil, nil, guest.Refusal(room.ErrForbidden)
+		return nil, guest.Refusal(room.ErrForbidden)
 	}
-	return w, r, err
+	return r, err
 }
 
 // notAdmitted is what a guest is told whose entry cannot be written; or a fault of the

@@ -88,23 +88,18 @@ func (r *triesRow) note(now time.Time, place []byte, code protocol.Code) (tell b
 // RateLimited, or why the log did not take the guest. Of those that failed an event tells
 // (RoomGuestNotLetIn), but not of every one of many.
 func (e *Engine) NoteGuestAttempt(tx store.Tx, now time.Time, id protocol.RoomID, place []byte, code protocol.Code) (Hint, error) {
-	w, r, err := e.beginRoom(tx, now, id)
-	if err != nil {
-		return Hint{}, err
-	}
-	tries, _, err := load[triesRow](tx, keyRoomTries(id))
-	if err != nil {
-		return Hint{}, err
-	}
-	if tries.note(w.now, place[:min(len(place), maxPlaceBytes)], code) {
-		if err := w.roomEvent(r, RoomGuestNotLetIn, code.String()); err != nil {
-			return Hint{}, err
+	return e.withRoom(tx, now, id, func(w *work, r *openRoom) error {
+		tries, _, err := load[triesRow](tx, keyRoomTries(id))
+		if err != nil {
+			return err
 		}
-	}
-	if err := w.put(keyRoomTries(id), &tries); err != nil {
-		return Hint{}, err
-	}
-	return w.end()
+		if tries.note(w.now, place[:min(len(place), maxPlaceBytes)], code) {
+			if err := w.roomEvent(r, RoomGuestNotLetIn, code.String()); err != nil {
+				return err
+			}
+		}
+		return w.put(keyRoomTries(id), &tries)
+	})
 }
 
 // GuestAttempts returns the attempts at this device that are remembered, the newest last.

@@ -223,31 +223,26 @@ func (e *Engine) roomToGive(tx store.Tx, now time.Time, id protocol.RoomID, to p
 // entries, is not to make others go on with a log that it never showed anybody. ErrRoomLog
 // tells that the log is not ours, or does not verify; then nothing changes.
 func (e *Engine) TakeRoomFrom(tx store.Tx, now time.Time, id protocol.RoomID, from protocol.AccountID, page RoomPage) (Hint, error) {
-	w, r, err := e.beginRoom(tx, now, id)
-	if err != nil {
-		return Hint{}, err
-	}
-	if r.state == nil || r.row.made {
-		return Hint{}, nil
-	}
-	var entries [][]byte
-	for _, b := range page.Entries {
-		entry, err := room.ParseEntry(b)
-		if err != nil {
-			return Hint{}, fmt.Errorf("%w: %w", ErrRoomLog, err)
+	return e.withRoom(tx, now, id, func(w *work, r *openRoom) error {
+		if r.state == nil || r.row.made {
+			return nil
 		}
-		if entry.Seq > r.row.seq && entry.Account == from {
-			break
+		var entries [][]byte
+		for _, b := range page.Entries {
+			entry, err := room.ParseEntry(b)
+			if err != nil {
+				return fmt.Errorf("%w: %w", ErrRoomLog, err)
+			}
+			if entry.Seq > r.row.seq && entry.Account == from {
+				break
+			}
+			entries = append(entries, b)
 		}
-		entries = append(entries, b)
-	}
-	if err := w.takeLog(r, entries); err != nil {
-		return Hint{}, err
-	}
-	if err := w.takeBrought(r, page.Messages); err != nil {
-		return Hint{}, err
-	}
-	return w.end()
+		if err := w.takeLog(r, entries); err != nil {
+			return err
+		}
+		return w.takeBrought(r, page.Messages)
+	})
 }
 
 // takeBrought takes messages that a member gave, as many as one transaction may carry.

@@ -192,34 +192,26 @@ func (e *Engine) JoinRoomByLink(tx store.Tx, now time.Time, l roomlink.Link) (Hi
 	if !slices.Equal(home.Peer, l.Home.Peer) {
 		return Hint{}, ErrOtherHome
 	}
-	w, err := e.begin(tx, now)
-	if err != nil {
-		return Hint{}, err
-	}
-	r, err := w.roomOrNew(l.Room)
-	if err != nil {
-		return Hint{}, err
-	}
-	if r.row.stage == RoomJoined {
-		return Hint{}, nil
-	}
-	if r.row.stage == RoomOut {
-		r.row.stage = RoomTold
-	}
-	r.row.joining = false
-	if err := w.dropLinks(r); err != nil { // another than this one
-		return Hint{}, err
-	}
-	r.row.joining = true
-	row := &roomLinkRow{joins: true, founder: l.Founder, seed: l.Key.Bytes()}
-	if err := w.put(keyRoomLink(l.Room, l.Key.Public()), row); err != nil {
-		return Hint{}, err
-	}
-	w.hintRoom(l.Room)
-	if err := w.pursue(r); err != nil {
-		return Hint{}, err
-	}
-	return w.end()
+	return e.acting(tx, now, func(w *work) error {
+		r, err := w.roomOrNew(l.Room)
+		if err != nil || r.row.stage == RoomJoined {
+			return err
+		}
+		if r.row.stage == RoomOut {
+			r.row.stage = RoomTold
+		}
+		r.row.joining = false
+		if err := w.dropLinks(r); err != nil { // another than this one
+			return err
+		}
+		r.row.joining = true
+		row := &roomLinkRow{joins: true, founder: l.Founder, seed: l.Key.Bytes()}
+		if err := w.put(keyRoomLink(l.Room, l.Key.Public()), row); err != nil {
+			return err
+		}
+		w.hintRoom(l.Room)
+		return w.pursue(r)
+	})
 }
 
 // joinsBy returns the link by which this account wants to join; not ok if it was

@@ -79,17 +79,13 @@ type Room struct {
 // FollowRoom makes a room known that the rendezvous says this account is in: its log
 // then shows whether that is so. Of a known one it changes nothing. ErrManyRooms.
 func (e *Engine) FollowRoom(tx store.Tx, now time.Time, id protocol.RoomID) (Hint, error) {
-	w, err := e.begin(tx, now)
-	if err != nil {
-		return Hint{}, err
-	}
-	if e.isGuest() && id != e.id.Guest { // it knocked at no other
-		return Hint{}, nil
-	}
-	if _, err := w.roomOrNew(id); err != nil {
-		return Hint{}, err
-	}
-	return w.end()
+	return e.acting(tx, now, func(w *work) error {
+		if e.isGuest() && id != e.id.Guest { // it knocked at no other
+			return nil
+		}
+		_, err := w.roomOrNew(id)
+		return err
+	})
 }
 
 // Rooms returns all rooms that this account is or was in, is invited to, or wants to
@@ -201,6 +197,17 @@ func (e *Engine) beginRoom(tx store.Tx, now time.Time, id protocol.RoomID) (*wor
 	}
 	r, err := w.room(id)
 	return w, r, err
+}
+
+// withRoom is acting in a room that is known; ErrNoRoom.
+func (e *Engine) withRoom(tx store.Tx, now time.Time, id protocol.RoomID, fn func(*work, *openRoom) error) (Hint, error) {
+	return e.acting(tx, now, func(w *work) error {
+		r, err := w.room(id)
+		if err != nil {
+			return err
+		}
+		return fn(w, r)
+	})
 }
 
 // room returns a room; ErrNoRoom if there is none.

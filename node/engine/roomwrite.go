@@ -89,57 +89,41 @@ func (e *Engine) DescribeRoom(tx store.Tx, now time.Time, id protocol.RoomID, ab
 
 // LeaveRoom takes this account out of a room, or turns an invitation down.
 func (e *Engine) LeaveRoom(tx store.Tx, now time.Time, id protocol.RoomID) (Hint, error) {
-	w, r, err := e.beginRoom(tx, now, id)
-	if err != nil {
-		return Hint{}, err
-	}
-	r.row.joining = false
-	if r.row.stage == RoomJoined {
-		err = w.write(r, room.Leave{})
-	} else {
+	return e.withRoom(tx, now, id, func(w *work, r *openRoom) error {
+		r.row.joining = false
+		if r.row.stage == RoomJoined {
+			return w.write(r, room.Leave{})
+		}
 		r.row.stage = RoomOut
-		err = errors.Join(w.setEntries(r, nil), w.dropLinks(r), w.roomEvent(r, RoomWasDeclined, ""))
-	}
-	if err != nil {
-		return Hint{}, err
-	}
-	return w.end()
+		return errors.Join(w.setEntries(r, nil), w.dropLinks(r), w.roomEvent(r, RoomWasDeclined, ""))
+	})
 }
 
 // JoinRoom joins a room that this account was invited to: as soon as its log is
 // here, and again if others are first. One that is over is asked for once more: who
 // turned an invitation down may still take it. What becomes of it an event says.
 func (e *Engine) JoinRoom(tx store.Tx, now time.Time, id protocol.RoomID) (Hint, error) {
-	w, r, err := e.beginRoom(tx, now, id)
-	if err != nil {
-		return Hint{}, err
-	}
-	if r.row.stage != RoomJoined {
+	return e.withRoom(tx, now, id, func(w *work, r *openRoom) error {
+		if r.row.stage == RoomJoined {
+			return nil
+		}
 		if r.row.stage == RoomOut {
 			r.row.stage = RoomTold
 		}
 		r.row.joining = true
 		w.hintRoom(id)
-		if err := w.pursue(r); err != nil {
-			return Hint{}, err
-		}
-	}
-	return w.end()
+		return w.pursue(r)
+	})
 }
 
 // inRoom runs fn for a room that this account is in.
 func (e *Engine) inRoom(tx store.Tx, now time.Time, id protocol.RoomID, fn func(*work, *openRoom) error) (Hint, error) {
-	w, r, err := e.beginRoom(tx, now, id)
-	if err != nil {
-		return Hint{}, err
-	}
-	if r.row.stage != RoomJoined || r.state == nil {
-		return Hint{}, ErrNotInRoom
-	}
-	if err := fn(w, r); err != nil {
-		return Hint{}, err
-	}
-	return w.end()
+	return e.withRoom(tx, now, id, func(w *work, r *openRoom) error {
+		if r.row.stage != RoomJoined || r.state == nil {
+			return ErrNotInRoom
+		}
+		return fn(w, r)
+	})
 }
 
 func (w *work) describe(r *openRoom, about room.About) error {
