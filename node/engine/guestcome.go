@@ -21,7 +21,7 @@ const maxWelcomeKeys = guest.MaxKeys + 64
 // entry; a log that does not is ErrRoomLog, here or in TakeRoom. Taking one again changes
 // nothing that the guest has of the room.
 func (e *Engine) TakeWelcome(tx store.Tx, now time.Time, welcome guest.Welcome, number uint32, secret [32]byte) (Hint, error) {
-	return e.acting(tx, now, func(w *work) error {
+	return e.do(tx, now, func(w *work) error {
 		g, err := loadGuest(tx)
 		if err != nil {
 			return err

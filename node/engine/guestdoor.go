@@ -147,7 +147,7 @@ func (e *Engine) GuestLimits(id protocol.RoomID) *guest.Limits {
 // this room. The error is a *protocol.Error for guest.Admitter.Refuse, or a fault of the
 // store.
 func (e *Engine) AdmitGuest(tx store.Tx, now time.Time, id protocol.RoomID, g guest.Request) (Hint, error) {
-	return e.acting(tx, now, func(w *work) error {
+	return e.do(tx, now, func(w *work) error {
 		r, err := w.atDoor(id)
 		if err != nil {
 			return err

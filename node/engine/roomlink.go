@@ -192,7 +192,7 @@ func (e *Engine) JoinRoomByLink(tx store.Tx, now time.Time, l roomlink.Link) (Hi
 	if !slices.Equal(home.Peer, l.Home.Peer) {
 		return Hint{}, ErrOtherHome
 	}
-	return e.acting(tx, now, func(w *work) error {
+	return e.do(tx, now, func(w *work) error {
 		r, err := w.roomOrNew(l.Room)
 		if err != nil || r.row.stage == RoomJoined {
 			return err

@@ -79,7 +79,7 @@ type Room struct {
 // FollowRoom makes a room known that the rendezvous says this account is in: its log
 // then shows whether that is so. Of a known one it changes nothing. ErrManyRooms.
 func (e *Engine) FollowRoom(tx store.Tx, now time.Time, id protocol.RoomID) (Hint, error) {
-	return e.acting(tx, now, func(w *work) error {
+	return e.do(tx, now, func(w *work) error {
 		if e.isGuest() && id != e.id.Guest { // it knocked at no other
 			return nil
 		}
@@ -199,9 +199,9 @@ func (e *Engine) beginRoom(tx store.Tx, now time.Time, id protocol.RoomID) (*wor
 	return w, r, err
 }
 
-// withRoom is acting in a room that is known; ErrNoRoom.
+// withRoom is do in a room that is known; ErrNoRoom.
 func (e *Engine) withRoom(tx store.Tx, now time.Time, id protocol.RoomID, fn func(*work, *openRoom) error) (Hint, error) {
-	return e.acting(tx, now, func(w *work) error {
+	return e.do(tx, now, func(w *work) error {
 		r, err := w.room(id)
 		if err != nil {
 			return err

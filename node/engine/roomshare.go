@@ -234,13 +234,13 @@ func (e *Engine) RoomStates(tx store.Tx, now time.Time) (list []*wire.RoomState,
 // TakeRoomState takes what RoomStates returned into the store of a new device of the
 // account. Taking it again changes nothing.
 func (e *Engine) TakeRoomState(tx store.Tx, now time.Time, s *wire.RoomState) (Hint, error) {
-	return e.acting(tx, now, func(w *work) error { return w.takeRoomState(s) })
+	return e.do(tx, now, func(w *work) error { return w.takeRoomState(s) })
 }
 
 // TakeRoomLog takes entries of the log of a room that is over. Taking them again, or such
 // as do not follow, changes nothing.
 func (e *Engine) TakeRoomLog(tx store.Tx, now time.Time, l *wire.RoomLog) (Hint, error) {
-	return e.acting(tx, now, func(w *work) error {
+	return e.do(tx, now, func(w *work) error {
 		_, err := w.takeOldLog(l)
 		return err
 	})
