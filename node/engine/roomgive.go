@@ -7,7 +7,6 @@ import (
 
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/room"
-	"github.com/parley-chat/parley/protocol/room/chain"
 	"github.com/parley-chat/parley/protocol/room/message"
 	"github.com/parley-chat/parley/store"
 )
@@ -118,9 +117,9 @@ func (e *Engine) RoomWants(tx store.Tx, now time.Time, id protocol.RoomID) (list
 		}
 		first := uint64(1)
 		if some {
-			chains, err := chain.ParseReceiver(row.receiver)
+			chains, err := row.parseChains()
 			if err != nil {
-				return nil, fmt.Errorf("chains of a sender in a room: %w", store.ErrDamaged)
+				return nil, err
 			}
 			if next := chains.Next(); next > 0 {
 				first = max(next, row.seen+1)

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -376,38 +375,4 @@ func (w *work) goOnGiving(id []byte) error {
 		return err
 	}
 	return w.giveKeys(r, name, &row)
-}
-
-// sweepRooms destroys what nobody waits for any more in rooms.
-func (w *work) sweepRooms(from []byte) error {
-	if len(from) == 0 {
-		if err := errors.Join(w.at(w.now.Add(sweepEvery), timerRooms, nil), w.sweepLent()); err != nil {
-			return err
-		}
-	}
-	rows := 0
-	for pair, err := range w.tx.Scan(store.Key(tableRoomReceiver, from), store.PrefixEnd([]byte{tableRoomReceiver})) {
-		if err != nil {
-			return err
-		}
-		if w.full(rows) {
-			return w.at(w.now, timerRooms, pair.Key[1:])
-		}
-		rows++
-		row, err := decodeRow[roomReceiverRow](pair.Value)
-		if err != nil {
-			return err
-		}
-		chains, err := chain.ParseReceiver(row.receiver)
-		if err != nil {
-			return fmt.Errorf("chains of a sender in a room: %w", store.ErrDamaged)
-		}
-		if next, changed := chains.Sweep(w.now); changed {
-			row.receiver = next.Marshal()
-			if err := w.put(pair.Key, &row); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"fmt"
 	"time"
 
 	"github.com/parley-chat/parley/protocol"
@@ -167,6 +168,15 @@ func (r *roomReceiverRow) decode(b []byte) error {
 	r.waiting, r.held = d.u32(), d.u32()
 	r.receiver = d.bytes()
 	return d.end("sender in a room")
+}
+
+// parseChains returns what is known of the device's chains.
+func (r *roomReceiverRow) parseChains() (chain.Receiver, error) {
+	chains, err := chain.ParseReceiver(r.receiver)
+	if err != nil {
+		return chains, fmt.Errorf("chains of a sender in a room: %w", store.ErrDamaged)
+	}
+	return chains, nil
 }
 
 // roomOutRow is an own message that is not in the room's mailbox.

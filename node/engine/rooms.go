@@ -292,8 +292,8 @@ func (w *work) receiverOf(r *openRoom, device protocol.DeviceID) (*roomReceiver,
 		if err := from.decode(b); err != nil {
 			return nil, err
 		}
-		if from.chains, err = chain.ParseReceiver(from.receiver); err != nil {
-			return nil, fmt.Errorf("chains of a sender in a room: %w", store.ErrDamaged)
+		if from.chains, err = from.parseChains(); err != nil {
+			return nil, err
 		}
 	}
 	r.receivers[device] = from
