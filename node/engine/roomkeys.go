@@ -59,13 +59,9 @@ func (w *work) stateKey(id protocol.RoomID, name room.KeyID) (k room.StateKey, o
 // sealingKey returns the key to seal texts of a room with: the one in force, or a
 // new one.
 func (w *work) sealingKey(r *openRoom) (room.StateKey, error) {
-	list, err := w.entriesToAppend(r)
+	_, top, err := w.top(r)
 	if err != nil {
 		return room.StateKey{}, err
-	}
-	top, err := r.state.Extend(list...)
-	if err != nil {
-		return room.StateKey{}, fmt.Errorf("entries that wait: %w: %v", store.ErrDamaged, err)
 	}
 	return w.sealingKeyAt(r, top)
 }

@@ -22,25 +22,12 @@ func (w *work) takeLog(r *openRoom, raw [][]byte) error {
 	if err != nil || len(entries) == 0 {
 		return err
 	}
-	after, err := extend(before, entries)
+	after, err := w.extended(r, entries)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrRoomLog, err)
+		return err
 	}
-	if after.Room() != r.id {
-		return fmt.Errorf("%w: the log of another room", ErrRoomLog)
-	}
-	if before == nil {
-		if err := w.checkFounder(r, entries[0]); err != nil {
-			return err
-		}
-	}
-	if hash, ok := after.At(r.row.toldSeq); ok && r.row.stage != RoomJoined && r.row.toldHead != ([32]byte{}) && hash != r.row.toldHead {
-		return fmt.Errorf("%w: not the one that the inviting contact has", ErrRoomLog)
-	}
-	for _, entry := range entries {
-		if err := w.set(keyRoomItem(tableRoomLog, r.id, entry.Seq), entry.Bytes()); err != nil {
-			return err
-		}
+	if err := w.setAll(tableRoomLog, r.id, entries); err != nil {
+		return err
 	}
 	list, err := w.entriesToAppend(r)
 	if err != nil {
@@ -72,6 +59,27 @@ func (w *work) takeLog(r *openRoom, raw [][]byte) error {
 		}
 	}
 	return w.entered(r, entries)
+}
+
+// extended is the log with entries that are new, if it is valid, and the one that we were
+// told of.
+func (w *work) extended(r *openRoom, entries []room.Entry) (*room.State, error) {
+	after, err := extend(r.state, entries)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrRoomLog, err)
+	}
+	if after.Room() != r.id {
+		return nil, fmt.Errorf("%w: the log of another room", ErrRoomLog)
+	}
+	if r.state == nil {
+		if err := w.checkFounder(r, entries[0]); err != nil {
+			return nil, err
+		}
+	}
+	if hash, ok := after.At(r.row.toldSeq); ok && r.row.stage != RoomJoined && r.row.toldHead != ([32]byte{}) && hash != r.row.toldHead {
+		return nil, fmt.Errorf("%w: not the one that the inviting contact has", ErrRoomLog)
+	}
+	return after, nil
 }
 
 // beginToRead forgets of each device's messages which are missing: the mailbox gives

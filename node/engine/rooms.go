@@ -126,15 +126,9 @@ func (w *work) roomInfo(id protocol.RoomID) (Room, error) {
 	if err != nil {
 		return Room{}, err
 	}
-	list, err := w.entriesToAppend(r)
+	list, toBe, err := w.top(r)
 	if err != nil {
 		return Room{}, err
-	}
-	toBe := r.state
-	if toBe != nil && len(list) > 0 {
-		if toBe, err = toBe.Extend(list...); err != nil {
-			return Room{}, fmt.Errorf("entries that wait: %w: %v", store.ErrDamaged, err)
-		}
 	}
 	about, err := w.roomAbout(r, toBe)
 	if err != nil {

@@ -141,16 +141,12 @@ func (w *work) describe(r *openRoom, about room.About) error {
 // write makes an entry that waits to be appended. A removal goes before what else
 // waits.
 func (w *work) write(r *openRoom, op room.Op) error {
-	list, err := w.entriesToAppend(r)
+	list, top, err := w.top(r)
 	if err != nil {
 		return err
 	}
 	if len(list) >= maxRoomEntries {
 		return ErrQueueFull
-	}
-	top, err := r.state.Extend(list...)
-	if err != nil {
-		return fmt.Errorf("entries that wait: %w: %v", store.ErrDamaged, err)
 	}
 	_, entry, err := top.Write(w.now, w.author(), op)
 	if err != nil {
@@ -163,16 +159,20 @@ func (w *work) write(r *openRoom, op room.Op) error {
 }
 
 // entriesToAppend are the entries that wait to be appended, in order.
-func (w *work) entriesToAppend(r *openRoom) (list []room.Entry, err error) {
-	err = all(w.tx, store.Key(tableRoomEntry, r.id[:]), func(pair store.Pair) (bool, error) {
-		entry, err := room.ParseEntry(pair.Value)
-		if err != nil {
-			return false, fmt.Errorf("entry that waits: %w", store.ErrDamaged)
-		}
-		list = append(list, entry)
-		return true, nil
-	})
-	return list, err
+func (w *work) entriesToAppend(r *openRoom) ([]room.Entry, error) {
+	return w.entriesIn(tableRoomEntry, r.id)
+}
+
+// top returns the entries that wait to be appended, and the log as it will be with them.
+func (w *work) top(r *openRoom) (list []room.Entry, top *room.State, err error) {
+	list, err = w.entriesToAppend(r)
+	if err != nil || r.state == nil || len(list) == 0 {
+		return list, r.state, err
+	}
+	if top, err = r.state.Extend(list...); err != nil {
+		return nil, nil, fmt.Errorf("entries that wait: %w: %v", store.ErrDamaged, err)
+	}
+	return list, top, nil
 }
 
 func (w *work) setEntries(r *openRoom, list []room.Entry) error {
