@@ -30,15 +30,13 @@ func (e *Engine) RoomTurnedAway(tx store.Tx, now time.Time, id protocol.RoomID, 
 		case r.row.stage == RoomTold:
 			return w.dropTold(r, whyNoEntry(refusal))
 		case r.row.stage == RoomInvited:
-			r.row.stage, r.row.joining = RoomOut, false
-			err := errors.Join(w.setEntries(r, nil), w.dropLinks(r), w.roomEvent(r, RoomWasUninvited, ""))
+			err := w.goOut(r, RoomWasUninvited, "")
 			if err == nil && !r.row.known && r.row.position == 0 { // whoever sends invitations could fill the store
 				err = w.forgetRoom(r)
 			}
 			return err
 		case r.row.stage == RoomJoined && refusal.Code == protocol.Banned:
-			r.row.stage = RoomOut
-			return errors.Join(w.setEntries(r, nil), w.failRoomQueue(r), w.dropLinks(r), w.roomEvent(r, RoomWasRemoved, ""))
+			return w.goOut(r, RoomWasRemoved, "")
 		case r.row.stage == RoomJoined:
 			return w.noteProblem(r, RoomWithheld, fmt.Sprintf("the rendezvous does not serve the room: %v", refusal))
 		}

@@ -209,15 +209,21 @@ func (w *work) settleStage(r *openRoom, in bool, entries []room.Entry) error {
 	case !in && r.row.stage == RoomJoined && w.e.isGuest():
 		return w.guestGoes(r, entries)
 	case !in && r.row.stage == RoomJoined:
-		r.row.stage = RoomOut
 		removed, _ := r.state.Barred(w.e.id.Account)
 		cause := RoomWasLeft
 		if removed {
 			cause = RoomWasRemoved
 		}
-		return errors.Join(w.setEntries(r, nil), w.failRoomQueue(r), w.roomEvent(r, cause, ""))
+		return w.goOut(r, cause, "")
 	}
 	return nil
+}
+
+// goOut ends a room for this account, with all that waits, and tells the user why. Of a
+// guest, who may knock again, see guestIsOut.
+func (w *work) goOut(r *openRoom, cause, text string) error {
+	r.row.stage, r.row.joining = RoomOut, false
+	return errors.Join(w.setEntries(r, nil), w.failRoomQueue(r), w.dropLinks(r), w.roomEvent(r, cause, text))
 }
 
 // pursue writes what this device owes the log: that it joins, if the user wants

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
@@ -102,8 +101,8 @@ func (e *Engine) RoomNotAppended(tx store.Tx, now time.Time, id protocol.RoomID,
 		}
 		switch {
 		case r.row.made && refused.Seq == 0: // the room cannot be made
-			r.row.made, r.row.stage = false, RoomOut
-			return errors.Join(w.failRoomQueue(r), w.notWritten(r, refused, refusal), w.setEntries(r, nil))
+			r.row.made = false
+			return w.goOut(r, RoomNotDone, refusal.Error())
 		case len(list) > 0 && list[0].Hash() == refused.Hash():
 			if err := w.notWritten(r, refused, refusal); err != nil {
 				return err

@@ -90,12 +90,10 @@ func (e *Engine) DescribeRoom(tx store.Tx, now time.Time, id protocol.RoomID, ab
 // LeaveRoom takes this account out of a room, or turns an invitation down.
 func (e *Engine) LeaveRoom(tx store.Tx, now time.Time, id protocol.RoomID) (Hint, error) {
 	return e.withRoom(tx, now, id, func(w *work, r *openRoom) error {
-		r.row.joining = false
 		if r.row.stage == RoomJoined {
 			return w.write(r, room.Leave{})
 		}
-		r.row.stage = RoomOut
-		return errors.Join(w.setEntries(r, nil), w.dropLinks(r), w.roomEvent(r, RoomWasDeclined, ""))
+		return w.goOut(r, RoomWasDeclined, "")
 	})
 }
 
