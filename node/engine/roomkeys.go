@@ -193,14 +193,11 @@ func (w *work) giveTo(r *openRoom, id [32]byte, row *roomChainRow, to room.Devic
 	if err != nil || d == nil {
 		return false, err
 	}
-	keys := &wire.RoomKeys{Room: r.id[:]}
+	keys := keysFor(r, to)
 	if len(row.distribution) > 0 {
 		keys.Distributions = [][]byte{id[:]}
 	} else {
 		keys.StateKeys = [][]byte{id[:]}
-	}
-	if secret := r.state.Password().Secret; !secret.IsZero() && r.state.Rights(to.Cert.Account).Has(room.Admit) {
-		keys.PasswordKey = secret.Key[:]
 	}
 	if r.state.May(to.ID, row.since, room.Read) == nil { // it has the others
 		texts = nil
@@ -208,16 +205,32 @@ func (w *work) giveTo(r *openRoom, id [32]byte, row *roomChainRow, to room.Devic
 			texts = []room.KeyID{about.Key}
 		}
 	}
-	for _, name := range texts {
+	return true, w.postNames(r, to, d, keys, texts)
+}
+
+// keysFor is what any device is given with other keys: the key of the password, if it may
+// let guests in.
+func keysFor(r *openRoom, to room.Device) *wire.RoomKeys {
+	keys := &wire.RoomKeys{Room: r.id[:]}
+	if secret := r.state.Password().Secret; !secret.IsZero() && r.state.Rights(to.Cert.Account).Has(room.Admit) {
+		keys.PasswordKey = secret.Key[:]
+	}
+	return keys
+}
+
+// postNames queues keys, with those of texts of these names, in as many contents as it
+// takes.
+func (w *work) postNames(r *openRoom, to room.Device, d *deviceRow, keys *wire.RoomKeys, names []room.KeyID) error {
+	for _, name := range names {
 		if len(keys.StateKeys) == maxRoomGive {
 			if err := w.postKeys(to.ID, d, keys); err != nil {
-				return false, err
+				return err
 			}
 			keys = &wire.RoomKeys{Room: r.id[:]}
 		}
 		keys.StateKeys = append(keys.StateKeys, name[:])
 	}
-	return true, w.postKeys(to.ID, d, keys)
+	return w.postKeys(to.ID, d, keys)
 }
 
 func (w *work) postKeys(device protocol.DeviceID, d *deviceRow, keys *wire.RoomKeys) error {

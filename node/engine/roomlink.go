@@ -11,7 +11,6 @@ import (
 	"github.com/parley-chat/parley/protocol/link"
 	"github.com/parley-chat/parley/protocol/room"
 	"github.com/parley-chat/parley/protocol/room/roomlink"
-	"github.com/parley-chat/parley/protocol/wire"
 	"github.com/parley-chat/parley/store"
 )
 
@@ -337,18 +336,9 @@ func (w *work) giveTexts(r *openRoom, to room.Device) error {
 	if err != nil || d == nil {
 		return err
 	}
-	for names := range slices.Chunk(r.state.Keys(), maxRoomGive) {
-		keys := &wire.RoomKeys{Room: r.id[:]}
-		for _, name := range names {
-			keys.StateKeys = append(keys.StateKeys, name[:])
-		}
-		if secret := r.state.Password().Secret; !secret.IsZero() && r.state.Rights(to.Cert.Account).Has(room.Admit) {
-			keys.PasswordKey = secret.Key[:]
-		}
-		content := &wire.Content{Body: &wire.Content_RoomKeys{RoomKeys: keys}}
-		if _, err := w.postRoomKeys(to.ID, d, wire.MailKind_ROOM, content); err != nil {
-			return err
-		}
+	names := r.state.Keys()
+	if len(names) == 0 {
+		return nil
 	}
-	return nil
+	return w.postNames(r, to, d, keysFor(r, to), names)
 }

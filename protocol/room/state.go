@@ -207,9 +207,14 @@ func (s *State) Member(id protocol.AccountID) (Member, bool) {
 	return *m, true
 }
 
+// Device returns a device of somebody in the room.
+func (s *State) Device(id protocol.DeviceID) (Device, bool) {
+	a, _, _ := s.AccountOf(id)
+	m, _ := s.Member(a)
+	return m.device(id)
+}
+
 // Members returns everybody in the room: highest role first, then who came first.
-// A founder device or, where it is gone, the next in this order that is reachable,
-// orders the entries of a room without rendezvous.
 func (s *State) Members() []Member {
 	var all []Member
 	for _, m := range s.members {
