@@ -114,25 +114,10 @@ func (s *State) epochIndex(epoch uint64) (int, bool) {
 type Verdict uint8
 
 const (
-	Same   Verdict = iota + 1 // it ends where the own one does
-	Behind                    // it ends earlier
+	Fits   Verdict = iota + 1 // it is the own one, or how that began
 	Ahead                     // it ends later: fetch what is missing, then judge again
 	Forked                    // it cannot be a part of the own one, nor the other way round
 )
-
-func (v Verdict) String() string {
-	switch v {
-	case Same:
-		return "same"
-	case Behind:
-		return "behind"
-	case Ahead:
-		return "ahead"
-	case Forked:
-		return "forked"
-	}
-	return "no verdict"
-}
 
 // Judge compares the own log with that of somebody who signed a message: its epoch,
 // and the number and the hash of its newest entry. Who is Forked is asked for his
@@ -153,13 +138,10 @@ func (s *State) Judge(epoch, seq uint64, head [32]byte) Verdict {
 	for end.seq > seq {
 		end = end.before
 	}
-	switch {
-	case end.hash != head:
+	if end.hash != head {
 		return Forked
-	case end == s.head:
-		return Same
 	}
-	return Behind
+	return Fits
 }
 
 // settle gives the devices of all accounts that an entry touched what they may now.

@@ -251,10 +251,10 @@ func TestJudge(t *testing.T) {
 		of    *State
 		want  Verdict
 	}{
-		{"the newest", epoch, here, Same},
-		{"older, in this epoch", epoch, removal, Behind},
-		{"the end of the epoch before", old, lock, Behind},
-		{"an old log", old, must(Fold(c.log[:old+1])), Behind},
+		{"the newest", epoch, here, Fits},
+		{"older, in this epoch", epoch, removal, Fits},
+		{"the end of the epoch before", old, lock, Fits},
+		{"an old log", old, must(Fold(c.log[:old+1])), Fits},
 		{"newer, in this epoch", epoch, sameEpoch, Ahead},
 		{"newer, in a new epoch", later.Epoch(), later, Ahead},
 		{"newer, in a past epoch", old, later, Forked},
@@ -266,7 +266,7 @@ func TestJudge(t *testing.T) {
 		{"a branch in this epoch", epoch, quiet, Forked},
 	} {
 		if got := here.Judge(try.epoch, try.of.Seq(), try.of.Head()); got != try.want {
-			t.Errorf("%s: %v, want %v", try.name, got, try.want)
+			t.Errorf("%s: %d, want %d", try.name, got, try.want)
 		}
 	}
 	for name, v := range map[string]Verdict{
@@ -276,11 +276,11 @@ func TestJudge(t *testing.T) {
 		"an epoch after its end": here.Judge(here.Seq()+1, here.Seq(), here.Head()),
 	} {
 		if v != Forked {
-			t.Errorf("%s: %v", name, v)
+			t.Errorf("%s: %d", name, v)
 		}
 	}
 	if got := later.Judge(quiet.Epoch(), quiet.Seq(), quiet.Head()); got != Forked {
-		t.Errorf("a branch, seen from a later log: %v", got)
+		t.Errorf("a branch, seen from a later log: %d", got)
 	}
 }
 

@@ -65,7 +65,7 @@ func BenchmarkMay(b *testing.B) {
 	p, owner := benchRoom(b, 1000)
 	epoch, seq, head := p.s.Epoch(), p.s.Seq(), p.s.Head()
 	for b.Loop() {
-		if p.s.Judge(epoch, seq, head) != Same {
+		if p.s.Judge(epoch, seq, head) != Fits {
 			b.Fatal("another head")
 		}
 		check(b, p.s.May(owner.Device, epoch, Send))
