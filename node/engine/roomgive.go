@@ -169,7 +169,7 @@ func (e *Engine) GiveRoom(tx store.Tx, now time.Time, id protocol.RoomID, to pro
 			if err != nil {
 				return nil, false, fmt.Errorf("message kept for members: %w", store.ErrDamaged)
 			}
-			if r.state.May(to, m.Epoch, room.Read) != nil || r.state.Demoted(m.Device, m.Seq) {
+			if !r.state.May(to, m.Epoch, room.Read) || r.state.Demoted(m.Device, m.Seq) {
 				continue
 			}
 			if maxBytes -= len(pair.Value); maxBytes < 0 && len(list) > 0 {
@@ -210,7 +210,7 @@ func (e *Engine) roomToGive(tx store.Tx, now time.Time, id protocol.RoomID, to p
 	if err != nil {
 		return nil, err
 	}
-	if r.row.stage != RoomJoined || r.state == nil || r.state.May(to, r.state.Epoch(), room.Read) != nil {
+	if r.row.stage != RoomJoined || r.state == nil || !r.state.May(to, r.state.Epoch(), room.Read) {
 		return nil, ErrNotInRoom
 	}
 	return r, nil

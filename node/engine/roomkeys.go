@@ -169,7 +169,7 @@ func (w *work) giveKeys(r *openRoom, id [32]byte, row *roomChainRow) error {
 			break
 		}
 		rows++
-		if len(row.distribution) > 0 && r.state.May(reader.ID, row.epoch, room.Read) != nil {
+		if len(row.distribution) > 0 && !r.state.May(reader.ID, row.epoch, room.Read) {
 			continue // came later: it reads nothing older
 		}
 		given, err := w.giveTo(r, id, row, reader, texts)
@@ -199,7 +199,7 @@ func (w *work) giveTo(r *openRoom, id [32]byte, row *roomChainRow, to room.Devic
 	} else {
 		keys.StateKeys = [][]byte{id[:]}
 	}
-	if r.state.May(to.ID, row.since, room.Read) == nil { // it has the others
+	if r.state.May(to.ID, row.since, room.Read) { // it has the others
 		texts = nil
 		if about := r.state.About(); !about.IsZero() && about.Key != id {
 			texts = []room.KeyID{about.Key}

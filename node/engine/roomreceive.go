@@ -94,7 +94,7 @@ func (w *work) takeMessage(r *openRoom, v message.Verified, via Path) error {
 	if err := w.judgeView(r, m); err != nil {
 		return err
 	}
-	if r.state.May(w.e.id.Device, m.Epoch, room.Read) != nil { // not for us
+	if !r.state.May(w.e.id.Device, m.Epoch, room.Read) { // not for us
 		return nil
 	}
 	if err := w.lend(r, m); err != nil {
@@ -151,7 +151,7 @@ func (w *work) openRoomMessage(r *openRoom, from *roomReceiver, v message.Verifi
 	}
 	text := content.GetText()
 	if text == nil || len(text.GetText()) > protocol.MaxText || !utf8.ValidString(text.GetText()) ||
-		r.state.May(m.Device, m.Epoch, room.Send) != nil {
+		!r.state.May(m.Device, m.Epoch, room.Send) {
 		return false, w.showRoomHeld(r, m.Device, from)
 	}
 	h := historyRow{

@@ -1,7 +1,6 @@
 package room
 
 import (
-	"fmt"
 	"sort"
 
 	"github.com/parley-chat/parley/protocol"
@@ -52,10 +51,6 @@ func (s *State) Demoted(device protocol.DeviceID, seq uint64) bool {
 // what he might do to messages of others. Messages are encrypted with keys of one epoch.
 func (s *State) Epoch() uint64 { return s.epochs[len(s.epochs)-1].seq }
 
-// LostSince tells that somebody may not read any more what he could in that epoch. If
-// not, a message in that epoch betrays nothing that one in the present would not.
-func (s *State) LostSince(epoch uint64) bool { return s.lost > epoch }
-
 // AccountOf returns the account and the signing key of a device that may, or once
 // might, read or write here.
 func (s *State) AccountOf(id protocol.DeviceID) (protocol.AccountID, key.DevicePublic, bool) {
@@ -76,21 +71,12 @@ func (s *State) Sender(id protocol.DeviceID, epoch uint64) (signing key.DevicePu
 	return r.signing, true
 }
 
-// May checks that a device had all the rights, of Access, in an epoch. The error
-// wraps ErrUnknownEpoch if the log has no such epoch, or not yet; ErrNotMember if
-// the device never was in the room; or ErrForbidden.
-func (s *State) May(device protocol.DeviceID, epoch uint64, want Rights) error {
-	if _, ok := s.epochIndex(epoch); !ok {
-		return fmt.Errorf("epoch %d: %w", epoch, ErrUnknownEpoch)
-	}
-	r, ok := s.devices[device]
-	if !ok {
-		return fmt.Errorf("device %v: %w", device, ErrNotMember)
-	}
-	if missing := want &^ r.at(epoch); missing != 0 {
-		return fmt.Errorf("%v in epoch %d: %w", missing, epoch, ErrForbidden)
-	}
-	return nil
+// May tells whether a device had all the rights, of Access, in an epoch: in none that the
+// log does not have, or not yet.
+func (s *State) May(device protocol.DeviceID, epoch uint64, want Rights) bool {
+	_, known := s.epochIndex(epoch)
+	r, was := s.devices[device]
+	return known && was && r.at(epoch).Has(want)
 }
 
 // Readers returns the devices that get the keys of the present epoch, in the order
