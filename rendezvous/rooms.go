@@ -183,7 +183,7 @@ func (v *roomView) member(from store.Device) (room.Member, error) {
 	if m, in := v.state.Member(from.Account); in {
 		return m, nil
 	}
-	if barred, _ := v.state.Barred(from.Account); barred {
+	if v.state.Barred(from.Account) {
 		return room.Member{}, protocol.Refuse(protocol.Banned, "removed from the room, or banned")
 	}
 	return room.Member{}, unknownRoom()

@@ -169,7 +169,7 @@ func (w *work) guestGoes(r *openRoom, entries []room.Entry) error {
 		return err
 	}
 	reason := whyOut(entries, w.e.id.Account)
-	if removed, _ := r.state.Barred(w.e.id.Account); removed {
+	if r.state.Barred(w.e.id.Account) {
 		reason = protocol.Banned
 	}
 	return w.guestIsOut(&g, reason)

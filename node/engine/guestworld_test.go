@@ -235,7 +235,7 @@ func (n *node) askForGuests(id protocol.RoomID) {
 
 // refusalOf is what the rendezvous tells who is not in a room.
 func (r *rendezvous) refusalOf(n *node, id protocol.RoomID) *protocol.Error {
-	if removed, _ := r.rooms[id].state.Barred(n.account()); removed {
+	if r.rooms[id].state.Barred(n.account()) {
 		return protocol.Refuse(protocol.Banned, "")
 	}
 	return protocol.Refuse(protocol.UnknownRoom, "")

@@ -209,9 +209,8 @@ func (w *work) settleStage(r *openRoom, in bool, entries []room.Entry) error {
 	case !in && r.row.stage == RoomJoined && w.e.isGuest():
 		return w.guestGoes(r, entries)
 	case !in && r.row.stage == RoomJoined:
-		removed, _ := r.state.Barred(w.e.id.Account)
 		cause := RoomWasLeft
-		if removed {
+		if r.state.Barred(w.e.id.Account) {
 			cause = RoomWasRemoved
 		}
 		return w.goOut(r, cause, "")

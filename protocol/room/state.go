@@ -285,9 +285,9 @@ func (s *State) RoleRights(r Role) Rights {
 func (s *State) Locked() bool { return s.locked }
 
 // Barred tells that an account was removed, or banned.
-func (s *State) Barred(id protocol.AccountID) (removed, banned bool) {
-	b, ok := s.barred[id]
-	return ok, ok && b.banned
+func (s *State) Barred(id protocol.AccountID) bool {
+	_, barred := s.barred[id]
+	return barred
 }
 
 // Invited tells that an account may join because a member invited it by name.
