@@ -1,7 +1,6 @@
 package rendezvous
 
 import (
-	"container/list"
 	"context"
 	"sync"
 	"time"
@@ -13,53 +12,47 @@ import (
 	"github.com/parley-chat/parley/store"
 )
 
-// maxDepartures is how many guests who went are remembered.
-const maxDepartures = 1 << 16
+// maxDepartures is how many guests who went are remembered at least, of the newest.
+const maxDepartures = 1 << 15
 
 // departures is when guests' links ended. It is held in memory only: of a guest that did not
 // come since the server began is told that it may have been there until then, so that
-// nobody expires it for what a restart forgot.
+// nobody expires it for what a restart forgot. It is bounded as buckets are.
 type departures struct {
 	max int
 
-	mu     sync.Mutex // guards what follows
-	latest time.Time  // when one that is not remembered may have gone, at the latest
-	gone   map[protocol.AccountID]*list.Element
-	order  *list.List // of departure, the longest gone first
-}
-
-type departure struct {
-	guest protocol.AccountID
-	at    time.Time
+	mu         sync.Mutex // guards what follows
+	young, old map[protocol.AccountID]time.Time
+	aged       time.Time // who is in old went no later
+	forgotten  time.Time // nor later than this who is not remembered
 }
 
 func newDepartures(started time.Time, max int) *departures {
-	return &departures{max: max, latest: started, gone: map[protocol.AccountID]*list.Element{}, order: list.New()}
+	return &departures{max: max, young: map[protocol.AccountID]time.Time{}, aged: started, forgotten: started}
 }
 
 // note notes that a guest's link ended.
 func (d *departures) note(guest protocol.AccountID, now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if old := d.gone[guest]; old != nil {
-		d.order.Remove(old)
+	if len(d.young) >= d.max {
+		d.young, d.old = map[protocol.AccountID]time.Time{}, d.young
+		d.forgotten, d.aged = d.aged, now
 	}
-	d.gone[guest] = d.order.PushBack(departure{guest, now})
-	for len(d.gone) > d.max {
-		first := d.order.Remove(d.order.Front()).(departure)
-		delete(d.gone, first.guest)
-		d.latest = first.at
-	}
+	d.young[guest] = now
 }
 
 // of returns when a guest that is not online was last.
 func (d *departures) of(guest protocol.AccountID) time.Time {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if at := d.gone[guest]; at != nil {
-		return at.Value.(departure).at
+	if at, ok := d.young[guest]; ok {
+		return at
 	}
-	return d.latest
+	if at, ok := d.old[guest]; ok {
+		return at
+	}
+	return d.forgotten
 }
 
 // seenGuests tells who may admit when the room's guests were last online.
