@@ -17,7 +17,7 @@ type roomRow struct {
 	stage     RoomStage
 	home      Home
 	by        protocol.AccountID // who invited; zero: nobody
-	name      string             // until the log tells it
+	name      string             // as the log told it last; before that, who told us of the room
 	since     time.Time
 	made      bool   // the log begins here, and the rendezvous has not got it
 	joining   bool   // the user wants to join
@@ -226,8 +226,8 @@ func keyRoomKey(id protocol.RoomID, k room.KeyID) []byte {
 	return store.Key(tableRoomKey, id[:], k[:])
 }
 
-// keyRoomItem is for the log, the entries to be appended and out: something of
-// a room, in order.
+// keyRoomItem is for something of a room that is in order: the log, the other log of a
+// fork, the entries to be appended, out, and the ages of what is kept for members.
 func keyRoomItem(table byte, id protocol.RoomID, number uint64) []byte {
 	return store.Key(table, id[:], number)
 }
@@ -240,7 +240,8 @@ func keyRoomReceiver(id protocol.RoomID, d protocol.DeviceID) []byte {
 	return store.Key(tableRoomReceiver, id[:], d[:])
 }
 
-// keyRoomFrom is for what waits and what is held of a device in a room.
+// keyRoomFrom is for messages of a device in a room: those that wait, that are held, and
+// that are kept for members.
 func keyRoomFrom(table byte, id protocol.RoomID, d protocol.DeviceID, number uint64) []byte {
 	return store.Key(table, id[:], d[:], number)
 }

@@ -23,7 +23,7 @@ var (
 	ErrRoomMute  = errors.New("you may not write in this room")
 	ErrRoomFork  = errors.New("members of the room were shown different logs of it: find out who is right before you write")
 	ErrNoFork    = errors.New("no other log of this room is here")
-	ErrRoomLog   = errors.New("the rendezvous shows a log of the room that does not verify, or another than before")
+	ErrRoomLog   = errors.New("a log of the room was shown that does not verify, or another than before")
 	ErrManyRooms = errors.New("too many rooms")
 )
 
