@@ -211,8 +211,3 @@ func (v *roomView) invited(now time.Time, from store.Device, link key.LinkPublic
 func unknownRoom() *protocol.Error {
 	return protocol.Refuse(protocol.UnknownRoom, "no such room for this account")
 }
-
-// tellRoom tells how far a room is to the devices of these accounts.
-func (s *Server) tellRoom(l *liveRoom, seq, cursor uint64, to []protocol.AccountID) {
-	s.presence.tellRoom(roomNews{l.id, seq, cursor}, to)
-}

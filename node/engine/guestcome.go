@@ -195,8 +195,6 @@ const (
 	GuestEnds       GuestDoes = "end"   // nothing helps that the program could do
 )
 
-func (d GuestDoes) String() string { return string(d) }
-
 // DoAsGuest returns what a guest's program does about a refusal, and a sentence for its
 // user.
 func DoAsGuest(code protocol.Code) (GuestDoes, string) {

@@ -12,7 +12,7 @@ import (
 
 // RoomPlan is what is to be asked of a room's rendezvous.
 type RoomPlan struct {
-	Append []byte // an entry of ours to be appended; nil: none
+	Append []byte // an entry of ours to be appended, and then taken with TakeRoom; nil: none
 	From   uint64 // read the log from this number on,
 	After  uint64 // and messages after this cursor
 	Send   bool   // there are messages to be sent: see RoomOutbox
@@ -79,11 +79,6 @@ func (e *Engine) RoomLog(tx store.Tx, id protocol.RoomID, from uint64, maxBytes 
 		list = append(list, pair.Value)
 	}
 	return list, nil
-}
-
-// RoomAppended notes that the rendezvous took an entry of RoomPlan.
-func (e *Engine) RoomAppended(tx store.Tx, now time.Time, id protocol.RoomID, entry []byte) (Hint, error) {
-	return e.TakeRoom(tx, now, id, RoomPage{Entries: [][]byte{entry}})
 }
 
 // RoomNotAppended notes that the rendezvous refused an entry of RoomPlan for good:
