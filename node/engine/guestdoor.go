@@ -125,23 +125,6 @@ func (e *Engine) Door(tx store.Tx, now time.Time, id protocol.RoomID) (guest.Doo
 	return guest.Door{State: r.state, Cert: self.Cert, Secret: key.Hide(&derived)}, nil
 }
 
-// GuestLimits counts wrong passwords in a room, for guest.Admitter.Answered. It is the
-// same for one room until the process ends. Call it only for a room with a Door: the
-// engine keeps one for each.
-func (e *Engine) GuestLimits(id protocol.RoomID) *guest.Limits {
-	e.guests.mu.Lock()
-	defer e.guests.mu.Unlock()
-	if e.guests.limits == nil {
-		e.guests.limits = map[protocol.RoomID]*guest.Limits{}
-	}
-	l := e.guests.limits[id]
-	if l == nil {
-		l = &guest.Limits{}
-		e.guests.limits[id] = l
-	}
-	return l
-}
-
 // AdmitGuest lets in a guest who has shown to know the password: its entry waits to be
 // appended, or it is in already. Call GuestAdmitted then, and after each Hint.Rooms of
 // this room. The error is a *protocol.Error for guest.Admitter.Refuse, or a fault of the

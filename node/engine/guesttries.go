@@ -2,24 +2,16 @@ package engine
 
 import (
 	"bytes"
-	"sync"
 	"time"
 
 	"github.com/parley-chat/parley/protocol"
-	"github.com/parley-chat/parley/protocol/room/guest"
 	"github.com/parley-chat/parley/store"
 )
-
-// doors is what the engine keeps in memory of the rooms that it lets guests into.
-type doors struct {
-	mu     sync.Mutex
-	limits map[protocol.RoomID]*guest.Limits // at most maxRooms
-}
 
 // GuestAttempt is somebody who tried to come into a room as a guest at this device, or
 // several from one place with one result.
 type GuestAttempt struct {
-	Place []byte // as the rendezvous names it, at most 16 bytes; equal for one address
+	Place []byte // as the rendezvous names it, at most MaxPlace bytes; equal for one address
 	Code  protocol.Code
 	Count int
 	First time.Time
@@ -29,12 +21,14 @@ type GuestAttempt struct {
 // How many attempts in one room are remembered, and tell the user, however many there
 // are.
 const (
-	maxTries      = 32
-	maxTryEvents  = 6 // in tryEventsFor
-	tryEventsFor  = time.Hour
-	tryTogether   = time.Hour // attempts from one place that end alike count as one for so long
-	maxPlaceBytes = 16
+	maxTries     = 32
+	maxTryEvents = 6 // in tryEventsFor
+	tryEventsFor = time.Hour
+	tryTogether  = time.Hour // attempts from one place that end alike count as one for so long
 )
+
+// MaxPlace bounds how the rendezvous names where a guest is, in bytes.
+const MaxPlace = 16
 
 // triesRow is the attempts that are remembered of one room, the newest last.
 type triesRow struct{ list []GuestAttempt }
@@ -93,7 +87,7 @@ func (e *Engine) NoteGuestAttempt(tx store.Tx, now time.Time, id protocol.RoomID
 		if err != nil {
 			return err
 		}
-		if tries.note(w.now, place[:min(len(place), maxPlaceBytes)], code) {
+		if tries.note(w.now, place, code) {
 			if err := w.roomEvent(r, RoomGuestNotLetIn, code.String()); err != nil {
 				return err
 			}
