@@ -11,6 +11,7 @@ import (
 
 	"github.com/parley-chat/parley/node"
 	"github.com/parley-chat/parley/node/api"
+	"github.com/parley-chat/parley/node/engine"
 	"github.com/parley-chat/parley/node/nodetest"
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/room/roomlink"
@@ -98,6 +99,27 @@ func (v *visit) talk(about string) {
 	v.t.Helper()
 	v.says(v.alice, v.bert, "alice "+about)
 	v.says(v.bert, v.alice, "bert "+about)
+}
+
+// told is what the events of the room say to somebody.
+func (v *visit) told(p *nodetest.Person) (list []string) {
+	v.t.Helper()
+	last, err := p.LastEvent(v.t.Context())
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	for e, err := range p.Events(v.t.Context(), 0) {
+		if err != nil {
+			v.t.Fatal(err)
+		}
+		if e.Kind == engine.KindRoom.String() {
+			list = append(list, e.Text)
+		}
+		if e.Seq >= last {
+			break
+		}
+	}
+	return list
 }
 
 func (v *visit) change(verb string, r api.RoomRequest) {
@@ -271,6 +293,9 @@ func TestGST05_GuestIsAskedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	v.Wait("bert is told that he is out", func() bool { return v.stage(v.bert) == api.GuestKnocks })
+	if told := v.told(v.bert); len(told) == 0 || slices.Contains(told, "") { // the log comes first, or the refusal
+		t.Errorf("bert is told %q", told)
+	}
 	v.bert.Stop()
 	if err := v.bert.Visit(v.link, "second"); !errors.Is(err, nodetest.ErrAsked) {
 		t.Errorf("by the password of before: %v", err)
@@ -283,6 +308,16 @@ func TestGST05_GuestIsAskedAgain(t *testing.T) {
 	g, err := v.alice.RoomGuests(t.Context(), v.room)
 	if err != nil {
 		t.Fatal(err)
+	}
+	told := v.told(v.alice)
+	for _, text := range []string{
+		"alice set a password for guests",
+		"alice set a password for guests, and asks those who are in for it",
+		"a guest could not come in: wrong password",
+	} {
+		if !slices.Contains(told, text) {
+			t.Errorf("alice is not told %q, but %q", text, told)
+		}
 	}
 	wrong := 0
 	for _, a := range g.Attempts {

@@ -251,7 +251,7 @@ func (r *rooms) oneNews(ctx context.Context, id protocol.RoomID, item *wire.Room
 	r.mu.Unlock()
 	if first && item.GetCursor() < plan.After { // later ones may be out of date
 		err := r.n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
-			return engine.Hint{}, r.n.eng.RoomSetBack(tx, r.n.now(), id, item.GetCursor())
+			return r.n.eng.RoomSetBack(tx, r.n.now(), id, item.GetCursor())
 		})
 		if err != nil {
 			return err

@@ -189,9 +189,7 @@ func (w *roomWorker) append(ctx context.Context, entry []byte) (*wire.RoomAppend
 // appended takes in what became of an entry: it is in the log, or others were first.
 func (w *roomWorker) appended(ctx context.Context, entry []byte, answer *wire.RoomAppended) error {
 	if protocol.Code(answer.GetCode()) != protocol.RoomMoved {
-		return w.do(ctx, func(tx store.Tx) (engine.Hint, error) {
-			return w.n.eng.RoomAppended(tx, w.n.now(), w.id, entry)
-		})
+		return w.take(ctx, engine.RoomPage{Entries: [][]byte{entry}})
 	}
 	if len(answer.GetSince().GetEntries()) == 0 { // it has less than we do, and says how much after the next welcome
 		return protocol.Refuse(protocol.Unavailable, "the rendezvous has less of the room's log than this device")

@@ -33,7 +33,7 @@ type Draft struct {
 // room as ComposeRoom does. It lasts as long as is set for the conversation.
 // ErrNotFound if what it answers is not there.
 func (e *Engine) ComposeDraft(tx store.Tx, now time.Time, with protocol.AccountID, id protocol.MsgID, draft Draft) (Hint, error) {
-	return e.acting(tx, now, func(w *work) error { return w.composeDraft(with, id, draft) })
+	return e.do(tx, now, func(w *work) error { return w.composeDraft(with, id, draft) })
 }
 
 func (w *work) composeDraft(with protocol.AccountID, id protocol.MsgID, draft Draft) error {

@@ -94,7 +94,6 @@ type Engine struct {
 	rsas   rsaCache
 	folded roomStates
 	aheads aheads
-	guests doors
 	held   atomic.Pointer[directory.Head] // the stored head of the log that was last read, its signature checked
 
 	// stopped: the device is to be replaced, or is revoked. Nothing is sealed

@@ -174,16 +174,23 @@ func (w *work) fork(r *openRoom) (*room.Fork, error) {
 	return &room.Fork{Common: ours[:first], Ours: ours[first:], Theirs: branch}, nil
 }
 
-func (w *work) entriesIn(table byte, id protocol.RoomID) (list []room.Entry, err error) {
-	err = all(w.tx, store.Key(table, id[:]), func(pair store.Pair) (bool, error) {
+func (w *work) entriesIn(table byte, id protocol.RoomID) ([]room.Entry, error) {
+	return entriesFrom(w.tx, table, id, 0)
+}
+
+// entriesFrom reads entries of a room from a place of a table on.
+func entriesFrom(tx store.Tx, table byte, id protocol.RoomID, place uint64) (list []room.Entry, err error) {
+	for pair, err := range tx.Scan(keyRoomItem(table, id, place), store.PrefixEnd(store.Key(table, id[:]))) {
+		if err != nil {
+			return nil, err
+		}
 		entry, err := room.ParseEntry(pair.Value)
 		if err != nil {
-			return false, fmt.Errorf("log of a room: %w", store.ErrDamaged)
+			return nil, fmt.Errorf("entry of a room: %w", store.ErrDamaged)
 		}
 		list = append(list, entry)
-		return true, nil
-	})
-	return list, err
+	}
+	return list, nil
 }
 
 // forked does what follows when a device signed for another log than ours, which has an

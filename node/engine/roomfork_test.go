@@ -145,7 +145,7 @@ func TestForkIsMerged(t *testing.T) {
 	if err := s.merge(s.a, false); !errors.Is(err, ErrNoFork) {
 		t.Errorf("merged twice: %v", err)
 	}
-	if barred, _ := s.b.room(s.id).State.Barred(banned); !barred {
+	if !s.b.room(s.id).State.Barred(banned) {
 		t.Error("a removal was lost")
 	}
 }
