@@ -84,7 +84,7 @@ func (w *work) expectEntry(r *openRoom, welcome guest.Welcome) error {
 // of what it wanted: to a knock, to RegisterGuest, to its hello, to ReadRoom or PutRoom.
 // What to do about it says DoAsGuest.
 func (e *Engine) GuestRefused(tx store.Tx, now time.Time, refusal *protocol.Error) (Hint, error) {
-	return e.acting(tx, now, func(w *work) error {
+	return e.do(tx, now, func(w *work) error {
 		g, err := loadGuest(tx)
 		if err != nil {
 			return err
