@@ -89,8 +89,8 @@ func (b Blobs) Drop(ctx context.Context, id protocol.FileID) error { return b.h.
 // Takes tells whether a file is small enough.
 func (b Blobs) Takes(d *file.Descriptor) bool { return b.h.takesBlob(d) }
 
-// FileID returns the id of the file of a message.
-func (n *Node) FileID(ctx context.Context, message string) (id protocol.FileID, err error) {
+// File returns what a message says of its file.
+func (n *Node) File(ctx context.Context, message string) (d *file.Descriptor, err error) {
 	err = n.kv.View(ctx, func(tx store.Tx) error {
 		found, err := n.findMessage(tx, message)
 		if err != nil {
@@ -98,24 +98,24 @@ func (n *Node) FileID(ctx context.Context, message string) (id protocol.FileID, 
 		}
 		m, err := n.eng.Message(tx, found)
 		if err == nil {
-			id = m.File.ID
+			d = &m.File.Descriptor
 		}
 		return err
 	})
-	return id, err
+	return d, err
 }
 
 // AskPieces asks a connected device for the first piece of a file.
-func (n *Node) AskPieces(ctx context.Context, p peer.ID, id protocol.FileID) error {
-	return n.AskPiecesOf(ctx, p, id[:], 0, 1)
+func (n *Node) AskPieces(ctx context.Context, p peer.ID, d *file.Descriptor) error {
+	return n.AskPiecesOf(ctx, p, &wire.GetPieces{File: d.ID[:], Hash: d.List[:], Count: 1})
 }
 
 // AskPiecesOf asks a connected device for pieces.
-func (n *Node) AskPiecesOf(ctx context.Context, p peer.ID, id []byte, first, count uint32) error {
+func (n *Node) AskPiecesOf(ctx context.Context, p peer.ID, ask *wire.GetPieces) error {
 	s, err := n.host.NewStream(onlyConnected(ctx), p, protocol.FileProtocol)
 	if err != nil {
 		return err
 	}
 	defer s.Reset()
-	return askPieces(s, &wire.GetPieces{File: id, First: first, Count: count})
+	return askPieces(s, ask)
 }

@@ -138,7 +138,7 @@ func (j *fetchJob) heard(s transfer.Source, err error) {
 
 // list reads the list of the pieces, or gets it and keeps it.
 func (j *fetchJob) list(ctx context.Context, sources []transfer.Source, o transfer.Options) (file.List, error) {
-	path := j.n.listPath(j.file.ID)
+	path := j.n.listPath(j.file.List)
 	if list, err := transfer.LoadList(path, &j.file.Descriptor); err == nil {
 		return list, nil
 	}
@@ -242,7 +242,7 @@ func (j *fetchJob) reach(ctx context.Context, candidates []device) (sources []tr
 			j.n.log.Debug("a source is not reached", "file", j.file.ID, "device", d.id, "err", err)
 			continue
 		}
-		sources = append(sources, &deviceSource{n: j.n, d: d, file: j.file.ID})
+		sources = append(sources, &deviceSource{n: j.n, d: d, file: &j.file.Descriptor})
 	}
 	return sources, candidates
 }

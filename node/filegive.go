@@ -92,14 +92,14 @@ func (g *giving) answer(s network.Stream, to device, ask *wire.GetPieces) error 
 		return protocol.Refuse(protocol.Unavailable, "")
 	}
 	id, err := protocol.FromBytes[protocol.FileID](ask.GetFile())
-	if err != nil || !ask.GetList() && (ask.GetCount() == 0 || ask.GetCount() > transfer.MaxRequest) {
-		return protocol.Refuse(protocol.BadRequest, "no id of a file, or a wrong number of pieces")
+	if err != nil || len(ask.GetHash()) != len(file.Hash{}) || !ask.GetList() && (ask.GetCount() == 0 || ask.GetCount() > transfer.MaxRequest) {
+		return protocol.Refuse(protocol.BadRequest, "no id of a file or hash of its list, or a wrong number of pieces")
 	}
 	if !g.takeTurn(g.n.ctx, to.peer) {
 		return protocol.Refuse(protocol.Unavailable, "others are given files")
 	}
 	defer g.endTurn(to.peer)
-	f, err := g.find(to, id)
+	f, err := g.find(to, id, file.Hash(ask.GetHash()))
 	if err != nil {
 		return err
 	}
@@ -193,10 +193,10 @@ func (g *giving) endTurn(p peer.ID) {
 }
 
 // find opens a file for a device that may have it. It must be released.
-func (g *giving) find(to device, id protocol.FileID) (*givenFile, error) {
+func (g *giving) find(to device, id protocol.FileID, list file.Hash) (*givenFile, error) {
 	var f engine.File
 	err := g.n.kv.View(g.n.ctx, func(tx store.Tx) (err error) {
-		f, err = g.n.eng.MayFetch(tx, g.n.now(), to.id, id)
+		f, err = g.n.eng.MayFetch(tx, g.n.now(), to.id, id, list)
 		return err
 	})
 	switch {
@@ -212,11 +212,11 @@ func (g *giving) find(to device, id protocol.FileID) (*givenFile, error) {
 	if known := g.use(f); known != nil {
 		return known, nil
 	}
-	pieces, list, err := g.n.files.openPieces(f)
+	pieces, hashes, err := g.n.files.openPieces(f)
 	if err != nil {
 		return nil, g.lost(f, err)
 	}
-	opened := &givenFile{Pieces: pieces, file: f, list: list, users: 1}
+	opened := &givenFile{Pieces: pieces, file: f, list: hashes, users: 1}
 	g.keep(opened)
 	return opened, nil
 }
@@ -242,7 +242,7 @@ func (g *giving) use(f engine.File) *givenFile {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	known := g.open[f.ID]
-	if known == nil || known.file.Path != f.Path {
+	if known == nil || known.file.Path != f.Path || known.file.List != f.List {
 		return nil
 	}
 	known.users++

@@ -335,24 +335,15 @@ func (f *files) clearOne(ctx context.Context, e engine.FileEnd) error {
 		return err
 	}
 	return f.n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
-		row, err := f.n.eng.File(tx, e.FileRef)
-		if errors.Is(err, engine.ErrNotFound) || err == nil && !listWanted(row.State) {
-			err = removeFile(f.n.listPath(e.ID))
+		used, err := f.n.eng.ListUsed(tx, e.ID, e.List)
+		if err == nil && !used && e.List != (file.Hash{}) {
+			err = removeFile(f.n.listPath(e.List))
 		}
 		if err != nil {
 			return engine.Hint{}, err
 		}
 		return f.n.eng.FileEnded(tx, f.n.now(), e)
 	})
-}
-
-// listWanted tells whether the list of a file is still of use.
-func listWanted(s engine.FileState) bool {
-	switch s {
-	case engine.FileWanted, engine.FilePaused, engine.FileDone, engine.FileFailed:
-		return true
-	}
-	return false
 }
 
 // removeFile removes a file that may be gone.
@@ -365,7 +356,7 @@ func removeFile(name string) error {
 
 // openPieces opens a file that is here, to be given.
 func (f *files) openPieces(row engine.File) (transfer.Pieces, file.List, error) {
-	list, err := transfer.LoadList(f.n.listPath(row.ID), &row.Descriptor)
+	list, err := transfer.LoadList(f.n.listPath(row.List), &row.Descriptor)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/parley-chat/parley/node/api"
 	"github.com/parley-chat/parley/node/nodetest"
 	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/wire"
 	"github.com/parley-chat/parley/rendezvous"
 )
 
@@ -238,13 +239,13 @@ func TestGST12_FilesStayInTheRoom(t *testing.T) {
 	accept(t, net, carol, m.ID)
 	gotFile(t, net, carol, m.ID, content)
 
-	id, err := bob.FileID(t.Context(), m.ID)
+	den, err := bob.File(t.Context(), m.ID)
 	if err != nil {
 		t.Fatal(err)
 	}
 	refused := func(p *nodetest.Person) func() bool {
 		return func() bool {
-			err := p.AskPieces(t.Context(), bob.Peer(), id)
+			err := p.AskPieces(t.Context(), bob.Peer(), den)
 			return protocol.CodeOf(err) == protocol.UnknownFile
 		}
 	}
@@ -255,7 +256,7 @@ func TestGST12_FilesStayInTheRoom(t *testing.T) {
 	connect(dave)
 	net.Wait("who never was in the room gets nothing", refused(dave))
 	connect(carol)
-	if err := carol.AskPieces(t.Context(), bob.Peer(), id); err != nil {
+	if err := carol.AskPieces(t.Context(), bob.Peer(), den); err != nil {
 		t.Fatalf("a member gets nothing: %v", err)
 	}
 	alice.Start()
@@ -272,25 +273,27 @@ func TestFileQuestions(t *testing.T) {
 	path, _ := someFile(t, "f", 100)
 	m := sendFile(t, alice, "bob", path)
 	net.Wait("bob sees it", func() bool { return fileOf(t, bob, m.ID).State != "" })
-	id, err := alice.FileID(t.Context(), m.ID)
+	d, err := alice.File(t.Context(), m.ID)
 	if err != nil {
 		t.Fatal(err)
 	}
 	bob.Say(alice, "hello")
 	net.Wait("they are connected", func() bool { return bob.Contact("alice").Path == api.Direct })
+	id, hash := d.ID[:], d.List[:]
 	for what, q := range map[string]struct {
-		file         []byte
-		first, count uint32
-		want         protocol.Code
+		ask  *wire.GetPieces
+		want protocol.Code
 	}{
-		"another file":  {make([]byte, 16), 0, 1, protocol.UnknownFile},
-		"no id":         {id[1:], 0, 1, protocol.BadRequest},
-		"no pieces":     {id[:], 0, 0, protocol.BadRequest},
-		"too many":      {id[:], 0, 17, protocol.BadRequest},
-		"behind it":     {id[:], 1, 1, protocol.BadRequest},
-		"far behind it": {id[:], 1<<32 - 1, 16, protocol.BadRequest},
+		"another file":  {&wire.GetPieces{File: make([]byte, 16), Hash: hash, Count: 1}, protocol.UnknownFile},
+		"another list":  {&wire.GetPieces{File: id, Hash: make([]byte, 32), Count: 1}, protocol.UnknownFile},
+		"no id":         {&wire.GetPieces{File: id[1:], Hash: hash, Count: 1}, protocol.BadRequest},
+		"no list":       {&wire.GetPieces{File: id, Count: 1}, protocol.BadRequest},
+		"no pieces":     {&wire.GetPieces{File: id, Hash: hash}, protocol.BadRequest},
+		"too many":      {&wire.GetPieces{File: id, Hash: hash, Count: 17}, protocol.BadRequest},
+		"behind it":     {&wire.GetPieces{File: id, Hash: hash, First: 1, Count: 1}, protocol.BadRequest},
+		"far behind it": {&wire.GetPieces{File: id, Hash: hash, First: 1<<32 - 1, Count: 16}, protocol.BadRequest},
 	} {
-		if err := bob.AskPiecesOf(t.Context(), alice.Peer(), q.file, q.first, q.count); protocol.CodeOf(err) != q.want {
+		if err := bob.AskPiecesOf(t.Context(), alice.Peer(), q.ask); protocol.CodeOf(err) != q.want {
 			t.Errorf("%s: %v", what, err)
 		}
 	}

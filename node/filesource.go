@@ -27,7 +27,7 @@ var errNarrowRelay = errors.New("the relay to the device carries too few bytes f
 type deviceSource struct {
 	n      *Node
 	d      device
-	file   protocol.FileID
+	file   *file.Descriptor
 	waited atomic.Bool // for a direct connection, once
 }
 
@@ -35,12 +35,12 @@ func (s *deviceSource) String() string { return "device " + s.d.id.String() }
 
 // Pieces implements transfer.Source.
 func (s *deviceSource) Pieces(ctx context.Context, first, count int) (transfer.Answer, error) {
-	return s.ask(ctx, &wire.GetPieces{File: s.file[:], First: uint32(first), Count: uint32(count)})
+	return s.ask(ctx, &wire.GetPieces{File: s.file.ID[:], Hash: s.file.List[:], First: uint32(first), Count: uint32(count)})
 }
 
 // List implements transfer.Source.
 func (s *deviceSource) List(ctx context.Context) (transfer.Answer, error) {
-	return s.ask(ctx, &wire.GetPieces{File: s.file[:], List: true})
+	return s.ask(ctx, &wire.GetPieces{File: s.file.ID[:], Hash: s.file.List[:], List: true})
 }
 
 // ask makes one request, on the best connection there is by now.

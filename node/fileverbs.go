@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,6 +16,7 @@ import (
 	"github.com/parley-chat/parley/node/api"
 	"github.com/parley-chat/parley/node/engine"
 	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/file"
 	"github.com/parley-chat/parley/store"
 )
 
@@ -232,7 +234,7 @@ func (s names) fileChanged(e engine.Event, by string) string {
 }
 
 // filesDir returns the folder for what is kept of files besides the store: lists of
-// pieces, and copies of what came from pipes, both by the file's id.
+// pieces, and copies of what came from pipes.
 func (n *Node) filesDir() (string, error) {
 	dir := filepath.Join(n.dir, "files")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -241,7 +243,8 @@ func (n *Node) filesDir() (string, error) {
 	return dir, nil
 }
 
-// listPath is where the list of a file's pieces is, if it is not in the descriptor.
-func (n *Node) listPath(id protocol.FileID) string {
-	return filepath.Join(n.dir, "files", id.String()+".list")
+// listPath is where the list of a file's pieces is, if it is not in the descriptor: by its
+// hash, so that nobody who takes the id of another's file for his own gets at its list.
+func (n *Node) listPath(list file.Hash) string {
+	return filepath.Join(n.dir, "files", hex.EncodeToString(list[:])+".list")
 }

@@ -153,7 +153,7 @@ func (n *Node) sendPrepared(ctx context.Context, id protocol.MsgID, r api.SendFi
 		if _, err := n.filesDir(); err != nil {
 			return sent, false, err
 		}
-		kept := n.listPath(draft.Descriptor.ID)
+		kept := n.listPath(draft.Descriptor.List)
 		if err := transfer.SaveList(kept, list); err != nil {
 			return sent, false, err
 		}

@@ -74,10 +74,10 @@ func (n *node) fileOf(id protocol.MsgID) (f File) {
 }
 
 // mayFetch asks a node for a file as another one does.
-func (n *node) mayFetch(from *node, id protocol.FileID) error {
+func (n *node) mayFetch(from *node, d *file.Descriptor) error {
 	n.w.t.Helper()
 	return n.kv.View(context.Background(), func(tx store.Tx) error {
-		_, err := n.e.MayFetch(tx, n.w.now, from.device(), id)
+		_, err := n.e.MayFetch(tx, n.w.now, from.device(), d.ID, d.List)
 		return err
 	})
 }
@@ -274,7 +274,7 @@ func TestDeletedMessageTakesItsFileAlong(t *testing.T) {
 		if n.holds(secret) || n.fileOf(id).Name != "" || len(n.rows(tableFile))+len(n.rows(tableFileID))+len(n.rows(tableOpenFile)) > 0 {
 			t.Errorf("%s still has the file", n.name)
 		}
-		if err := n.mayFetch(b, draft.Descriptor.ID); !errors.Is(err, ErrNotFound) {
+		if err := n.mayFetch(b, &draft.Descriptor); !errors.Is(err, ErrNotFound) {
 			t.Errorf("%s still gives it: %v", n.name, err)
 		}
 	}
@@ -322,10 +322,9 @@ func TestFileOfTheAuthor(t *testing.T) {
 	draft := aFile(t, "a", "abc")
 	draft.Spool = true
 	id := a.sendsFile(b.account(), "", draft)
-	fid := draft.Descriptor.ID
 	gives := func(what string, want error) {
 		t.Helper()
-		if err := a.mayFetch(b, fid); !errors.Is(err, want) {
+		if err := a.mayFetch(b, &draft.Descriptor); !errors.Is(err, want) {
 			t.Errorf("%s: %v, want %v", what, err, want)
 		}
 	}
@@ -340,7 +339,7 @@ func TestFileOfTheAuthor(t *testing.T) {
 		toStore, err = a.e.FilesToStore(tx, w.now)
 		return err
 	})
-	if len(toStore) != 1 || toStore[0].ID != fid {
+	if len(toStore) != 1 || toStore[0].ID != draft.Descriptor.ID {
 		t.Errorf("%d files to be stored", len(toStore))
 	}
 	a.do(func(tx store.Tx) (Hint, error) { return a.e.FileStored(tx, w.now, at) })
@@ -360,7 +359,7 @@ func TestFileOfTheAuthor(t *testing.T) {
 		t.Errorf("left to do: %+v", got)
 	}
 	alices[1].hasFile(id)
-	if err := alices[1].mayFetch(b, fid); err != nil {
+	if err := alices[1].mayFetch(b, &draft.Descriptor); err != nil {
 		t.Errorf("the author's other device: %v", err)
 	}
 	wantFile(t, "fetched on the author's other device", b, id, FileOffered, FileUnanswered)
@@ -374,7 +373,7 @@ func TestSpoolEnds(t *testing.T) {
 	draft.Spool = true
 	id := a.sendsFile(b.account(), "", draft)
 	w.pass(spoolFor - time.Hour)
-	if err := a.mayFetch(b, draft.Descriptor.ID); err != nil || len(a.ends()) != 0 {
+	if err := a.mayFetch(b, &draft.Descriptor); err != nil || len(a.ends()) != 0 {
 		t.Errorf("an hour before: %v, left to do: %+v", err, a.ends())
 	}
 	w.pass(2 * time.Hour)

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/file"
 	"github.com/parley-chat/parley/protocol/room"
 	"github.com/parley-chat/parley/store"
 )
@@ -94,7 +95,7 @@ func (e *Engine) FileEnds(tx store.Tx, limit int) (list []FileEnd, err error) {
 	limit = pageSize(limit)
 	err = all(tx, []byte{tableFileEnd}, func(pair store.Pair) (bool, error) {
 		r, err := decodeRow[fileEndRow](pair.Value)
-		end := FileEnd{FileRef: fileRefOf(pair.Key), Name: r.name, Part: r.part, Spool: r.spool, Blob: r.blob}
+		end := FileEnd{FileRef: fileRefOf(pair.Key), Name: r.name, Part: r.part, Spool: r.spool, List: r.list, Blob: r.blob}
 		copy(end.ID[:], store.ReadKey(pair.Key).Bytes(len(end.ID)))
 		list = append(list, end)
 		return len(list) < limit, err
@@ -102,12 +103,23 @@ func (e *Engine) FileEnds(tx store.Tx, limit int) (list []FileEnd, err error) {
 	return list, err
 }
 
+// ListUsed tells whether the list of the pieces of a file is needed for a message. It is by
+// its hash, not by its file's id alone, which is for each author to choose.
+func (e *Engine) ListUsed(tx store.Tx, id protocol.FileID, list file.Hash) (used bool, err error) {
+	err = all(tx, store.Key(tableFileID, id[:]), func(pair store.Pair) (bool, error) {
+		r, ok, err := load[fileRow](tx, keyFile(fileRefOf(pair.Key)))
+		used = ok && r.list == list && r.needsList()
+		return !used, err
+	})
+	return used, err
+}
+
 // MayFetch returns a file that this device has, for another device that asks for it by
-// its id: one of the contact of its conversation or of this account, or, of a room, one
+// its id and the hash of its list: one of the contact of its conversation or of this account, or, of a room, one
 // that may read there now. ErrNotFound if there is none, or not for this device, which
 // is not to learn which; ErrFilePaused and ErrFileGone if there is one that cannot be
 // given.
-func (e *Engine) MayFetch(tx store.Tx, now time.Time, device protocol.DeviceID, id protocol.FileID) (found File, err error) {
+func (e *Engine) MayFetch(tx store.Tx, now time.Time, device protocol.DeviceID, id protocol.FileID, list file.Hash) (found File, err error) {
 	w, err := e.begin(tx, now)
 	if err != nil {
 		return found, err
@@ -120,7 +132,7 @@ func (e *Engine) MayFetch(tx store.Tx, now time.Time, device protocol.DeviceID, 
 			return err == nil, err
 		}
 		f, err := loadFile(tx, ref)
-		if err != nil || f == nil {
+		if err != nil || f == nil || f.List != list {
 			return err == nil, err
 		}
 		switch {

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"crypto/hkdf"
+	"crypto/sha512"
 	"errors"
 	"slices"
 	"testing"
@@ -10,14 +12,16 @@ import (
 
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/account"
+	"github.com/parley-chat/parley/protocol/file"
+	"github.com/parley-chat/parley/protocol/key"
 	"github.com/parley-chat/parley/protocol/room"
 	"github.com/parley-chat/parley/protocol/wire"
 	"github.com/parley-chat/parley/store"
 )
 
-func wantGives(t *testing.T, what string, n, to *node, id protocol.FileID, want bool) {
+func wantGives(t *testing.T, what string, n, to *node, d *file.Descriptor, want bool) {
 	t.Helper()
-	err := n.mayFetch(to, id)
+	err := n.mayFetch(to, d)
 	if err != nil && !errors.Is(err, ErrNotFound) || (err == nil) != want {
 		t.Errorf("%s: %s gives it to %s: %v, want %v", what, n.name, to.name, err, want)
 	}
@@ -31,24 +35,24 @@ func TestFilesAreForContacts(t *testing.T) {
 	eve := w.add("eve")
 	w.befriend(eve, a)
 	draft := aFile(t, "a", "abc")
-	id, fid := a.sendsFile(b.account(), "", draft), draft.Descriptor.ID
-	wantGives(t, "sent", a, b, fid, true)
-	wantGives(t, "sent", a, bobs[1], fid, true)
-	wantGives(t, "sent", a, alices[1], fid, true)
-	wantGives(t, "sent", a, eve, fid, false)
-	wantGives(t, "not fetched", b, bobs[1], fid, false)
+	id, d := a.sendsFile(b.account(), "", draft), &draft.Descriptor
+	wantGives(t, "sent", a, b, d, true)
+	wantGives(t, "sent", a, bobs[1], d, true)
+	wantGives(t, "sent", a, alices[1], d, true)
+	wantGives(t, "sent", a, eve, d, false)
+	wantGives(t, "not fetched", b, bobs[1], d, false)
 	w.check(b.wantsFile(id))
-	wantGives(t, "not fetched to its end", b, bobs[1], fid, false)
+	wantGives(t, "not fetched to its end", b, bobs[1], d, false)
 	b.hasFile(id)
-	wantGives(t, "fetched", b, bobs[1], fid, true)
-	wantGives(t, "fetched", b, alices[1], fid, true)
-	wantGives(t, "fetched", b, eve, fid, false)
+	wantGives(t, "fetched", b, bobs[1], d, true)
+	wantGives(t, "fetched", b, alices[1], d, true)
+	wantGives(t, "fetched", b, eve, d, false)
 
 	// eve learned the id, and sends a file with it: what she gets is hers at most
 	forged := aFile(t, "forged", "abc")
-	eve.sendsForged(a, forged, fid)
-	wantGives(t, "with a forged one", a, eve, fid, false)
-	wantGives(t, "with a forged one", a, b, fid, true)
+	eve.sendsForged(a, forged, d.ID)
+	wantGives(t, "with a forged one", a, eve, d, false)
+	wantGives(t, "with a forged one", a, b, d, true)
 
 	chain, err := b.change(func(tx store.Tx) ([]byte, error) { return b.e.Revoke(tx, w.now, bobs[1].device(), account.Lost) })
 	w.check(err)
@@ -56,16 +60,74 @@ func TestFilesAreForContacts(t *testing.T) {
 	w.publish("bob", b.chain())
 	w.nodes = slices.DeleteFunc(w.nodes, func(n *node) bool { return n == bobs[1] }) // it is none any more
 	w.pass(time.Hour)
-	wantGives(t, "its device revoked", a, bobs[1], fid, false)
-	wantGives(t, "its device revoked", b, bobs[1], fid, false)
+	wantGives(t, "its device revoked", a, bobs[1], d, false)
+	wantGives(t, "its device revoked", b, bobs[1], d, false)
 	a.do(func(tx store.Tx) (Hint, error) { return a.e.Block(tx, w.now, b.account()) })
-	wantGives(t, "blocked", a, b, fid, false)
-	wantGives(t, "blocked", a, alices[1], fid, true)
+	wantGives(t, "blocked", a, b, d, false)
+	wantGives(t, "blocked", a, alices[1], d, true)
 }
 
 // sendsForged sends a contact a file under an id that somebody else's has.
 func (n *node) sendsForged(to *node, f *FileDraft, id protocol.FileID) {
 	n.sendsBad(to, "", func(w *wire.File) { w.Id = id[:] })
+}
+
+// Who takes the id of another's file for his own gets nothing of it, and when his file ends
+// the list of the other one is still needed.
+func TestSameIDOfTwoAuthors(t *testing.T) {
+	w, alices, bobs := crowd(t, 1, 1)
+	a, b, eve := alices[0], bobs[0], w.add("eve")
+	w.befriend(eve, a)
+	draft := longFile(t, "hers")
+	a.sendsFile(b.account(), "", draft)
+	taken := withID(longFile(t, "his").Descriptor, draft.Descriptor.ID)
+	eve.sendsFileAs(a, protocol.MsgID{7}, "", taken.Wire())
+	w.check(a.wantsFile(protocol.MsgID{7}))
+	used := func(d *file.Descriptor) (used bool) {
+		a.view(func(tx store.Tx) (err error) {
+			used, err = a.e.ListUsed(tx, d.ID, d.List)
+			return err
+		})
+		return used
+	}
+	if !used(&draft.Descriptor) || !used(taken) {
+		t.Fatal("a list that is needed is not")
+	}
+	w.check(a.onFile(protocol.MsgID{7}, a.e.CancelFile))
+	if ends := a.ends(); len(ends) != 1 || ends[0].List != taken.List {
+		t.Fatalf("left to do: %+v", ends)
+	}
+	if !used(&draft.Descriptor) || used(taken) {
+		t.Error("the list of the file that goes on is not the one that is needed")
+	}
+	wantGives(t, "its id taken", a, b, &draft.Descriptor, true)
+	wantGives(t, "its id taken", a, eve, &draft.Descriptor, false)
+	wantGives(t, "never here", a, eve, taken, false)
+}
+
+// longFile describes a file whose list is not in its descriptor.
+func longFile(t tb, name string) *FileDraft {
+	t.Helper()
+	list := make(file.List, file.MaxInline+1)
+	d, err := file.New().Describe(name, file.MaxInline*file.PieceSize, list)
+	if err != nil {
+		t.Fatalf("describe a file: %v", err)
+	}
+	return &FileDraft{Descriptor: *d, Path: "/home/author/" + name}
+}
+
+// withID gives a file another id, as only its author can: the commitment is to its key
+// and its id (SPEC "Files").
+func withID(d file.Descriptor, id protocol.FileID) *file.Descriptor {
+	info := "c2sp.org/chunked-encryption@v1+AEAD_AES_256_GCM\x00" + string(d.Salt[:]) + string(key.Message("file", id[:]))
+	derived, err := hkdf.Expand(sha512.New, d.Key.Bytes(), info, 32+12+32)
+	if err != nil {
+		panic(err)
+	}
+	d.ID = id
+	copy(d.Commitment[:], derived[32+12:])
+	d.List = make(file.List, file.MaxInline+1).Hash(d.Commitment)
+	return &d
 }
 
 // TestGST12_FilesOfARoom: whoever may read in a room now may fetch its files from any
@@ -77,19 +139,19 @@ func TestGST12_FilesOfARoom(t *testing.T) {
 	stranger := w.add("stranger")
 	w.befriend(a, stranger)
 	draft := aFile(t, "plan.pdf", "abc")
-	msg, fid := a.sendsFile(Conversation(id), "the plan", draft), draft.Descriptor.ID
+	msg, d := a.sendsFile(Conversation(id), "the plan", draft), &draft.Descriptor
 	for _, n := range []*node{b, c, g} {
 		if f := n.fileOf(msg); f.Name != "plan.pdf" || f.State != FileOffered {
 			t.Fatalf("%s has %q in state %q", n.name, f.Name, f.State)
 		}
-		wantGives(t, "sent", a, n, fid, true)
+		wantGives(t, "sent", a, n, d, true)
 	}
-	wantGives(t, "sent", a, stranger, fid, false)
-	wantGives(t, "not fetched", b, c, fid, false)
+	wantGives(t, "sent", a, stranger, d, false)
+	wantGives(t, "not fetched", b, c, d, false)
 	w.check(b.wantsFile(msg))
 	b.hasFile(msg)
-	wantGives(t, "fetched", b, c, fid, true)
-	wantGives(t, "fetched", b, g, fid, true)
+	wantGives(t, "fetched", b, c, d, true)
+	wantGives(t, "fetched", b, g, d, true)
 	if f := a.fileOf(msg); f.Answer != FileUnanswered {
 		t.Errorf("who fetched it tells the room: %q", f.Answer)
 	}
@@ -113,15 +175,15 @@ func TestGST12_FilesOfARoom(t *testing.T) {
 		d.revoked = true
 		return work.end()
 	})
-	wantGives(t, "its device revoked", a, c, fid, false)
+	wantGives(t, "its device revoked", a, c, d, false)
 	w.check(a.write(id, room.Remove{Account: c.account()}))
 	w.check(a.write(id, room.Remove{Account: g.account()}))
 	w.settle()
 	for _, n := range []*node{a, b} {
-		wantGives(t, "removed", n, c, fid, false)
-		wantGives(t, "removed", n, g, fid, false)
+		wantGives(t, "removed", n, c, d, false)
+		wantGives(t, "removed", n, g, d, false)
 	}
-	wantGives(t, "of who was removed", c, a, fid, false)
+	wantGives(t, "of who was removed", c, a, d, false)
 }
 
 // Who may not send files in a room sends none, and is not heard by the others if its

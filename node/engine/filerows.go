@@ -18,6 +18,7 @@ var (
 // What the message says of the file is with the text of the message.
 type fileRow struct {
 	id     protocol.FileID
+	list   file.Hash // of its pieces, if the list is kept beside the store; zero: it is in the message
 	name   string
 	source bool // it was sent from here: path is where it lies
 	spool  bool // path is a copy of the node's own
@@ -33,8 +34,9 @@ type fileRow struct {
 }
 
 func (r *fileRow) encode() []byte {
-	e := newRow(64 + len(r.name) + len(r.path) + len(r.problem))
+	e := newRow(96 + len(r.name) + len(r.path) + len(r.problem))
 	e.raw(r.id[:])
+	e.raw(r.list[:])
 	e.string(r.name)
 	e.bool(r.source, r.spool, r.asks, r.stored)
 	e.u8(indexOf(fileStates, r.state))
@@ -49,6 +51,7 @@ func (r *fileRow) encode() []byte {
 func (r *fileRow) decode(b []byte) error {
 	d := readRow(b)
 	d.fixed(r.id[:])
+	d.fixed(r.list[:])
 	r.name = d.string()
 	d.bool(&r.source, &r.spool, &r.asks, &r.stored)
 	r.state = at(d, fileStates)
@@ -72,19 +75,30 @@ func (r *fileRow) open() bool {
 	return r.asks || r.fetched() && (r.state == FileWanted || r.state == FilePaused)
 }
 
+// needsList tells whether the list of the file's pieces is of use.
+func (r *fileRow) needsList() bool {
+	switch r.state {
+	case FileWanted, FilePaused, FileDone, FileFailed:
+		return true
+	}
+	return false
+}
+
 // fileEndRow is what is left to do outside of the store for a file: see FileEnd.
 type fileEndRow struct {
 	name, part, spool string
+	list              file.Hash
 	blob              FileBlob
 }
 
 var fileBlobs = []FileBlob{"", BlobDrop, BlobTaken}
 
 func (r *fileEndRow) encode() []byte {
-	e := newRow(16 + len(r.name) + len(r.part) + len(r.spool))
+	e := newRow(48 + len(r.name) + len(r.part) + len(r.spool))
 	e.string(r.name)
 	e.string(r.part)
 	e.string(r.spool)
+	e.raw(r.list[:])
 	e.u8(indexOf(fileBlobs, r.blob))
 	return e.b
 }
@@ -92,6 +106,7 @@ func (r *fileEndRow) encode() []byte {
 func (r *fileEndRow) decode(b []byte) error {
 	d := readRow(b)
 	r.name, r.part, r.spool = d.string(), d.string(), d.string()
+	d.fixed(r.list[:])
 	r.blob = at(d, fileBlobs)
 	return d.end("end of a file")
 }

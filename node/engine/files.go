@@ -88,10 +88,11 @@ const (
 type FileEnd struct {
 	FileRef
 	ID    protocol.FileID
-	Name  string   // as in the descriptor
-	Part  string   // a folder, in which a part of the file is to be deleted; empty: none
-	Spool string   // a copy that is to be deleted; empty: none
-	Blob  FileBlob // what to tell the rendezvous; empty: nothing
+	Name  string    // as in the descriptor
+	Part  string    // a folder, in which a part of the file is to be deleted; empty: none
+	Spool string    // a copy that is to be deleted; empty: none
+	List  file.Hash // the list of pieces that is to be deleted if not ListUsed; zero: none
+	Blob  FileBlob  // what to tell the rendezvous; empty: nothing
 }
 
 var (
@@ -287,7 +288,7 @@ func (e *Engine) FileEnded(tx store.Tx, now time.Time, end FileEnd) (Hint, error
 		if err != nil || !ok {
 			return err
 		}
-		if r != (fileEndRow{end.Name, end.Part, end.Spool, end.Blob}) { // there is something else to do by now
+		if r != (fileEndRow{end.Name, end.Part, end.Spool, end.List, end.Blob}) { // there is something else to do by now
 			return nil
 		}
 		return w.delete(key)

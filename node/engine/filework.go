@@ -39,6 +39,9 @@ func (w *work) addFile(a protocol.AccountID, position uint64, h *historyRow, fre
 	}
 	at := FileRef{a, position}
 	r := fileRow{id: h.file.ID, name: h.file.Name, state: FileOffered, since: w.now, asks: fresh && !h.mine}
+	if h.file.Inline == nil {
+		r.list = h.file.List
+	}
 	if r.asks {
 		auto, err := w.autoAccepts(a, h.file.Size)
 		if err != nil {
@@ -264,7 +267,7 @@ func (w *work) dropFile(a protocol.AccountID, position uint64) error {
 // endFile notes what is left to do of a file that is done with; blob is what to tell the
 // rendezvous of what it has from here.
 func (w *work) endFile(at FileRef, r *fileRow, blob FileBlob) error {
-	end := fileEndRow{name: r.name}
+	end := fileEndRow{name: r.name, list: r.list}
 	if r.partial() {
 		end.part = r.path
 	}
@@ -292,6 +295,9 @@ func (w *work) putEnd(at FileRef, id protocol.FileID, end fileEndRow) error {
 	}
 	if end.spool == "" {
 		end.spool = old.spool
+	}
+	if end.list == (file.Hash{}) {
+		end.list = old.list
 	}
 	if end.blob == "" {
 		end.blob = old.blob

@@ -8274,6 +8274,7 @@ type GetPieces struct {
 	List          bool                   `protobuf:"varint,2,opt,name=list,proto3" json:"list,omitempty"`   // the list of pieces instead
 	First         uint32                 `protobuf:"varint,3,opt,name=first,proto3" json:"first,omitempty"` // piece
 	Count         uint32                 `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"` // at most 16
+	Hash          []byte                 `protobuf:"bytes,5,opt,name=hash,proto3" json:"hash,omitempty"`    // of the list, as in the descriptor: ids are for authors to choose
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -8334,6 +8335,13 @@ func (x *GetPieces) GetCount() uint32 {
 		return x.Count
 	}
 	return 0
+}
+
+func (x *GetPieces) GetHash() []byte {
+	if x != nil {
+		return x.Hash
+	}
+	return nil
 }
 
 type Pieces struct {
@@ -9000,12 +9008,13 @@ const file_wire_proto_rawDesc = "" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x16\n" +
 	"\x06detail\x18\x02 \x01(\tR\x06detail\x12$\n" +
 	"\x0eretry_after_ms\x18\x03 \x01(\x04R\fretryAfterMs\x12\x19\n" +
-	"\blasts_ms\x18\x04 \x01(\x04R\alastsMs\"_\n" +
+	"\blasts_ms\x18\x04 \x01(\x04R\alastsMs\"s\n" +
 	"\tGetPieces\x12\x12\n" +
 	"\x04file\x18\x01 \x01(\fR\x04file\x12\x12\n" +
 	"\x04list\x18\x02 \x01(\bR\x04list\x12\x14\n" +
 	"\x05first\x18\x03 \x01(\rR\x05first\x12\x14\n" +
-	"\x05count\x18\x04 \x01(\rR\x05count\"Z\n" +
+	"\x05count\x18\x04 \x01(\rR\x05count\x12\x12\n" +
+	"\x04hash\x18\x05 \x01(\fR\x04hash\"Z\n" +
 	"\x06Pieces\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x16\n" +
 	"\x06detail\x18\x02 \x01(\tR\x06detail\x12$\n" +
