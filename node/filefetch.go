@@ -88,7 +88,9 @@ func (j *fetchJob) run(ctx context.Context) error {
 		if authorErr != nil {
 			return errors.Join(err, authorErr)
 		}
-		err = j.fetch(ctx, []transfer.Source{stored})
+		if failed := j.fetch(ctx, []transfer.Source{stored}); !errors.Is(failed, transfer.ErrNoSource) {
+			err = failed
+		}
 	}
 	if err != nil {
 		return err
