@@ -21,36 +21,26 @@ import (
 	"github.com/parley-chat/parley/node/api"
 )
 
-// fileGroup is a rendezvous, and alice and bob, who are contacts and send each other
-// files at a few MiB/s, so that there is time to do something in the middle of one.
+// fileGroup is a rendezvous, and alice and bob, who are contacts.
 type fileGroup struct {
 	*group
 	alice, bob drive.Person
 }
 
 const (
-	fileRate = "4M" // a second
-	someFile = 6 << 20
-	partOfIt = 1 << 20 // of someFile is here: it is being fetched
+	// fileRate is how many bytes of files a node takes and gives a second: there is time
+	// to do something in the middle of one.
+	fileRate = 4 << 20
+	someFile = 12 << 20
+	partOfIt = 1 << 20 // of someFile
 )
 
 func newFileGroup(t *testing.T) *fileGroup {
 	g := &fileGroup{group: newGroup(t)}
 	g.start()
-	g.alice, g.bob = g.joinWithFiles("alice"), g.joinWithFiles("bob")
+	g.alice, g.bob = g.join("alice"), g.join("bob")
 	g.must(drive.Befriend(g.ctx, g.alice, g.bob))
 	return g
-}
-
-// joinWithFiles makes an account whose files come slowly, into its inbox.
-func (g *group) joinWithFiles(name string, in ...string) drive.Person {
-	g.t.Helper()
-	p := drive.Person{Name: name, Dir: filepath.Join(g.dir, name)}
-	g.must(os.Mkdir(p.Dir, 0o700))
-	g.must(os.Mkdir(g.inbox(p), 0o700))
-	config := fmt.Sprintf("file-rate: %s\ndownload-dir: %s\n", fileRate, g.inbox(p))
-	g.must(os.WriteFile(filepath.Join(p.Dir, "config.yaml"), []byte(config), 0o600))
-	return g.join(name, in...)
 }
 
 // on is the group in a test within the test.
@@ -59,9 +49,6 @@ func (g *fileGroup) on(t *testing.T) *fileGroup {
 	inner.t = t
 	return &fileGroup{&inner, g.alice, g.bob}
 }
-
-// inbox is where the files go that a person accepts.
-func (g *group) inbox(p drive.Person) string { return filepath.Join(g.dir, p.Name+"-in") }
 
 // outbox is a new folder with things to be sent.
 func (g *group) outbox() string {
@@ -389,10 +376,11 @@ func (g *fileGroup) paused() {
 	g.want(g.bob, id)
 	for _, p := range []drive.Person{g.bob, g.alice} {
 		was := g.awaitPart(g.bob, id, partOfIt)
-		for _, verb := range []string{"pause", "resume"} {
-			_, err := p.Run(g.ctx, "file", verb, id)
-			g.must(err)
-		}
+		_, err := p.Run(g.ctx, "file", "pause", id)
+		g.must(err)
+		g.awaitState(p, id, api.FilePaused)
+		_, err = p.Run(g.ctx, "file", "resume", id)
+		g.must(err)
 		if is := g.awaitPart(g.bob, id, was.Progress.Done); is.Progress.Done < was.Progress.Done {
 			g.t.Errorf("%d bytes are here, and were %d", is.Progress.Done, was.Progress.Done)
 		}
@@ -410,7 +398,10 @@ func (g *fileGroup) cancelledThere() {
 	g.must(err)
 	g.awaitState(g.bob, id, api.FileCancelled)
 	g.nothingOf(g.bob, "stop.bin")
-	g.same(path, g.accept(g.bob, id)) // who thinks better of it begins anew
+	g.want(g.bob, id) // who thinks better of it begins anew
+	g.awaitPart(g.bob, id, partOfIt)
+	_, err = g.bob.Run(g.ctx, "file", "cancel", id)
+	g.must(err)
 }
 
 // cancelledHere: nobody is given it any more.
