@@ -24,7 +24,7 @@ import (
 // PARLEY_FILE_CUTS are how large it is, and how often something is killed.
 func TestIM09_FileSurvivesKills(t *testing.T) {
 	size, cuts := int64(often(t, "PARLEY_FILE_MIB", 32))<<20, often(t, "PARLEY_FILE_CUTS", 4)
-	g := newFileGroup(t)
+	g := newFileGroup(t, "--file-bytes", "1000000") // the sender stores nothing, and is the only source
 	(&fileCuts{group: g.group, from: g.alice, to: g.bob, size: size}).run(cuts)
 }
 

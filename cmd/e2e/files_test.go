@@ -35,8 +35,9 @@ const (
 	partOfIt = 1 << 20 // of someFile
 )
 
-func newFileGroup(t *testing.T) *fileGroup {
+func newFileGroup(t *testing.T, flags ...string) *fileGroup {
 	g := &fileGroup{group: newGroup(t)}
+	g.flags = append(g.flags, flags...)
 	g.start()
 	g.alice, g.bob = g.join("alice"), g.join("bob")
 	g.must(drive.Befriend(g.ctx, g.alice, g.bob))
