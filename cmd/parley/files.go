@@ -205,7 +205,7 @@ func fileOutcome(m api.Message) string {
 func progressText(p *api.Progress, size int64) string {
 	text := p.Doing
 	if p.Doing == api.Waiting {
-		return "waiting" + prefixed(" for ", p.Waits)
+		return cmp.Or(p.Waits, "waiting")
 	}
 	if size > 0 {
 		text += fmt.Sprintf(" %d %%", p.Done*100/size)
