@@ -37,6 +37,7 @@ type fileCuts struct {
 	sent     string // path
 	got      string // where it is to be
 	id       string
+	began    time.Time
 	read     int64 // bytes that the sender's processes have read
 	written  int64 // bytes that the receiver's processes have written
 	received int64 // the last that was said to be here
@@ -59,6 +60,7 @@ func (c *fileCuts) run(cuts int) {
 	stop := c.neverHalf(sum)
 	c.id = c.offer(c.from, c.to, c.to.Name, c.sent)
 	c.want(c.to, c.id)
+	c.began = time.Now()
 	victims := []func(){c.killSender, c.killReceiver, c.killHost}
 	for i, at := range c.places(rnd, cuts) {
 		if i%len(victims) == 0 {
@@ -94,6 +96,7 @@ func (c *fileCuts) goneOn(at int64) {
 		c.t.Errorf("%d bytes are here, and were %d", f.Progress.Done, c.received)
 	}
 	c.received = c.awaitPart(c.to, c.id, at).Progress.Done
+	c.t.Logf("%d bytes are here after %v", c.received, time.Since(c.began).Round(10*time.Millisecond))
 }
 
 func (c *fileCuts) killSender() {
@@ -107,7 +110,7 @@ func (c *fileCuts) killReceiver() {
 }
 
 func (c *fileCuts) killHost() {
-	c.t.Logf("the rendezvous is killed at %d", c.received)
+	c.t.Log("the rendezvous is killed")
 	c.host.Kill()
 	c.start()
 }
@@ -116,7 +119,7 @@ func (c *fileCuts) killHost() {
 // killed has read and written.
 func (c *fileCuts) killCounted(p drive.Person) (read, written int64) {
 	c.t.Helper()
-	c.t.Logf("%s is killed at %d", p.Name, c.received)
+	c.t.Log(p.Name + " is killed")
 	s, err := p.Status(c.ctx)
 	c.must(err)
 	c.must(syscall.Kill(s.PID, syscall.SIGSTOP)) // so that it does nothing that is not counted

@@ -414,9 +414,10 @@ func (g *fileGroup) cancelledHere() {
 	_, err := g.alice.Run(g.ctx, "file", "cancel", id)
 	g.must(err)
 	g.awaitState(g.alice, id, api.FileCancelled)
-	g.awaitFile(g.bob, id, "it waits, or fails", func(f api.File) bool {
-		return f.State == api.FileFailed || f.Progress != nil && f.Progress.Doing == api.Waiting
+	waits := g.awaitFile(g.bob, id, "it waits", func(f api.File) bool {
+		return f.State == api.FileWanted && f.Progress != nil && f.Progress.Doing == api.Waiting
 	})
+	g.t.Log("bob waits for ", waits.Progress.Waits)
 	_, err = g.bob.Run(g.ctx, "file", "cancel", id)
 	g.must(err)
 	g.nothingOf(g.bob, "mine.bin")
@@ -433,10 +434,8 @@ func (g *fileGroup) changed() {
 	g.must(err)
 	g.must(os.WriteFile(path, other, 0o600)) // in its place, as an editor may
 	g.awaitState(g.alice, id, api.FileChanged)
-	g.awaitFile(g.bob, id, "it waits, or fails", func(f api.File) bool {
-		return f.State == api.FileFailed || f.Progress != nil && f.Progress.Doing == api.Waiting
-	})
-	g.exits(7, g.bob, "file", "accept", id, "--timeout", "1s")
+	g.awaitState(g.bob, id, api.FileFailed)
+	g.exits(1, g.bob, "file", "accept", id)
 	_, err = g.bob.Run(g.ctx, "file", "cancel", id)
 	g.must(err)
 	g.nothingOf(g.bob, "draft.bin")

@@ -23,16 +23,19 @@ func TestNATFiles(t *testing.T) {
 	if was.Progress.Path != string(api.Relayed) {
 		t.Errorf("it comes %s", was.Progress.Path)
 	}
+	t.Logf("%d bytes, the line is cut", was.Progress.Done)
 	g.lab.Cut("B")
 	time.Sleep(3 * time.Second) // the length of the cut
 	g.lab.Heal("B")
 	again := g.awaitPart(g.bob, id, was.Progress.Done+1)
+	t.Logf("%d bytes, the relay is killed", again.Progress.Done)
 	g.host.Kill()
 	g.start()
 	if is := g.awaitPart(g.bob, id, again.Progress.Done); is.Progress.Done < again.Progress.Done {
 		t.Errorf("%d bytes are here, and were %d", is.Progress.Done, again.Progress.Done)
 	}
 	g.same(path, g.awaitHere(g.bob, id))
+	t.Log("it is here")
 	g.awaitAnswer(g.alice, id, api.FileTaken)
 
 	sent := filepath.Join(g.outbox(), "pictures")
