@@ -100,7 +100,7 @@ type Node struct {
 	knocks  *knocks
 
 	downloads string
-	thumbs    sync.Mutex // one thumbnail is made at a time
+	thumbs    chan struct{} // one thumbnail is made at a time
 
 	events    bell // rung after a commit that made an event
 	reachable atomic.Int32
@@ -127,7 +127,7 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 		dir: cfg.Dir, version: cfg.Version, now: cfg.Now, log: cmp.Or(cfg.Log, slog.Default()),
 		interfaces: &interfaces{}, punches: &punches{},
 		drain: newNudge(), ticks: newNudge(), ended: newNudge(),
-		msgSlots: make(chan struct{}, maxInboundMsg), knocks: newKnocks(),
+		msgSlots: make(chan struct{}, maxInboundMsg), thumbs: make(chan struct{}, 1), knocks: newKnocks(),
 		downloads: cmp.Or(cfg.Downloads, filepath.Join(cfg.Dir, "downloads")),
 	}
 	if n.now == nil {
@@ -345,6 +345,15 @@ func (n *Node) share(ctx context.Context, flights *singleflight.Group, name stri
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// read returns what fn finds in one view of a store.
+func read[T any](ctx context.Context, kv store.KV, fn func(store.Tx) (T, error)) (found T, err error) {
+	err = kv.View(ctx, func(tx store.Tx) (err error) {
+		found, err = fn(tx)
+		return err
+	})
+	return found, err
 }
 
 // do is the only way state changes: one transaction, then the hint.

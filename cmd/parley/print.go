@@ -76,6 +76,11 @@ func (p *program) table(rows [][]string) {
 // json prints v, which encodes as an object, with the version of our JSON.
 func (p *program) json(v any) error { return writeJSON(p.stdout, v) }
 
+// listed is a list as our JSON has it: under a name, and never null.
+func listed[T any](name string, all []T) map[string][]T {
+	return map[string][]T{name: append([]T{}, all...)}
+}
+
 func writeJSON(w io.Writer, v any) error {
 	encoded, err := json.Marshal(v)
 	if err != nil {
@@ -111,8 +116,11 @@ func clock(t time.Time) string {
 	if time.Since(t) < 20*time.Hour && time.Since(t) > -time.Hour {
 		return t.Format("15:04")
 	}
-	return t.Format("2006-01-02 15:04")
+	return minute(t)
 }
+
+// minute shows a time with its day.
+func minute(t time.Time) string { return t.Local().Format("2006-01-02 15:04") }
 
 // age shows how long ago something was, in its one or two largest units.
 func age(t time.Time) string { return span(time.Since(t)) }

@@ -459,7 +459,7 @@ func (n *node) sendsBad(to *node, text string, spoil func(*wire.File)) {
 func (n *node) sendsFileAs(to *node, id protocol.MsgID, text string, f *wire.File) {
 	n.w.t.Helper()
 	n.do(func(tx store.Tx) (Hint, error) {
-		return n.e.acting(tx, n.w.now, func(w *work) error {
+		return n.e.do(tx, n.w.now, func(w *work) error {
 			d, err := w.device(to.device())
 			if err != nil {
 				return err
