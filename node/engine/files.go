@@ -236,7 +236,7 @@ func (e *Engine) FileDone(tx store.Tx, now time.Time, at FileRef, path string) (
 		if !r.partial() {
 			return nil
 		}
-		if err := w.putEnd(at, r.id, fileEndRow{name: r.name, blob: BlobTaken}); err != nil {
+		if err := w.putEnd(at, r.id, fileEndRow{name: r.name, part: r.path, blob: BlobTaken}); err != nil {
 			return err
 		}
 		r.path = path
