@@ -23,8 +23,9 @@ import (
 // before that, and what was verified is not sent again. PARLEY_FILE_MIB and
 // PARLEY_FILE_CUTS are how large it is, and how often something is killed.
 func TestIM09_FileSurvivesKills(t *testing.T) {
+	t.Parallel() // it waits, most of the time
 	size, cuts := int64(often(t, "PARLEY_FILE_MIB", 32))<<20, often(t, "PARLEY_FILE_CUTS", 4)
-	g := newFileGroup(t, "--file-bytes", "1000000") // the sender stores nothing, and is the only source
+	g := newFileGroup(t, "--file-bytes", "1M") // the sender stores nothing, and is the only source
 	(&fileCuts{group: g.group, from: g.alice, to: g.bob, size: size}).run(cuts)
 }
 
@@ -78,8 +79,8 @@ func (c *fileCuts) run(cuts int) {
 	c.account(cuts)
 }
 
-// places are random bytes of the file, in order, with room between them and to the end to
-// see each in time.
+// places are random bytes of the file, in order, with room to the end to see the last in
+// time.
 func (c *fileCuts) places(rnd *rand.Rand, n int) (list []int64) {
 	for range n {
 		list = append(list, rnd.Int64N(c.size*7/10))
@@ -199,6 +200,7 @@ func (c *fileCuts) neverHalf(sum string) (stop func()) {
 // TestFileDiskFull: a disk that is full from the start, or in the middle of a file, is
 // said, and with more room the file comes to its end.
 func TestFileDiskFull(t *testing.T) {
+	t.Parallel() // it waits, most of the time
 	g := newFileGroup(t)
 	disk := filepath.Join(g.dir, "disk")
 	g.must(os.Mkdir(disk, 0o700))
