@@ -30,6 +30,9 @@ func (p *program) print(w io.Writer, format string, args []any) {
 	fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf(format, args...), " \n"))
 }
 
+// redraw writes a line over the last one of a terminal.
+func redraw(terminal io.Writer, line string) { fmt.Fprint(terminal, "\r\x1b[K"+display.Clean(line)) }
+
 // block is text that may keep its line breaks; later lines are indented by it.
 type block struct{ indent, text string }
 
