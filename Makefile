@@ -46,7 +46,7 @@ fuzz: ## every fuzz target for FUZZTIME each
 		done; \
 	done
 
-soak: build ## SIGKILL during 10,000 messages; 1,000 starts, kills and suspensions; 10,000 sessions; 60,000 messages across rotations; 1,000 schedules of copied stores, of rooms, of a room of 100 nodes (half a day), and of racing authors of a room; 10,000 rotations of token keys; 10,000 wrong passwords of a room; a guest cut off for 10 minutes
+soak: build ## SIGKILL during 10,000 messages; 1,000 starts, kills and suspensions; 10,000 sessions; 60,000 messages across rotations; 1,000 schedules of copied stores, of rooms, of a room of 100 nodes (half a day), and of racing authors of a room; 10,000 rotations of token keys; 10,000 wrong passwords of a room; a guest cut off for 10 minutes; SIGKILL 50 times during a file of 1 GiB
 	PARLEY_SESSIONS=10000 $(GO) test -count=1 -v -timeout 1h -run OTK18 ./node/engine
 	$(GO) test -count=1 -timeout 1h -run 'AnyCopies|RoomsAnyNetwork' ./node/engine -rapid.checks=1000
 	PARLEY_ROOM_NODES=100 PARLEY_ROOM_SCHEDULES=1000 $(GO) test -count=1 -timeout 24h -run RoomOfMany ./node/engine
@@ -55,6 +55,7 @@ soak: build ## SIGKILL during 10,000 messages; 1,000 starts, kills and suspensio
 	PARLEY_KEY_ROTATIONS=10000 $(GO) test -race -count=1 -timeout 2h -run JWK10 ./rendezvous
 	PARLEY_GUESSES=10000 $(GO) test -count=1 -v -timeout 1h -run GST08 ./node
 	PARLEY_CUT=10m $(GO) test -count=1 -v -timeout 1h -run GST02 ./cmd/e2e
+	PARLEY_FILE_MIB=1024 PARLEY_FILE_CUTS=50 $(GO) test -count=1 -v -timeout 1h -run IM09 ./cmd/e2e
 	PARLEY_SOAK=10000 PARLEY_CYCLES=1000 $(GO) test -count=1 -v -timeout 3h -run Kill ./cmd/e2e
 
 ENTRIES ?= 1000000

@@ -110,16 +110,21 @@ func (g *giving) answer(s network.Stream, to device, ask *wire.GetPieces) error 
 		}
 		return g.write(s, f, f.list.Bytes())
 	}
-	return g.givePieces(s, f, int(ask.GetFirst()), int(ask.GetCount()))
+	return g.givePieces(s, to, f, int(ask.GetFirst()), int(ask.GetCount()))
 }
 
-// givePieces seals and writes one piece after the other.
-func (g *giving) givePieces(s network.Stream, f *givenFile, first, count int) error {
+// givePieces seals and writes one piece after the other, as long as they may be given.
+func (g *giving) givePieces(s network.Stream, to device, f *givenFile, first, count int) error {
 	if first+count > len(f.list) {
 		return protocol.Refuse(protocol.BadRequest, "the file has %d pieces", len(f.list))
 	}
 	buf := make([]byte, 0, file.SealedPieceSize)
 	for k := first; k < first+count; k++ {
+		if k > first {
+			if _, err := g.mayFetch(to, f.file.ID, f.file.List); err != nil {
+				return errors.New("not to be given any more: " + err.Error()) // too late for a refusal
+			}
+		}
 		sealed, err := f.Piece(k, buf)
 		if err != nil {
 			g.forget(f)
@@ -192,21 +197,27 @@ func (g *giving) endTurn(p peer.ID) {
 	g.turn = make(chan struct{})
 }
 
-// find opens a file for a device that may have it. It must be released.
-func (g *giving) find(to device, id protocol.FileID, list file.Hash) (*givenFile, error) {
-	var f engine.File
-	err := g.n.kv.View(g.n.ctx, func(tx store.Tx) (err error) {
+// mayFetch returns a file that a device may have now.
+func (g *giving) mayFetch(to device, id protocol.FileID, list file.Hash) (f engine.File, err error) {
+	err = g.n.kv.View(g.n.ctx, func(tx store.Tx) (err error) {
 		f, err = g.n.eng.MayFetch(tx, g.n.now(), to.id, id, list)
 		return err
 	})
 	switch {
 	case errors.Is(err, engine.ErrNotFound):
-		return nil, protocol.Refuse(protocol.UnknownFile, "")
+		err = protocol.Refuse(protocol.UnknownFile, "")
 	case errors.Is(err, engine.ErrFilePaused):
-		return nil, protocol.Refuse(protocol.Unavailable, "paused")
+		err = protocol.Refuse(protocol.Unavailable, "paused")
 	case errors.Is(err, engine.ErrFileGone):
-		return nil, protocol.Refuse(protocol.FileChanged, "")
-	case err != nil:
+		err = protocol.Refuse(protocol.FileChanged, "")
+	}
+	return f, err
+}
+
+// find opens a file for a device that may have it. It must be released.
+func (g *giving) find(to device, id protocol.FileID, list file.Hash) (*givenFile, error) {
+	f, err := g.mayFetch(to, id, list)
+	if err != nil {
 		return nil, err
 	}
 	if known := g.use(f); known != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -16,7 +15,8 @@ import (
 	"github.com/parley-chat/parley/protocol/wire"
 )
 
-// directWait is how long a file waits for a direct connection before it takes the relay.
+// directWait is how long after a device was reached a file waits for a direct connection
+// before it takes the relay.
 const directWait = 5 * time.Second
 
 var errChangedThere = errors.New("the file has changed since it was sent: ask for it to be sent again")
@@ -25,10 +25,9 @@ var errNarrowRelay = errors.New("the relay to the device carries too few bytes f
 
 // deviceSource is a device that may have a file.
 type deviceSource struct {
-	n      *Node
-	d      device
-	file   *file.Descriptor
-	waited atomic.Bool // for a direct connection, once
+	n    *Node
+	d    device
+	file *file.Descriptor
 }
 
 func (s *deviceSource) String() string { return "device " + s.d.id.String() }
@@ -66,12 +65,11 @@ func (s *deviceSource) ask(ctx context.Context, ask *wire.GetPieces) (transfer.A
 
 // open opens a stream: directly if that can be had soon, else through the relay.
 func (s *deviceSource) open(ctx context.Context) (network.Stream, error) {
-	if !s.n.dialer.direct(s.d.peer) && !s.waited.Load() {
+	if wait := directWait - s.connectedFor(); !s.n.dialer.direct(s.d.peer) && wait > 0 {
 		// Without leave for a limited connection libp2p waits for another.
-		direct, cancel := context.WithTimeout(network.WithNoDial(ctx, "parley"), directWait)
+		direct, cancel := context.WithTimeout(network.WithNoDial(ctx, "parley"), wait)
 		stream, err := s.n.host.NewStream(direct, s.d.peer, protocol.FileProtocol)
 		cancel()
-		s.waited.Store(true)
 		if err == nil {
 			return stream, nil
 		}
@@ -85,6 +83,14 @@ func (s *deviceSource) open(ctx context.Context) (network.Stream, error) {
 		return nil, errNarrowRelay
 	}
 	return stream, nil
+}
+
+// connectedFor is how long there has been a connection to the device.
+func (s *deviceSource) connectedFor() (longest time.Duration) {
+	for _, conn := range s.n.host.Network().ConnsToPeer(s.d.peer) {
+		longest = max(longest, time.Since(conn.Stat().Opened))
+	}
+	return longest
 }
 
 // askPieces asks, and reads whether the pieces follow.

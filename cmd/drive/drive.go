@@ -28,6 +28,8 @@ type Person struct {
 	Dir  string   // its data directory
 	In   []string // what the command runs inside of, such as ip netns exec NAME; may be empty
 	Key  string   // the key file that stands in for a passphrase
+
+	Stdin io.Reader // of its commands; nil: nothing
 }
 
 // Error is a command that failed.
@@ -52,6 +54,7 @@ func (p Person) Run(ctx context.Context, args ...string) ([]byte, error) {
 	defer cancel()
 	cmd := command(ctx, p.In, p.Bin, args...)
 	cmd.Env = append(os.Environ(), "PARLEY_DIR="+p.Dir)
+	cmd.Stdin = p.Stdin
 	cmd.WaitDelay = time.Second // the node it may start in the background keeps no pipe of ours
 	var stderr strings.Builder
 	cmd.Stderr = &stderr

@@ -135,16 +135,22 @@ func tail(text string, lines int) string {
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
-// join makes an account and starts its node.
+// join makes an account and starts its node. Files come slowly there.
 func (g *group) join(name string, in ...string) drive.Person {
 	g.t.Helper()
 	p := drive.Person{Name: name, Bin: bin, Dir: filepath.Join(g.dir, name), Key: filepath.Join(g.dir, name+".key"), In: in}
 	g.cleanUp(p)
+	g.must(os.Mkdir(p.Dir, 0o700))
+	config := fmt.Sprintf("file-rate: %d\ndownload-dir: %s\n", fileRate, g.inbox(p))
+	g.must(os.WriteFile(filepath.Join(p.Dir, "config.yaml"), []byte(config), 0o600))
 	if _, err := p.Join(g.ctx, g.host.Invite); err != nil {
 		g.t.Fatal(err)
 	}
 	return p
 }
+
+// inbox is where the files go that a person accepts.
+func (g *group) inbox(p drive.Person) string { return filepath.Join(g.dir, p.Name+"-in") }
 
 // cleanUp stops a node when the test ends, and shows its log if it failed.
 func (g *group) cleanUp(p drive.Person) {

@@ -27,8 +27,6 @@ type guestGroup struct {
 	visit       *natlab.Process
 }
 
-const roomPassword = "open sesame"
-
 func newGuestGroup(t *testing.T, sites natlab.Sites) *guestGroup {
 	natlab.Require(t)
 	g := &guestGroup{group: newGroup(t), lab: natlab.New(t, sites, natlab.Public(2))}
@@ -43,18 +41,7 @@ func newGuestGroup(t *testing.T, sites natlab.Sites) *guestGroup {
 	g.start()
 	g.alice = g.join("alice", inside("A1")...)
 	g.bert = drive.Person{Name: "Bert", Bin: bin, Dir: filepath.Join(g.dir, "bert"), In: inside("B1")}
-	g.must(os.WriteFile(filepath.Join(g.dir, "password"), []byte(roomPassword), 0o600))
-
-	var room api.Room
-	g.must(g.alice.JSON(g.ctx, &room, "room", "create", "Climbing"))
-	var guests api.RoomGuests
-	g.must(g.alice.JSON(g.ctx, &guests, "room", "guests", room.ID, "--password-file", filepath.Join(g.dir, "password")))
-	g.room = room.ID
-	g.must(drive.Until(g.ctx, time.Minute, "the room is open to guests", func() bool {
-		g.must(g.alice.JSON(g.ctx, &guests, "room", "guests", room.ID))
-		return guests.Open && guests.Door
-	}))
-	g.link = guests.Link
+	g.room, g.link = g.passwordRoom(g.alice)
 	return g
 }
 

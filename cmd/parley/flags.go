@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -49,8 +50,8 @@ func (s *size) Set(text string) error {
 			number, shift = rest, 10*(i+1)
 		}
 	}
-	n, err := strconv.ParseUint(number, 10, 32)
-	if err != nil {
+	n, err := strconv.ParseUint(number, 10, 63)
+	if err != nil || n > math.MaxInt64>>shift {
 		return fmt.Errorf("%q is no size such as 500000, 500K, 10M or 1G", text)
 	}
 	*s = size(n << shift)

@@ -30,8 +30,8 @@ func (p *program) hostCommands() []*cli.Command {
 			&cli.StringSliceFlag{Name: "announce", Usage: "an address to put into invites: `HOST:PORT` or a multiaddr", EnvVars: []string{"PARLEY_HOST_ANNOUNCE"}},
 			&cli.StringFlag{Name: "http", Usage: "serve the directory log, and the keys that access tokens are signed with, over HTTP at this `ADDR`, such as :8080", DefaultText: "not at all", EnvVars: []string{"PARLEY_HOST_HTTP"}},
 			&cli.BoolFlag{Name: "open", Usage: "let in everybody, without an invite", EnvVars: []string{"PARLEY_HOST_OPEN"}},
-			&cli.Int64Flag{Name: "file-bytes", Usage: "store sealed files of at most `N` bytes for who is away", DefaultText: "66 MiB, for a file of 64 MiB", EnvVars: []string{"PARLEY_HOST_FILE_BYTES"}},
-			&cli.Int64Flag{Name: "file-quota", Usage: "store at most `N` bytes of files of one account; 1 for no files", DefaultText: "256 MiB", EnvVars: []string{"PARLEY_HOST_FILE_QUOTA"}},
+			&cli.GenericFlag{Name: "file-bytes", Value: new(size), Usage: "store sealed files of at most `SIZE`, such as 100M, for who is away", DefaultText: "66 MiB, for a file of 64 MiB", EnvVars: []string{"PARLEY_HOST_FILE_BYTES"}},
+			&cli.GenericFlag{Name: "file-quota", Value: new(size), Usage: "store at most `SIZE` of files of one account; 1 for no files", DefaultText: "256 MiB", EnvVars: []string{"PARLEY_HOST_FILE_QUOTA"}},
 			&cli.GenericFlag{Name: "file-time", Value: new(duration), Usage: "delete a stored file after `TIME`", DefaultText: "14d", EnvVars: []string{"PARLEY_HOST_FILE_TIME"}},
 			&cli.BoolFlag{Name: "qr", Usage: "print the invite's QR code even if this is no terminal"},
 			&cli.BoolFlag{Name: "verbose", Usage: "log more"},
@@ -59,9 +59,6 @@ func (p *program) host(c *cli.Context) error {
 	if err := checkDir(dir, aRendezvous); err != nil {
 		return err
 	}
-	if c.Int64("file-bytes") < 0 || c.Int64("file-quota") < 0 {
-		return usageError("no limit is negative")
-	}
 	_, err = os.Stat(filepath.Join(dir, invitedName))
 	first := errors.Is(err, fs.ErrNotExist)
 
@@ -69,7 +66,7 @@ func (p *program) host(c *cli.Context) error {
 		Dir: dir, Listen: given(c, "listen"), Announce: given(c, "announce"),
 		Open: c.Bool("open"), HTTP: c.String("http"), Log: p.logger(c),
 		Limits: rendezvous.Limits{
-			BlobBytes: int(c.Int64("file-bytes")), BlobQuota: int(c.Int64("file-quota")),
+			BlobBytes: int(sizeOf(c, "file-bytes")), BlobQuota: int(sizeOf(c, "file-quota")),
 			BlobTTL: time.Duration(*c.Generic("file-time").(*duration)),
 		},
 	})
