@@ -53,6 +53,11 @@ var rules = []struct {
 		never: []string{"protocol/envelope", "protocol/session", "protocol/file", "protocol/room/chain", "protocol/room/guest", "protocol/pake", "protocol/internal/kdfchain", "node/...", "cmd/..."},
 	},
 	{
+		name:  "moving files needs no network and no store",
+		pkgs:  []string{"node/transfer"},
+		never: []string{"net", "net/http", "os/exec", "store/...", "github.com/libp2p/...", "node", "node/api", "node/engine", "node/vault", "node/web"},
+	},
+	{
 		name:  "who passes room messages on has nothing to open them with",
 		pkgs:  []string{"protocol/room", "protocol/room/message"},
 		never: []string{"protocol/envelope", "protocol/session", "protocol/file", "protocol/room/chain", "protocol/room/guest", "protocol/pake", "protocol/internal/kdfchain"},

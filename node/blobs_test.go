@@ -5,17 +5,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"sync"
 	"testing"
 
+	"github.com/libp2p/go-libp2p/core/network"
+
 	"github.com/parley-chat/parley/node"
 	"github.com/parley-chat/parley/node/nodetest"
 	"github.com/parley-chat/parley/node/transfer"
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/file"
+	"github.com/parley-chat/parley/protocol/wire"
 	"github.com/parley-chat/parley/rendezvous"
 )
 
@@ -295,5 +299,86 @@ func TestStoredFileRefused(t *testing.T) {
 	net.Wait("alice is offline", func() bool { return !alice.Up() })
 	if err := small.bring(t, alice, to); !errors.Is(err, node.ErrOffline) {
 		t.Errorf("offline: %v", err)
+	}
+}
+
+// blobAnswer is what a rendezvous that lies says of a blob.
+func blobAnswer(s network.Stream, state *wire.BlobState) {
+	wire.WriteMsg(s, &wire.Response{Result: &wire.Response_BlobState{BlobState: state}})
+}
+
+// A rendezvous that lies, breaks off or falls silent costs nobody more than the file's
+// way over it: nothing is taken for stored or fetched, and who waits can stop.
+func TestStoredFileFromALiar(t *testing.T) {
+	net := nodetest.New(t, 1)
+	alice := net.People[0]
+	by := accountOf(t, alice)
+	o := offer(t, 2*file.PieceSize)
+	if err := o.bring(t, alice, by); err != nil {
+		t.Fatal(err)
+	}
+	_, whole, err := alice.Blobs().Stat(t.Context(), by, o.d.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	size := uint64(whole)
+	silent := make(chan struct{}, 1) // told when the rendezvous has said all that it says
+	for name, lie := range map[string]func(s network.Stream){
+		"nothing":      func(network.Stream) {},
+		"no frame":     func(s network.Stream) { s.Write([]byte{0xff, 0xff, 0xff, 0xff, 1}) },
+		"no state":     func(s network.Stream) { wire.WriteMsg(s, &wire.Response{}) },
+		"another size": func(s network.Stream) { blobAnswer(s, &wire.BlobState{Size: size + 1, Have: size + 1, Count: 100}) },
+		"more than whole": func(s network.Stream) {
+			blobAnswer(s, &wire.BlobState{Size: size, Have: 1 << 63, Count: 1 << 63})
+		},
+		"half of it": func(s network.Stream) {
+			blobAnswer(s, &wire.BlobState{Size: size, Have: 1 << 20, Count: 1 << 20})
+			s.Write(make([]byte, 1000))
+		},
+		"not all stored": func(s network.Stream) {
+			blobAnswer(s, &wire.BlobState{Size: size, Count: 1 << 20})
+			blobAnswer(s, &wire.BlobState{Size: size, Have: size - 1})
+		},
+		"a refusal in the middle": func(s network.Stream) {
+			blobAnswer(s, &wire.BlobState{Size: size, Count: 1 << 20})
+			wire.WriteMsg(s, &wire.Response{Code: uint32(protocol.BlobFull)})
+		},
+		"silence": func(s network.Stream) {
+			blobAnswer(s, &wire.BlobState{Size: size, Count: 1 << 20})
+			silent <- struct{}{}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			net.Home.Host().SetStreamHandler(protocol.BlobProtocol, func(s network.Stream) {
+				wire.ReadMsg(s, &wire.Request{})
+				lie(s)
+				if name != "silence" {
+					s.CloseWrite()
+				}
+			})
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			stopWhenSilent := func() {
+				if name == "silence" {
+					go func() { <-silent; cancel() }()
+				}
+			}
+			stopWhenSilent()
+			if err := alice.Blobs().Put(ctx, []protocol.AccountID{by}, protocol.RoomID{}, o.d, o.list, o, nil); err == nil {
+				t.Error("the file is stored")
+			}
+			ctx, cancel = context.WithCancel(t.Context())
+			defer cancel()
+			stopWhenSilent()
+			answer, err := alice.Blobs().Source(by, o.d).Pieces(ctx, 0, 1)
+			if err != nil {
+				return
+			}
+			defer answer.Close()
+			sealed := make([]byte, file.SealedPieceSize)
+			if _, err := io.ReadFull(answer, sealed); err == nil && o.list.Holds(0, sealed) {
+				t.Error("the piece was fetched")
+			}
+		})
 	}
 }

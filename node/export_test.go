@@ -88,3 +88,34 @@ func (b Blobs) Drop(ctx context.Context, id protocol.FileID) error { return b.h.
 
 // Takes tells whether a file is small enough.
 func (b Blobs) Takes(d *file.Descriptor) bool { return b.h.takesBlob(d) }
+
+// FileID returns the id of the file of a message.
+func (n *Node) FileID(ctx context.Context, message string) (id protocol.FileID, err error) {
+	err = n.kv.View(ctx, func(tx store.Tx) error {
+		found, err := n.findMessage(tx, message)
+		if err != nil {
+			return err
+		}
+		m, err := n.eng.Message(tx, found)
+		if err == nil {
+			id = m.File.ID
+		}
+		return err
+	})
+	return id, err
+}
+
+// AskPieces asks a connected device for the first piece of a file.
+func (n *Node) AskPieces(ctx context.Context, p peer.ID, id protocol.FileID) error {
+	return n.AskPiecesOf(ctx, p, id[:], 0, 1)
+}
+
+// AskPiecesOf asks a connected device for pieces.
+func (n *Node) AskPiecesOf(ctx context.Context, p peer.ID, id []byte, first, count uint32) error {
+	s, err := n.host.NewStream(onlyConnected(ctx), p, protocol.FileProtocol)
+	if err != nil {
+		return err
+	}
+	defer s.Reset()
+	return askPieces(s, &wire.GetPieces{File: id, First: first, Count: count})
+}

@@ -72,6 +72,7 @@ func (j *fetchJob) progress() *api.Progress {
 // run fetches the file from whoever has it. ErrNoSource when nobody is there who gives
 // it now.
 func (j *fetchJob) run(ctx context.Context) error {
+	j.waits("looking for who has it")
 	candidates, err := j.candidates(ctx)
 	if err != nil {
 		return err
@@ -88,7 +89,9 @@ func (j *fetchJob) run(ctx context.Context) error {
 		if authorErr != nil {
 			return errors.Join(err, authorErr)
 		}
-		err = j.fetch(ctx, []transfer.Source{stored})
+		if failed := j.fetch(ctx, []transfer.Source{stored}); !errors.Is(failed, transfer.ErrNoSource) {
+			err = failed
+		}
 	}
 	if err != nil {
 		return err

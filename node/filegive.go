@@ -253,6 +253,9 @@ func (g *giving) use(f engine.File) *givenFile {
 func (g *giving) keep(f *givenFile) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.closed {
+		return
+	}
 	if old := g.open[f.file.ID]; old != nil {
 		g.dropLocked(old)
 	}

@@ -85,9 +85,8 @@ func (f *files) run(ctx context.Context) error {
 	if _, err := f.n.filesDir(); err != nil {
 		return err
 	}
-	defer f.n.gives.close()
 	var running sync.WaitGroup
-	defer running.Wait()
+	defer f.close(&running)
 	for {
 		next, err := f.round(ctx, &running)
 		if err != nil {
@@ -103,6 +102,17 @@ func (f *files) run(ctx context.Context) error {
 			f.n.gives.sweep()
 		}
 		timer.Stop()
+	}
+}
+
+// close waits for the jobs that are running and closes what is open.
+func (f *files) close(running *sync.WaitGroup) {
+	running.Wait()
+	f.n.gives.close()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, j := range f.jobs {
+		j.closePart()
 	}
 }
 
@@ -168,6 +178,7 @@ func (f *files) endLocked(wanted []engine.File) {
 		default:
 			j.closePart()
 			delete(f.jobs, at)
+			f.ends.push()
 		}
 	}
 }
@@ -189,14 +200,18 @@ func (f *files) note(ctx context.Context, j *fetchJob, err error) error {
 	if err == nil || ctx.Err() != nil || worksLater(err) {
 		return nil
 	}
+	if errors.Is(err, errChangedThere) { // which of several sources said so is of no use to the user
+		err = errChangedThere
+	}
 	return f.n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
 		return f.n.eng.FileFailed(tx, f.n.now(), j.file.FileRef, err.Error())
 	})
 }
 
-// worksLater tells whether a fetch that ended so is tried again by itself.
+// worksLater tells whether a fetch that ended so is tried again by itself: not if somebody
+// had the file and has it no more as it was, and nobody else gives it.
 func worksLater(err error) bool {
-	return errors.Is(err, transfer.ErrNoSource) || errors.Is(err, errNotNoted)
+	return errors.Is(err, transfer.ErrNoSource) && !errors.Is(err, errChangedThere) || errors.Is(err, errNotNoted)
 }
 
 // ended takes a job back. It stays if it is to be tried again.
@@ -216,7 +231,7 @@ func (f *files) ended(j *fetchJob, err error) {
 	j.failures++
 	open := 0
 	for _, o := range f.jobs {
-		if o.part != nil {
+		if o.cancel == nil && o.part != nil {
 			open++
 		}
 	}

@@ -19,6 +19,8 @@ import (
 // directWait is how long a file waits for a direct connection before it takes the relay.
 const directWait = 5 * time.Second
 
+var errChangedThere = errors.New("the file has changed since it was sent: ask for it to be sent again")
+
 var errNarrowRelay = errors.New("the relay to the device carries too few bytes for files")
 
 // deviceSource is a device that may have a file.
@@ -95,12 +97,16 @@ func askPieces(s network.Stream, ask *wire.GetPieces) error {
 	if err := readFrame(s, answer); err != nil {
 		return fmt.Errorf("read the answer of a device: %w", err)
 	}
-	err := refusalIn(answer)
-	switch protocol.CodeOf(err) {
-	case protocol.UnknownFile, protocol.FileChanged:
-		return fmt.Errorf("%w: %w", transfer.ErrGone, err)
+	switch code := protocol.Code(answer.GetCode()); code { // the user sees none of the words it comes with
+	case protocol.OK:
+		return nil
+	case protocol.UnknownFile:
+		return fmt.Errorf("%w: %w", transfer.ErrGone, protocol.Refuse(code, ""))
+	case protocol.FileChanged:
+		return fmt.Errorf("%w: %w", transfer.ErrGone, errChangedThere)
+	default:
+		return protocol.Refuse(code, "")
 	}
-	return err
 }
 
 // resetting is a stream that is closed at once, read to its end or not.

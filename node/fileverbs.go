@@ -212,7 +212,7 @@ func (s names) fileChanged(e engine.Event, by string) string {
 		return ""
 	}
 	if e.By != s.n.self.Account {
-		switch f.Answer {
+		switch engine.FileAnswer(e.Text) {
 		case engine.FileTaken:
 			return by + " has " + strconv.Quote(f.Name) + " now"
 		case engine.FileRefused:
@@ -220,12 +220,12 @@ func (s names) fileChanged(e engine.Event, by string) string {
 		}
 		return ""
 	}
-	switch {
-	case f.State == engine.FileDone && !f.Source:
+	switch state := engine.FileState(e.Text); { // as it was then
+	case state == engine.FileDone && !f.Source:
 		return strconv.Quote(f.Name) + " is here: " + f.Path
-	case f.State == engine.FileFailed:
+	case state == engine.FileFailed:
 		return strconv.Quote(f.Name) + " could not be fetched: " + f.Problem
-	case f.State == engine.FileChanged:
+	case state == engine.FileChanged && f.Source:
 		return strconv.Quote(f.Name) + " cannot be given to others any more: " + f.Problem
 	}
 	return ""

@@ -31,6 +31,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/singleflight"
 
+	"github.com/parley-chat/parley/node/api"
 	"github.com/parley-chat/parley/node/engine"
 	"github.com/parley-chat/parley/node/vault"
 	"github.com/parley-chat/parley/protocol"
@@ -168,7 +169,12 @@ func (n *Node) open(ctx context.Context, cfg Config) error {
 	if !n.self.Registered {
 		return ErrNotJoined
 	}
-	n.eng.AutoAccept(cfg.AutoAccept, n.downloads)
+	if cfg.AutoAccept > 0 {
+		if _, err := n.downloadTo(api.FileAccept, ""); err != nil {
+			return err
+		}
+		n.eng.AutoAccept(cfg.AutoAccept, n.downloads)
+	}
 	if err := n.makeHost(cfg); err != nil {
 		return err
 	}

@@ -302,7 +302,6 @@ func TestBlobDroppedAndExpired(t *testing.T) {
 	late, resp := alice.beginBlob(putFor(4, len(body), bob))
 	expectCode(t, resp, protocol.OK)
 	s.clock.add(protocol.MailboxTTL)
-	bob.greet() // the rates have had time, the hello holds
 	bob.noBlob(alice, 1)
 	if _, err := s.store.Sweep(t.Context(), s.clock.Now()); err != nil {
 		t.Fatal(err)

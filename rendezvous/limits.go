@@ -28,7 +28,7 @@ type Limits struct {
 	RoomBytes    int           // the same, in bytes; default 256 MiB
 	RoomTTL      time.Duration // how long messages of a room wait; default 30 days
 
-	BlobBytes int           // of one blob; default 66 MiB, which takes a file of 64 MiB
+	BlobBytes int           // of one blob, and never more than BlobQuota; default 66 MiB, which takes a file of 64 MiB
 	BlobQuota int           // of all blobs of one account, whole or not; default 256 MiB
 	BlobCount int           // the same, in blobs; default 1,000
 	BlobTTL   time.Duration // how long a blob waits; default protocol.MailboxTTL
@@ -71,6 +71,7 @@ func (l Limits) withDefaults() Limits {
 	l.RoomTTL = cmp.Or(l.RoomTTL, 30*24*time.Hour)
 	l.BlobBytes = cmp.Or(l.BlobBytes, 66<<20)
 	l.BlobQuota = cmp.Or(l.BlobQuota, 256<<20)
+	l.BlobBytes = min(l.BlobBytes, l.BlobQuota)
 	l.BlobCount = cmp.Or(l.BlobCount, 1000)
 	l.BlobTTL = cmp.Or(l.BlobTTL, protocol.MailboxTTL)
 	l.BlobStall = cmp.Or(l.BlobStall, 30*time.Second)

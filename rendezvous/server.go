@@ -8,8 +8,8 @@
 // Goroutines: Run lists the long-lived ones, and listenHTTP has one. Each link,
 // and each stream of a relay that follows, has its libp2p handler as reader and
 // one writer, which that handler waits for, and a link another one for topics; what a
-// node says on topics is read in its handler. Calls run in libp2p's handlers, and
-// each side of a pairing reads in its own. A knock is read in its handler and in one
+// node says on topics is read in its handler. Calls and blobs run in libp2p's handlers,
+// and each side of a pairing reads in its own. A knock is read in its handler and in one
 // goroutine more, which that waits for. A device that was revoked is cut off by
 // expel, soon after.
 package rendezvous

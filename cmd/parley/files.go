@@ -101,7 +101,7 @@ func (p *program) acceptFile(c *cli.Context, client *api.Client) error {
 	case err != nil:
 		return err
 	case last.File.State != api.FileDone:
-		return fail(exitError, "%s: %s", m.File.Name, fileState(last)).hint("parley file resume %s", c.Args().First())
+		return fail(exitError, "%s: %s", m.File.Name, fileOutcome(last)).hint("parley file resume %s", c.Args().First())
 	}
 	if !c.Bool("json") {
 		p.say("%s", last.File.Path)
@@ -165,12 +165,17 @@ func fileGone(err error) error {
 	return err
 }
 
-// fileState says how far a file is.
+// fileState says how far a file is: what is done with it right now, or else fileOutcome.
 func fileState(m api.Message) string {
-	f := m.File
-	if p := f.Progress; p != nil {
-		return progressText(p, f.Size)
+	if p := m.File.Progress; p != nil {
+		return progressText(p, m.File.Size)
 	}
+	return fileOutcome(m)
+}
+
+// fileOutcome says what became of a file until now.
+func fileOutcome(m api.Message) string {
+	f := m.File
 	switch {
 	case m.Mine && f.Answer == api.FileTaken:
 		return m.With + " has it"
@@ -181,7 +186,7 @@ func fileState(m api.Message) string {
 	case f.State == api.FileChanged:
 		return "gone: " + f.Problem
 	case m.Mine && f.State == api.FileDone && f.Stored:
-		return "waits for them at the rendezvous"
+		return "sent; the rendezvous has it for who is away"
 	case m.Mine && f.State == api.FileDone && m.Room != "":
 		return "sent; your node gives it to who wants it"
 	case m.Mine && f.State == api.FileDone:
@@ -200,7 +205,7 @@ func fileState(m api.Message) string {
 func progressText(p *api.Progress, size int64) string {
 	text := p.Doing
 	if p.Doing == api.Waiting {
-		return "waiting" + prefixed(" for ", p.Waits)
+		return cmp.Or(p.Waits, "waiting")
 	}
 	if size > 0 {
 		text += fmt.Sprintf(" %d %%", p.Done*100/size)

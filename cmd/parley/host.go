@@ -30,6 +30,9 @@ func (p *program) hostCommands() []*cli.Command {
 			&cli.StringSliceFlag{Name: "announce", Usage: "an address to put into invites: `HOST:PORT` or a multiaddr", EnvVars: []string{"PARLEY_HOST_ANNOUNCE"}},
 			&cli.StringFlag{Name: "http", Usage: "serve the directory log, and the keys that access tokens are signed with, over HTTP at this `ADDR`, such as :8080", DefaultText: "not at all", EnvVars: []string{"PARLEY_HOST_HTTP"}},
 			&cli.BoolFlag{Name: "open", Usage: "let in everybody, without an invite", EnvVars: []string{"PARLEY_HOST_OPEN"}},
+			&cli.Int64Flag{Name: "file-bytes", Usage: "store sealed files of at most `N` bytes for who is away", DefaultText: "66 MiB, for a file of 64 MiB", EnvVars: []string{"PARLEY_HOST_FILE_BYTES"}},
+			&cli.Int64Flag{Name: "file-quota", Usage: "store at most `N` bytes of files of one account; 1 for no files", DefaultText: "256 MiB", EnvVars: []string{"PARLEY_HOST_FILE_QUOTA"}},
+			&cli.GenericFlag{Name: "file-time", Value: new(duration), Usage: "delete a stored file after `TIME`", DefaultText: "14d", EnvVars: []string{"PARLEY_HOST_FILE_TIME"}},
 			&cli.BoolFlag{Name: "qr", Usage: "print the invite's QR code even if this is no terminal"},
 			&cli.BoolFlag{Name: "verbose", Usage: "log more"},
 		},
@@ -56,12 +59,19 @@ func (p *program) host(c *cli.Context) error {
 	if err := checkDir(dir, aRendezvous); err != nil {
 		return err
 	}
+	if c.Int64("file-bytes") < 0 || c.Int64("file-quota") < 0 {
+		return usageError("no limit is negative")
+	}
 	_, err = os.Stat(filepath.Join(dir, invitedName))
 	first := errors.Is(err, fs.ErrNotExist)
 
 	server, err := rendezvous.New(c.Context, rendezvous.Config{
 		Dir: dir, Listen: given(c, "listen"), Announce: given(c, "announce"),
 		Open: c.Bool("open"), HTTP: c.String("http"), Log: p.logger(c),
+		Limits: rendezvous.Limits{
+			BlobBytes: int(c.Int64("file-bytes")), BlobQuota: int(c.Int64("file-quota")),
+			BlobTTL: time.Duration(*c.Generic("file-time").(*duration)),
+		},
 	})
 	if errors.Is(err, store.ErrLocked) {
 		return fail(exitConflict, "a rendezvous runs in %s already", dir).hint("see it with: parley host status")
@@ -173,6 +183,7 @@ func (p *program) hostStatus(c *cli.Context) error {
 	p.say("accounts    %d", s.Accounts)
 	p.say("audit       %s, %d bytes", count(int(s.Audit.N), "entry", "entries"), s.Audit.Bytes)
 	p.say("mail        %s, %d bytes", count(s.Mail, "envelope waits", "envelopes wait"), s.MailBytes)
+	p.say("files       %s, %d bytes", count(s.Blobs, "waits", "wait"), s.BlobBytes)
 	for _, addr := range s.Addrs {
 		p.say("listening   %s", addr)
 	}

@@ -197,10 +197,10 @@ func (p *program) awaitFiles(c *cli.Context, client *api.Client, sent []api.Mess
 		case last.File.Answer == api.FileRefused:
 			return fail(exitLocked, "%s does not want %s", m.With, m.File.Name)
 		case last.File.State == api.FileChanged || last.File.State == api.FileCancelled:
-			return fail(exitError, "%s is not given to others any more: %s", m.File.Name, fileState(last))
+			return fail(exitError, "%s is not given to others any more: %s", m.File.Name, fileOutcome(last))
 		}
 		if !c.Bool("json") {
-			p.say("%s: %s", m.File.Name, fileState(last))
+			p.say("%s: %s", m.File.Name, fileOutcome(last))
 		}
 	}
 	return nil

@@ -51,7 +51,7 @@ type Progress struct {
 	Done  int64  `json:"done"`            // bytes
 	Rate  int64  `json:"rate,omitempty"`  // bytes per second
 	Path  string `json:"path,omitempty"`  // direct, relayed, stored
-	Waits string `json:"waits,omitempty"` // what it waits for, in words
+	Waits string `json:"waits,omitempty"` // why, if it does nothing, in words
 }
 
 // What is done with a file.

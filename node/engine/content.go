@@ -198,8 +198,10 @@ func (w *work) receiveText(in *incoming, text *wire.Text) error {
 		sent: fromMillis(int64(in.content.GetSentMs())), recorded: w.now, extras: extrasOf(text),
 	}
 	h.mentions = nil // only in rooms
-	if err := w.attach(&h.extras, text.GetFile(), in.d.account); err != nil {
-		return err
+	if !have {
+		if err := w.attach(&h.extras, text.GetFile(), in.d.account); err != nil {
+			return err
+		}
 	}
 	if err := w.adoptTimer(in.d.account, in.d.account, h.lasts); err != nil {
 		return err

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/file"
 	"github.com/parley-chat/parley/protocol/wire"
@@ -202,6 +204,13 @@ func TestFileAnswers(t *testing.T) {
 	if ends := b.ends(); len(ends) != 0 {
 		t.Errorf("wanted again, and to be deleted: %+v", ends)
 	}
+	b.do(func(tx store.Tx) (Hint, error) { return b.e.FileFailed(tx, w.now, at, "no right to write there") })
+	w.check(b.onFile(id, func(tx store.Tx, now time.Time, id protocol.MsgID) (Hint, error) {
+		return b.e.WantFile(tx, now, id, "/elsewhere")
+	}))
+	if ends := b.ends(); b.fileOf(id).Path != "/elsewhere" || len(ends) != 1 || ends[0].Part != "/home/bob" {
+		t.Errorf("wanted elsewhere, in %q, left to do: %+v", b.fileOf(id).Path, ends)
+	}
 	w.check(b.onFile(id, b.e.DeclineFile))
 	w.settle()
 	wantFile(t, "declined", b, id, FileDeclined, FileRefused)
@@ -346,6 +355,25 @@ func TestFileOfTheAuthor(t *testing.T) {
 	wantFile(t, "fetched on the author's other device", b, id, FileOffered, FileUnanswered)
 }
 
+// A copy that the node keeps of a file is not kept for ever.
+func TestSpoolEnds(t *testing.T) {
+	w, alices, bobs := crowd(t, 1, 1)
+	a, b := alices[0], bobs[0]
+	draft := aFile(t, "a", "abc")
+	draft.Spool = true
+	id := a.sendsFile(b.account(), "", draft)
+	w.pass(spoolFor - time.Hour)
+	if err := a.mayFetch(b, draft.Descriptor.ID); err != nil || len(a.ends()) != 0 {
+		t.Errorf("an hour before: %v, left to do: %+v", err, a.ends())
+	}
+	w.pass(2 * time.Hour)
+	wantFile(t, "afterwards", a, id, FileChanged, FileUnanswered)
+	if ends := a.ends(); len(ends) != 1 || ends[0].Spool != draft.Path || ends[0].Blob != "" {
+		t.Errorf("left to do: %+v", ends)
+	}
+	wantFile(t, "afterwards", b, id, FileOffered, FileUnanswered)
+}
+
 // The same draft twice is one message; a file that says what is not so is none.
 func TestFileDrafts(t *testing.T) {
 	w, alices, bobs := crowd(t, 1, 1)
@@ -394,11 +422,31 @@ func TestBadFileOfOthers(t *testing.T) {
 	w.checkEmpty()
 }
 
+// The file of a message that was received before is not looked at again.
+func TestFileSentTwice(t *testing.T) {
+	_, alices, bobs := crowd(t, 1, 1)
+	a, b := alices[0], bobs[0]
+	id := a.sendsFile(b.account(), "look", aFile(t, "a", "abc"))
+	a.sendsFileAs(b, id, "look", &wire.File{})
+	if got := b.history(a); len(got) != 1 || got[0].File == nil {
+		t.Errorf("it shows %q", texts(got))
+	}
+	if got := b.events(KindUndecryptable); len(got) != 0 {
+		t.Errorf("%d events", len(got))
+	}
+}
+
 // sendsBad sends a contact a file with something wrong about it.
 func (n *node) sendsBad(to *node, text string, spoil func(*wire.File)) {
 	n.w.t.Helper()
 	f := aFile(n.w.t, "a", "abc").Descriptor.Wire()
 	spoil(f)
+	n.sendsFileAs(to, protocol.MsgID{}, text, f)
+}
+
+// sendsFileAs sends a contact a file in a message of that id; zero: of a new one.
+func (n *node) sendsFileAs(to *node, id protocol.MsgID, text string, f *wire.File) {
+	n.w.t.Helper()
 	n.do(func(tx store.Tx) (Hint, error) {
 		return n.e.acting(tx, n.w.now, func(w *work) error {
 			d, err := w.device(to.device())
@@ -407,7 +455,17 @@ func (n *node) sendsBad(to *node, text string, spoil func(*wire.File)) {
 			}
 			d.sentSeq++
 			content := &wire.Content{Seq: d.sentSeq, Body: &wire.Content_Text{Text: &wire.Text{Text: text, File: f}}}
-			_, err = w.postOther(to.device(), d, wire.MailKind_MESSAGE, content)
+			r, err := w.newItem(d, wire.MailKind_MESSAGE, content)
+			if err != nil {
+				return err
+			}
+			if id != (protocol.MsgID{}) {
+				content.MsgId = id[:]
+				if r.content, err = proto.Marshal(content); err != nil {
+					return err
+				}
+			}
+			_, err = w.post(to.device(), d, r, content)
 			return err
 		})
 	})

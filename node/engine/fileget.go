@@ -167,6 +167,11 @@ func (w *work) mayHaveOfRoom(r *openRoom, device protocol.DeviceID) (bool, error
 	if r.row.stage != RoomJoined || r.state == nil || r.state.May(device, r.state.Epoch(), room.Read) != nil {
 		return false, nil
 	}
+	if d, err := w.device(device); err == nil && d.revoked { // the room's log does not say so yet
+		return false, nil
+	} else if err != nil && err != ErrNotFound {
+		return false, err
+	}
 	account, _, _ := r.state.AccountOf(device)
 	p, err := w.peer(account)
 	if err == ErrNotFound {

@@ -101,6 +101,19 @@ func TestGST12_FilesOfARoom(t *testing.T) {
 	if len(sources) != 3 || sources[0] != a.device() || !slices.Contains(sources, b.device()) {
 		t.Errorf("%d sources", len(sources))
 	}
+	a.do(func(tx store.Tx) (Hint, error) { // before the room's log says so
+		work, err := a.e.begin(tx, w.now)
+		if err != nil {
+			return Hint{}, err
+		}
+		d, err := work.device(c.device())
+		if err != nil {
+			return Hint{}, err
+		}
+		d.revoked = true
+		return work.end()
+	})
+	wantGives(t, "its device revoked", a, c, fid, false)
 	w.check(a.write(id, room.Remove{Account: c.account()}))
 	w.check(a.write(id, room.Remove{Account: g.account()}))
 	w.settle()

@@ -72,7 +72,7 @@ type File struct {
 type FileDraft struct {
 	Descriptor file.Descriptor
 	Path       string // where it lies on this device; not empty
-	Spool      bool   // Path is a copy that goes when nobody can be given it any more
+	Spool      bool   // Path is a copy, which goes with the message, and after 14 days
 }
 
 // FileBlob is what the rendezvous is to be told of the copy that it may have of a file.
@@ -112,6 +112,10 @@ const maxOpenFiles = 256
 // storeFor is how long a sent file that nobody took may be stored at the rendezvous.
 const storeFor = protocol.MailboxTTL
 
+// spoolFor is how long a copy is kept of a file that cannot be read again where it came
+// from.
+const spoolFor = 14 * 24 * time.Hour
+
 // AutoAccept makes files of at most maxBytes that verified contacts send wanted when
 // they come, in a folder; 0 bytes: none. At most maxAutoFiles of a contact are open at a
 // time. It holds until the process ends.
@@ -142,7 +146,12 @@ func (e *Engine) WantFile(tx store.Tx, now time.Time, id protocol.MsgID, folder 
 		case r.state == FilePaused: // its part is where it is
 			return w.fileIs(at, r, FileWanted, "")
 		}
-		if err := w.keepPart(at, r); err != nil {
+		if r.path != folder {
+			if err := w.endFile(at, r, ""); err != nil {
+				return err
+			}
+		}
+		if err := w.keepPart(at, r.id, folder); err != nil {
 			return err
 		}
 		r.source, r.spool, r.path = false, false, folder

@@ -93,7 +93,29 @@ func (w *work) sendFile(id protocol.MsgID, draft *FileDraft) error {
 		return err
 	}
 	r.source, r.spool, r.path, r.asks, r.state = true, draft.Spool, draft.Path, true, FileDone
+	if r.spool {
+		if err := w.at(w.now.Add(spoolFor), timerSpool, keyFile(at)[1:]); err != nil {
+			return err
+		}
+	}
 	return w.putFile(at, &r)
+}
+
+// spoolOver ends giving a file of which the node kept a copy of its own.
+func (w *work) spoolOver(id []byte) error {
+	if len(id) != 40 {
+		return fmt.Errorf("timer row: %w", store.ErrDamaged)
+	}
+	at := fileRefOf(id)
+	r, ok, err := load[fileRow](w.tx, keyFile(at))
+	if err != nil || !ok || !r.spool || r.state == FileCancelled {
+		return err
+	}
+	if err := w.endFile(at, &r, ""); err != nil {
+		return err
+	}
+	r.asks = false
+	return w.fileIs(at, &r, FileChanged, "the copy of it was kept for 14 days")
 }
 
 // putFile writes the row of a file, and keeps the list of those that are open.
@@ -151,7 +173,7 @@ func (w *work) fileIs(at FileRef, r *fileRow, state FileState, problem string) e
 	if err := w.putFile(at, r); err != nil {
 		return err
 	}
-	return w.event(eventRow{kind: KindChanged, account: at.With, position: at.Position, cause: CauseFile, by: w.e.id.Account})
+	return w.event(eventRow{kind: KindChanged, account: at.With, position: at.Position, cause: CauseFile, by: w.e.id.Account, text: state.String()})
 }
 
 // answerFile tells what the user did with somebody else's file: the account it came from, if
@@ -212,7 +234,7 @@ func (w *work) applyAnswer(a protocol.AccountID, position uint64, h *historyRow,
 	if err := w.putFile(at, &r); err != nil {
 		return err
 	}
-	return w.event(eventRow{kind: KindChanged, account: a, position: position, cause: CauseFile, by: by})
+	return w.event(eventRow{kind: KindChanged, account: a, position: position, cause: CauseFile, by: by, text: act.answer.String()})
 }
 
 // dropFile forgets the file of a message that goes: it is not fetched nor given to others
@@ -274,11 +296,12 @@ func (w *work) putEnd(at FileRef, id protocol.FileID, end fileEndRow) error {
 	return w.put(key, &end)
 }
 
-// keepPart takes it back that a part of a file is to be deleted: it is wanted again.
-func (w *work) keepPart(at FileRef, r *fileRow) error {
-	key := keyFileEnd(r.id, at)
+// keepPart takes it back that a part of a file is to be deleted in a folder: it is wanted
+// there again.
+func (w *work) keepPart(at FileRef, id protocol.FileID, folder string) error {
+	key := keyFileEnd(id, at)
 	end, ok, err := load[fileEndRow](w.tx, key)
-	if err != nil || !ok {
+	if err != nil || !ok || end.part != folder {
 		return err
 	}
 	end.part = ""

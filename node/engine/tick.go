@@ -41,6 +41,7 @@ const (
 	timerRoomsOver timer = 53 // forget the oldest of too many rooms that are over
 
 	timerVanish timer = 50 // destroy a message whose time is over; id: conversation, position
+	timerSpool  timer = 54 // end giving a file of which there is a copy; id: conversation, position
 	timerAction timer = 51 // forget what was done to a message that did not come; id: key of its row
 
 	timerExpire   timer = 20 // give up contents that are too old; id: device to go on with
@@ -161,6 +162,8 @@ func (w *work) fire(key []byte) error {
 		return w.delete(store.Key(tableEarly, id))
 	case timerVanish:
 		return w.vanish(id)
+	case timerSpool:
+		return w.spoolOver(id)
 	case timerAction:
 		return w.delete(store.Key(tableAction, id))
 	case timerPrekeys:

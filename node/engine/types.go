@@ -96,7 +96,7 @@ const (
 	CauseGone     = "gone"  // its time is over, or the user deleted it here; there is no message any more
 	CauseTimer    = "timer" // Text is how long new messages last, as time.Duration writes it
 	CauseQuiet    = "quiet" // whether there are notifications
-	CauseFile     = "file"  // how far the file of the message is here, or what who got it did with it
+	CauseFile     = "file"  // Text is the FileState that the file of the message came to here, or, By somebody else, the FileAnswer
 )
 
 // Causes of KindRoom events, besides the names of the kinds of entries.

@@ -244,6 +244,9 @@ type stream struct {
 // fill reads all of b.
 func (s *stream) fill(b []byte) error {
 	for len(b) > 0 {
+		if err := s.ctx.Err(); err != nil {
+			return err
+		}
 		s.silence.Reset(stallAfter)
 		n, err := s.answer.Read(b[:min(len(b), ReadStep)])
 		s.silence.Stop()

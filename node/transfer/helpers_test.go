@@ -3,14 +3,18 @@ package transfer_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/parley-chat/parley/node/transfer"
 	"github.com/parley-chat/parley/protocol/file"
+	"github.com/parley-chat/parley/protocol/wire"
 )
 
 // noise returns bytes that no test can mistake for others.
@@ -156,4 +160,35 @@ func names(t testing.TB, folder string) (list []string) {
 		list = append(list, e.Name())
 	}
 	return list
+}
+
+// writeOffer keeps a file sealed at path, and its descriptor and list beside it.
+func writeOffer(path string, content io.Reader, name string, folder bool) error {
+	d, l, err := transfer.Spool(context.Background(), content, path, name)
+	if err != nil {
+		return err
+	}
+	d.Folder = folder
+	b, err := proto.Marshal(d.Wire())
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.WriteFile(path+".descriptor", b, 0o600), transfer.SaveList(path+".list", l))
+}
+
+// readOffer reads what writeOffer kept.
+func readOffer(path string) (o offer, err error) {
+	b, err := os.ReadFile(path + ".descriptor")
+	if err != nil {
+		return o, err
+	}
+	w := &wire.File{}
+	if err := proto.Unmarshal(b, w); err != nil {
+		return o, err
+	}
+	if o.d, err = file.FromWire(w); err != nil {
+		return o, err
+	}
+	o.list, err = transfer.LoadList(path+".list", o.d)
+	return o, err
 }

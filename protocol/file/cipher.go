@@ -87,9 +87,12 @@ func (c chunks) nonce(b *[nonceSize]byte, n uint64) {
 	binary.BigEndian.PutUint64(end, binary.BigEndian.Uint64(end)^n)
 }
 
-// seal seals piece k, in the memory of piece if its capacity allows it.
+// seal seals piece k, in the memory of piece if that was made for a sealed one.
 func (c chunks) seal(k int, piece []byte) []byte {
 	n := chunksIn(len(piece))
+	if cap(piece) != SealedPieceSize { // somebody else's bytes may be behind it
+		piece = slices.Clip(piece)
+	}
 	out := slices.Grow(piece, n*TagSize)[:sealedLen(len(piece))]
 	var nonce [nonceSize]byte
 	for i := n - 1; i >= 0; i-- { // from the end: each chunk moves back by the tags before it
@@ -102,7 +105,8 @@ func (c chunks) seal(k int, piece []byte) []byte {
 	return out
 }
 
-// open opens piece k in the memory of sealed, whose length is that of a sealed piece.
+// open opens piece k in the memory of sealed, whose length is that of a sealed piece. All
+// of it is cleared if one chunk does not open.
 func (c chunks) open(k int, sealed []byte) ([]byte, error) {
 	var nonce [nonceSize]byte
 	size := 0
@@ -111,6 +115,7 @@ func (c chunks) open(k int, sealed []byte) ([]byte, error) {
 		c.nonce(&nonce, uint64(k)*chunksPerPiece+uint64(i))
 		plain, err := c.aead.Open(chunk[:0], nonce[:], chunk, nil)
 		if err != nil {
+			clear(sealed)
 			return nil, ErrUnreadable
 		}
 		size += copy(sealed[size:], plain)

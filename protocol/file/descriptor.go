@@ -20,9 +20,9 @@ type Descriptor struct {
 	ID         protocol.FileID
 	Key        Key
 	Salt       [saltSize]byte
-	Commitment [commitmentSize]byte // to the key: nobody else's key opens the same bytes otherwise
+	Commitment [commitmentSize]byte // to Key, Salt and ID
 	Size       int64                // bytes of the file, at most MaxSize
-	List       Hash                 // of the list of pieces
+	List       Hash                 // of the list of pieces and the commitment: it names one content
 	Inline     List                 // that list, if it has at most MaxInline pieces; else nil
 
 	Name      string // as CleanName leaves it; of a folder, the folder's
@@ -64,7 +64,7 @@ func (d *Descriptor) CheckList(l List) error {
 	if err := checkSize(d.Size); err != nil {
 		return err
 	}
-	if len(l) != PieceCount(d.Size) || l.Hash() != d.List {
+	if len(l) != PieceCount(d.Size) || l.Hash(d.Commitment) != d.List {
 		return fmt.Errorf("%w: another list than that of the file", ErrMalformed)
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"image"
 	"image/jpeg"
+	"slices"
 	"strings"
 	"testing"
 
@@ -107,8 +108,30 @@ func TestDescriptorRefused(t *testing.T) {
 	if err := new(Descriptor).Validate(); err == nil {
 		t.Error("the zero descriptor is one")
 	}
-	if _, err := (&Descriptor{Name: "x", Inline: List{{}}, List: List{{}}.Hash()}).Pieces(List{{}}); !errors.Is(err, key.ErrInvalid) {
+	if _, err := (&Descriptor{Name: "x", Inline: List{{}}, List: List{{}}.Hash([32]byte{})}).Pieces(List{{}}); !errors.Is(err, key.ErrInvalid) {
 		t.Errorf("without a key: %v", err)
+	}
+}
+
+// The same pieces under another key are another list: AES-GCM alone lets an author make
+// pieces that open to two contents, and call both by one id.
+func TestListNamesTheKey(t *testing.T) {
+	one, other := New(), New()
+	other.id = one.id
+	var err error
+	other.chunks, other.commitment, err = derive(other.key, other.salt, context(other.id))
+	check(t, err)
+	list := List{HashPiece([]byte("opens with both"))}
+	d, err := one.Describe("x", 7, list)
+	check(t, err)
+	d2, err := other.Describe("x", 7, list)
+	check(t, err)
+	if d.List == d2.List {
+		t.Error("two keys, one list")
+	}
+	d2.List = d.List
+	if _, err := FromWire(d2.Wire()); !errors.Is(err, ErrMalformed) {
+		t.Errorf("the list of the other key: %v", err)
 	}
 }
 
@@ -148,6 +171,34 @@ func TestTypes(t *testing.T) {
 	}
 }
 
+// manyScans is a progressive JPEG that costs a hundred times what a thumbnail does: every
+// scan of 12 bytes goes through the whole picture again.
+func manyScans() []byte {
+	b := []byte{0xff, 0xd8, 0xff, 0xdb, 0, 67, 0}
+	b = append(b, bytes.Repeat([]byte{1}, 64)...)
+	b = append(b, 0xff, 0xc2, 0, 11, 8, 0, 160, 0, 160, 1, 1, 0x11, 0)
+	b = append(b, 0xff, 0xc4, 0, 20, 0x10, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x80) // code 0: 2^8 blocks and more end here
+	for len(b) < MaxThumbnail-14 {
+		b = append(b, 0xff, 0xda, 0, 8, 1, 1, 0, 1, 63, 0x10, 0x7f, 0x7f)
+	}
+	return append(b, 0xff, 0xd9)
+}
+
+// What encoders write is taken, as good as it fits.
+func TestEncodedThumbnails(t *testing.T) {
+	colour := image.NewRGBA(image.Rect(0, 0, MaxThumbnailSide, 90))
+	grey := image.NewGray(colour.Rect)
+	for i := range colour.Pix {
+		colour.Pix[i] = byte(i * i >> 5)
+		grey.Pix[i/4] = byte(i * i >> 5)
+	}
+	for _, m := range []image.Image{colour, grey} {
+		var b bytes.Buffer
+		check(t, jpeg.Encode(&b, m, &jpeg.Options{Quality: 10}))
+		check(t, CheckThumbnail(b.Bytes()))
+	}
+}
+
 func TestThumbnails(t *testing.T) {
 	good := jpegOf(t, MaxThumbnailSide, MaxThumbnailSide)
 	check(t, CheckThumbnail(good))
@@ -161,6 +212,12 @@ func TestThumbnails(t *testing.T) {
 		"no JPEG":    []byte("\x89PNG\r\n\x1a\n"),
 		"only sizes": good[:200],
 		"too long":   append(bytes.Clone(good), make([]byte, MaxThumbnail)...),
+		"a comment":  slices.Concat(good[:2], []byte{0xff, 0xfe, 0, 4, 'h', 'i'}, good[2:]),
+		"EXIF":       slices.Concat(good[:2], []byte("\xff\xe1\x00\x08Exif\x00\x00"), good[2:]),
+		"a tail":     append(bytes.Clone(good), "PK\x03\x04"...),
+		"restarts":   slices.Concat(good[:2], []byte{0xff, 0xdd, 0, 4, 0, 1}, good[2:]),
+		"two scans":  slices.Concat(good[:len(good)-2], good[bytes.Index(good, []byte{0xff, 0xda}):]),
+		"many scans": manyScans(),
 	} {
 		if err := CheckThumbnail(b); !errors.Is(err, ErrMalformed) {
 			t.Errorf("%s: %v", name, err)

@@ -156,6 +156,9 @@ func TestIM09_FlippedBitFailsClosed(t *testing.T) {
 			if opened, err := listed(t, d, list, k, damaged).Open(k, damaged); !errors.Is(err, ErrUnreadable) || opened != nil {
 				t.Fatalf("piece %d, byte %d, listed: %v", k, at, err)
 			}
+			if !bytes.Equal(damaged, make([]byte, len(damaged))) {
+				t.Fatalf("piece %d, byte %d: what opened of it stays in memory", k, at)
+			}
 		}
 	}
 }
@@ -166,7 +169,7 @@ func listed(t testing.TB, d *Descriptor, l List, k int, sealed []byte) *Pieces {
 	lie := *d
 	list := append(List(nil), l...)
 	list[k] = HashPiece(sealed)
-	lie.List = list.Hash()
+	lie.List = list.Hash(d.Commitment)
 	p, err := lie.Pieces(list)
 	check(t, err)
 	return p
@@ -282,7 +285,14 @@ func TestIM09_NoncesAndKeysNeverRepeat(t *testing.T) {
 
 func TestSealRefuses(t *testing.T) {
 	s := New()
-	for k, n := range map[int]int{-1: 0, MaxPieces: 0, 0: PieceSize + 1} {
+	for _, k := range []int{5, 0, 64, MaxPieces - 1} {
+		_, err := s.Seal(k, []byte("one content"))
+		check(t, err)
+		if sealed, err := s.Seal(k, []byte("another one")); err == nil || sealed != nil {
+			t.Errorf("piece %d is sealed twice under one nonce", k)
+		}
+	}
+	for k, n := range map[int]int{-1: 0, MaxPieces: 0, 1: PieceSize + 1} {
 		if _, err := s.Seal(k, make([]byte, n)); !errors.Is(err, ErrMalformed) {
 			t.Errorf("piece %d of %d bytes: %v", k, n, err)
 		}
@@ -341,6 +351,17 @@ func TestInPlace(t *testing.T) {
 	}
 	if sealed, err := New().Seal(0, plain[:100:100]); err != nil || len(sealed) != 116 {
 		t.Errorf("without room for the tag: %d bytes, %v", len(sealed), err)
+	}
+}
+
+// What lies behind a piece in a larger buffer is not written over.
+func TestSealKeepsWhatIsBehind(t *testing.T) {
+	plain := content(2 * PieceSize)
+	buf := bytes.Clone(plain)
+	sealed, err := New().Seal(0, buf[:PieceSize])
+	check(t, err)
+	if len(sealed) != SealedPieceSize || !bytes.Equal(buf[PieceSize:], plain[PieceSize:]) {
+		t.Error("the next piece is damaged")
 	}
 }
 

@@ -3,16 +3,18 @@ package file
 import (
 	"crypto/sha256"
 	"fmt"
+
+	"github.com/parley-chat/parley/protocol/key"
 )
 
-// Hash is SHA-256: of a sealed piece, or of a list.
+// Hash is SHA-256: of a sealed piece, or what List.Hash returns.
 type Hash [sha256.Size]byte
 
 // HashPiece returns what the list of a file says of a sealed piece.
 func HashPiece(sealed []byte) Hash { return sha256.Sum256(sealed) }
 
 // List holds the hashes of all sealed pieces of a file, in their order. It is no
-// secret. Whoever got one from somebody compares its Hash with the descriptor's.
+// secret. Whoever got one from somebody asks the descriptor's CheckList.
 type List []Hash
 
 // ParseList reads the list of a file of size bytes: 32 bytes for each piece, at most
@@ -40,14 +42,14 @@ func (l List) Bytes() []byte {
 	return b
 }
 
-// Hash names the list: SHA-256 of Bytes.
-func (l List) Hash() (sum Hash) {
+// Hash names the list together with the key that the commitment names, and so one
+// content: the same pieces may open with two keys, to two contents.
+func (l List) Hash(commitment [commitmentSize]byte) Hash {
 	h := sha256.New()
 	for i := range l {
 		h.Write(l[i][:])
 	}
-	h.Sum(sum[:0])
-	return sum
+	return key.Hash("file list", commitment[:], h.Sum(nil))
 }
 
 // Holds tells whether these are the bytes of sealed piece k.

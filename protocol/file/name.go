@@ -11,33 +11,39 @@ const (
 	// room for " (2)" and the like.
 	MaxName = 200
 
-	maxExtension = 20 // bytes, with the dot; what is longer is no extension
+	maxExtension = 20   // bytes, with the dot; what is longer is no extension
+	maxRaw       = 4096 // bytes at the end of a name that are looked at
 	noName       = "file"
 )
 
 // CleanName makes a name that somebody chose one that any folder of any system can
 // take, and that shows what it is: without directories, controls, invisible characters
 // and those that turn text around, not hidden, not an option of a command, not reserved
-// on Windows, of 1 to MaxName bytes of UTF-8. A clean name stays as it is.
+// nor obeyed on Windows, of 1 to MaxName bytes of UTF-8. A clean name stays as it is.
 func CleanName(s string) string {
 	s = strings.TrimRight(s, `/\`)
 	s = s[strings.LastIndexAny(s, `/\`)+1:]
-	s = cleanRunes(s)
+	s = cleanRunes(s[max(len(s)-maxRaw, 0):])
 	if s == "" {
 		return noName
 	}
-	if strings.ContainsRune(".-~", rune(s[0])) { // hidden, an option, a home
+	if strings.ContainsRune(".-~+@", rune(s[0])) { // hidden, an option, a home, a list of options
 		s = "_" + s[1:]
 	}
-	s = shorten(s)
 	if reserved(s) {
 		s = "_" + s
+	}
+	s = shorten(s)
+	if obeyed(s) {
+		dot := strings.LastIndexByte(s, '.')
+		s = s[:dot] + "_" + s[dot+1:]
 	}
 	return s
 }
 
 // cleanRunes drops what is not seen, writes every run of white space as one space, and
-// what Windows reserves as "_". Nothing of it is at the ends, nor a dot at the last.
+// what Windows reserves, and what means nothing, as "_". Nothing of it is at the ends, nor a
+// dot at the last.
 func cleanRunes(s string) string {
 	var out strings.Builder
 	space := false
@@ -49,7 +55,7 @@ func cleanRunes(s string) string {
 		if unicode.Is(unseen, r) {
 			continue
 		}
-		if strings.ContainsRune(`<>:"|?*`, r) || r == utf8.RuneError {
+		if strings.ContainsRune(`<>:"|?*`, r) || r == utf8.RuneError || unassignable(r) {
 			r = '_'
 		}
 		if space {
@@ -59,6 +65,12 @@ func cleanRunes(s string) string {
 		out.WriteRune(r)
 	}
 	return strings.TrimRight(out.String(), ". ")
+}
+
+// unassignable tells of what Unicode will never give a meaning: private use, where some
+// systems hide what they reserve, and noncharacters, which some do not store.
+func unassignable(r rune) bool {
+	return r >= 0xe000 && r <= 0xf8ff || r >= 0xf0000 || r >= 0xfdd0 && r <= 0xfdef || r&0xfffe == 0xfffe
 }
 
 // shorten cuts a name to MaxName bytes before its extension.
@@ -91,6 +103,26 @@ func reserved(s string) bool {
 		number, ok = strings.CutPrefix(stem, "LPT")
 	}
 	return ok && utf8.RuneCountInString(number) == 1 && strings.Contains("0123456789¹²³", number)
+}
+
+// obeyed tells whether Windows does what is in a file as soon as its folder is looked at,
+// or takes a folder for something else.
+func obeyed(s string) bool {
+	s = strings.ToLower(s)
+	switch s {
+	case "desktop.ini", "thumbs.db", "autorun.inf":
+		return true
+	}
+	dot := strings.LastIndexByte(s, '.')
+	if dot < 0 {
+		return false
+	}
+	switch extension := s[dot+1:]; extension {
+	case "lnk", "url", "scf", "library-ms", "searchconnector-ms":
+		return true
+	default:
+		return strings.HasPrefix(extension, "{")
+	}
 }
 
 // The tables are written out, since those of package unicode change with releases.

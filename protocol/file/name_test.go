@@ -59,6 +59,28 @@ func TestCleanName(t *testing.T) {
 		long:                                 strings.Repeat("ä", 100),
 		"x." + long:                          "x." + strings.Repeat("ä", 99),
 		"a" + strings.Repeat(".", 300) + "b": "a.b",
+		"CON." + strings.Repeat("a", 196):    "_CON." + strings.Repeat("a", 195),
+		"nul" + strings.Repeat(".", 100) + strings.Repeat("b", 97): "_nul" + strings.Repeat(".", 100) + strings.Repeat("b", 96),
+		strings.Repeat("x/y", 1<<20) + strings.Repeat("ä", 5000):   strings.Repeat("ä", 100),
+		strings.Repeat("\u200b", 5000) + "x":                       "x",
+		"+!id":                                                     "_!id",
+		"@x":                                                       "_x",
+		"a\uf05cb\U000f0000.txt":                                   "a_b_.txt",
+		"x\ufdd0\U0001ffff":                                        "x__",
+		"desktop.ini":                                              "desktop_ini",
+		"Thumbs.DB":                                                "Thumbs_DB",
+		"autorun.inf":                                              "autorun_inf",
+		"my.desktop.ini":                                           "my.desktop.ini",
+		"a.lnk":                                                    "a_lnk",
+		"a.b.URL":                                                  "a.b_URL",
+		"a.lnk.url":                                                "a.lnk_url",
+		"a.scf":                                                    "a_scf",
+		"a.library-ms":                                             "a_library-ms",
+		"a.searchConnector-ms":                                     "a_searchConnector-ms",
+		"a.{21EC2020-3AEA-1069-A2DD-08002B30309D}":                  "a_{21EC2020-3AEA-1069-A2DD-08002B30309D}",
+		strings.Repeat("a", 196) + ".lnk" + strings.Repeat("b", 30): strings.Repeat("a", 196) + "_lnk",
+		"nul.lnk": "_nul_lnk",
+		"lnk":     "lnk",
 	} {
 		if got := CleanName(in); got != want {
 			t.Errorf("%q became %q, want %q", in, got, want)
@@ -75,16 +97,18 @@ func clean(s string) (wrong string) {
 		return "empty, too long or no UTF-8"
 	case got != filepath.Base(got) || !filepath.IsLocal(got) || strings.ContainsAny(got, "/\\\x00<>:\"|?*"):
 		return "a path, or reserved"
-	case strings.ContainsAny(got[:1], ".-~ ") || strings.HasSuffix(got, ".") || strings.HasSuffix(got, " "):
+	case strings.ContainsAny(got[:1], ".-~+@ ") || strings.HasSuffix(got, ".") || strings.HasSuffix(got, " "):
 		return "its first or last character"
 	case strings.ContainsFunc(got, func(r rune) bool {
-		return r != ' ' && (unicode.In(r, unicode.C, unicode.Z) && !unicode.In(r, unicode.Co, unicode.Cn) && !visibleFormat(r))
+		return r != ' ' && (unicode.In(r, unicode.C, unicode.Z) && !unicode.Is(unicode.Cn, r) && !visibleFormat(r))
 	}):
 		return "something not seen"
 	case strings.Contains(got, "  "):
 		return "two spaces"
 	case reserved(stem):
 		return "a device of Windows"
+	case obeyed(got):
+		return "something that Windows obeys"
 	case CleanName(got) != got:
 		return "cleaned again it is another"
 	}
@@ -99,7 +123,11 @@ func visibleFormat(r rune) bool {
 
 func TestCleanNamesAreClean(t *testing.T) {
 	odd := rapid.SampledFrom([]rune("./\\ -~:\x00\x1b\u202e\u200b\u00a0\u2066\u2028\ufffdconCON1$äx💡\U000e0041"))
-	names := rapid.OneOf(rapid.String(), rapid.StringOf(odd), rapid.StringOfN(odd, 150, 400, -1),
+	runs := rapid.Map(rapid.SliceOfN(rapid.Custom(func(t *rapid.T) string { // what repeats reaches the longest name
+		part := rapid.SampledFrom([]string{"CON", "nul", "lpt³", ".lnk", ".", " ", "a", "ä", "💡", "\u200b", "/", "-", "\xe2\x80"}).Draw(t, "part")
+		return strings.Repeat(part, rapid.SampledFrom([]int{1, 2, 64, 98, 190, 195, 196, 197, 199, 200}).Draw(t, "times"))
+	}), 1, 6), func(parts []string) string { return strings.Join(parts, "") })
+	names := rapid.OneOf(runs, rapid.String(), rapid.StringOf(odd), rapid.StringOfN(odd, 150, 400, -1),
 		rapid.Map(rapid.SliceOf(rapid.Byte()), func(b []byte) string { return string(b) }))
 	rapid.Check(t, func(t *rapid.T) {
 		s := names.Draw(t, "name")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/key"
@@ -28,7 +29,7 @@ var (
 	ErrUnreadable = errors.New("the file cannot be opened with its key")
 )
 
-// Sealer seals a file for the first time. It is safe for parallel use.
+// Sealer seals a file for the first time. It is safe for parallel use, and not copied.
 type Sealer struct {
 	key.Redacted
 	id         protocol.FileID
@@ -36,6 +37,9 @@ type Sealer struct {
 	salt       [saltSize]byte
 	commitment [commitmentSize]byte
 	chunks     chunks
+
+	mu     sync.Mutex
+	sealed []byte // a bit for each piece that was sealed, grown as needed
 }
 
 // New returns the Sealer of a new file: its id, its key and its salt are random.
@@ -56,17 +60,33 @@ func New() *Sealer {
 func (s *Sealer) ID() protocol.FileID { return s.id }
 
 // Seal seals piece k: PieceSize bytes of the file, or fewer if it is the last one. The
-// result is in the memory of piece if its capacity allows it (SealedPieceSize always
-// does), and piece is lost in any case.
+// result is in the memory of piece, and over what is behind it, if its capacity is
+// SealedPieceSize, else in memory of its own; piece is lost in any case.
 //
-// No piece may be sealed twice: other bytes under the same key and nonce give both
-// away, and the key of the tags with them. A file that may have changed in between is
-// sealed anew with another Sealer, or, once its list is known, with Pieces.
+// No piece is sealed twice: other bytes under the same key and nonce give both away, and
+// the key of the tags with them. A file that may have changed in between is sealed anew
+// with another Sealer, or, once its list is known, with Pieces.
 func (s *Sealer) Seal(k int, piece []byte) ([]byte, error) {
 	if k < 0 || k >= MaxPieces || len(piece) > PieceSize {
 		return nil, fmt.Errorf("%w: piece %d of %d bytes", ErrMalformed, k, len(piece))
 	}
+	if !s.first(k) {
+		return nil, fmt.Errorf("piece %d was sealed before: another file needs another key", k)
+	}
 	return s.chunks.seal(k, piece), nil
+}
+
+// first tells whether piece k was not sealed before; from now on it was.
+func (s *Sealer) first(k int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at, bit := k/8, byte(1)<<(k%8)
+	if grow := at + 1 - len(s.sealed); grow > 0 {
+		s.sealed = append(s.sealed, make([]byte, grow)...)
+	}
+	first := s.sealed[at]&bit == 0
+	s.sealed[at] |= bit
+	return first
 }
 
 // Describe returns the descriptor of the file, after all of its pieces were sealed.
@@ -74,7 +94,7 @@ func (s *Sealer) Seal(k int, piece []byte) ([]byte, error) {
 func (s *Sealer) Describe(name string, size int64, l List) (*Descriptor, error) {
 	d := &Descriptor{
 		ID: s.id, Key: s.key, Salt: s.salt, Commitment: s.commitment,
-		Size: size, List: l.Hash(), Name: CleanName(name),
+		Size: size, List: l.Hash(s.commitment), Name: CleanName(name),
 	}
 	if len(l) <= MaxInline {
 		d.Inline = slices.Clone(l)
@@ -110,8 +130,9 @@ func (d *Descriptor) Pieces(l List) (*Pieces, error) {
 
 // Seal seals piece k of the file again. It returns ErrChanged, and no sealed byte, if
 // that does not give what the list says: sealed bytes of two contents of a file must
-// never leave the device. The result is in the memory of piece if its capacity allows
-// it (SealedPieceSize always does), and piece is lost in any case.
+// never leave the device. The result is in the memory of piece, and over what is behind
+// it, if its capacity is SealedPieceSize, else in memory of its own; piece is lost in any
+// case.
 func (p *Pieces) Seal(k int, piece []byte) ([]byte, error) {
 	if k < 0 || k >= len(p.list) {
 		return nil, fmt.Errorf("%w: piece %d of %d", ErrMalformed, k, len(p.list))
@@ -128,7 +149,7 @@ func (p *Pieces) Seal(k int, piece []byte) ([]byte, error) {
 }
 
 // Open opens piece k in the memory of sealed. Bytes that the list does not name are
-// left as they were.
+// left as they were; a listed piece that does not open is cleared.
 func (p *Pieces) Open(k int, sealed []byte) ([]byte, error) {
 	if k < 0 || k >= len(p.list) {
 		return nil, fmt.Errorf("%w: piece %d of %d", ErrMalformed, k, len(p.list))

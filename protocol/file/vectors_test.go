@@ -28,7 +28,7 @@ type vector struct {
 	Commitment keytest.Hex   `json:"commitment"`
 	Sealed     keytest.Hex   `json:"sealed,omitempty"` // the only piece, of a small file
 	Pieces     []keytest.Hex `json:"pieces"`           // the list
-	List       keytest.Hex   `json:"list"`             // its hash
+	List       keytest.Hex   `json:"list"`             // its hash, with the commitment
 }
 
 // The vectors are made by an implementation of their own, straight from the text of
@@ -46,8 +46,7 @@ func TestVectors(t *testing.T) {
 			v.Pieces = append(v.Pieces, sum[:])
 			rest = rest[n:]
 		}
-		sum := sha256.Sum256(bytes.Join(unhex(v.Pieces), nil))
-		v.List = sum[:]
+		v.List = v.nameList()
 		if size < 32 {
 			v.Sealed = sealed
 		}
@@ -70,6 +69,17 @@ func unhex(all []keytest.Hex) (b [][]byte) {
 		b = append(b, h)
 	}
 	return b
+}
+
+// nameList is H("file list", commitment, SHA-256 of the list).
+func (v *vector) nameList() []byte {
+	list := sha256.Sum256(bytes.Join(unhex(v.Pieces), nil))
+	label := "parley/1 file list"
+	b := append(binary.BigEndian.AppendUint32(nil, uint32(len(label))), label...)
+	b = append(binary.BigEndian.AppendUint32(b, 32), v.Commitment...)
+	b = append(binary.BigEndian.AppendUint32(b, 32), list[:]...)
+	sum := sha256.Sum256(b)
+	return sum[:]
 }
 
 // seal derives what is missing in v and seals a whole file.

@@ -633,12 +633,12 @@ type File struct {
 	Salt          []byte                 `protobuf:"bytes,3,opt,name=salt,proto3" json:"salt,omitempty"`             // 24
 	Commitment    []byte                 `protobuf:"bytes,4,opt,name=commitment,proto3" json:"commitment,omitempty"` // 32
 	Size          uint64                 `protobuf:"varint,5,opt,name=size,proto3" json:"size,omitempty"`            // bytes of the file, at most 2^40
-	List          []byte                 `protobuf:"bytes,6,opt,name=list,proto3" json:"list,omitempty"`             // SHA-256 of the list of pieces
+	List          []byte                 `protobuf:"bytes,6,opt,name=list,proto3" json:"list,omitempty"`             // names the list of pieces, and the key with it (SPEC "Files")
 	Pieces        []byte                 `protobuf:"bytes,7,opt,name=pieces,proto3" json:"pieces,omitempty"`         // that list, 32 for each piece, if there are at most 64; else empty
 	Name          string                 `protobuf:"bytes,8,opt,name=name,proto3" json:"name,omitempty"`             // cleaned again by who reads it
 	Type          string                 `protobuf:"bytes,9,opt,name=type,proto3" json:"type,omitempty"`             // media type; empty: not told
 	Folder        bool                   `protobuf:"varint,10,opt,name=folder,proto3" json:"folder,omitempty"`       // the file is an archive (tar) of a folder
-	Thumbnail     []byte                 `protobuf:"bytes,11,opt,name=thumbnail,proto3" json:"thumbnail,omitempty"`  // JPEG, at most 8,192 bytes and 160 x 160 pixels; empty: none
+	Thumbnail     []byte                 `protobuf:"bytes,11,opt,name=thumbnail,proto3" json:"thumbnail,omitempty"`  // JPEG of one scan, at most 8,192 bytes and 160 x 160 pixels; empty: none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

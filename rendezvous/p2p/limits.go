@@ -51,7 +51,7 @@ func resourceManager(l Limits) (network.ResourceManager, error) {
 	for _, service := range []string{identify.ServiceName, ping.ServiceName} {
 		limits.AddServiceLimit(service, everybody, rcmgr.BaseLimitIncrease{})
 	}
-	for _, id := range []libp2pprotocol.ID{identify.ID, identify.IDPush, ping.ID, protocol.LinkProtocol, protocol.CallProtocol, protocol.PairProtocol, protocol.TokenProtocol, protocol.TopicProtocol, protocol.BlobProtocol} {
+	for _, id := range []libp2pprotocol.ID{identify.ID, identify.IDPush, ping.ID, protocol.LinkProtocol, protocol.CallProtocol, protocol.PairProtocol, protocol.TokenProtocol, protocol.TopicProtocol} {
 		limits.AddProtocolLimit(id, everybody, rcmgr.BaseLimitIncrease{})
 	}
 	// One link, and a second one while the first is being replaced; calls of
@@ -62,6 +62,8 @@ func resourceManager(l Limits) (network.ResourceManager, error) {
 	limits.AddProtocolPeerLimit(protocol.PairProtocol, rcmgr.BaseLimit{Streams: 4, StreamsInbound: 4, Memory: 4 << 20}, rcmgr.BaseLimitIncrease{})
 
 	// Three transfers of a device, several streams each, and some that replace others.
+	// Each holds a buffer as long as it lasts.
+	limits.AddProtocolLimit(protocol.BlobProtocol, rcmgr.BaseLimit{Streams: 1024, StreamsInbound: 1024, Memory: 256 << 20}, rcmgr.BaseLimitIncrease{})
 	limits.AddProtocolPeerLimit(protocol.BlobProtocol, rcmgr.BaseLimit{Streams: 16, StreamsInbound: 16, Memory: 16 << 20}, rcmgr.BaseLimitIncrease{})
 
 	// The same of who follows, of a token shown again, and of topics.

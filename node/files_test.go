@@ -1,0 +1,363 @@
+package node_test
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/parley-chat/parley/node"
+	"github.com/parley-chat/parley/node/api"
+	"github.com/parley-chat/parley/node/nodetest"
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/rendezvous"
+)
+
+// someFile writes a file that no other is like.
+func someFile(t *testing.T, name string, size int) (path string, content []byte) {
+	t.Helper()
+	content = make([]byte, size)
+	rand.NewChaCha8([32]byte{byte(size), byte(len(name))}).Read(content)
+	path = filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, content, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path, content
+}
+
+// sendFile sends a file to a contact or into a room.
+func sendFile(t *testing.T, from *nodetest.Person, to, path string) api.Message {
+	t.Helper()
+	var last api.Sending
+	for s, err := range from.SendFile(t.Context(), api.SendFileRequest{To: to, Path: path}) {
+		if err != nil {
+			t.Fatalf("%s sends a file: %v", from.Name, err)
+		}
+		last = s
+	}
+	return *last.Message
+}
+
+// fileOf returns a file as somebody sees it; the zero File if it is not there yet.
+func fileOf(t *testing.T, p *nodetest.Person, id string) api.File {
+	t.Helper()
+	for m, err := range p.WatchFile(t.Context(), id) {
+		if err != nil {
+			break
+		}
+		return *m.File
+	}
+	return api.File{}
+}
+
+// accept has somebody fetch a file, when the message is there.
+func accept(t *testing.T, net *nodetest.Net, p *nodetest.Person, id string) {
+	t.Helper()
+	net.Wait(p.Name+" sees the file", func() bool { return fileOf(t, p, id).State != "" })
+	if _, err := p.ChangeFile(t.Context(), id, api.FileAccept, api.FileRequest{}); err != nil {
+		t.Fatalf("%s accepts a file: %v", p.Name, err)
+	}
+}
+
+// gotFile waits until somebody has a file, and compares it.
+func gotFile(t *testing.T, net *nodetest.Net, p *nodetest.Person, id string, content []byte) (path string) {
+	t.Helper()
+	var f api.File
+	for here := int64(-1); f.State != api.FileDone; { // a large one takes longer than a test waits for one thing
+		net.Wait(p.Name+" has more of the file", func() bool {
+			f = fileOf(t, p, id)
+			if f.Progress == nil || f.Progress.Done <= here {
+				return f.State == api.FileDone
+			}
+			here = f.Progress.Done
+			return true
+		})
+	}
+	path = f.Path
+	got, err := os.ReadFile(path)
+	if err != nil || !bytes.Equal(got, content) {
+		t.Fatalf("%s has other bytes: %v", p.Name, err)
+	}
+	if left, err := filepath.Glob(filepath.Join(filepath.Dir(path), ".*.part")); err != nil || len(left) > 0 {
+		t.Errorf("%s has left: %q, %v", p.Name, left, err)
+	}
+	return path
+}
+
+// A file goes to a contact, who accepts it, and its sender hears of that: large and
+// small, directly and through the relay, and from a pipe.
+func TestFileToContact(t *testing.T) {
+	for name, listen := range map[string][]string{"direct": nodetest.Loopback, "relayed": nodetest.NoListen} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			net := nodetest.NewWith(t, 2, nodetest.Options{Node: func(_ int, c *node.Config) { c.Listen = listen }})
+			alice, bob := net.People[0], net.People[1]
+			net.Befriend(alice, bob)
+			for _, size := range []int{0, 70 << 20, 100} { // of the second the list is not in the descriptor
+				path, content := someFile(t, "film.mkv", size)
+				m := sendFile(t, alice, "bob", path)
+				accept(t, net, bob, m.ID)
+				gotFile(t, net, bob, m.ID, content)
+				net.Wait("alice hears that bob has it", func() bool { return fileOf(t, alice, m.ID).Answer == api.FileTaken })
+			}
+			m, err := alice.SendPipe(t.Context(), api.SendFileRequest{To: "bob", Name: "dump"}, strings.NewReader("out of a pipe"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			accept(t, net, bob, m.ID)
+			gotFile(t, net, bob, m.ID, []byte("out of a pipe"))
+		})
+	}
+}
+
+// Who fetches a file is stopped in the middle, and so is who gives it: it goes on where
+// it was.
+func TestFileGoesOnAfterRestart(t *testing.T) {
+	t.Parallel()
+	net := nodetest.NewWith(t, 2, nodetest.Options{Node: func(i int, c *node.Config) { c.FileRate = int64(i) * 4 << 20 }})
+	alice, bob := net.People[0], net.People[1]
+	net.Befriend(alice, bob)
+	path, content := someFile(t, "film.mkv", 12<<20)
+	m := sendFile(t, alice, "bob", path)
+	accept(t, net, bob, m.ID)
+	for _, p := range []*nodetest.Person{bob, alice} {
+		before := int64(0)
+		net.Wait("some of it is here", func() bool {
+			f := fileOf(t, bob, m.ID)
+			if f.Progress != nil && f.Progress.Doing == api.Fetching {
+				before = f.Progress.Done
+			}
+			return before > 2<<20 || f.State == api.FileDone
+		})
+		p.Stop()
+		p.Start()
+		net.Wait("it goes on where it was", func() bool {
+			f := fileOf(t, bob, m.ID)
+			return f.State == api.FileDone || f.Progress != nil && f.Progress.Doing == api.Fetching && f.Progress.Done >= before
+		})
+	}
+	gotFile(t, net, bob, m.ID, content)
+}
+
+// The user pauses, goes on, and cancels.
+func TestFilePauseAndCancel(t *testing.T) {
+	t.Parallel()
+	net := nodetest.NewWith(t, 2, nodetest.Options{Node: func(i int, c *node.Config) { c.FileRate = int64(i) * 4 << 20 }})
+	alice, bob := net.People[0], net.People[1]
+	net.Befriend(alice, bob)
+	path, _ := someFile(t, "film.mkv", 40<<20)
+	m := sendFile(t, alice, "bob", path)
+	accept(t, net, bob, m.ID)
+	fetching := func() bool {
+		p := fileOf(t, bob, m.ID).Progress
+		return p != nil && p.Doing == api.Fetching && p.Done > 0
+	}
+	idle := func() bool { return fileOf(t, bob, m.ID).Progress == nil }
+	verb := func(verb string) {
+		if _, err := bob.ChangeFile(t.Context(), m.ID, verb, api.FileRequest{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	net.Wait("it is fetched", fetching)
+	verb(api.FilePause)
+	net.Wait("it rests", idle)
+	verb(api.FileResume)
+	net.Wait("it is fetched again", fetching)
+	verb(api.FileCancel)
+	net.Wait("it is not fetched any more", idle)
+	downloads := filepath.Join(bob.Config.Dir, "downloads")
+	net.Wait("nothing is left", func() bool {
+		list, err := os.ReadDir(downloads)
+		return err == nil && len(list) == 0
+	})
+}
+
+// A file that changed is not given, and both are told.
+func TestFileChangedAtSender(t *testing.T) {
+	t.Parallel()
+	net := nodetest.New(t, 2)
+	alice, bob := net.People[0], net.People[1]
+	net.Befriend(alice, bob)
+	path, content := someFile(t, "notes.txt", 3<<20)
+	m := sendFile(t, alice, "bob", path)
+	content[2<<20]++
+	if err := os.WriteFile(path, content, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	accept(t, net, bob, m.ID)
+	net.Wait("alice knows that it has changed", func() bool { return fileOf(t, alice, m.ID).State == api.FileChanged })
+	net.Wait("bob knows it too", func() bool {
+		f := fileOf(t, bob, m.ID)
+		return f.State == api.FileFailed && strings.Contains(f.Problem, "changed")
+	})
+	if list, err := filepath.Glob(filepath.Join(bob.Config.Dir, "downloads", "[^.]*")); err != nil || len(list) > 0 {
+		t.Errorf("in bob's folder: %q, %v", list, err)
+	}
+}
+
+// While a contact is away a small file waits at the rendezvous, and is there when its
+// sender is away.
+func TestFileStored(t *testing.T) {
+	t.Parallel()
+	net := nodetest.New(t, 2)
+	alice, bob := net.People[0], net.People[1]
+	net.Befriend(alice, bob)
+	bob.Stop()
+	path, content := someFile(t, "film.mkv", 3<<20)
+	m := sendFile(t, alice, "bob", path)
+	net.Wait("it is stored", func() bool { return fileOf(t, alice, m.ID).Stored })
+	alice.Stop()
+	bob.Start()
+	accept(t, net, bob, m.ID)
+	gotFile(t, net, bob, m.ID, content)
+	alice.Start()
+	net.Wait("alice hears of it", func() bool { return fileOf(t, alice, m.ID).Answer == api.FileTaken })
+}
+
+// In a room who has a file gives it to the others; nobody gives it to who is not in the
+// room any more, or never was, and that looks as if there were none.
+func TestGST12_FilesStayInTheRoom(t *testing.T) {
+	t.Parallel()
+	net := nodetest.NewWith(t, 4, nodetest.Options{Home: func(c *rendezvous.Config) { c.Limits.BlobBytes = 1 }})
+	alice, bob, carol, dave := net.People[0], net.People[1], net.People[2], net.People[3]
+	for _, p := range net.People[1:] {
+		net.Befriend(alice, p)
+	}
+	net.Befriend(bob, carol)
+	net.Befriend(bob, dave)
+	room := net.NewRoom("den", alice, bob, carol)
+	path, content := someFile(t, "plans.pdf", 3<<20)
+	m := sendFile(t, alice, "#den", path)
+	accept(t, net, bob, m.ID)
+	gotFile(t, net, bob, m.ID, content)
+	alice.Stop()
+	accept(t, net, carol, m.ID)
+	gotFile(t, net, carol, m.ID, content)
+
+	id, err := bob.FileID(t.Context(), m.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := func(p *nodetest.Person) func() bool {
+		return func() bool {
+			err := p.AskPieces(t.Context(), bob.Peer(), id)
+			return protocol.CodeOf(err) == protocol.UnknownFile
+		}
+	}
+	connect := func(p *nodetest.Person) {
+		p.Say(bob, "hello")
+		net.Wait(p.Name+" is connected to bob", func() bool { return p.Contact("bob").Path == api.Direct })
+	}
+	connect(dave)
+	net.Wait("who never was in the room gets nothing", refused(dave))
+	connect(carol)
+	if err := carol.AskPieces(t.Context(), bob.Peer(), id); err != nil {
+		t.Fatalf("a member gets nothing: %v", err)
+	}
+	alice.Start()
+	alice.In(room, api.RoomKick, api.RoomRequest{Who: "carol"})
+	net.Wait("who was kicked gets nothing", refused(carol))
+}
+
+// Questions that make no sense are refused, and give nothing.
+func TestFileQuestions(t *testing.T) {
+	t.Parallel()
+	net := nodetest.New(t, 2)
+	alice, bob := net.People[0], net.People[1]
+	net.Befriend(alice, bob)
+	path, _ := someFile(t, "f", 100)
+	m := sendFile(t, alice, "bob", path)
+	net.Wait("bob sees it", func() bool { return fileOf(t, bob, m.ID).State != "" })
+	id, err := alice.FileID(t.Context(), m.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bob.Say(alice, "hello")
+	net.Wait("they are connected", func() bool { return bob.Contact("alice").Path == api.Direct })
+	for what, q := range map[string]struct {
+		file         []byte
+		first, count uint32
+		want         protocol.Code
+	}{
+		"another file":  {make([]byte, 16), 0, 1, protocol.UnknownFile},
+		"no id":         {id[1:], 0, 1, protocol.BadRequest},
+		"no pieces":     {id[:], 0, 0, protocol.BadRequest},
+		"too many":      {id[:], 0, 17, protocol.BadRequest},
+		"behind it":     {id[:], 1, 1, protocol.BadRequest},
+		"far behind it": {id[:], 1<<32 - 1, 16, protocol.BadRequest},
+	} {
+		if err := bob.AskPiecesOf(t.Context(), alice.Peer(), q.file, q.first, q.count); protocol.CodeOf(err) != q.want {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+// The process that receives a file is killed at random bytes, again and again; the file
+// arrives as it was, and what was here before is here after.
+func TestIM09_ReceiverKilledAtAnyByte(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts processes and kills them")
+	}
+	t.Parallel()
+	const size = 48 << 20
+	net := nodetest.NewWith(t, 2, nodetest.Options{Node: func(i int, c *node.Config) { c.FileRate = int64(1-i) * 16 << 20 }})
+	alice, bob := net.People[0], net.People[1]
+	net.Befriend(alice, bob)
+	path, content := someFile(t, "film.mkv", size)
+	m := sendFile(t, alice, "bob", path)
+	accept(t, net, bob, m.ID)
+	here := func() (bytes int64) {
+		parts, err := filepath.Glob(filepath.Join(bob.Config.Dir, "downloads", ".*.part"))
+		if err != nil || len(parts) == 0 {
+			return 0
+		}
+		info, err := os.Stat(parts[0])
+		if err != nil {
+			return 0
+		}
+		return info.Sys().(*syscall.Stat_t).Blocks * 512
+	}
+	for before := int64(0); before < size*3/4; {
+		child := startChild(t, bob)
+		until := before + 1 + rand.Int64N(10<<20)
+		net.Wait("more of it is here", func() bool { return here() >= min(until, size*3/4) })
+		if err := child.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		child.Wait()
+		now := here()
+		if now < before {
+			t.Fatalf("%d bytes were here, and now %d", before, now)
+		}
+		before = now
+	}
+	bob.Start()
+	gotFile(t, net, bob, m.ID, content)
+}
+
+// The rendezvous, through which a file comes, is restarted in the middle of it.
+func TestFileGoesOnAfterRelayRestart(t *testing.T) {
+	t.Parallel()
+	net := nodetest.NewWith(t, 2, nodetest.Options{Node: func(i int, c *node.Config) {
+		c.Listen, c.FileRate = nodetest.NoListen, int64(i)*4<<20
+	}})
+	alice, bob := net.People[0], net.People[1]
+	net.Befriend(alice, bob)
+	path, content := someFile(t, "film.mkv", 12<<20)
+	m := sendFile(t, alice, "bob", path)
+	accept(t, net, bob, m.ID)
+	var before *api.Progress
+	net.Wait("some of it came through the relay", func() bool {
+		before = fileOf(t, bob, m.ID).Progress
+		return before != nil && before.Path == string(api.Relayed) && before.Done > 2<<20
+	})
+	net.Home.Stop()
+	net.Home.Start()
+	if p := fileOf(t, bob, m.ID).Progress; p != nil && p.Doing == api.Fetching && p.Done < before.Done {
+		t.Errorf("%d bytes were here, and now %d", before.Done, p.Done)
+	}
+	gotFile(t, net, bob, m.ID, content)
+}
