@@ -100,7 +100,7 @@ type Node struct {
 	knocks  *knocks
 
 	downloads string
-	thumbs    sync.Mutex // one thumbnail is made at a time
+	thumbs    chan struct{} // one thumbnail is made at a time
 
 	events    bell // rung after a commit that made an event
 	reachable atomic.Int32
@@ -127,7 +127,7 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 		dir: cfg.Dir, version: cfg.Version, now: cfg.Now, log: cmp.Or(cfg.Log, slog.Default()),
 		interfaces: &interfaces{}, punches: &punches{},
 		drain: newNudge(), ticks: newNudge(), ended: newNudge(),
-		msgSlots: make(chan struct{}, maxInboundMsg), knocks: newKnocks(),
+		msgSlots: make(chan struct{}, maxInboundMsg), thumbs: make(chan struct{}, 1), knocks: newKnocks(),
 		downloads: cmp.Or(cfg.Downloads, filepath.Join(cfg.Dir, "downloads")),
 	}
 	if n.now == nil {

@@ -95,7 +95,7 @@ func (j *sendJob) send(ctx context.Context) (sent api.Sending, err error) {
 		return sent, err
 	}
 	if d.Folder = info.IsDir(); !d.Folder {
-		j.n.describe(d, content)
+		j.n.describe(ctx, d, content)
 	}
 	m, _, err := j.n.sendPrepared(ctx, id, j.r, &engine.FileDraft{Descriptor: *d, Path: j.r.Path}, list)
 	return api.Sending{Done: d.Size, Size: d.Size, Skipped: skipped, Message: &m}, err
@@ -178,19 +178,33 @@ func (n *Node) sendPrepared(ctx context.Context, id protocol.MsgID, r api.SendFi
 }
 
 // describe adds to a descriptor what kind of file it is, and of a picture a small one.
-func (n *Node) describe(d *file.Descriptor, content transfer.Content) {
+func (n *Node) describe(ctx context.Context, d *file.Descriptor, content transfer.Content) {
 	d.Type = mediaType(d.Name)
 	if !strings.HasPrefix(d.Type, "image/") {
 		return
 	}
-	n.thumbs.Lock()
-	defer n.thumbs.Unlock()
-	thumbnail, err := transfer.Thumbnail(content, content.Size())
+	thumbnail, err := n.thumbnail(ctx, content)
 	if err == nil {
 		d.Thumbnail = thumbnail
 	} else {
 		n.log.Debug("no thumbnail", "err", err)
 	}
+}
+
+// thumbnailTime is how long a small picture may take to make: the largest takes two seconds.
+const thumbnailTime = 10 * time.Second
+
+// thumbnail makes the small picture of a picture, one at a time.
+func (n *Node) thumbnail(ctx context.Context, content transfer.Content) ([]byte, error) {
+	select {
+	case n.thumbs <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	defer func() { <-n.thumbs }()
+	ctx, cancel := context.WithTimeout(ctx, thumbnailTime)
+	defer cancel()
+	return transfer.Thumbnail(ctx, content, content.Size())
 }
 
 // mediaType is what a file's name says about its kind; empty if it says nothing.

@@ -162,6 +162,17 @@ func TestFileToContact(t *testing.T) {
 	if f := b.fileOf(id); f.Path != "/home/bob/summer.jpg" || len(b.fetches()) > 0 {
 		t.Errorf("it is at %q, and to be fetched: %q", f.Path, b.fetches())
 	}
+	for n, want := range map[*node]int{a: 1, alices[1]: 1, b: 1, bobs[1]: 0} {
+		told := 0
+		for _, e := range n.events(KindChanged) {
+			if e.Cause == CauseFile && e.Text == string(FileDone) {
+				told++
+			}
+		}
+		if told != want {
+			t.Errorf("%s is told %d times", n.name, told)
+		}
+	}
 	if ends := b.ends(); len(ends) != 1 || ends[0].Blob != BlobTaken || ends[0].Part != "" {
 		t.Errorf("left to do: %+v", ends)
 	}

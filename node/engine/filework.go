@@ -234,7 +234,11 @@ func (w *work) applyAnswer(a protocol.AccountID, position uint64, h *historyRow,
 	if err := w.putFile(at, &r); err != nil {
 		return err
 	}
-	return w.event(eventRow{kind: KindChanged, account: a, position: position, cause: CauseFile, by: by, text: act.answer.String()})
+	event := eventRow{kind: KindChanged, account: a, position: position, cause: CauseFile, by: by}
+	if by != w.e.id.Account { // what this account did is told by the state that the file came to
+		event.text = act.answer.String()
+	}
+	return w.event(event)
 }
 
 // dropFile forgets the file of a message that goes: it is not fetched nor given to others

@@ -262,7 +262,7 @@ func TestFetchUnreadable(t *testing.T) {
 	sealed[3] ^= 1
 	o.list = file.List{file.HashPiece(sealed)}
 	d := *o.d
-	d.Inline, d.List = o.list, o.list.Hash(d.Commitment)
+	d.Inline, d.List = o.list, o.list.Hash(o.d.Commitment)
 	p := receive(t, t.TempDir(), offer{d: &d, list: o.list})
 	defer p.Close()
 	g := &giver{pieces: fixed(sealed), name: "author"}

@@ -29,6 +29,8 @@ func readJPEGHeader(r io.ReaderAt) jpegHeader {
 		case marker == 0xff: // a fill byte
 			at++
 			continue
+		case marker < 0xc0 || marker >= 0xd0 && marker <= 0xd9: // without a length
+			return h
 		case marker == 0xc0 || marker == 0xc1:
 			h.progressive = false
 			return h

@@ -2,13 +2,14 @@ package transfer
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"image"
 	"image/color"
-	_ "image/gif" // a picture is one of these three
+	"image/gif"
 	"image/jpeg"
-	_ "image/png"
+	"image/png"
 	"io"
 
 	"github.com/parley-chat/parley/protocol/file"
@@ -16,36 +17,73 @@ import (
 
 // What decoding a picture may cost. A camera makes 12 to 50 megapixels, of 3 bytes each.
 const (
+	maxPicture = 64 << 20 // bytes of the file
 	maxPixels  = 50_000_000
-	maxDecoded = 256 << 20 // bytes
+	maxDecoded = 256 << 20 // bytes, about
+	maxScans   = 100       // of a progressive JPEG, each of which may go through all of it; most have ten
 )
 
+// formats are the pictures of which a thumbnail is made, by how their files begin.
+var formats = []struct {
+	magic  string
+	config func(io.Reader) (image.Config, error)
+	decode func(io.Reader) (image.Image, error)
+}{
+	{magicJPEG, jpeg.DecodeConfig, jpeg.Decode},
+	{"\x89PNG\r\n\x1a\n", png.DecodeConfig, png.Decode},
+	{"GIF8", gif.DecodeConfig, gif.Decode},
+}
+
+const magicJPEG = "\xff\xd8"
+
 // ErrNoPicture is returned for what no thumbnail is made of: a file that is no PNG, JPEG
-// or GIF, a damaged one, and one that would take too much memory.
+// or GIF, a damaged one, and one that would take too much memory or time.
 var ErrNoPicture = errors.New("not a picture of which a thumbnail can be made")
 
 // Thumbnail makes a small picture of a picture of size bytes: one that
 // file.CheckThumbnail takes, upright, and without whatever else the file says of where
-// and with what it was taken. It takes up to 256 MiB of memory, so at most one runs at a
-// time.
-func Thumbnail(r io.ReaderAt, size int64) ([]byte, error) {
-	config, format, err := image.DecodeConfig(io.NewSectionReader(r, 0, size))
+// and with what it was taken. It takes up to 320 MiB of memory, so at most one runs at a
+// time, and as long as ctx lasts.
+func Thumbnail(ctx context.Context, r io.ReaderAt, size int64) ([]byte, error) {
+	if size > maxPicture {
+		return nil, fmt.Errorf("%w: %d bytes", ErrNoPicture, size)
+	}
+	b := make([]byte, size) // what is checked and what is decoded are the same, whoever writes to the file
+	if _, err := io.ReadFull(stopping{ctx, io.NewSectionReader(r, 0, size)}, b); err != nil {
+		return nil, fmt.Errorf("read a picture: %w", err)
+	}
+	picture, orientation, err := decode(ctx, b)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNoPicture, err)
+		return nil, fmt.Errorf("%w: %w", ErrNoPicture, errors.Join(ctx.Err(), err))
 	}
-	var about jpegHeader
-	if format == "jpeg" {
-		about = readJPEGHeader(io.NewSectionReader(r, 0, size))
+	return encodeThumbnail(picture, orientation)
+}
+
+// decode reads a picture, if that costs little enough, and its orientation in EXIF.
+func decode(ctx context.Context, b []byte) (picture image.Image, orientation int, err error) {
+	for _, format := range formats {
+		if !bytes.HasPrefix(b, []byte(format.magic)) {
+			continue
+		}
+		config, err := format.config(stopping{ctx, bytes.NewReader(b)})
+		if err != nil {
+			return nil, 0, err
+		}
+		var about jpegHeader
+		if format.magic == magicJPEG {
+			about = readJPEGHeader(bytes.NewReader(b))
+		}
+		width, height := int64(config.Width), int64(config.Height)
+		if width < 1 || height < 1 || width > maxPixels/height || width*height*pixelCost(config.ColorModel, about.progressive) > maxDecoded {
+			return nil, 0, fmt.Errorf("%d x %d pixels", width, height)
+		}
+		if about.progressive && bytes.Count(b, []byte{0xff, 0xda}) > maxScans {
+			return nil, 0, fmt.Errorf("more than %d scans", maxScans)
+		}
+		picture, err = format.decode(stopping{ctx, bytes.NewReader(b)})
+		return picture, about.orientation, err
 	}
-	width, height := int64(config.Width), int64(config.Height)
-	if width < 1 || height < 1 || width > maxPixels/height || width*height*pixelCost(config.ColorModel, about.progressive) > maxDecoded {
-		return nil, fmt.Errorf("%w: %d x %d pixels", ErrNoPicture, width, height)
-	}
-	picture, _, err := image.Decode(io.NewSectionReader(r, 0, size))
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNoPicture, err)
-	}
-	return encodeThumbnail(picture, about.orientation)
+	return nil, 0, errors.New("of no format that is known")
 }
 
 // pixelCost tells how many bytes of memory a pixel takes while it is decoded.
@@ -53,8 +91,11 @@ func pixelCost(m color.Model, progressive bool) int64 {
 	if progressive { // all coefficients, of 4 bytes, and then the picture
 		return 4 * (4 + 1)
 	}
-	if m == color.YCbCrModel || m == color.GrayModel {
+	switch m {
+	case color.YCbCrModel, color.GrayModel:
 		return 4
+	case color.RGBA64Model, color.NRGBA64Model: // an interlaced one is put together of others
+		return 16
 	}
 	return 8 // two bytes a colour, or two pictures of four colours, of which one is made into the other
 }

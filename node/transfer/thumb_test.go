@@ -2,6 +2,7 @@ package transfer
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -66,7 +67,7 @@ func encoded(t testing.TB, format string, m image.Image) []byte {
 // thumbnail makes one, checks it and decodes it.
 func thumbnail(t testing.TB, picture []byte) image.Image {
 	t.Helper()
-	b, err := Thumbnail(bytes.NewReader(picture), int64(len(picture)))
+	b, err := Thumbnail(t.Context(), bytes.NewReader(picture), int64(len(picture)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +135,7 @@ func TestThumbnailOfAnything(t *testing.T) {
 		if err := encoders[format](&b, noise(width, height)); err != nil {
 			t.Fatal(err)
 		}
-		small, err := Thumbnail(bytes.NewReader(b.Bytes()), int64(b.Len()))
+		small, err := Thumbnail(t.Context(), bytes.NewReader(b.Bytes()), int64(b.Len()))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -219,7 +220,7 @@ func TestThumbnailTellsNothingElse(t *testing.T) {
 	} {
 		marker := map[string]byte{"exif": 0xe1, "xmp": 0xe1, "comment": 0xfe}[name]
 		whole := withSegments(encoded(t, "jpeg", quarters(300, 300)), segment(marker, picture))
-		b, err := Thumbnail(bytes.NewReader(whole), int64(len(whole)))
+		b, err := Thumbnail(t.Context(), bytes.NewReader(whole), int64(len(whole)))
 		if err != nil || bytes.Contains(b, []byte(secret)) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -250,23 +251,81 @@ func progressive(picture []byte, width, height uint16) []byte {
 	return b
 }
 
+// behindRestart puts a marker without a length in front, such that who looks for one finds
+// the header of another picture inside a segment.
+func behindRestart(picture []byte) []byte {
+	const at = 4 + 0xffe1 // behind a segment whose length are the first two bytes of the true one
+	data := make([]byte, 0xffff-2)
+	copy(data[at-8:], segment(0xc0, nil))
+	return withSegments(picture, []byte{0xff, 0xd0}, segment(0xe1, data))
+}
+
 // A picture that would take too much memory is refused before it takes any.
 func TestThumbnailBounded(t *testing.T) {
 	small := encoded(t, "jpeg", quarters(16, 16))
 	for name, picture := range map[string][]byte{
-		"51 megapixels":              pngHeader(51_000, 1000, 8, 0),
-		"a line without end":         pngHeader(1<<31-1, 1, 8, 0),
-		"34 megapixels of 8 bytes":   pngHeader(34_000, 1000, 16, 2),
-		"14 megapixels, progressive": progressive(small, 14_000, 1000),
-		"progressive, hidden behind": withSegments(progressive(small, 14_000, 1000), bytes.Repeat(segment(0xe2, nil), maxSegments+1)),
-		"64k x 64k, progressive":     progressive(small, 65_535, 65_535),
+		"51 megapixels":               pngHeader(51_000, 1000, 8, 0),
+		"a line without end":          pngHeader(1<<31-1, 1, 8, 0),
+		"34 megapixels of 8 bytes":    pngHeader(34_000, 1000, 8, 6),
+		"17 megapixels of 16 bytes":   pngHeader(17_000, 1000, 16, 2),
+		"17 megapixels, seen through": pngHeader(17_000, 1000, 16, 6),
+		"14 megapixels, progressive":  progressive(small, 14_000, 1000),
+		"progressive, hidden behind":  withSegments(progressive(small, 14_000, 1000), bytes.Repeat(segment(0xe2, nil), maxSegments+1)),
+		"behind a restart marker":     behindRestart(progressive(small, 14_000, 1000)),
+		"64k x 64k, progressive":      progressive(small, 65_535, 65_535),
 	} {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		_, err := Thumbnail(bytes.NewReader(picture), int64(len(picture)))
+		_, err := Thumbnail(t.Context(), bytes.NewReader(picture), int64(len(picture)))
 		runtime.ReadMemStats(&after)
 		if !errors.Is(err, ErrNoPicture) || !strings.HasSuffix(err.Error(), "pixels") || after.TotalAlloc-before.TotalAlloc > 1<<20 {
 			t.Errorf("%s: %d bytes allocated, %v", name, after.TotalAlloc-before.TotalAlloc, err)
+		}
+	}
+}
+
+// A progressive picture takes as long as it has scans, whose bytes may be few.
+func TestThumbnailOfManyScans(t *testing.T) {
+	picture := progressive(encoded(t, "jpeg", quarters(16, 16)), 1000, 1000)
+	picture = append(picture[:len(picture)-2], bytes.Repeat(segment(0xda, []byte{1, 1, 0, 1, 63, 0x10}), 2*maxScans)...)
+	_, err := Thumbnail(t.Context(), bytes.NewReader(picture), int64(len(picture)))
+	if !errors.Is(err, ErrNoPicture) || !strings.HasSuffix(err.Error(), "scans") {
+		t.Error(err)
+	}
+}
+
+// A file that is too large is not read.
+func TestThumbnailOfLargeFile(t *testing.T) {
+	if _, err := Thumbnail(t.Context(), nil, maxPicture+1); !errors.Is(err, ErrNoPicture) {
+		t.Error(err)
+	}
+}
+
+// endsLater is a context that ends when it was asked so many times.
+type endsLater struct {
+	context.Context
+	left int
+}
+
+func (c *endsLater) Err() error {
+	if c.left--; c.left < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// Who gives up sending a picture does not wait until it is decoded.
+func TestThumbnailStops(t *testing.T) {
+	for format := range encoders {
+		picture := encoded(t, format, noise(300, 300))
+		for left := range 4 { // while it is read, and while it is decoded
+			ctx := &endsLater{t.Context(), left}
+			if _, err := Thumbnail(ctx, bytes.NewReader(picture), int64(len(picture))); !errors.Is(err, context.Canceled) {
+				t.Errorf("%s, after %d: %v", format, left, err)
+			}
+			if ctx.left < -3 {
+				t.Errorf("%s, after %d: %d reads more", format, left, -ctx.left)
+			}
 		}
 	}
 }
@@ -280,7 +339,7 @@ func TestNoThumbnail(t *testing.T) {
 		"a header":  pngHeader(10, 10, 8, 2),
 		"no pixels": pngHeader(0, 0, 8, 2),
 	} {
-		if b, err := Thumbnail(bytes.NewReader(picture), int64(len(picture))); !errors.Is(err, ErrNoPicture) || b != nil {
+		if b, err := Thumbnail(t.Context(), bytes.NewReader(picture), int64(len(picture))); !errors.Is(err, ErrNoPicture) || b != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -295,7 +354,7 @@ func FuzzThumbnail(f *testing.F) {
 		if config, _, err := image.DecodeConfig(bytes.NewReader(b)); err != nil || config.Width*config.Height > 1<<16 {
 			return
 		}
-		small, err := Thumbnail(bytes.NewReader(b), int64(len(b)))
+		small, err := Thumbnail(t.Context(), bytes.NewReader(b), int64(len(b)))
 		if err != nil && !errors.Is(err, ErrNoPicture) {
 			t.Fatal(err)
 		}
@@ -318,7 +377,7 @@ func FuzzJPEGHeader(f *testing.F) {
 func BenchmarkThumbnail(b *testing.B) {
 	picture := encoded(b, "jpeg", quarters(4000, 3000))
 	for b.Loop() {
-		if _, err := Thumbnail(bytes.NewReader(picture), int64(len(picture))); err != nil {
+		if _, err := Thumbnail(b.Context(), bytes.NewReader(picture), int64(len(picture))); err != nil {
 			b.Fatal(err)
 		}
 	}
