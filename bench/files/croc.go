@@ -116,7 +116,8 @@ func (c *croc) send(ctx context.Context, path string, relayed bool, flags []stri
 		cancel()
 		sender.Wait()
 	}()
-	if err := awaitCode(said); err != nil {
+	bar, err := awaitCode(said)
+	if err != nil {
 		return total, err
 	}
 	total.Seconds = time.Since(began).Seconds()
@@ -128,11 +129,13 @@ func (c *croc) send(ctx context.Context, path string, relayed bool, flags []stri
 	began = time.Now()
 	receiver := c.command(ctx, "--yes", "--ip", fmt.Sprintf("127.0.0.1:%d", port), "--out", c.into())
 	if out, err := receiver.CombinedOutput(); err != nil {
-		return total, fmt.Errorf("croc receives: %w: %s", err, lastLine(out))
+		cancel()
+		return total, fmt.Errorf("croc receives: %w: %s; the sender: %s", err, lastLine(out), lastLine(<-bar))
 	}
 	total.Seconds += time.Since(began).Seconds()
+	last := lastLine(<-bar)
 	if err := sender.Wait(); err != nil {
-		return total, fmt.Errorf("croc sends: %w", err)
+		return total, fmt.Errorf("croc sends: %w: %s", err, last)
 	}
 	relayAfter, err := cpuOf(c.relay.Process.Pid)
 	total.CPU = cpuUsed(sender) + cpuUsed(receiver)
@@ -141,21 +144,25 @@ func (c *croc) send(ctx context.Context, path string, relayed bool, flags []stri
 	return total, err
 }
 
-// awaitCode waits until croc has read its files and says the code, and goes on reading what
-// it says, its progress bar, so that it is never kept waiting.
-func awaitCode(said io.Reader) error {
+// awaitCode waits until croc has read its files and says the code. What it says from then
+// on, its progress bar, comes when it has ended.
+func awaitCode(said io.Reader) (<-chan []byte, error) {
 	r := bufio.NewReader(said)
 	for {
 		line, err := r.ReadString('\n')
 		if err != nil {
-			return fmt.Errorf("croc said no code: %w: %s", err, line)
+			return nil, fmt.Errorf("croc said no code: %w: %s", err, line)
 		}
 		if strings.HasPrefix(line[strings.LastIndexByte(line, '\r')+1:], "Code is:") {
 			break
 		}
 	}
-	go io.Copy(io.Discard, r) // ends with the process
-	return nil
+	rest := make(chan []byte, 1)
+	go func() { // ends with the process
+		bar, _ := io.ReadAll(r)
+		rest <- bar
+	}()
+	return rest, nil
 }
 
 func awaitPort(ctx context.Context, port int) error {
@@ -174,8 +181,12 @@ func awaitPort(ctx context.Context, port int) error {
 	}
 }
 
-// lastLine is the last thing that was drawn on a line.
+// lastLine is why a program says it panicked, or else the last thing that it drew on a line.
 func lastLine(out []byte) []byte {
+	if at := bytes.LastIndex(out, []byte("panic: ")); at >= 0 {
+		why, _, _ := bytes.Cut(out[at:], []byte("\n"))
+		return why
+	}
 	out = bytes.TrimSpace(out)
-	return out[bytes.LastIndexAny(out, "\r\n")+1:]
+	return bytes.TrimSpace(out[bytes.LastIndexAny(out, "\r\n")+1:])
 }

@@ -44,7 +44,7 @@ func TestReportSaysWhatFailed(t *testing.T) {
 	r.result(source{what: "large"}, "croc direct").Problems = []string{"EOF"}
 	var out strings.Builder
 	r.print(&out)
-	if !strings.Contains(out.String(), "failed 1 times: EOF") {
+	if !strings.Contains(out.String(), "croc direct FAILED: EOF") {
 		t.Errorf("a failure is not told:\n%s", &out)
 	}
 }
@@ -67,6 +67,18 @@ func TestParseProc(t *testing.T) {
 	}
 	if err := resetPeak(os.Getpid()); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestLastLine(t *testing.T) {
+	for out, want := range map[string]string{
+		"":                                    "",
+		"big   0%\r big 100%\r\n":             "big 100%",
+		" 5%\rpanic: closed\n\ngoroutine 1\n": "panic: closed",
+	} {
+		if got := string(lastLine([]byte(out))); got != want {
+			t.Errorf("of %q the last line is %q, want %q", out, got, want)
+		}
 	}
 }
 

@@ -132,9 +132,16 @@ func (r *report) print(w io.Writer) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "what\tway\tseconds\tMiB/s\tCPU s, both ends\tper GiB\tCPU s, relay\tpeak MiB")
 	for _, res := range r.Results {
-		fmt.Fprintln(t, res.row())
+		if len(res.Runs) > 0 {
+			fmt.Fprintln(t, res.row())
+		}
 	}
 	t.Flush()
+	for _, res := range r.Results {
+		for _, problem := range res.Problems {
+			fmt.Fprintf(w, "%s, %s FAILED: %s\n", res.What, res.Way, problem)
+		}
+	}
 	fmt.Fprintln(w)
 	for _, x := range r.Ratios {
 		goal := ""
@@ -148,19 +155,13 @@ func (r *report) print(w io.Writer) {
 
 // row is a line of the table.
 func (res *result) row() string {
-	row := res.What + "\t" + res.Way + "\t"
-	if len(res.Runs) > 0 {
-		seconds := res.of(func(c cost) float64 { return c.Seconds })
-		cpu := res.of(func(c cost) float64 { return c.CPU }).Median
-		relay := res.of(func(c cost) float64 { return c.RelayCPU }).Median
-		peak := res.of(func(c cost) float64 { return c.PeakMiB })
-		row += fmt.Sprintf("%.2f (%.2f - %.2f)\t%.0f\t%.2f\t%.1f\t%.2f\t%.0f (to %.0f)", seconds.Median, seconds.Least, seconds.Most,
-			float64(res.Bytes)/(1<<20)/seconds.Median, cpu, cpu*gib/float64(res.Bytes), relay, peak.Median, peak.Most)
-	}
-	if n := len(res.Problems); n > 0 {
-		row += fmt.Sprintf("\tfailed %d times: %s", n, res.Problems[n-1])
-	}
-	return row
+	seconds := res.of(func(c cost) float64 { return c.Seconds })
+	cpu := res.of(func(c cost) float64 { return c.CPU }).Median
+	relay := res.of(func(c cost) float64 { return c.RelayCPU }).Median
+	peak := res.of(func(c cost) float64 { return c.PeakMiB })
+	return fmt.Sprintf("%s\t%s\t%.2f (%.2f - %.2f)\t%.1f\t%.2f\t%.1f\t%.2f\t%.0f (to %.0f)", res.What, res.Way,
+		seconds.Median, seconds.Least, seconds.Most, float64(res.Bytes)/(1<<20)/seconds.Median,
+		cpu, cpu*gib/float64(res.Bytes), relay, peak.Median, peak.Most)
 }
 
 func (r *report) write(path string) error {
