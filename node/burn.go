@@ -45,12 +45,8 @@ func BurnFolder(dir string) error {
 	return os.RemoveAll(filepath.Join(dir, storeDir))
 }
 
-func (n *Node) planLeave(ctx context.Context) (chain []byte, err error) {
-	err = n.kv.View(ctx, func(tx store.Tx) (err error) {
-		chain, err = n.eng.Leave(tx, n.now(), account.Compromised)
-		return err
-	})
-	return chain, err
+func (n *Node) planLeave(ctx context.Context) ([]byte, error) {
+	return read(ctx, n.kv, func(tx store.Tx) ([]byte, error) { return n.eng.Leave(tx, n.now(), account.Compromised) })
 }
 
 func (n *Node) publishLeave(ctx context.Context, chain []byte) error {

@@ -17,11 +17,11 @@ type names struct {
 	n     *Node
 	tx    store.Tx
 	seen  map[protocol.AccountID]string // accounts, and conversations of rooms
-	mates map[inRoom]string
+	mates map[roommate]string
 }
 
 func (n *Node) names(tx store.Tx) names {
-	return names{n, tx, map[protocol.AccountID]string{}, map[inRoom]string{}}
+	return names{n, tx, map[protocol.AccountID]string{}, map[roommate]string{}}
 }
 
 // of returns the name of an account, or its id if it is no longer known; and of a

@@ -30,12 +30,8 @@ func (n *Node) Devices(ctx context.Context) ([]api.Device, error) {
 	return list, nil
 }
 
-func (n *Node) ownDevices(ctx context.Context) (own []engine.OwnDevice, err error) {
-	err = n.kv.View(ctx, func(tx store.Tx) (err error) {
-		own, err = n.eng.OwnDevices(tx, n.now())
-		return err
-	})
-	return own, err
+func (n *Node) ownDevices(ctx context.Context) ([]engine.OwnDevice, error) {
+	return read(ctx, n.kv, func(tx store.Tx) ([]engine.OwnDevice, error) { return n.eng.OwnDevices(tx, n.now()) })
 }
 
 // onlineDevices asks the rendezvous which of our devices are connected there;

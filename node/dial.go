@@ -259,6 +259,7 @@ func (d *dialer) saw(p peer.ID, addrs []ma.Multiaddr) {
 	d.mu.Unlock()
 	if !slices.EqualFunc(before.addrs, now.addrs, ma.Multiaddr.Equal) {
 		d.n.outbox.wakeNew(to.id)
+		d.n.files.retry()
 		d.n.lookups.retry(to.account)
 	}
 }

@@ -60,10 +60,7 @@ func (n *Node) eventPage(ctx context.Context, after uint64) (page []api.Event, e
 }
 
 // LastEvent returns the number of the newest event.
-func (n *Node) LastEvent(ctx context.Context) (last uint64, err error) {
-	err = n.kv.View(ctx, func(tx store.Tx) (err error) {
-		last, err = n.eng.LastEvent(tx)
-		return err
-	})
+func (n *Node) LastEvent(ctx context.Context) (uint64, error) {
+	last, err := read(ctx, n.kv, n.eng.LastEvent)
 	return last, answer(err)
 }

@@ -10,11 +10,8 @@ import (
 )
 
 // Alarms returns what the rendezvous was caught at, the oldest first.
-func (n *Node) Alarms(ctx context.Context) (list []api.Alarm, err error) {
-	err = n.kv.View(ctx, func(tx store.Tx) (err error) {
-		list, err = n.alarms(tx)
-		return err
-	})
+func (n *Node) Alarms(ctx context.Context) ([]api.Alarm, error) {
+	list, err := read(ctx, n.kv, n.alarms)
 	return list, answer(err)
 }
 

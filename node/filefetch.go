@@ -143,7 +143,10 @@ func (j *fetchJob) list(ctx context.Context, sources []transfer.Source, o transf
 		return list, nil
 	}
 	list, err := transfer.FetchList(ctx, &j.file.Descriptor, sources, o)
-	if err != nil {
+	if err != nil || j.file.Inline != nil {
+		return list, err
+	}
+	if _, err := j.n.filesDir(); err != nil {
 		return nil, err
 	}
 	return list, transfer.SaveList(path, list)
@@ -181,8 +184,8 @@ func (j *fetchJob) closePart() {
 	j.part = nil
 }
 
-// finish gives the file its name, and notes where it is. The hidden file goes last, so
-// that after a crash all of this can be done again.
+// finish gives the file its name, and notes where it is. The hidden file goes after that
+// (clear), so that after a crash all of this can be done again.
 func (j *fetchJob) finish(ctx context.Context) error {
 	path, err := j.part.Finish(ctx)
 	if err != nil {
@@ -193,11 +196,6 @@ func (j *fetchJob) finish(ctx context.Context) error {
 	})
 	if err != nil {
 		return fmt.Errorf("%w: %w", errNotNoted, err)
-	}
-	part := j.part
-	j.part = nil
-	if err := part.Remove(); err != nil { // it is hidden, and in nobody's way
-		j.n.log.Warn("what is left of a received file is not removed", "file", j.file.ID, "err", err)
 	}
 	return nil
 }

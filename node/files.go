@@ -82,9 +82,6 @@ func (f *files) run(ctx context.Context) error {
 		return nil
 	case <-f.n.home.asked:
 	}
-	if _, err := f.n.filesDir(); err != nil {
-		return err
-	}
 	var running sync.WaitGroup
 	defer f.close(&running)
 	for {
@@ -99,9 +96,9 @@ func (f *files) run(ctx context.Context) error {
 			return nil
 		case <-f.change:
 		case <-timer.C:
-			f.n.gives.sweep()
 		}
 		timer.Stop()
+		f.n.gives.sweep()
 	}
 }
 

@@ -81,9 +81,10 @@ func gotFile(t *testing.T, net *nodetest.Net, p *nodetest.Person, id string, con
 	if err != nil || !bytes.Equal(got, content) {
 		t.Fatalf("%s has other bytes: %v", p.Name, err)
 	}
-	if left, err := filepath.Glob(filepath.Join(filepath.Dir(path), ".*.part")); err != nil || len(left) > 0 {
-		t.Errorf("%s has left: %q, %v", p.Name, left, err)
-	}
+	net.Wait(p.Name+" has nothing else of it", func() bool {
+		left, err := filepath.Glob(filepath.Join(filepath.Dir(path), ".*.part"))
+		return err == nil && len(left) == 0
+	})
 	return path
 }
 

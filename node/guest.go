@@ -134,12 +134,8 @@ func (v *visit) load(ctx context.Context) error {
 	return err
 }
 
-func (v *visit) guest(ctx context.Context) (g engine.Guest, err error) {
-	err = v.kv.View(ctx, func(tx store.Tx) (err error) {
-		g, err = v.eng.Guest(tx)
-		return err
-	})
-	return g, err
+func (v *visit) guest(ctx context.Context) (engine.Guest, error) {
+	return read(ctx, v.kv, v.eng.Guest)
 }
 
 // comeIn tries until the guest is in, or is refused for good.
@@ -182,14 +178,14 @@ func (v *visit) refused(ctx context.Context, cause error) (does engine.GuestDoes
 	if !ok {
 		return engine.GuestEnds, "", cause
 	}
-	err = v.kv.Update(ctx, func(tx store.Tx) (err error) {
-		does, _, err = v.eng.GuestRefused(tx, time.Now(), refusal)
+	err = v.kv.Update(ctx, func(tx store.Tx) error {
+		_, err := v.eng.GuestRefused(tx, time.Now(), refusal)
 		return err
 	})
 	if err != nil {
 		return engine.GuestEnds, "", err
 	}
-	_, text = engine.DoAsGuest(refusal.Code)
+	does, text = engine.DoAsGuest(refusal.Code)
 	return does, text, cause
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/parley-chat/parley/node"
 	"github.com/parley-chat/parley/node/api"
+	"github.com/parley-chat/parley/node/engine"
 	"github.com/parley-chat/parley/node/nodetest"
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/room/roomlink"
@@ -100,6 +101,27 @@ func (v *visit) talk(about string) {
 	v.says(v.bert, v.alice, "bert "+about)
 }
 
+// told is what the events of the room say to somebody.
+func (v *visit) told(p *nodetest.Person) (list []string) {
+	v.t.Helper()
+	last, err := p.LastEvent(v.t.Context())
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	for e, err := range p.Events(v.t.Context(), 0) {
+		if err != nil {
+			v.t.Fatal(err)
+		}
+		if e.Kind == engine.KindRoom.String() {
+			list = append(list, e.Text)
+		}
+		if e.Seq >= last {
+			break
+		}
+	}
+	return list
+}
+
 func (v *visit) change(verb string, r api.RoomRequest) {
 	v.t.Helper()
 	if _, err := v.alice.ChangeRoom(v.t.Context(), v.room, verb, r); err != nil {
@@ -185,6 +207,37 @@ func (v *visit) refusesOthers() {
 	}
 }
 
+// Guests choose their names: what two call themselves names neither of them.
+func TestNameOfTwoNamesNobody(t *testing.T) {
+	v := newVisit(t)
+	other := v.NewGuest("Bert", v.link)
+	v.comeIn(other, password)
+	v.Wait("alice sees both", func() bool { return v.alice.Knows(v.room, v.bert) && v.alice.Knows(v.room, other) })
+	for _, name := range []string{"Bert", "~Bert"} {
+		_, err := v.alice.RoomMember(t.Context(), v.room, name)
+		if codeOf(err) != api.ErrConflict || !strings.Contains(err.Error(), other.Whoami().Account[:8]) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, p := range []*nodetest.Person{v.alice, v.bert, other} {
+		account := p.Whoami().Account
+		for _, name := range []string{account, account[:8]} {
+			if m, err := v.alice.RoomMember(t.Context(), v.room, name); err != nil || m.Account != account {
+				t.Errorf("%s: %+v, %v", name, m, err)
+			}
+		}
+	}
+	if m, err := v.alice.RoomMember(t.Context(), v.room, "alice"); err != nil || !m.Self || m.Role != "owner" {
+		t.Errorf("alice herself: %+v, %v", m, err)
+	}
+	v.change(api.RoomRename, api.RoomRequest{Text: "$(touch x)"}) // what others choose is nothing to type
+	_, err := v.alice.RoomMember(t.Context(), v.room, "nobody")
+	e, ok := errors.AsType[*api.Error](err)
+	if !ok || e.Code != api.ErrNotFound || e.Hint != "parley room members "+v.room[:8] {
+		t.Errorf("nobody: %#v", err)
+	}
+}
+
 // A guest waits until somebody is there who lets it in, and until the room is opened
 // that was locked; it is told why, and needs to do nothing. Who was removed is told so,
 // and does not come in again with its key; a new one does while the password allows it.
@@ -240,6 +293,9 @@ func TestGST05_GuestIsAskedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	v.Wait("bert is told that he is out", func() bool { return v.stage(v.bert) == api.GuestKnocks })
+	if told := v.told(v.bert); len(told) == 0 || slices.Contains(told, "") { // the log comes first, or the refusal
+		t.Errorf("bert is told %q", told)
+	}
 	v.bert.Stop()
 	if err := v.bert.Visit(v.link, "second"); !errors.Is(err, nodetest.ErrAsked) {
 		t.Errorf("by the password of before: %v", err)
@@ -252,6 +308,16 @@ func TestGST05_GuestIsAskedAgain(t *testing.T) {
 	g, err := v.alice.RoomGuests(t.Context(), v.room)
 	if err != nil {
 		t.Fatal(err)
+	}
+	told := v.told(v.alice)
+	for _, text := range []string{
+		"alice set a password for guests",
+		"alice set a password for guests, and asks those who are in for it",
+		"a guest could not come in: wrong password",
+	} {
+		if !slices.Contains(told, text) {
+			t.Errorf("alice is not told %q, but %q", text, told)
+		}
 	}
 	wrong := 0
 	for _, a := range g.Attempts {

@@ -5,16 +5,13 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
-	"fmt"
 
 	"github.com/parley-chat/parley/node/api"
 	"github.com/parley-chat/parley/node/engine"
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/key"
-	place "github.com/parley-chat/parley/protocol/link"
 	"github.com/parley-chat/parley/protocol/room"
 	"github.com/parley-chat/parley/protocol/room/guest"
-	"github.com/parley-chat/parley/protocol/room/roomlink"
 	"github.com/parley-chat/parley/store"
 )
 
@@ -32,9 +29,11 @@ func (n *Node) RoomGuests(ctx context.Context, name string) (g api.RoomGuests, e
 		password := r.State.Password()
 		g.Room, g.Open, g.Number = r.ID.String(), password.Open, password.Number
 		if g.Open {
-			if g.Link, err = n.guestLink(tx, r); err != nil {
+			l, err := n.eng.GuestLink(tx, n.now(), r.ID)
+			if err != nil {
 				return err
 			}
+			g.Link = l.String()
 		}
 		_, err = n.eng.Door(tx, n.now(), r.ID)
 		if g.Door = err == nil; err != nil && !errors.Is(err, engine.ErrNoDoor) {
@@ -44,20 +43,6 @@ func (n *Node) RoomGuests(ctx context.Context, name string) (g api.RoomGuests, e
 		return n.addAttempts(tx, &g, r.ID)
 	})
 	return g, answer(err)
-}
-
-// guestLink is the link for guests of a room that is open to them.
-func (n *Node) guestLink(tx store.Tx, r engine.Room) (string, error) {
-	log, err := n.eng.RoomLog(tx, r.ID, 0, 1)
-	if err != nil || len(log) == 0 {
-		return "", errors.Join(err, engine.ErrNotInRoom)
-	}
-	first, err := room.ParseEntry(log[0])
-	if err != nil {
-		return "", fmt.Errorf("first entry of a room: %w", err)
-	}
-	home := place.Place{Peer: r.Home.Peer, Addrs: engine.LinkAddrs(r.Home.Addrs)}
-	return roomlink.Link{Room: r.ID, Founder: first.Account, Home: home, Password: r.State.Password().Number}.String(), nil
 }
 
 func (n *Node) addGuests(tx store.Tx, g *api.RoomGuests, r engine.Room) {

@@ -90,10 +90,7 @@ func (n *Node) registerAgain(ctx context.Context) error {
 	}
 	err := registerGuest(ctx, n.home, n.kv, n.eng)
 	if refusal, ok := errors.AsType[*protocol.Error](err); ok { // it is not in the room any more, or not as far as is known there
-		err = errors.Join(err, n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
-			_, h, err := n.eng.GuestRefused(tx, n.now(), refusal)
-			return h, err
-		}))
+		err = errors.Join(err, n.do(ctx, func(tx store.Tx) (engine.Hint, error) { return n.eng.GuestRefused(tx, n.now(), refusal) }))
 	}
 	return err
 }
@@ -119,10 +116,6 @@ func (n *Node) checkReturned(ctx context.Context) error {
 	return nil
 }
 
-func (n *Node) ownChain(ctx context.Context) (c *account.Chain, err error) {
-	err = n.kv.View(ctx, func(tx store.Tx) (err error) {
-		c, err = n.eng.OwnChain(tx)
-		return err
-	})
-	return c, err
+func (n *Node) ownChain(ctx context.Context) (*account.Chain, error) {
+	return read(ctx, n.kv, n.eng.OwnChain)
 }

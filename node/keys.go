@@ -85,11 +85,7 @@ func (n *Node) Doctor(ctx context.Context) (c api.Checkup, err error) {
 		return c, err
 	}
 	published := n.checkPublished(ctx, before)
-	var local []engine.KeyCheck
-	err = n.kv.View(ctx, func(tx store.Tx) (err error) {
-		local, err = n.eng.CheckKeys(tx, n.now())
-		return err
-	})
+	local, err := read(ctx, n.kv, func(tx store.Tx) ([]engine.KeyCheck, error) { return n.eng.CheckKeys(tx, n.now()) })
 	if err != nil {
 		return c, answer(err)
 	}

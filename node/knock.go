@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"maps"
 	"sync"
 	"time"
 
@@ -16,11 +17,11 @@ import (
 )
 
 const (
-	maxKnocks    = 8                // guests that this device answers at a time
-	maxPlace     = 2                // of them at one room from one place: who stalls there keeps nobody else out
-	maxPlaceName = 16               // bytes
-	knockTime    = time.Minute      // for one of them; the rendezvous waits no longer
-	guessTime    = 20 * time.Second // of it until the guess was made, for which a phone works a while
+	maxKnocks   = 8                // guests that this device answers at a time
+	maxPlace    = 2                // of them at one room from one place: who stalls there keeps nobody else out
+	knockTime   = time.Minute      // for one of them; the rendezvous waits no longer
+	guessTime   = 20 * time.Second // of it until the guess was made, for which a phone works a while
+	guessMemory = time.Hour        // for which guest.Limits counts wrong passwords
 )
 
 var (
@@ -39,9 +40,34 @@ type knocks struct {
 	mu  sync.Mutex
 	all int
 	at  map[knockAt]int
+
+	guesses map[protocol.RoomID]*guesses
 }
 
-func newKnocks() *knocks { return &knocks{at: map[knockAt]int{}} }
+// guesses are the wrong passwords in one room.
+type guesses struct {
+	limits guest.Limits
+	last   time.Time // when somebody knocked
+}
+
+func newKnocks() *knocks {
+	return &knocks{at: map[knockAt]int{}, guesses: map[protocol.RoomID]*guesses{}}
+}
+
+// limits counts wrong passwords in a room, until nobody has knocked there for guessMemory.
+// There are at most as many as rooms that take guests here.
+func (k *knocks) limits(now time.Time, id protocol.RoomID) *guest.Limits {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	maps.DeleteFunc(k.guesses, func(_ protocol.RoomID, g *guesses) bool { return now.Sub(g.last) >= guessMemory })
+	g := k.guesses[id]
+	if g == nil {
+		g = &guesses{}
+		k.guesses[id] = g
+	}
+	g.last = now
+	return &g.limits
+}
 
 // begin tells whether there is time for one more guest; if so, end must follow.
 func (k *knocks) begin(at knockAt) bool {
@@ -83,7 +109,7 @@ func (n *Node) handleKnock(s network.Stream) {
 		return
 	}
 	id, err := protocol.FromBytes[protocol.RoomID](ask.GetRoom())
-	if err == nil && len(ask.GetPlace()) <= maxPlaceName {
+	if err == nil && len(ask.GetPlace()) <= engine.MaxPlace {
 		err = n.answerKnock(ctx, f, knockAt{id, string(ask.GetPlace())})
 	}
 	if err != nil {
@@ -98,11 +124,7 @@ func (n *Node) answerKnock(ctx context.Context, f *frameStream, at knockAt) erro
 		return errors.Join(errKnocksBusy, f.knocked(protocol.NobodyAdmits))
 	}
 	defer n.knocks.end(at)
-	var door guest.Door
-	err := n.kv.View(ctx, func(tx store.Tx) (err error) {
-		door, err = n.eng.Door(tx, n.now(), at.room)
-		return err
-	})
+	door, err := read(ctx, n.kv, func(tx store.Tx) (guest.Door, error) { return n.eng.Door(tx, n.now(), at.room) })
 	if err != nil {
 		return errors.Join(err, f.knocked(protocol.NobodyAdmits))
 	}
@@ -143,7 +165,7 @@ func (f *frameStream) knocked(code protocol.Code) error {
 // judgeGuest takes the guess, and, if it was right, who the guest is. A wrong one is
 // noted before the guest hears of it.
 func (n *Node) judgeGuest(ctx context.Context, f *frameStream, a *guest.Admitter, at knockAt, frame []byte) (r guest.Request, err error) {
-	next, wrong := a.Answered(n.now(), n.eng.GuestLimits(at.room), at.place, frame)
+	next, wrong := a.Answered(n.now(), n.knocks.limits(n.now(), at.room), at.place, frame)
 	if next == nil {
 		return r, wrong
 	}
@@ -182,22 +204,17 @@ func (n *Node) admitGuest(ctx context.Context, id protocol.RoomID, r guest.Reque
 	if err := n.do(ctx, func(tx store.Tx) (engine.Hint, error) { return n.eng.AdmitGuest(tx, n.now(), id, r) }); err != nil {
 		return w, err
 	}
-	for {
-		changed := n.rooms.ended.next()
-		var waits bool
-		err := n.kv.View(ctx, func(tx store.Tx) (err error) {
+	err = n.rooms.until(ctx, func() (bool, error) {
+		return read(ctx, n.kv, func(tx store.Tx) (done bool, err error) {
+			var waits bool
 			w, waits, err = n.eng.GuestAdmitted(tx, n.now(), id, r)
-			return err
+			return !waits, err
 		})
-		if err != nil || !waits {
-			return w, err
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return w, protocol.Refuse(protocol.Unavailable, "the rendezvous has not taken it")
-		}
+	})
+	if err != nil && ctx.Err() != nil {
+		err = protocol.Refuse(protocol.Unavailable, "the rendezvous has not taken it")
 	}
+	return w, err
 }
 
 // noteGuest remembers how an attempt ended.

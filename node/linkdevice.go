@@ -157,11 +157,7 @@ func decodeMembership(text []byte) (m engine.Membership, err error) {
 // finishLink makes what the other device gave the account of this directory. It
 // does nothing where nothing was given, and goes on where it was cut off.
 func finishLink(ctx context.Context, kv store.KV) error {
-	var pending *engine.Pending
-	err := kv.View(ctx, func(tx store.Tx) (err error) {
-		pending, err = engine.GetPending(tx)
-		return err
-	})
+	pending, err := read(ctx, kv, engine.GetPending)
 	if err != nil || pending == nil || len(pending.Given) == 0 {
 		return err
 	}

@@ -289,13 +289,11 @@ func (l *lookups) ask(ctx context.Context, req *wire.Lookup) (*wire.Found, error
 // askBy looks up by one of the ways to call the rendezvous. The answer proves
 // that its log continues the part that is known here.
 func (l *lookups) askBy(ctx context.Context, call caller, req *wire.Lookup) (*wire.Found, error) {
-	err := l.n.kv.View(ctx, func(tx store.Tx) (err error) {
-		req.LogSize, err = l.n.eng.LogSize(tx)
-		return err
-	})
+	size, err := read(ctx, l.n.kv, l.n.eng.LogSize)
 	if err != nil {
 		return nil, err
 	}
+	req.LogSize = size
 	resp, err := call(ctx, &wire.Request{Call: &wire.Request_Lookup{Lookup: req}})
 	if err != nil {
 		return nil, fmt.Errorf("look up account: %w", err)

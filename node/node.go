@@ -347,6 +347,15 @@ func (n *Node) share(ctx context.Context, flights *singleflight.Group, name stri
 	}
 }
 
+// read returns what fn finds in one view of a store.
+func read[T any](ctx context.Context, kv store.KV, fn func(store.Tx) (T, error)) (found T, err error) {
+	err = kv.View(ctx, func(tx store.Tx) (err error) {
+		found, err = fn(tx)
+		return err
+	})
+	return found, err
+}
+
 // do is the only way state changes: one transaction, then the hint.
 func (n *Node) do(ctx context.Context, fn func(store.Tx) (engine.Hint, error)) error {
 	var hint engine.Hint

@@ -127,11 +127,7 @@ func (o *outbox) run(ctx context.Context) error {
 		return nil
 	case <-o.n.home.asked:
 	}
-	var devices []protocol.DeviceID
-	err := o.n.kv.View(ctx, func(tx store.Tx) (err error) {
-		devices, err = o.n.eng.QueuedDevices(tx)
-		return err
-	})
+	devices, err := read(ctx, o.n.kv, o.n.eng.QueuedDevices)
 	if err != nil {
 		return fmt.Errorf("read outbox: %w", err)
 	}

@@ -54,11 +54,7 @@ func (n *Node) Ping(ctx context.Context, name string) iter.Seq2[api.Pong, error]
 }
 
 func (n *Node) pingTarget(ctx context.Context, name string) (device, error) {
-	var c engine.Contact
-	err := n.kv.View(ctx, func(tx store.Tx) (err error) {
-		c, err = n.contactByName(tx, name)
-		return err
-	})
+	c, err := read(ctx, n.kv, func(tx store.Tx) (engine.Contact, error) { return n.contactByName(tx, name) })
 	if err != nil {
 		return device{}, err
 	}

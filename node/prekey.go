@@ -97,12 +97,8 @@ func (l *lookups) askDevices(ctx context.Context, a protocol.AccountID) (all boo
 	return len(wanted) == 0, err
 }
 
-func (l *lookups) wantedOf(ctx context.Context, a protocol.AccountID) (list []protocol.DeviceID, err error) {
-	err = l.n.kv.View(ctx, func(tx store.Tx) (err error) {
-		list, err = l.n.eng.WantedOf(tx, l.n.now(), a)
-		return err
-	})
-	return list, err
+func (l *lookups) wantedOf(ctx context.Context, a protocol.AccountID) ([]protocol.DeviceID, error) {
+	return read(ctx, l.n.kv, func(tx store.Tx) ([]protocol.DeviceID, error) { return l.n.eng.WantedOf(tx, l.n.now(), a) })
 }
 
 func (l *lookups) askDevice(ctx context.Context, id protocol.DeviceID) (*wire.Bundle, error) {

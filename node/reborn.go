@@ -87,11 +87,7 @@ func (n *Node) planReborn(ctx context.Context) (chain []byte, host key.HostPriva
 		chain, host, planned, err = engine.PendingReborn(tx)
 		return planned, err
 	}
-	planned := false
-	err = n.kv.View(ctx, func(tx store.Tx) (err error) {
-		planned, err = pending(tx)
-		return err
-	})
+	planned, err := read(ctx, n.kv, pending)
 	if err != nil {
 		return nil, host, err
 	}

@@ -106,10 +106,7 @@ func (n *Node) receiveBatch(ctx context.Context, came time.Time, from *device, e
 func (n *Node) openEnvelope(ctx context.Context, came time.Time, from protocol.DeviceID, env []byte) (o engine.Opened, err error) {
 	var asked protocol.AccountID
 	for range 2 {
-		err = n.kv.View(ctx, func(tx store.Tx) (err error) {
-			o, err = n.eng.Open(tx, n.now(), came, from, env)
-			return err
-		})
+		o, err = read(ctx, n.kv, func(tx store.Tx) (engine.Opened, error) { return n.eng.Open(tx, n.now(), came, from, env) })
 		need, ok := errors.AsType[*engine.NeedAccount](err)
 		if !ok {
 			break

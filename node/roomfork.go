@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"errors"
 
 	"github.com/parley-chat/parley/node/api"
 	"github.com/parley-chat/parley/node/engine"
@@ -53,10 +52,6 @@ func (n *Node) KeepRoomLog(ctx context.Context, name string, in api.KeepRequest)
 		return api.Room{}, &api.Error{Code: api.ErrBadInput, Text: `say which log goes on: "ours" or "theirs"`}
 	}
 	return n.inRoom(ctx, name, func(tx store.Tx, r engine.Room) (engine.Hint, error) {
-		h, err := n.eng.MergeRoom(tx, n.now(), r.ID, in.Keep == api.KeepTheirs)
-		if in.Keep == api.KeepOurs && r.Forked && (errors.Is(err, room.ErrForbidden) || errors.Is(err, engine.ErrNoFork)) {
-			return n.eng.SettleRoomFork(tx, n.now(), r.ID) // only here
-		}
-		return h, err
+		return n.eng.KeepRoomLog(tx, n.now(), r.ID, in.Keep == api.KeepTheirs)
 	})
 }

@@ -193,6 +193,31 @@ func TestTopicsOfOnePeerAreBounded(t *testing.T) {
 			t.Errorf("%d topics taken, %v", len(taken), err)
 		}
 	}
+	both, gone, others := names(maxTopics, room), names(maxTopics, room), names(2*maxTopics, room)[maxTopics:]
+	for _, s := range gone {
+		s.Subscribe = new(false)
+	}
+	taken := func(list ...*pb.RPC_SubOpts) int {
+		all, err := f.FilterIncomingSubscriptions("moves", list)
+		if err != nil {
+			t.Error(err)
+		}
+		return len(all)
+	}
+	taken(both...)
+	if n := taken(append(both, gone...)...) + taken(others...); n != 0 {
+		t.Errorf("%d more topics taken of who came and left in one message", n)
+	}
+	if left, came := taken(gone[:10]...), taken(others...); left != 10 || came != 10 {
+		t.Errorf("%d of 10 topics left, %d taken in place of them", left, came)
+	}
+	for _, s := range others {
+		s.Subscribe = new(false)
+	}
+	taken(gone...)
+	if taken(others...); f.named["moves"] != nil {
+		t.Errorf("of who listens to nothing %d topics are remembered", len(f.named["moves"]))
+	}
 	if taken, _ := f.FilterIncomingSubscriptions("quiet", names(3, room)); len(taken) != 3 {
 		t.Errorf("of another peer %d topics are taken", len(taken))
 	}

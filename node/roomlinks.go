@@ -27,17 +27,16 @@ func (n *Node) MakeRoomLink(ctx context.Context, name string, r api.RoomLinkRequ
 	if lasts == 0 {
 		lasts = roomLinkTTL
 	}
-	var id protocol.RoomID
-	var made engine.RoomLink
-	_, err = n.inRoom(ctx, name, func(tx store.Tx, r1 engine.Room) (h engine.Hint, err error) {
-		id = r1.ID
-		made, h, err = n.eng.MakeRoomLink(tx, n.now(), r1.ID, uint16(max(r.Uses, 1)), n.now().Add(lasts))
+	now, err := n.inRoom(ctx, name, func(tx store.Tx, in engine.Room) (engine.Hint, error) {
+		made, h, err := n.eng.MakeRoomLink(tx, n.now(), in.ID, uint16(max(r.Uses, 1)), n.now().Add(lasts))
+		out = n.names(tx).link(in.ID, made)
 		return h, err
 	})
 	if err != nil {
-		return out, err
+		return api.RoomLink{}, err
 	}
-	return n.roomLink(ctx, id, linkID(made))
+	out.Pending = now.Pending > 0
+	return out, nil
 }
 
 // RoomLinks returns the links into a room that can still be used.
@@ -109,15 +108,6 @@ const minLinkPrefix = 4
 
 // linkID names a link within its room: the key is public.
 func linkID(l engine.RoomLink) string { return l.Key.String()[:16] }
-
-func (n *Node) roomLink(ctx context.Context, id protocol.RoomID, link string) (out api.RoomLink, err error) {
-	err = n.kv.View(ctx, func(tx store.Tx) error {
-		l, err := n.findLink(tx, id, link)
-		out = n.names(tx).link(id, l)
-		return err
-	})
-	return out, answer(err)
-}
 
 func (s names) link(id protocol.RoomID, l engine.RoomLink) api.RoomLink {
 	return api.RoomLink{

@@ -37,11 +37,20 @@ func (n *Node) Room(ctx context.Context, name string) (out api.Room, err error) 
 }
 
 // CreateRoom makes a room. It is there at once; others can be invited when the
-// rendezvous has it.
+// rendezvous has it. A name is taken once by this account: it would name neither room.
 func (n *Node) CreateRoom(ctx context.Context, r api.CreateRoomRequest) (api.Room, error) {
 	n.home.busy()
 	var id protocol.RoomID
 	err := n.do(ctx, func(tx store.Tx) (h engine.Hint, err error) {
+		titles, err := n.eng.RoomTitles(tx)
+		if err != nil {
+			return h, err
+		}
+		for _, t := range titles {
+			if t.Stage == engine.RoomJoined && strings.EqualFold(t.Name, r.Name) {
+				return h, &api.Error{Code: api.ErrConflict, Text: "you are in a room of that name already", Hint: "choose another name; or see what is there: parley room list"}
+			}
+		}
 		id, h, err = n.eng.CreateRoom(tx, n.now(), room.About{Name: r.Name, Topic: r.Topic})
 		return h, err
 	})
@@ -71,6 +80,32 @@ func (n *Node) RoomMembers(ctx context.Context, name string) (list []api.RoomMem
 		return nil
 	})
 	return list, answer(err)
+}
+
+// RoomMember returns whom ChangeRoom takes a name for, as what waits for the rendezvous
+// will leave them.
+func (n *Node) RoomMember(ctx context.Context, name, who string) (out api.RoomMember, err error) {
+	err = n.kv.View(ctx, func(tx store.Tx) error {
+		r, err := n.roomByName(tx, name)
+		if err != nil {
+			return err
+		}
+		if r.ToBe == nil {
+			return engine.ErrNotInRoom
+		}
+		a, err := n.whoInRoom(tx, r, who)
+		if err != nil {
+			return err
+		}
+		m, in := r.ToBe.Member(a)
+		if !in {
+			return fmt.Errorf("%q: %w", who, room.ErrNotMember)
+		}
+		r.State = r.ToBe
+		out = n.names(tx).member(r, m)
+		return nil
+	})
+	return out, answer(err)
 }
 
 // RoomLog returns the newest entries of a room's log before a number (0: the end),
@@ -157,7 +192,7 @@ func (s names) inRoom(id protocol.RoomID, a protocol.AccountID) string {
 	if a == s.n.self.Account {
 		return s.n.ownName()
 	}
-	key := inRoom{id, a}
+	key := roommate{id, a}
 	if name, ok := s.mates[key]; ok {
 		return name
 	}
@@ -171,8 +206,8 @@ func (s names) inRoom(id protocol.RoomID, a protocol.AccountID) string {
 	return name
 }
 
-// inRoom is somebody in a room.
-type inRoom struct {
+// roommate is somebody in a room.
+type roommate struct {
 	room    protocol.RoomID
 	account protocol.AccountID
 }
@@ -181,8 +216,13 @@ type inRoom struct {
 func short(id string) string { return id[:8] }
 
 // roomByName finds a room by what a user typed: its name, its id or the beginning of
-// that, with or without a #.
+// that, with or without a #. An invitation takes nobody's room its name.
 func (n *Node) roomByName(tx store.Tx, text string) (engine.Room, error) {
+	return n.roomCalled(tx, text, engine.RoomJoined)
+}
+
+// roomCalled is roomByName where of rooms of one name those in a stage go first.
+func (n *Node) roomCalled(tx store.Tx, text string, first engine.RoomStage) (engine.Room, error) {
 	titles, err := n.eng.RoomTitles(tx)
 	if err != nil {
 		return engine.Room{}, err
@@ -190,9 +230,8 @@ func (n *Node) roomByName(tx store.Tx, text string) (engine.Room, error) {
 	name := strings.TrimPrefix(text, "#")
 	for _, fits := range []func(engine.RoomTitle) bool{
 		func(t engine.RoomTitle) bool { return t.ID.String() == name },
-		// An invitation takes nobody's room its name.
-		func(t engine.RoomTitle) bool { return t.Name == name && t.Stage == engine.RoomJoined },
-		func(t engine.RoomTitle) bool { return strings.EqualFold(t.Name, name) && t.Stage == engine.RoomJoined },
+		func(t engine.RoomTitle) bool { return t.Name == name && t.Stage == first },
+		func(t engine.RoomTitle) bool { return strings.EqualFold(t.Name, name) && t.Stage == first },
 		func(t engine.RoomTitle) bool { return t.Name == name && t.Stage != engine.RoomOut },
 		func(t engine.RoomTitle) bool { return strings.EqualFold(t.Name, name) && t.Stage != engine.RoomOut },
 		func(t engine.RoomTitle) bool { return t.Name == name },

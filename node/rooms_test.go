@@ -166,10 +166,21 @@ func testRights(t *testing.T, net *nodetest.Net) {
 }
 
 // Rooms are named by name or id; a name that two have is refused with what to choose
-// from.
+// from. Nobody makes two of one name; the name of an invitation is for joining.
 func testRoomNames(t *testing.T, net *nodetest.Net) {
-	alice := net.People[0]
-	first, second := net.NewRoom("Same", alice), net.NewRoom("Same", alice)
+	alice, bob := net.People[0], net.People[1]
+	first, second := net.NewRoom("Same", alice), net.NewRoom("Same", bob)
+	if _, err := alice.CreateRoom(t.Context(), api.CreateRoomRequest{Name: "sAME"}); codeOf(err) != api.ErrConflict {
+		t.Errorf("alice makes another: %v", err)
+	}
+	bob.In(second, api.RoomInvite, api.RoomRequest{Who: "alice"})
+	net.Wait("alice is invited", func() bool { return alice.InRoom(second).Name == "Same" })
+	if r := alice.InRoom("Same"); r.ID != first {
+		t.Error("an invitation takes the name of the room that alice is in")
+	}
+	if r := alice.In("#same", api.RoomJoin, api.RoomRequest{}); r.ID != second {
+		t.Error("alice joins the room that she is in")
+	}
 	if _, err := alice.Room(t.Context(), "#Same"); codeOf(err) != api.ErrConflict || !strings.Contains(err.Error(), first[:8]) {
 		t.Errorf("a name of two rooms: %v", err)
 	}
@@ -320,6 +331,13 @@ func TestRoomWithoutRendezvous(t *testing.T) {
 	alice.In(room, api.RoomTopic, api.RoomRequest{Text: "ropes"})
 	if r := alice.InRoom(room); r.Topic != "ropes" || r.Pending != 1 || r.Queued != 1 {
 		t.Errorf("alice's room: %+v", r)
+	}
+	alice.In(room, api.RoomPromote, api.RoomRequest{Who: "bob"})
+	if m, err := alice.RoomMember(t.Context(), room, "bob"); err != nil || m.Role != "moderator" {
+		t.Errorf("bob, whom alice promoted, and would make an owner now: %+v, %v", m, err)
+	}
+	if l, err := alice.MakeRoomLink(t.Context(), room, api.RoomLinkRequest{}); err != nil || !l.Pending || l.Link == "" {
+		t.Errorf("a link that nobody comes in by yet: %+v, %v", l, err)
 	}
 	net.Home.Start()
 	hear(net, carol, room, "alice: meanwhile")

@@ -58,16 +58,17 @@ func (n *Node) giveRoom(to device, req *wire.Request, page *wire.RoomPage) error
 		e.RetryAfter = mateAgain
 		return e
 	}
-	var err error
-	switch c := req.Call.(type) {
-	case *wire.Request_PutRoom:
-		err = n.hearMember(to, c.PutRoom)
-	case *wire.Request_ReadRoom:
-		err = n.giveLog(to, c.ReadRoom, page)
-	case *wire.Request_FillRoom:
-		err = n.giveMessages(to, c.FillRoom, page)
+	put, log, fill := req.GetPutRoom(), req.GetReadRoom(), req.GetFillRoom() // one of them
+	id, err := protocol.FromBytes[protocol.RoomID](slices.Concat(put.GetRoom(), log.GetRoom(), fill.GetRoom()))
+	switch {
+	case err != nil:
+		return protocol.Refuse(protocol.BadRequest, "no id of a room; members give its log and messages, and take messages")
+	case put != nil:
+		err = n.hearMember(to, id, put.GetMessages())
+	case log != nil:
+		err = n.giveLog(to, id, log.GetFromSeq(), page)
 	default:
-		return protocol.Refuse(protocol.BadRequest, "members give a log and messages, and take messages")
+		err = n.giveMessages(to, id, fill.GetRanges(), page)
 	}
 	switch {
 	case errors.Is(err, engine.ErrNotInRoom):
@@ -80,18 +81,17 @@ func (n *Node) giveRoom(to device, req *wire.Request, page *wire.RoomPage) error
 
 // hearMember takes what a member tells of a room, and tells it on the topic: to those
 // who are connected to us and not to him. ErrNotInRoom for who is no member.
-func (n *Node) hearMember(from device, p *wire.PutRoom) error {
-	id, err := protocol.FromBytes[protocol.RoomID](p.GetRoom())
-	if err != nil || len(p.GetMessages()) > sendCount {
-		return protocol.Refuse(protocol.BadRequest, "no id of a room, or too many messages")
+func (n *Node) hearMember(from device, id protocol.RoomID, messages [][]byte) error {
+	if len(messages) > sendCount {
+		return protocol.Refuse(protocol.BadRequest, "too many messages")
 	}
 	var good [][]byte
-	err = n.do(n.ctx, func(tx store.Tx) (all engine.Hint, err error) {
+	err := n.do(n.ctx, func(tx store.Tx) (all engine.Hint, err error) {
 		good = nil
 		if err := n.eng.CheckReader(tx, n.now(), id, from.id); err != nil {
 			return all, err
 		}
-		for _, b := range p.GetMessages() {
+		for _, b := range messages {
 			h, err := n.eng.HearRoom(tx, n.now(), id, b)
 			all.Merge(h)
 			_, refused := errors.AsType[*message.Error](err)
@@ -108,24 +108,16 @@ func (n *Node) hearMember(from device, p *wire.PutRoom) error {
 	return err
 }
 
-func (n *Node) giveLog(to device, r *wire.ReadRoom, page *wire.RoomPage) error {
-	id, err := protocol.FromBytes[protocol.RoomID](r.GetRoom())
-	if err != nil {
-		return protocol.Refuse(protocol.BadRequest, "no id of a room")
-	}
+func (n *Node) giveLog(to device, id protocol.RoomID, from uint64, page *wire.RoomPage) error {
 	return n.kv.View(n.ctx, func(tx store.Tx) (err error) {
-		page.Entries, err = n.eng.GiveRoomLog(tx, n.now(), id, to.id, r.GetFromSeq(), roomAnswer)
+		page.Entries, err = n.eng.GiveRoomLog(tx, n.now(), id, to.id, from, roomAnswer)
 		return err
 	})
 }
 
-func (n *Node) giveMessages(to device, f *wire.FillRoom, page *wire.RoomPage) error {
-	id, err := protocol.FromBytes[protocol.RoomID](f.GetRoom())
-	if err != nil {
-		return protocol.Refuse(protocol.BadRequest, "no id of a room")
-	}
+func (n *Node) giveMessages(to device, id protocol.RoomID, asked []*wire.RoomRange, page *wire.RoomPage) error {
 	var wants []engine.RoomGap
-	for _, r := range f.GetRanges() {
+	for _, r := range asked {
 		d, err := protocol.FromBytes[protocol.DeviceID](r.GetDevice())
 		if err != nil {
 			return protocol.Refuse(protocol.BadRequest, "no id of a device")
@@ -279,11 +271,7 @@ func (w *roomWorker) askMember(ctx context.Context, d device) error {
 func (w *roomWorker) askMessages(ctx context.Context, d device) error {
 	var before []engine.RoomGap
 	for range maxRounds {
-		var wants []engine.RoomGap
-		err := w.n.kv.View(ctx, func(tx store.Tx) (err error) {
-			wants, err = w.n.eng.RoomWants(tx, w.n.now(), w.id)
-			return err
-		})
+		wants, err := read(ctx, w.n.kv, func(tx store.Tx) ([]engine.RoomGap, error) { return w.n.eng.RoomWants(tx, w.n.now(), w.id) })
 		if err != nil {
 			return fmt.Errorf("read what to ask members for: %w", err)
 		}

@@ -89,10 +89,7 @@ func deed(e engine.RoomEntry, who string) string {
 	case room.Describe:
 		return describedText(e.About)
 	case room.SetPassword:
-		if op.Open {
-			return "set a password for guests"
-		}
-		return "closed the room for guests"
+		return passwordText(op)
 	case room.GuestJoin:
 		return "let a guest in" + called(e.Name)
 	case room.GuestRenew:
@@ -107,6 +104,18 @@ func deed(e engine.RoomEntry, who string) string {
 		return fmt.Sprintf("ended a fork of the room's log, from entry %d on", op.Common)
 	}
 	return e.Op.Kind().String()
+}
+
+func passwordText(op room.SetPassword) string {
+	switch {
+	case op.Open && op.AskAgain:
+		return "set a password for guests, and asks those who are in for it"
+	case op.Open:
+		return "set a password for guests"
+	case op.AskAgain:
+		return "closed the room for guests, and those who were in are out"
+	}
+	return "closed the room for guests"
 }
 
 func changedRights(op room.SetMemberRights, who string) string {
@@ -164,6 +173,12 @@ func (s names) roomEvent(id protocol.RoomID, e engine.Event) string {
 		return "the invitation does not hold any more"
 	case engine.RoomWasDeclined:
 		return "you turned the invitation down"
+	case engine.RoomGuestExpired:
+		return "you are not in the room any more: come in again"
+	case engine.RoomGuestAsked:
+		return "the password of the room changed: come in again with the new one"
+	case engine.RoomGuestNotLetIn:
+		return "a guest could not come in: " + strings.ReplaceAll(e.Text, "_", " ")
 	}
 	return e.Text
 }

@@ -322,7 +322,7 @@ type topicFilter struct {
 	heads string
 
 	mu    sync.Mutex
-	named map[peer.ID]map[string]bool
+	named map[peer.ID]map[string]bool // the topics that a peer says it listens to
 }
 
 func (f *topicFilter) CanSubscribe(topic string) bool {
@@ -333,15 +333,24 @@ func (f *topicFilter) CanSubscribe(topic string) bool {
 func (f *topicFilter) FilterIncomingSubscriptions(from peer.ID, subs []*pb.RPC_SubOpts) ([]*pb.RPC_SubOpts, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.named[from] == nil {
-		f.named[from] = map[string]bool{}
-	}
 	named := f.named[from]
-	return pubsub.FilterSubscriptions(subs, func(topic string) bool {
-		if !f.CanSubscribe(topic) || !named[topic] && len(named) >= maxTopics {
+	if named == nil {
+		named = map[string]bool{}
+	}
+	kept := slices.DeleteFunc(pubsub.FilterSubscriptions(subs, f.CanSubscribe), func(s *pb.RPC_SubOpts) bool {
+		topic := s.GetTopicid()
+		if !s.GetSubscribe() {
+			delete(named, topic)
 			return false
 		}
+		if !named[topic] && len(named) >= maxTopics {
+			return true
+		}
 		named[topic] = true
-		return true
-	}), nil
+		return false
+	})
+	if f.named[from] = named; len(named) == 0 {
+		delete(f.named, from)
+	}
+	return kept, nil
 }

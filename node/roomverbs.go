@@ -26,15 +26,23 @@ type change struct {
 // then. What the rendezvous has to order is durable here when ChangeRoom returns; while
 // it is connected, its answer is waited for.
 func (n *Node) ChangeRoom(ctx context.Context, name, verb string, in api.RoomRequest) (api.Room, error) {
-	return n.inRoom(ctx, name, func(tx store.Tx, r engine.Room) (engine.Hint, error) {
+	first := engine.RoomJoined
+	if verb == api.RoomJoin {
+		first = engine.RoomInvited
+	}
+	return n.inRoomCalled(ctx, name, first, func(tx store.Tx, r engine.Room) (engine.Hint, error) {
 		return change{n, tx, r, in}.do(verb)
 	})
 }
 
 // inRoom is changeRoom for a room by its name.
 func (n *Node) inRoom(ctx context.Context, name string, fn func(store.Tx, engine.Room) (engine.Hint, error)) (api.Room, error) {
+	return n.inRoomCalled(ctx, name, engine.RoomJoined, fn)
+}
+
+func (n *Node) inRoomCalled(ctx context.Context, name string, first engine.RoomStage, fn func(store.Tx, engine.Room) (engine.Hint, error)) (api.Room, error) {
 	return n.changeRoom(ctx, func(tx store.Tx) (protocol.RoomID, engine.Hint, error) {
-		r, err := n.roomByName(tx, name)
+		r, err := n.roomCalled(tx, name, first)
 		if err != nil {
 			return r.ID, engine.Hint{}, err
 		}
@@ -157,7 +165,7 @@ func (c change) write(op room.Op) (engine.Hint, error) {
 
 func (c change) setRole(m room.Member, role room.Role) (engine.Hint, error) {
 	if m.Role == room.RoleGuest || role < room.RoleMember || role > room.RoleOwner {
-		return engine.Hint{}, &api.Error{Code: api.ErrConflict, Text: fmt.Sprintf("%s is %v, and cannot become anything else this way", c.in.Who, m.Role)}
+		return engine.Hint{}, &api.Error{Code: api.ErrConflict, Text: fmt.Sprintf("%s is %v, and cannot become anything else this way", c.n.names(c.tx).inRoom(c.r.ID, m.Account), m.Role)}
 	}
 	return c.write(room.SetRole{Account: m.Account, Role: role})
 }
@@ -258,7 +266,7 @@ func (n *Node) whoInRoom(tx store.Tx, r engine.Room, text string) (a protocol.Ac
 	}
 	switch len(found) {
 	case 0:
-		return a, &api.Error{Code: api.ErrNotFound, Text: fmt.Sprintf("nobody here is called %q", text), Hint: "parley room members " + strconv.Quote(r.Name)}
+		return a, &api.Error{Code: api.ErrNotFound, Text: fmt.Sprintf("nobody here is called %q", text), Hint: "parley room members " + short(r.ID.String())}
 	case 1:
 		return found[0], nil
 	}

@@ -97,11 +97,7 @@ func (r *rooms) route(id protocol.RoomID) *roomRoute {
 
 // wakeAll does it for every room: after the start, and when the rendezvous is back.
 func (r *rooms) wakeAll(ctx context.Context) error {
-	var ids []protocol.RoomID
-	err := r.n.kv.View(ctx, func(tx store.Tx) (err error) {
-		ids, err = r.n.eng.RoomsToFollow(tx)
-		return err
-	})
+	ids, err := read(ctx, r.n.kv, r.n.eng.RoomsToFollow)
 	if err != nil {
 		return fmt.Errorf("read rooms: %w", err)
 	}
@@ -234,11 +230,7 @@ func (r *rooms) news(ctx context.Context, list []*wire.RoomNews) error {
 }
 
 func (r *rooms) oneNews(ctx context.Context, id protocol.RoomID, item *wire.RoomNews) error {
-	var plan engine.RoomPlan
-	err := r.n.kv.View(ctx, func(tx store.Tx) (err error) {
-		plan, err = r.n.eng.RoomPlan(tx, r.n.now(), id)
-		return err
-	})
+	plan, err := read(ctx, r.n.kv, func(tx store.Tx) (engine.RoomPlan, error) { return r.n.eng.RoomPlan(tx, r.n.now(), id) })
 	if errors.Is(err, engine.ErrNoRoom) {
 		err = r.n.do(ctx, func(tx store.Tx) (engine.Hint, error) { return r.n.eng.FollowRoom(tx, r.n.now(), id) })
 		if errors.Is(err, engine.ErrManyRooms) {
@@ -259,7 +251,7 @@ func (r *rooms) oneNews(ctx context.Context, id protocol.RoomID, item *wire.Room
 	r.mu.Unlock()
 	if first && item.GetCursor() < plan.After { // later ones may be out of date
 		err := r.n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
-			return engine.Hint{}, r.n.eng.RoomSetBack(tx, r.n.now(), id, item.GetCursor())
+			return r.n.eng.RoomSetBack(tx, r.n.now(), id, item.GetCursor())
 		})
 		if err != nil {
 			return err
@@ -276,37 +268,34 @@ func (r *rooms) oneNews(ctx context.Context, id protocol.RoomID, item *wire.Room
 func (r *rooms) settle(ctx context.Context, id protocol.RoomID) {
 	ctx, cancel := context.WithTimeout(ctx, settleTime)
 	defer cancel()
-	for r.n.home.isUp() {
-		ended := r.ended.next()
-		var now engine.Room
-		err := r.n.kv.View(ctx, func(tx store.Tx) (err error) {
-			now, err = r.n.eng.Room(tx, r.n.now(), id)
-			return err
-		})
-		if err != nil || now.Pending == 0 && !now.Joining || r.rests(id) {
-			return
+	r.until(ctx, func() (bool, error) {
+		if !r.n.home.isUp() || r.rests(id) {
+			return true, nil
 		}
-		select {
-		case <-ended:
-		case <-ctx.Done():
-			return
-		}
-	}
+		now, err := read(ctx, r.n.kv, func(tx store.Tx) (engine.Room, error) { return r.n.eng.Room(tx, r.n.now(), id) })
+		return now.Pending == 0 && !now.Joining, err
+	})
 }
 
 // await waits until what there is to do in rooms is done, or put off; not for long.
 func (r *rooms) await(ctx context.Context, ids []protocol.RoomID) {
 	ctx, cancel := context.WithTimeout(ctx, settleTime)
 	defer cancel()
+	r.until(ctx, func() (bool, error) { return !slices.ContainsFunc(ids, r.busy), nil })
+}
+
+// until looks again whenever a worker ends, until what it looks for is done. An error is
+// that of done, or of ctx.
+func (r *rooms) until(ctx context.Context, done func() (bool, error)) error {
 	for {
 		ended := r.ended.next()
-		if !slices.ContainsFunc(ids, r.busy) {
-			return
+		if is, err := done(); is || err != nil {
+			return err
 		}
 		select {
 		case <-ended:
 		case <-ctx.Done():
-			return
+			return ctx.Err()
 		}
 	}
 }
@@ -345,9 +334,9 @@ func (r *rooms) lack(s *roomRoute, from uint64) {
 type fillTurn uint8
 
 const (
-	ask          fillTurn = iota // ask for them
-	askNot                       // they were asked for, and do not have to be again yet
-	askForOthers                 // they were asked for long enough ago that others have their turn
+	fillNow    fillTurn = iota // ask for them
+	fillLater                  // they were asked for, and do not have to be again yet
+	fillOthers                 // they were asked for long enough ago that others have their turn
 )
 
 // mayFill tells whether these missing messages are to be asked for now.
@@ -356,11 +345,11 @@ func (r *rooms) mayFill(s *roomRoute, gaps []engine.RoomGap) fillTurn {
 	defer r.mu.Unlock()
 	if !slices.Equal(s.gaps, gaps) {
 		s.gaps, s.asked = gaps, time.Now()
-		return ask
+		return fillNow
 	}
 	if time.Since(s.asked) < gapsAgain {
-		return askNot
+		return fillLater
 	}
 	s.gaps, s.turn = nil, rand.Uint64()
-	return askForOthers
+	return fillOthers
 }

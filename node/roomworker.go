@@ -60,8 +60,7 @@ func turnsAway(c protocol.Code) bool {
 func (w *roomWorker) turnedAway(ctx context.Context, refusal *protocol.Error) error {
 	err := w.do(ctx, func(tx store.Tx) (engine.Hint, error) {
 		if w.n.isGuest() {
-			_, h, err := w.n.eng.GuestRefused(tx, w.n.now(), refusal)
-			return h, err
+			return w.n.eng.GuestRefused(tx, w.n.now(), refusal)
 		}
 		return w.n.eng.RoomTurnedAway(tx, w.n.now(), w.id, refusal)
 	})
@@ -78,11 +77,7 @@ func (w *roomWorker) turnedAway(ctx context.Context, refusal *protocol.Error) er
 // remake makes a room again that the rendezvous does not know any more, if this device
 // made it. It tells whether it did.
 func (w *roomWorker) remake(ctx context.Context) bool {
-	var first [][]byte
-	err := w.n.kv.View(ctx, func(tx store.Tx) (err error) {
-		first, err = w.n.eng.RoomLog(tx, w.id, 0, 0)
-		return err
-	})
+	first, err := read(ctx, w.n.kv, func(tx store.Tx) ([][]byte, error) { return w.n.eng.RoomLog(tx, w.id, 0, 0) })
 	if err != nil || len(first) == 0 {
 		return false
 	}
@@ -118,10 +113,7 @@ func (w *roomWorker) atHome(ctx context.Context) error {
 
 // plan is what the engine wants to have asked; nothing for a room that is forgotten.
 func (w *roomWorker) plan(ctx context.Context) (p engine.RoomPlan, err error) {
-	err = w.n.kv.View(ctx, func(tx store.Tx) (err error) {
-		p, err = w.n.eng.RoomPlan(tx, w.n.now(), w.id)
-		return err
-	})
+	p, err = read(ctx, w.n.kv, func(tx store.Tx) (engine.RoomPlan, error) { return w.n.eng.RoomPlan(tx, w.n.now(), w.id) })
 	if errors.Is(err, engine.ErrNoRoom) {
 		err = nil
 	}
@@ -142,11 +134,7 @@ func (w *roomWorker) do(ctx context.Context, fn func(store.Tx) (engine.Hint, err
 func (w *roomWorker) bringBack(ctx context.Context) error {
 	from := w.n.rooms.takeLacks(w.route)
 	for from > 0 {
-		var entries [][]byte
-		err := w.n.kv.View(ctx, func(tx store.Tx) (err error) {
-			entries, err = w.n.eng.RoomLog(tx, w.id, from, returnBytes)
-			return err
-		})
+		entries, err := read(ctx, w.n.kv, func(tx store.Tx) ([][]byte, error) { return w.n.eng.RoomLog(tx, w.id, from, returnBytes) })
 		if err != nil || len(entries) == 0 {
 			return err
 		}
@@ -201,9 +189,7 @@ func (w *roomWorker) append(ctx context.Context, entry []byte) (*wire.RoomAppend
 // appended takes in what became of an entry: it is in the log, or others were first.
 func (w *roomWorker) appended(ctx context.Context, entry []byte, answer *wire.RoomAppended) error {
 	if protocol.Code(answer.GetCode()) != protocol.RoomMoved {
-		return w.do(ctx, func(tx store.Tx) (engine.Hint, error) {
-			return w.n.eng.RoomAppended(tx, w.n.now(), w.id, entry)
-		})
+		return w.take(ctx, engine.RoomPage{Entries: [][]byte{entry}})
 	}
 	if len(answer.GetSince().GetEntries()) == 0 { // it has less than we do, and says how much after the next welcome
 		return protocol.Refuse(protocol.Unavailable, "the rendezvous has less of the room's log than this device")
@@ -288,11 +274,7 @@ func items(page *wire.RoomPage, inOrder bool) (list []engine.RoomItem) {
 // for again now and then.
 func (w *roomWorker) fill(ctx context.Context) error {
 	for {
-		var gaps []engine.RoomGap
-		err := w.n.kv.View(ctx, func(tx store.Tx) (err error) {
-			gaps, err = w.n.eng.RoomGaps(tx, w.id, w.route.turn, gapCount)
-			return err
-		})
+		gaps, err := read(ctx, w.n.kv, func(tx store.Tx) ([]engine.RoomGap, error) { return w.n.eng.RoomGaps(tx, w.id, w.route.turn, gapCount) })
 		if err != nil {
 			return fmt.Errorf("read what is missing in a room: %w", err)
 		}
@@ -300,9 +282,9 @@ func (w *roomWorker) fill(ctx context.Context) error {
 			return nil
 		}
 		switch w.n.rooms.mayFill(w.route, gaps) {
-		case askNot:
+		case fillLater:
 			return nil
-		case askForOthers:
+		case fillOthers:
 			continue
 		}
 		ask := &wire.FillRoom{Room: w.id[:], Ranges: ranges(gaps)}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -166,12 +165,13 @@ func (n *Node) addProblems(s *api.Status, reason error, stale []protocol.Account
 	}
 }
 
-// addRoomProblems says which rooms cannot be followed.
+// addRoomProblems says which rooms cannot be followed. What to type has a room's id and
+// not its name, which others choose: a shell might do what it says.
 func addRoomProblems(s *api.Status, rooms []engine.Room) {
 	for _, r := range rooms {
 		switch {
 		case r.Forked:
-			s.Problems = append(s.Problems, api.Problem{Fix: "parley room fork " + strconv.Quote(r.Name), Text: fmt.Sprintf(
+			s.Problems = append(s.Problems, api.Problem{Fix: "parley room fork " + short(r.ID.String()), Text: fmt.Sprintf(
 				"ALARM: members of the room %q were shown different logs of it. Nothing is sent there until you have looked.", r.Name)})
 		case r.Problem != "" && r.Stage == engine.RoomJoined:
 			s.Problems = append(s.Problems, api.Problem{Fix: askHost, Text: fmt.Sprintf("The room %q cannot be followed: %s", r.Name, r.Problem)})

@@ -63,11 +63,7 @@ func (n *Node) tick(ctx context.Context) (wait time.Duration, err error) {
 }
 
 func (n *Node) refreshStale(ctx context.Context) error {
-	var stale []protocol.AccountID
-	err := n.kv.View(ctx, func(tx store.Tx) (err error) {
-		stale, err = n.eng.Stale(tx, n.now())
-		return err
-	})
+	stale, err := read(ctx, n.kv, func(tx store.Tx) ([]protocol.AccountID, error) { return n.eng.Stale(tx, n.now()) })
 	n.lookups.want(stale, false)
 	return err
 }

@@ -245,11 +245,7 @@ func (t *topics) judge(ctx context.Context, h directory.Head) error {
 // publish says how far the log is that is shown to us, unless somebody else said
 // the same.
 func (t *topics) publish(ctx context.Context) error {
-	var own directory.Head
-	err := t.n.kv.View(ctx, func(tx store.Tx) (err error) {
-		own, err = t.n.eng.LogHead(tx)
-		return err
-	})
+	own, err := read(ctx, t.n.kv, t.n.eng.LogHead)
 	if err != nil {
 		return fmt.Errorf("read the head of the log: %w", err)
 	}

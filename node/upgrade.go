@@ -85,6 +85,7 @@ func (d *dialer) afterMove() {
 	d.mu.Unlock()
 	d.upgrades = nil
 	d.n.outbox.wakeAll()
+	d.n.files.retry()
 }
 
 // sweep closes connections that are not needed and tries to replace relayed

@@ -56,11 +56,7 @@ func (v *visit) attempt(ctx context.Context) (err error) {
 func (v *visit) knock(ctx context.Context, s *stranger) error {
 	ctx, cancel := context.WithTimeout(ctx, knockTime)
 	defer cancel()
-	var self guest.Self
-	err := v.kv.View(ctx, func(tx store.Tx) (err error) {
-		self, err = v.eng.GuestSelf(tx)
-		return err
-	})
+	self, err := read(ctx, v.kv, v.eng.GuestSelf)
 	if err != nil {
 		return err
 	}

@@ -76,9 +76,8 @@ func (w *worker) takeNews() {
 }
 
 func (w *worker) queue(ctx context.Context, after uint64, count int) (rows []engine.Queued, err error) {
-	err = w.n.kv.View(ctx, func(tx store.Tx) (err error) {
-		rows, err = w.n.eng.Queue(tx, w.n.now(), w.to, after, batchBytes, count)
-		return err
+	rows, err = read(ctx, w.n.kv, func(tx store.Tx) ([]engine.Queued, error) {
+		return w.n.eng.Queue(tx, w.n.now(), w.to, after, batchBytes, count)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read queue: %w", err)

@@ -85,8 +85,8 @@ func (s *Server) blobRoom(ctx context.Context, from store.Device, b []byte) (pro
 	if _, err := v.member(from); err != nil {
 		return id, err
 	}
-	if err := v.state.May(from.ID, v.state.Epoch(), room.Files); err != nil {
-		return id, protocol.Refuse(protocol.StaleEpoch, "%v", err)
+	if !v.state.May(from.ID, v.state.Epoch(), room.Files) {
+		return id, protocol.Refuse(protocol.StaleEpoch, "the device may not send files in the room")
 	}
 	return id, nil
 }
@@ -139,7 +139,7 @@ func (s *Server) blobReaders(ctx context.Context, from store.Device, b store.Blo
 			everybody = append(everybody, a)
 		}
 	}
-	return v.state.May(from.ID, v.state.Epoch(), room.Read) == nil, everybody, nil
+	return v.state.May(from.ID, v.state.Epoch(), room.Read), everybody, nil
 }
 
 // statBlob tells how much of a blob is here.

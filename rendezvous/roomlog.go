@@ -95,7 +95,7 @@ func (s *Server) storeEntry(ctx context.Context, l *liveRoom, before, after *roo
 	}
 	l.view.Store(after)
 	resp.Result = appendedAt(appended.Cursor)
-	s.tellRoom(l, e.Seq, appended.Cursor, slices.Concat(after.members, p.Went))
+	s.presence.tellRoom(roomNews{l.id, e.Seq, appended.Cursor}, slices.Concat(after.members, p.Went))
 	s.presence.announceTopics(slices.Concat(p.Came, p.Went))
 	return nil
 }

@@ -131,7 +131,7 @@ func (s *Server) storeRoomMail(ctx context.Context, l *liveRoom, v *roomView, me
 		newest = max(newest, put.Cursor)
 	}
 	if l.isNews(newest) {
-		s.tellRoom(l, v.state.Seq(), newest, v.members)
+		s.presence.tellRoom(roomNews{l.id, v.state.Seq(), newest}, v.members)
 	}
 	s.passOn(l, v.members, messages, results, by)
 	return results, nil

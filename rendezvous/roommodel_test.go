@@ -144,7 +144,7 @@ func (m *roomModel) bring(by, author *device, b []byte) {
 // mustBeOut checks the answer to who is not in the room.
 func (m *roomModel) mustBeOut(d *device, resp *wire.Response) {
 	want := protocol.UnknownRoom
-	if barred, _ := m.s.Barred(d.owner); barred {
+	if m.s.Barred(d.owner) {
 		want = protocol.Banned
 	}
 	if got := protocol.Code(resp.GetCode()); got != want || resp.GetResult() != nil {

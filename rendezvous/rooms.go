@@ -183,7 +183,7 @@ func (v *roomView) member(from store.Device) (room.Member, error) {
 	if m, in := v.state.Member(from.Account); in {
 		return m, nil
 	}
-	if barred, _ := v.state.Barred(from.Account); barred {
+	if v.state.Barred(from.Account) {
 		return room.Member{}, protocol.Refuse(protocol.Banned, "removed from the room, or banned")
 	}
 	return room.Member{}, unknownRoom()
@@ -210,9 +210,4 @@ func (v *roomView) invited(now time.Time, from store.Device, link key.LinkPublic
 
 func unknownRoom() *protocol.Error {
 	return protocol.Refuse(protocol.UnknownRoom, "no such room for this account")
-}
-
-// tellRoom tells how far a room is to the devices of these accounts.
-func (s *Server) tellRoom(l *liveRoom, seq, cursor uint64, to []protocol.AccountID) {
-	s.presence.tellRoom(roomNews{l.id, seq, cursor}, to)
 }

@@ -7,9 +7,13 @@ import (
 	"github.com/parley-chat/parley/protocol"
 )
 
-// GuestMemory is how long Sweep remembers a guest who is in no room any more, at most;
-// at least it is a day less.
-const GuestMemory = 7 * 24 * time.Hour
+const (
+	// GuestMemory is how long Sweep remembers a guest who is in no room any more, at
+	// most; at least it is GuestLook less.
+	GuestMemory = 7 * 24 * time.Hour
+	// GuestLook is how often Sweep looks whether a guest is in a room.
+	GuestLook = 24 * time.Hour
+)
 
 // Guests keeps the accounts that were made to visit rooms.
 //

@@ -123,9 +123,7 @@ func (p *program) pins(c *cli.Context, client *api.Client) error {
 		return err
 	}
 	if c.Bool("json") {
-		return p.json(struct {
-			Messages []api.Message `json:"messages"`
-		}{list})
+		return p.json(listed("messages", list))
 	}
 	for _, m := range list {
 		p.showMessage(idBefore(m), m)
@@ -136,21 +134,17 @@ func (p *program) pins(c *cli.Context, client *api.Client) error {
 func (p *program) timer(c *cli.Context, client *api.Client) error {
 	name := c.Args().First()
 	if c.NArg() == 1 {
-		return p.showSettings(c, client, name)
+		s, err := client.Conversation(c.Context, name)
+		if err != nil {
+			return err
+		}
+		return p.sayTimer(c, s)
 	}
 	lasts, err := timeOrOff(c.Args().Get(1))
 	if err != nil {
 		return err
 	}
 	s, err := client.SetTimer(c.Context, api.TimerRequest{With: name, Lasts: int64(lasts / time.Second)})
-	if err != nil {
-		return err
-	}
-	return p.sayTimer(c, s)
-}
-
-func (p *program) showSettings(c *cli.Context, client *api.Client, name string) error {
-	s, err := client.Conversation(c.Context, name)
 	if err != nil {
 		return err
 	}
@@ -198,7 +192,7 @@ func (p *program) quiet(c *cli.Context, client *api.Client) error {
 	case lasts == forEver:
 		p.say("%s is quiet until you type: parley quiet %s off", titled(s.With), shellWord(c.Args().First()))
 	default:
-		p.say("%s is quiet until %s", titled(s.With), s.QuietUntil.Local().Format("2006-01-02 15:04"))
+		p.say("%s is quiet until %s", titled(s.With), minute(*s.QuietUntil))
 	}
 	return nil
 }

@@ -74,6 +74,12 @@ func example(f cli.Flag) (args []string, value string) {
 	case *cli.StringSliceFlag:
 		return []string{name, "/ip4/1.2.3.4/tcp/1"}, "[/ip4/1.2.3.4/tcp/1]"
 	case *cli.GenericFlag:
+		switch f.Value.(type) {
+		case *size:
+			return []string{name, "7"}, "7"
+		case *paths:
+			return []string{name, "./file"}, "./file"
+		}
 		if !takesValue(f) {
 			return []string{name + "=24h"}, "1d"
 		}

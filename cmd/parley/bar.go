@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"os"
 	"strings"
 
@@ -62,13 +61,13 @@ func (b *bar) line(text string) {
 		text = string(runes[:max(0, b.width-1)])
 	}
 	b.last = text
-	fmt.Fprint(b.out, "\r\x1b[K"+text)
+	redraw(b.out, text)
 }
 
 // end takes the line away.
 func (b *bar) end() {
 	if b.out != nil && b.last != "" {
-		fmt.Fprint(b.out, "\r\x1b[K")
+		redraw(b.out, "")
 	}
 	b.last = ""
 }

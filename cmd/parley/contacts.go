@@ -136,9 +136,7 @@ func (p *program) requests(c *cli.Context, client *api.Client) error {
 
 func (p *program) listContacts(c *cli.Context, all []api.Contact, none string) error {
 	if c.Bool("json") {
-		return p.json(struct {
-			Contacts []api.Contact `json:"contacts"`
-		}{all})
+		return p.json(listed("contacts", all))
 	}
 	if len(all) == 0 {
 		p.note("%s", none)

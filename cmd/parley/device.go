@@ -126,9 +126,7 @@ func (p *program) devices(c *cli.Context, client *api.Client) error {
 		return err
 	}
 	if c.Bool("json") {
-		return p.json(struct {
-			Devices []api.Device `json:"devices"`
-		}{all})
+		return p.json(listed("devices", all))
 	}
 	rows := [][]string{}
 	for _, d := range all {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/parley-chat/parley/node/api"
 	"github.com/parley-chat/parley/protocol/directory"
+	"github.com/parley-chat/parley/protocol/room"
 )
 
 func (p *program) evidenceCommands() []*cli.Command {
@@ -32,7 +33,8 @@ func (p *program) evidenceCommands() []*cli.Command {
 			{
 				Name: "check", ArgsUsage: "FILE", Usage: "check evidence that somebody gave you; needs neither a node nor a folder",
 				Description: "It ends with 0 if the file convicts the rendezvous that it names, with 8 if it proves nothing, and with 5 if\n" +
-					"there is no such file. If your node runs, it says whether that is your rendezvous.",
+					"there is no such file. If your node runs, it says whether that is your rendezvous. Of a file that parley room\n" +
+					"fork wrote it checks that both logs are valid, and were signed by those who were in the room.",
 				Action: with(1, 1, p.evidenceCheck),
 			},
 			{
@@ -55,9 +57,7 @@ func (p *program) evidenceList(c *cli.Context, client *api.Client) error {
 		return err
 	}
 	if c.Bool("json") {
-		return p.json(struct {
-			Alarms []api.Alarm `json:"alarms"`
-		}{list})
+		return p.json(listed("alarms", list))
 	}
 	if len(list) == 0 {
 		p.say("no alarm: all that this device was shown is of one log")
@@ -162,9 +162,12 @@ func (p *program) evidenceCheck(c *cli.Context) error {
 		return err
 	}
 	defer f.Close()
-	file, err := io.ReadAll(io.LimitReader(f, directory.MaxEvidence+1))
+	file, err := io.ReadAll(io.LimitReader(f, room.MaxFork+1))
 	if err != nil {
 		return err
+	}
+	if room.IsFork(file) {
+		return p.forkCheck(c, path, file)
 	}
 	e, err := directory.CheckEvidence(file)
 	if err != nil {

@@ -189,8 +189,7 @@ func (p *program) roomPassword(ctx context.Context, c *cli.Context, why error, a
 		return string(text), err
 	}
 	if !p.interactive() {
-		return "", fail(exitLocked, "no password given, and nobody to ask for it").
-			hint("--password-file FILE reads it from a file, or from standard input with -")
+		return "", noPassword()
 	}
 	if again { // a line of the conversation is being read
 		return "", errAskAnew

@@ -67,13 +67,11 @@ func (p *program) askHostKeys(c *cli.Context, ask func(*rendezvous.Admin) (rende
 
 // describeSigningKey says where in its life a key is.
 func describeSigningKey(k rendezvous.SigningKeyInfo) string {
-	const layout = "2006-01-02 15:04"
-	since, until := k.Since.Local().Format(layout), k.Until.Local().Format(layout)
 	switch k.State {
 	case "published":
 		return "published, signs from " + k.Until.Local().Format(time.TimeOnly)
 	case "signing":
-		return "signing since " + since + ", until " + until
+		return "signing since " + minute(k.Since) + ", until " + minute(k.Until)
 	case "retiring":
 		return "retiring, gone at " + k.Until.Local().Format(time.TimeOnly)
 	}

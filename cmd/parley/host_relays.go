@@ -84,9 +84,7 @@ func (p *program) changeHostRelays(c *cli.Context, change func(*rendezvous.Admin
 		return hostNotRunning(notFound(err, "parley host relays list"))
 	}
 	if c.Bool("json") {
-		return p.json(struct {
-			Relays []rendezvous.RelayInfo `json:"relays"`
-		}{relays})
+		return p.json(listed("relays", relays))
 	}
 	p.showRelays(relays)
 	return nil

@@ -47,7 +47,7 @@ func (p *program) printInvite(c *cli.Context, link string, uses int, expires tim
 
 // showInvite prints an invite for people: link, QR code, and what to do with it.
 func (p *program) showInvite(c *cli.Context, link string, uses int, expires time.Time) error {
-	p.say("An invite for %s, good until %s. Who has it can join:", count(uses, "person", "people"), expires.Local().Format("2006-01-02 15:04"))
+	p.say("An invite for %s, good until %s. Who has it can join:", count(uses, "person", "people"), minute(expires))
 	p.say("")
 	p.say("  parley join '%s'", link)
 	if !p.onTerminal() && !c.Bool("qr") {

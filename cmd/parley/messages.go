@@ -197,9 +197,7 @@ func (p *program) historyOf(c *cli.Context, client *api.Client, with string) err
 		all = append(page, all...)
 	}
 	if c.Bool("json") {
-		if err := p.json(struct {
-			Messages []api.Message `json:"messages"`
-		}{append([]api.Message{}, all...)}); err != nil {
+		if err := p.json(listed("messages", all)); err != nil {
 			return err
 		}
 	} else {

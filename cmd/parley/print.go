@@ -30,6 +30,9 @@ func (p *program) print(w io.Writer, format string, args []any) {
 	fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf(format, args...), " \n"))
 }
 
+// redraw writes a line over the last one of a terminal.
+func redraw(terminal io.Writer, line string) { fmt.Fprint(terminal, "\r\x1b[K"+display.Clean(line)) }
+
 // block is text that may keep its line breaks; later lines are indented by it.
 type block struct{ indent, text string }
 
@@ -76,6 +79,11 @@ func (p *program) table(rows [][]string) {
 // json prints v, which encodes as an object, with the version of our JSON.
 func (p *program) json(v any) error { return writeJSON(p.stdout, v) }
 
+// listed is a list as our JSON has it: under a name, and never null.
+func listed[T any](name string, all []T) map[string][]T {
+	return map[string][]T{name: append([]T{}, all...)}
+}
+
 func writeJSON(w io.Writer, v any) error {
 	encoded, err := json.Marshal(v)
 	if err != nil {
@@ -111,8 +119,11 @@ func clock(t time.Time) string {
 	if time.Since(t) < 20*time.Hour && time.Since(t) > -time.Hour {
 		return t.Format("15:04")
 	}
-	return t.Format("2006-01-02 15:04")
+	return minute(t)
 }
+
+// minute shows a time with its day.
+func minute(t time.Time) string { return t.Local().Format("2006-01-02 15:04") }
 
 // age shows how long ago something was, in its one or two largest units.
 func age(t time.Time) string { return span(time.Since(t)) }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -12,15 +11,7 @@ import (
 )
 
 func (p *program) createRoom(c *cli.Context, client *api.Client) error {
-	name := strings.TrimPrefix(c.Args().First(), "#")
-	all, err := client.Rooms(c.Context)
-	if err != nil {
-		return err
-	}
-	if slices.ContainsFunc(all, func(r api.Room) bool { return r.Stage == api.RoomJoined && strings.EqualFold(r.Name, name) }) {
-		return fail(exitConflict, "you are in a room of that name already").hint("choose another name; or see what is there: parley room list")
-	}
-	r, err := client.CreateRoom(c.Context, api.CreateRoomRequest{Name: name, Topic: c.String("topic")})
+	r, err := client.CreateRoom(c.Context, api.CreateRoomRequest{Name: strings.TrimPrefix(c.Args().First(), "#"), Topic: c.String("topic")})
 	if err != nil {
 		return err
 	}
@@ -89,7 +80,7 @@ func (p *program) promoteCommand() *cli.Command {
 		Description: "A moderator invites, mutes, kicks, and changes rights of members. An owner can do everything, and nobody can\ntake that away, or remove an owner.",
 		Flags:       []cli.Flag{&cli.BoolFlag{Name: "yes", Usage: "do not ask before there is another owner"}},
 		Action: aboutRoom(2, 2, func(c *cli.Context, client *api.Client, room string) error {
-			return p.changeRole(c, client, room, api.RoomPromote, map[string]string{"member": "moderator", "moderator": "owner"})
+			return p.changeRole(c, client, room, api.RoomPromote)
 		}),
 	}, memberNames)
 }
@@ -98,29 +89,21 @@ func (p *program) demoteCommand() *cli.Command {
 	return p.offeringRooms(&cli.Command{
 		Name: "demote", ArgsUsage: "ROOM NAME", Usage: "make a moderator a member; also yourself, as an owner too",
 		Action: aboutRoom(2, 2, func(c *cli.Context, client *api.Client, room string) error {
-			return p.changeRole(c, client, room, api.RoomDemote, map[string]string{"owner": "moderator", "moderator": "member"})
+			return p.changeRole(c, client, room, api.RoomDemote)
 		}),
 	}, memberNames)
 }
 
-// changeRole promotes or demotes somebody, as next tells what each role becomes.
-func (p *program) changeRole(c *cli.Context, client *api.Client, room, verb string, next map[string]string) error {
-	who := c.Args().Get(1)
-	all, err := client.RoomMembers(c.Context, room)
+// changeRole promotes or demotes somebody. Whom a name means is decided once: the
+// question, and what follows it, are about one account.
+func (p *program) changeRole(c *cli.Context, client *api.Client, room, verb string) error {
+	m, err := client.RoomMember(c.Context, room, c.Args().Get(1))
 	if err != nil {
 		return err
 	}
-	m, ok := memberCalled(all, who)
-	if !ok {
-		return nobodyCalled(who)
-	}
-	becomes := next[m.Role]
-	switch becomes {
-	case "":
-		return fail(exitConflict, "%s is %s: there is nothing to %s to", who, m.Role, verb)
-	case "owner":
-		err := p.sure(c, "nobody can take that away from an owner", fmt.Sprintf("Make %s an owner, for good?", display.Clean(who)))
-		if err != nil {
+	if verb == api.RoomPromote && m.Role == "moderator" {
+		question := fmt.Sprintf("Make %s (account %s) an owner, for good?", display.Clean(m.Name), m.Account[:idShown])
+		if err := p.sure(c, "nobody can take that away from an owner", question); err != nil {
 			return err
 		}
 	}
@@ -128,25 +111,10 @@ func (p *program) changeRole(c *cli.Context, client *api.Client, room, verb stri
 	if err != nil {
 		return err
 	}
-	return p.changed(c, r, "%s is %s of %s now", who, becomes, roomLabel(r))
-}
-
-// memberCalled finds whom a user means, as the node does.
-func memberCalled(all []api.RoomMember, text string) (m api.RoomMember, ok bool) {
-	for _, fits := range []func(api.RoomMember) bool{
-		func(m api.RoomMember) bool { return m.Name == text },
-		func(m api.RoomMember) bool { return m.Name == "~"+text },
-		func(m api.RoomMember) bool { return len(text) >= 6 && strings.HasPrefix(m.Account, text) },
-	} {
-		if i := slices.IndexFunc(all, fits); i >= 0 {
-			return all[i], true
-		}
+	if m, err = client.RoomMember(c.Context, r.ID, m.Account); err != nil {
+		return err
 	}
-	return m, false
-}
-
-func nobodyCalled(who string) error {
-	return fail(exitNotFound, "nobody in this room is called %q", who).hint("see who is in it: parley room members ROOM")
+	return p.changed(c, r, "%s is %s of %s now", m.Name, m.Role, roomLabel(r))
 }
 
 // sure asks before what cannot be undone, unless the flag yes is set.
@@ -167,14 +135,6 @@ func (p *program) sure(c *cli.Context, why, question string) error {
 func (p *program) joinRoom(c *cli.Context, client *api.Client, room string) error {
 	if isRoomLink(room) {
 		return p.joinByLink(c, client, room)
-	}
-	invited, err := invitations(c.Context, client)
-	if err != nil {
-		return err
-	}
-	named := slices.DeleteFunc(invited, func(r api.Room) bool { return !strings.EqualFold(r.Name, room) })
-	if len(named) == 1 { // there may be another of that name, which the user is in
-		room = named[0].ID
 	}
 	r, err := client.ChangeRoom(c.Context, room, api.RoomJoin, api.RoomRequest{})
 	if err != nil {

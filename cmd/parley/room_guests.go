@@ -36,7 +36,7 @@ func (p *program) roomGuests(c *cli.Context, client *api.Client, room string) er
 		if err != nil {
 			return err
 		}
-		return p.showGuests(c, g)
+		return p.showGuests(c, g, room)
 	}
 	request := api.GuestsRequest{AskAgain: c.Bool("ask-again")}
 	if set {
@@ -55,39 +55,32 @@ func (p *program) roomGuests(c *cli.Context, client *api.Client, room string) er
 	}
 	p.sayChanged(request, len(g.Guests))
 	if set && g.Link == "" {
-		p.note("the link is there when the rendezvous has it: parley room guests %s", roomArg(c))
+		p.note("the link is there when the rendezvous has it: parley room guests %s", shellWord(room))
 	}
 	return p.showLink(c, g)
 }
 
 // newRoomPassword reads a password from where the flags say, or asks for it twice.
 func (p *program) newRoomPassword(c *cli.Context) (string, error) {
-	if c.IsSet("password-file") {
-		text, err := p.secretText(c, "password-file")
-		if err == nil && len(text) == 0 {
-			err = usageError("there is no password in it")
-		}
-		return string(text), err
+	var text []byte
+	var err error
+	switch {
+	case c.IsSet("password-file"):
+		text, err = p.secretText(c, "password-file")
+	case !p.interactive():
+		err = noPassword()
+	default:
+		text, err = p.askTwice(c.Context, "Password for guests: ")
 	}
-	if !p.interactive() {
-		return "", fail(exitLocked, "no password given, and nobody to ask for it").
-			hint("--password-file FILE reads it from a file, or from standard input with -")
+	if err == nil && len(text) == 0 {
+		err = usageError("the password is empty")
 	}
-	for range 3 {
-		first, err := p.readHidden(c.Context, "Password for guests: ")
-		if err != nil {
-			return "", err
-		}
-		again, err := p.readHidden(c.Context, "Once more: ")
-		if err != nil {
-			return "", err
-		}
-		if string(first) == string(again) && len(first) > 0 {
-			return string(first), nil
-		}
-		p.note("These two are not the same.")
-	}
-	return "", usageError("the two are not the same").hint("run the command again")
+	return string(text), err
+}
+
+func noPassword() error {
+	return fail(exitLocked, "no password given, and nobody to ask for it").
+		hint("--password-file FILE reads it from a file, or from standard input with -")
 }
 
 // sayChanged says what becomes of new guests, and of those who are in.
@@ -103,9 +96,6 @@ func (p *program) sayChanged(r api.GuestsRequest, guests int) {
 	}
 }
 
-// roomArg is what was typed for the room.
-func roomArg(c *cli.Context) string { return strings.TrimPrefix(c.Args().First(), "#") }
-
 func (p *program) showLink(c *cli.Context, g api.RoomGuests) error {
 	if g.Link == "" {
 		return nil
@@ -119,12 +109,12 @@ func (p *program) showLink(c *cli.Context, g api.RoomGuests) error {
 	return printQR(p.stdout, g.Link, p.onTerminal())
 }
 
-func (p *program) showGuests(c *cli.Context, g api.RoomGuests) error {
+func (p *program) showGuests(c *cli.Context, g api.RoomGuests, room string) error {
 	if c.Bool("json") {
 		return p.json(g)
 	}
 	if !g.Open {
-		p.say("Closed to guests. To open it: parley room guests %s --password", roomArg(c))
+		p.say("Closed to guests. To open it: parley room guests %s --password", shellWord(room))
 	} else {
 		p.say("Open to guests who have the link and the password.")
 		if !g.Door {

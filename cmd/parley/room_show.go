@@ -20,9 +20,7 @@ func (p *program) listRooms(c *cli.Context, client *api.Client) error {
 		all = slices.DeleteFunc(all, func(r api.Room) bool { return r.Stage == api.RoomOut })
 	}
 	if c.Bool("json") {
-		return p.json(struct {
-			Rooms []api.Room `json:"rooms"`
-		}{append([]api.Room{}, all...)})
+		return p.json(listed("rooms", all))
 	}
 	if len(all) == 0 {
 		p.note("no rooms yet; make one: parley room create NAME")
@@ -148,9 +146,7 @@ func (p *program) roomMembers(c *cli.Context, client *api.Client, room string) e
 		return err
 	}
 	if c.Bool("json") {
-		return p.json(struct {
-			Members []api.RoomMember `json:"members"`
-		}{append([]api.RoomMember{}, all...)})
+		return p.json(listed("members", all))
 	}
 	var rows [][]string
 	for _, m := range all {
@@ -190,16 +186,14 @@ func (p *program) showRights(c *cli.Context, client *api.Client, room, who strin
 	}
 	all = slices.DeleteFunc(all, func(m api.RoomMember) bool { return m.Role == api.RoomInvited })
 	if who != "" {
-		m, ok := memberCalled(all, who)
-		if !ok {
-			return nobodyCalled(who)
+		called, err := client.RoomMember(c.Context, room, who)
+		if err != nil {
+			return err
 		}
-		all = []api.RoomMember{m}
+		all = slices.DeleteFunc(all, func(m api.RoomMember) bool { return m.Account != called.Account })
 	}
 	if c.Bool("json") {
-		return p.json(struct {
-			Members []api.RoomMember `json:"members"`
-		}{all})
+		return p.json(listed("members", all))
 	}
 	var rows [][]string
 	for _, m := range all {
@@ -226,9 +220,7 @@ func (p *program) roomLog(c *cli.Context, client *api.Client, room string) error
 		}
 	}
 	if c.Bool("json") {
-		return p.json(struct {
-			Entries []api.RoomEntry `json:"entries"`
-		}{all})
+		return p.json(listed("entries", all))
 	}
 	for _, e := range all {
 		p.say("%s  %s", clock(e.Time), e.Text)

@@ -39,15 +39,3 @@ func TestArrived(t *testing.T) {
 		}
 	}
 }
-
-// TestMemberCalled: a name goes before the beginning of an id that looks like it.
-func TestMemberCalled(t *testing.T) {
-	all := []api.RoomMember{{Name: "~bobbob", Account: "aaaaaaaaaa"}, {Name: "carol", Account: "bobbobcccc"}, {Name: "bobbob", Account: "dddddddddd"}}
-	for text, account := range map[string]string{
-		"bobbob": "dddddddddd", "~bobbob": "aaaaaaaaaa", "bobbobc": "bobbobcccc", "carol": "bobbobcccc", "aaaaaa": "aaaaaaaaaa", "aaaaa": "", "bob": "",
-	} {
-		if m, ok := memberCalled(all, text); m.Account != account || ok != (account != "") {
-			t.Errorf("%q: %+v", text, m)
-		}
-	}
-}

@@ -6,6 +6,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/parley-chat/parley/node/api"
+	"github.com/parley-chat/parley/protocol/room"
 )
 
 func (p *program) forkCommand() *cli.Command {
@@ -54,9 +55,35 @@ func (p *program) forkEvidence(c *cli.Context, f api.RoomFork, path string) erro
 		return err
 	})
 	if err == nil {
-		p.say("both logs are in %s, signed by those who wrote them", path)
+		p.say("both logs are in %s, signed by those who wrote them; anybody checks that with: parley evidence check %s", path, path)
 	}
 	return err
+}
+
+// forkFound is what --json says of a file with two logs of a room.
+type forkFound struct {
+	File   string `json:"file"`
+	Kind   string `json:"kind"`
+	Room   string `json:"room"`
+	Common uint64 `json:"common"` // number of the last entry that both have
+	Ours   int    `json:"ours"`   // entries that follow, where it was written,
+	Theirs int    `json:"theirs"` // and in the other log
+}
+
+// forkCheck is evidenceCheck for what forkEvidence wrote.
+func (p *program) forkCheck(c *cli.Context, path string, file []byte) error {
+	f, err := room.ParseFork(file)
+	if err != nil {
+		return fail(exitUnverified, "%s proves nothing: %v", path, err).
+			hint("ask whoever gave it to you for a new one: parley room fork ROOM --evidence FILE")
+	}
+	found := forkFound{path, "room_fork", f.Common[0].Room().String(), uint64(len(f.Common)) - 1, len(f.Ours), len(f.Theirs)}
+	if c.Bool("json") {
+		return p.json(found)
+	}
+	p.say("two valid logs of the room %s, which part after entry %d: one goes on with %d, the other with %d", found.Room, found.Common, found.Ours, found.Theirs)
+	p.say("Each entry is signed by the device that wrote it. Who showed both as the room's log, mostly the rendezvous, they do not say.")
+	return nil
 }
 
 func (p *program) showFork(f api.RoomFork, room string) error {
@@ -81,9 +108,9 @@ func (p *program) showFork(f api.RoomFork, room string) error {
 	p.say("")
 	switch {
 	case f.MayMerge:
-		p.note("to end it: parley room fork %s --keep ours", room)
+		p.note("to end it: parley room fork %s --keep ours", shellWord(room))
 	case f.Stands:
-		p.note("an owner, or two moderators, end it; to write on meanwhile: parley room fork %s --keep ours", room)
+		p.note("an owner, or two moderators, end it; to write on meanwhile: parley room fork %s --keep ours", shellWord(room))
 	}
 	return nil
 }

@@ -49,7 +49,7 @@ func (p *program) roomLink(c *cli.Context, client *api.Client, room string) erro
 		p.say("%s", l.Link) // alone, for scripts
 		return nil
 	}
-	p.say("A link into the room, for %s, good until %s. Who has it can join:", count(l.Uses, "person", "people"), l.Expires.Local().Format("2006-01-02 15:04"))
+	p.say("A link into the room, for %s, good until %s. Who has it can join:", count(l.Uses, "person", "people"), minute(l.Expires))
 	p.say("")
 	p.say("  parley room join '%s'", l.Link)
 	p.say("")
@@ -62,12 +62,10 @@ func (p *program) listRoomLinks(c *cli.Context, client *api.Client, room string)
 		return err
 	}
 	if c.Bool("json") {
-		return p.json(struct {
-			Links []api.RoomLink `json:"links"`
-		}{append([]api.RoomLink{}, all...)})
+		return p.json(listed("links", all))
 	}
 	if len(all) == 0 {
-		p.note("nobody can join by a link; make one: parley room link %s", room)
+		p.note("nobody can join by a link; make one: parley room link %s", shellWord(room))
 		return nil
 	}
 	var rows [][]string
@@ -84,7 +82,7 @@ func (p *program) listRoomLinks(c *cli.Context, client *api.Client, room string)
 }
 
 func describeRoomLink(l api.RoomLink, now time.Time) string {
-	until := "good until " + l.Expires.Local().Format("2006-01-02 15:04")
+	until := "good until " + minute(l.Expires)
 	if now.After(l.Expires) {
 		until = "its time is over"
 	}

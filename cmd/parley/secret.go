@@ -140,8 +140,13 @@ func (p *program) askPassphrase(ctx context.Context, isNew bool) ([]byte, error)
 		return p.readHidden(ctx, "Passphrase: ")
 	}
 	p.note("Your keys and messages are sealed on this computer with a passphrase.\nThere is no way to get it back if you forget it.")
+	return p.askTwice(ctx, "New passphrase: ")
+}
+
+// askTwice asks for a new secret until it was typed twice alike.
+func (p *program) askTwice(ctx context.Context, question string) ([]byte, error) {
 	for range 3 {
-		first, err := p.readHidden(ctx, "New passphrase: ")
+		first, err := p.readHidden(ctx, question)
 		if err != nil {
 			return nil, err
 		}

@@ -69,7 +69,7 @@ type RoomEntry struct {
 const (
 	RoomInvite   = "invite"   // Who: a contact
 	RoomUninvite = "uninvite" // Who
-	RoomJoin     = "join"     //
+	RoomJoin     = "join"     // of rooms of one name that which the account is invited to
 	RoomLeave    = "leave"    // also turns an invitation down
 	RoomPromote  = "promote"  // Who: member to moderator, moderator to owner
 	RoomDemote   = "demote"   // Who: owner to moderator, moderator to member; also oneself
@@ -112,7 +112,8 @@ func (c *Client) Room(ctx context.Context, room string) (r Room, err error) {
 	return r, c.call(ctx, "GET", roomPath(room, ""), nil, &r)
 }
 
-// CreateRoom makes a room with this account as its owner.
+// CreateRoom makes a room with this account as its owner. ErrConflict if it is in one
+// of that name already.
 func (c *Client) CreateRoom(ctx context.Context, r CreateRoomRequest) (made Room, err error) {
 	return made, c.call(ctx, "POST", "/v1/rooms", r, &made)
 }
@@ -126,6 +127,12 @@ func (c *Client) ChangeRoom(ctx context.Context, room, verb string, r RoomReques
 // RoomMembers returns who is in a room, highest role first, then who is invited.
 func (c *Client) RoomMembers(ctx context.Context, room string) (all []RoomMember, err error) {
 	return all, c.call(ctx, "GET", roomPath(room, "/members"), nil, &all)
+}
+
+// RoomMember returns whom ChangeRoom takes who for, as what waits for the rendezvous
+// will leave them. ErrConflict if several are called so.
+func (c *Client) RoomMember(ctx context.Context, room, who string) (m RoomMember, err error) {
+	return m, c.call(ctx, "GET", roomPath(room, "/members/"+url.PathEscape(who)), nil, &m)
 }
 
 // MaxRoomLog is how many entries one call of RoomLog returns at most.

@@ -74,7 +74,7 @@ func (e *Engine) Delete(tx store.Tx, now time.Time, id protocol.MsgID) (Hint, er
 
 // Hide deletes a message on the devices of this account only.
 func (e *Engine) Hide(tx store.Tx, now time.Time, id protocol.MsgID) (Hint, error) {
-	return e.acting(tx, now, func(w *work) error {
+	return e.do(tx, now, func(w *work) error {
 		t, err := w.toActOn(id)
 		if err != nil {
 			return err
@@ -117,8 +117,8 @@ func (e *Engine) Referred(tx store.Tx, now time.Time, with protocol.AccountID, t
 	return h.message(tx, with, position)
 }
 
-// acting is one call of the user.
-func (e *Engine) acting(tx store.Tx, now time.Time, fn func(*work) error) (Hint, error) {
+// do is one call: what fn does, and what follows from it.
+func (e *Engine) do(tx store.Tx, now time.Time, fn func(*work) error) (Hint, error) {
 	w, err := e.begin(tx, now)
 	if err != nil {
 		return Hint{}, err
@@ -129,9 +129,9 @@ func (e *Engine) acting(tx store.Tx, now time.Time, fn func(*work) error) (Hint,
 	return w.end()
 }
 
-// actingOn is acting on a message that is not deleted.
+// actingOn is do on a message that is not deleted.
 func (e *Engine) actingOn(tx store.Tx, now time.Time, id protocol.MsgID, fn func(*work, *shownMessage) error) (Hint, error) {
-	return e.acting(tx, now, func(w *work) error {
+	return e.do(tx, now, func(w *work) error {
 		t, err := w.toActOn(id)
 		if err != nil {
 			return err

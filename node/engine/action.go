@@ -116,7 +116,7 @@ var contactPowers = powers{react: true, edit: true, manage: true, answer: true}
 func roomPowers(s *room.State, a protocol.AccountID, device protocol.DeviceID, epoch, seq uint64) powers {
 	rights := s.RightsAt(a, seq)
 	return powers{
-		react: s.May(device, epoch, room.React) == nil, edit: s.May(device, epoch, room.Send) == nil,
+		react: s.May(device, epoch, room.React), edit: s.May(device, epoch, room.Send),
 		moderate: rights.Has(room.Kick), manage: rights.Has(room.Rename),
 	}
 }

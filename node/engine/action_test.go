@@ -65,7 +65,7 @@ func (n *node) pinned(with protocol.AccountID) (list []Message) {
 func (n *node) does(to *node, a *wire.Action) {
 	n.w.t.Helper()
 	n.do(func(tx store.Tx) (Hint, error) {
-		return n.e.acting(tx, n.w.now, func(w *work) error {
+		return n.e.do(tx, n.w.now, func(w *work) error {
 			d, err := w.device(to.device())
 			if err != nil {
 				return err
@@ -346,7 +346,7 @@ func TestFloodOfReactions(t *testing.T) {
 	w.settle()
 	apply := func(acts ...*wire.Action) {
 		a.do(func(tx store.Tx) (Hint, error) {
-			return a.e.acting(tx, w.now, func(w *work) error {
+			return a.e.do(tx, w.now, func(w *work) error {
 				in := &incoming{d: &deviceRow{account: b.account()}}
 				for _, act := range acts {
 					if err := w.receiveAction(in, act); err != nil {

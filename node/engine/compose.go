@@ -36,7 +36,7 @@ type Draft struct {
 // ErrRoomFiles; a message with the same id and text and a file of the same name and size
 // is the same.
 func (e *Engine) ComposeDraft(tx store.Tx, now time.Time, with protocol.AccountID, id protocol.MsgID, draft Draft) (Hint, error) {
-	return e.acting(tx, now, func(w *work) error { return w.composeDraft(with, id, draft) })
+	return e.do(tx, now, func(w *work) error { return w.composeDraft(with, id, draft) })
 }
 
 // MayWrite tells whether a text, or a file with one, could be written to a contact or to

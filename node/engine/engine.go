@@ -94,7 +94,6 @@ type Engine struct {
 	rsas   rsaCache
 	folded roomStates
 	aheads aheads
-	guests doors
 	held   atomic.Pointer[directory.Head] // the stored head of the log that was last read, its signature checked
 
 	autoAccept atomic.Pointer[autoAccept] // nil: no file is fetched unless the user wants it

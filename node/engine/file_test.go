@@ -173,7 +173,7 @@ func TestFileToContact(t *testing.T) {
 			t.Errorf("%s is told %d times", n.name, told)
 		}
 	}
-	if ends := b.ends(); len(ends) != 1 || ends[0].Blob != BlobTaken || ends[0].Part != "" {
+	if ends := b.ends(); len(ends) != 1 || ends[0].Blob != BlobTaken || ends[0].Part != "/home/bob" {
 		t.Errorf("left to do: %+v", ends)
 	}
 	w.check(bobs[1].wantsFile(id))
@@ -281,7 +281,7 @@ func TestDeletedMessageTakesItsFileAlong(t *testing.T) {
 	if got := b.ends(); len(got) != 1 || got[0].Part != "/home/bob" {
 		t.Errorf("who was fetching it has left to do %+v", got)
 	}
-	if got := bobs[1].ends(); len(got) != 1 || got[0].Part != "" {
+	if got := bobs[1].ends(); len(got) != 1 || got[0].Part != "/home/bob" || got[0].Blob != BlobTaken {
 		t.Errorf("who had fetched it has left to do %+v", got)
 	}
 	if got := a.ends(); len(got) != 1 || got[0].Spool != draft.Path || got[0].Blob != BlobDrop {
@@ -459,7 +459,7 @@ func (n *node) sendsBad(to *node, text string, spoil func(*wire.File)) {
 func (n *node) sendsFileAs(to *node, id protocol.MsgID, text string, f *wire.File) {
 	n.w.t.Helper()
 	n.do(func(tx store.Tx) (Hint, error) {
-		return n.e.acting(tx, n.w.now, func(w *work) error {
+		return n.e.do(tx, n.w.now, func(w *work) error {
 			d, err := w.device(to.device())
 			if err != nil {
 				return err

@@ -164,7 +164,7 @@ func (w *work) mayHave(device protocol.DeviceID, a protocol.AccountID) (bool, er
 
 // mayHaveOfRoom tells whether a device may read in a room now.
 func (w *work) mayHaveOfRoom(r *openRoom, device protocol.DeviceID) (bool, error) {
-	if r.row.stage != RoomJoined || r.state == nil || r.state.May(device, r.state.Epoch(), room.Read) != nil {
+	if r.row.stage != RoomJoined || r.state == nil || !r.state.May(device, r.state.Epoch(), room.Read) {
 		return false, nil
 	}
 	if d, err := w.device(device); err == nil && d.revoked { // the room's log does not say so yet

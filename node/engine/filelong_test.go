@@ -64,7 +64,7 @@ func TestLongestTextWithLargestFile(t *testing.T) {
 		}
 		at := b.fileOf(id).FileRef
 		b.do(func(tx store.Tx) (Hint, error) {
-			return b.e.acting(tx, w.now, func(w *work) error {
+			return b.e.do(tx, w.now, func(w *work) error {
 				h, _, err := load[historyRow](tx, keyHistory(at.With, at.Position))
 				if err != nil {
 					return err

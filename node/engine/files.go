@@ -236,7 +236,7 @@ func (e *Engine) FileDone(tx store.Tx, now time.Time, at FileRef, path string) (
 		if !r.partial() {
 			return nil
 		}
-		if err := w.putEnd(at, r.id, fileEndRow{name: r.name, blob: BlobTaken}); err != nil {
+		if err := w.putEnd(at, r.id, fileEndRow{name: r.name, part: r.path, blob: BlobTaken}); err != nil {
 			return err
 		}
 		r.path = path
@@ -281,7 +281,7 @@ func (e *Engine) FileStored(tx store.Tx, now time.Time, at FileRef) (Hint, error
 
 // FileEnded notes that what a FileEnd says is done.
 func (e *Engine) FileEnded(tx store.Tx, now time.Time, end FileEnd) (Hint, error) {
-	return e.acting(tx, now, func(w *work) error {
+	return e.do(tx, now, func(w *work) error {
 		key := keyFileEnd(end.ID, end.FileRef)
 		r, ok, err := load[fileEndRow](tx, key)
 		if err != nil || !ok {
@@ -296,7 +296,7 @@ func (e *Engine) FileEnded(tx store.Tx, now time.Time, end FileEnd) (Hint, error
 
 // onFile is a call of the user about the file of a message.
 func (e *Engine) onFile(tx store.Tx, now time.Time, id protocol.MsgID, fn func(*work, FileRef, *fileRow) error) (Hint, error) {
-	return e.acting(tx, now, func(w *work) error {
+	return e.do(tx, now, func(w *work) error {
 		h, index, err := e.find(tx, id)
 		if err != nil {
 			return err
@@ -315,7 +315,7 @@ func (e *Engine) onFile(tx store.Tx, now time.Time, id protocol.MsgID, fn func(*
 
 // atFile is a call about a file, which may be gone.
 func (e *Engine) atFile(tx store.Tx, now time.Time, at FileRef, fn func(*work, *fileRow) error) (Hint, error) {
-	return e.acting(tx, now, func(w *work) error {
+	return e.do(tx, now, func(w *work) error {
 		r, ok, err := load[fileRow](tx, keyFile(at))
 		if err != nil || !ok {
 			return err

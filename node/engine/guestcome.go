@@ -21,33 +21,25 @@ const maxWelcomeKeys = guest.MaxKeys + 64
 // entry; a log that does not is ErrRoomLog, here or in TakeRoom. Taking one again changes
 // nothing that the guest has of the room.
 func (e *Engine) TakeWelcome(tx store.Tx, now time.Time, welcome guest.Welcome, number uint32, secret [32]byte) (Hint, error) {
-	w, err := e.begin(tx, now)
-	if err != nil {
-		return Hint{}, err
-	}
-	g, err := loadGuest(tx)
-	if err != nil {
-		return Hint{}, err
-	}
-	r, err := w.room(g.room)
-	if err == ErrNoRoom {
-		r, err = w.addRoom(g.room, roomRow{home: e.id.Home, since: w.now})
-	}
-	if err != nil {
-		return Hint{}, err
-	}
-	if err := w.expectEntry(r, welcome); err != nil {
-		return Hint{}, err
-	}
-	if err := w.takeWelcomeKeys(r, welcome.Keys); err != nil {
-		return Hint{}, err
-	}
-	w.hintRoom(g.room)
-	g.reason, g.number, g.secret = protocol.OK, number, secret[:]
-	if err := w.put(keyGuest(), &g); err != nil {
-		return Hint{}, err
-	}
-	return w.end()
+	return e.do(tx, now, func(w *work) error {
+		g, err := loadGuest(tx)
+		if err != nil {
+			return err
+		}
+		r, err := w.roomOrNew(g.room)
+		if err != nil {
+			return err
+		}
+		if err := w.expectEntry(r, welcome); err != nil {
+			return err
+		}
+		if err := w.takeWelcomeKeys(r, welcome.Keys); err != nil {
+			return err
+		}
+		w.hintRoom(g.room)
+		g.reason, g.number, g.secret = protocol.OK, number, secret[:]
+		return w.put(keyGuest(), &g)
+	})
 }
 
 func (w *work) takeWelcomeKeys(r *openRoom, keys []room.StateKey) error {
@@ -90,30 +82,22 @@ func (w *work) expectEntry(r *openRoom, welcome guest.Welcome) error {
 
 // GuestRefused notes what the admitter, or the rendezvous, answered to the guest instead
 // of what it wanted: to a knock, to RegisterGuest, to its hello, to ReadRoom or PutRoom.
-// It tells what to do about it, see DoAsGuest.
-func (e *Engine) GuestRefused(tx store.Tx, now time.Time, refusal *protocol.Error) (GuestDoes, Hint, error) {
-	w, err := e.begin(tx, now)
-	if err != nil {
-		return "", Hint{}, err
-	}
-	g, err := loadGuest(tx)
-	if err != nil {
-		return "", Hint{}, err
-	}
-	does, _ := DoAsGuest(refusal.Code)
-	switch {
-	case refusal.Code == protocol.Banned:
-		err = w.guestIsOut(&g, protocol.Banned)
-	case refusal.Code == protocol.WrongPassword:
-		err = w.guestIsOut(&g, protocol.WrongPassword)
-	case does == GuestKnocksAnew:
-		err = w.guestIsOut(&g, protocol.TicketExpired)
-	}
-	if err != nil {
-		return "", Hint{}, err
-	}
-	h, err := w.end()
-	return does, h, err
+// What to do about it says DoAsGuest.
+func (e *Engine) GuestRefused(tx store.Tx, now time.Time, refusal *protocol.Error) (Hint, error) {
+	return e.do(tx, now, func(w *work) error {
+		g, err := loadGuest(tx)
+		if err != nil {
+			return err
+		}
+		does, _ := DoAsGuest(refusal.Code)
+		switch {
+		case refusal.Code == protocol.Banned, refusal.Code == protocol.WrongPassword:
+			return w.guestIsOut(&g, refusal.Code)
+		case does == GuestKnocksAnew:
+			return w.guestIsOut(&g, protocol.TicketExpired)
+		}
+		return nil
+	})
 }
 
 // guestIsOut notes why the guest is not in the room any more, or not let in. If the room was
@@ -146,7 +130,7 @@ func (w *work) guestIsOut(g *guestRow, reason protocol.Code) error {
 
 // outCauses are the causes of the events that tell a guest that it is out.
 var outCauses = map[protocol.Code]string{
-	protocol.OK: "left", protocol.TicketExpired: "expired", protocol.WrongPassword: "asked_again", protocol.Banned: "removed",
+	protocol.OK: RoomWasLeft, protocol.TicketExpired: RoomGuestExpired, protocol.WrongPassword: RoomGuestAsked, protocol.Banned: RoomWasRemoved,
 }
 
 // whyOut finds among new entries why a guest is not in the room any more.
@@ -177,7 +161,7 @@ func (w *work) guestGoes(r *openRoom, entries []room.Entry) error {
 		return err
 	}
 	reason := whyOut(entries, w.e.id.Account)
-	if removed, _ := r.state.Barred(w.e.id.Account); removed {
+	if r.state.Barred(w.e.id.Account) {
 		reason = protocol.Banned
 	}
 	return w.guestIsOut(&g, reason)
@@ -202,8 +186,6 @@ const (
 	GuestWaits      GuestDoes = "wait"  // for RetryAfter, or backing off, and tries the same again
 	GuestEnds       GuestDoes = "end"   // nothing helps that the program could do
 )
-
-func (d GuestDoes) String() string { return string(d) }
 
 // DoAsGuest returns what a guest's program does about a refusal, and a sentence for its
 // user.

@@ -125,51 +125,40 @@ func (e *Engine) Door(tx store.Tx, now time.Time, id protocol.RoomID) (guest.Doo
 	return guest.Door{State: r.state, Cert: self.Cert, Secret: key.Hide(&derived)}, nil
 }
 
-// GuestLimits counts wrong passwords in a room, for guest.Admitter.Answered. It is the
-// same for one room until the process ends. Call it only for a room with a Door: the
-// engine keeps one for each.
-func (e *Engine) GuestLimits(id protocol.RoomID) *guest.Limits {
-	e.guests.mu.Lock()
-	defer e.guests.mu.Unlock()
-	if e.guests.limits == nil {
-		e.guests.limits = map[protocol.RoomID]*guest.Limits{}
-	}
-	l := e.guests.limits[id]
-	if l == nil {
-		l = &guest.Limits{}
-		e.guests.limits[id] = l
-	}
-	return l
-}
-
 // AdmitGuest lets in a guest who has shown to know the password: its entry waits to be
 // appended, or it is in already. Call GuestAdmitted then, and after each Hint.Rooms of
 // this room. The error is a *protocol.Error for guest.Admitter.Refuse, or a fault of the
 // store.
 func (e *Engine) AdmitGuest(tx store.Tx, now time.Time, id protocol.RoomID, g guest.Request) (Hint, error) {
-	w, r, err := e.atDoor(tx, now, id)
-	if err != nil {
-		return Hint{}, err
-	}
-	in, waits, err := w.admitted(r, g)
-	if err != nil || in || waits {
-		return Hint{}, err
-	}
-	op, err := w.guestJoin(r, g)
-	if err != nil {
-		return Hint{}, err
-	}
-	if err := w.write(r, op); err != nil {
-		return Hint{}, notAdmitted(err)
-	}
-	return w.end()
+	return e.do(tx, now, func(w *work) error {
+		r, err := w.atDoor(id)
+		if err != nil {
+			return err
+		}
+		in, waits, err := w.admitted(r, g)
+		if err != nil || in || waits {
+			return err
+		}
+		op, err := w.guestJoin(r, g)
+		if err != nil {
+			return err
+		}
+		if err := w.write(r, op); err != nil {
+			return notAdmitted(err)
+		}
+		return nil
+	})
 }
 
 // GuestAdmitted returns what guest.Admitter.Admit needs, when the log has the entry;
 // until then waits. The error is as of AdmitGuest: others were first, and the guest does
 // not come in.
 func (e *Engine) GuestAdmitted(tx store.Tx, now time.Time, id protocol.RoomID, g guest.Request) (welcome guest.Welcome, waits bool, err error) {
-	w, r, err := e.atDoor(tx, now, id)
+	w, err := e.begin(tx, now)
+	if err != nil {
+		return welcome, false, err
+	}
+	r, err := w.atDoor(id)
 	if err != nil {
 		return welcome, false, err
 	}
@@ -186,12 +175,12 @@ func (e *Engine) GuestAdmitted(tx store.Tx, now time.Time, id protocol.RoomID, g
 }
 
 // atDoor returns a room that a guest wants to come into.
-func (e *Engine) atDoor(tx store.Tx, now time.Time, id protocol.RoomID) (*work, *openRoom, error) {
-	w, r, err := e.beginRoom(tx, now, id)
+func (w *work) atDoor(id protocol.RoomID) (*openRoom, error) {
+	r, err := w.room(id)
 	if err == ErrNoRoom || err == nil && r.state == nil {
-		return nil, nil, guest.Refusal(room.ErrForbidden)
+		return nil, guest.Refusal(room.ErrForbidden)
 	}
-	return w, r, err
+	return r, err
 }
 
 // notAdmitted is what a guest is told whose entry cannot be written; or a fault of the

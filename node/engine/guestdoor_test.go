@@ -51,7 +51,7 @@ func TestGST05_AnotherPassword(t *testing.T) {
 			t.Errorf("%s by the old password: %v", n.name, err)
 		}
 	}
-	if b.roomEvents("password_asked_again") != 1 {
+	if b.roomEvents("password") != 3 {
 		t.Error("the choice is not shown")
 	}
 	place := g.account()
@@ -247,7 +247,7 @@ func TestGuessesAreBounded(t *testing.T) {
 	if codes[protocol.WrongPassword] != 5 || codes[protocol.RateLimited] != 195 {
 		t.Errorf("%v", codes)
 	}
-	if events := a.roomEvents("guest_attempt"); events == 0 || events > maxTryEvents {
+	if events := a.roomEvents(RoomGuestNotLetIn); events == 0 || events > maxTryEvents {
 		t.Errorf("%d events", events)
 	}
 	var tries []GuestAttempt

@@ -2,24 +2,16 @@ package engine
 
 import (
 	"bytes"
-	"sync"
 	"time"
 
 	"github.com/parley-chat/parley/protocol"
-	"github.com/parley-chat/parley/protocol/room/guest"
 	"github.com/parley-chat/parley/store"
 )
-
-// doors is what the engine keeps in memory of the rooms that it lets guests into.
-type doors struct {
-	mu     sync.Mutex
-	limits map[protocol.RoomID]*guest.Limits // at most maxRooms
-}
 
 // GuestAttempt is somebody who tried to come into a room as a guest at this device, or
 // several from one place with one result.
 type GuestAttempt struct {
-	Place []byte // as the rendezvous names it, at most 16 bytes; equal for one address
+	Place []byte // as the rendezvous names it, at most MaxPlace bytes; equal for one address
 	Code  protocol.Code
 	Count int
 	First time.Time
@@ -29,12 +21,14 @@ type GuestAttempt struct {
 // How many attempts in one room are remembered, and tell the user, however many there
 // are.
 const (
-	maxTries      = 32
-	maxTryEvents  = 6 // in tryEventsFor
-	tryEventsFor  = time.Hour
-	tryTogether   = time.Hour // attempts from one place that end alike count as one for so long
-	maxPlaceBytes = 16
+	maxTries     = 32
+	maxTryEvents = 6 // in tryEventsFor
+	tryEventsFor = time.Hour
+	tryTogether  = time.Hour // attempts from one place that end alike count as one for so long
 )
+
+// MaxPlace bounds how the rendezvous names where a guest is, in bytes.
+const MaxPlace = 16
 
 // triesRow is the attempts that are remembered of one room, the newest last.
 type triesRow struct{ list []GuestAttempt }
@@ -85,26 +79,21 @@ func (r *triesRow) note(now time.Time, place []byte, code protocol.Code) (tell b
 }
 
 // NoteGuestAttempt notes how an attempt at this device ended: OK, WrongPassword,
-// RateLimited, or why the log did not take the guest. Of those that failed an event with the
-// cause "guest_attempt" tells, but not of every one of many.
+// RateLimited, or why the log did not take the guest. Of those that failed an event tells
+// (RoomGuestNotLetIn), but not of every one of many.
 func (e *Engine) NoteGuestAttempt(tx store.Tx, now time.Time, id protocol.RoomID, place []byte, code protocol.Code) (Hint, error) {
-	w, r, err := e.beginRoom(tx, now, id)
-	if err != nil {
-		return Hint{}, err
-	}
-	tries, _, err := load[triesRow](tx, keyRoomTries(id))
-	if err != nil {
-		return Hint{}, err
-	}
-	if tries.note(w.now, place[:min(len(place), maxPlaceBytes)], code) {
-		if err := w.roomEvent(r, "guest_attempt", code.String()); err != nil {
-			return Hint{}, err
+	return e.withRoom(tx, now, id, func(w *work, r *openRoom) error {
+		tries, _, err := load[triesRow](tx, keyRoomTries(id))
+		if err != nil {
+			return err
 		}
-	}
-	if err := w.put(keyRoomTries(id), &tries); err != nil {
-		return Hint{}, err
-	}
-	return w.end()
+		if tries.note(w.now, place, code) {
+			if err := w.roomEvent(r, RoomGuestNotLetIn, code.String()); err != nil {
+				return err
+			}
+		}
+		return w.put(keyRoomTries(id), &tries)
+	})
 }
 
 // GuestAttempts returns the attempts at this device that are remembered, the newest last.

@@ -12,6 +12,17 @@ import (
 	"github.com/parley-chat/parley/store/memory"
 )
 
+// guesses counts wrong passwords in a room, until the test ends.
+func (n *node) guesses(id protocol.RoomID) *guest.Limits {
+	if n.wrong == nil {
+		n.wrong = map[protocol.RoomID]*guest.Limits{}
+	}
+	if n.wrong[id] == nil {
+		n.wrong[id] = &guest.Limits{}
+	}
+	return n.wrong[id]
+}
+
 // secret stands for a password: what is derived from real ones costs a second.
 func secret(password string) [32]byte { return key.Hash("test password", []byte(password)) }
 
@@ -69,7 +80,7 @@ func (n *node) knock(door *node, id protocol.RoomID, with [32]byte) (*visit, err
 	})
 	frame, err = visitor.Answer(v.secret)
 	n.w.check(err)
-	frame, refused := v.admitter.Answered(n.w.now.Add(door.skew), door.e.GuestLimits(id), "somewhere", frame)
+	frame, refused := v.admitter.Answered(n.w.now.Add(door.skew), door.guesses(id), "somewhere", frame)
 	if refused != nil {
 		door.noteAttempt(id, protocol.CodeOf(refused))
 		_, err = visitor.Confirmed(frame)
@@ -193,10 +204,7 @@ func (n *node) noteAttempt(id protocol.RoomID, code protocol.Code) {
 // guestRefused is what a guest's program does with a refusal, which it returns.
 func (n *node) guestRefused(refusal *protocol.Error) error {
 	n.w.t.Helper()
-	n.do(func(tx store.Tx) (h Hint, err error) {
-		_, h, err = n.e.GuestRefused(tx, n.w.now, refusal)
-		return h, err
-	})
+	n.do(func(tx store.Tx) (Hint, error) { return n.e.GuestRefused(tx, n.w.now, refusal) })
 	return refusal
 }
 
@@ -235,7 +243,7 @@ func (n *node) askForGuests(id protocol.RoomID) {
 
 // refusalOf is what the rendezvous tells who is not in a room.
 func (r *rendezvous) refusalOf(n *node, id protocol.RoomID) *protocol.Error {
-	if removed, _ := r.rooms[id].state.Barred(n.account()); removed {
+	if r.rooms[id].state.Barred(n.account()) {
 		return protocol.Refuse(protocol.Banned, "")
 	}
 	return protocol.Refuse(protocol.UnknownRoom, "")

@@ -60,6 +60,15 @@ func SetHome(tx store.Tx, h Home) error {
 	})
 }
 
+// ownHome is where the rendezvous is now: SetHome may have changed it since Load.
+func ownHome(tx store.Tx) (Home, error) {
+	id, err := loadIdentity(tx)
+	if err != nil {
+		return Home{}, err
+	}
+	return id.Home, nil
+}
+
 // SetName chooses another name, for when the first is taken. ErrRegistered
 // once the rendezvous has it: a name is bound for ever.
 func SetName(tx store.Tx, name, display string) error {

@@ -73,12 +73,7 @@ func (w *work) pastOf(with protocol.AccountID, isRoom bool) (conversationEnd, er
 		}
 		return conversationEnd{&p.position, &p.readTo, &p.readWant}, nil
 	}
-	id := protocol.RoomID(with)
-	r, err := w.room(id)
-	if err == ErrNoRoom {
-		r, err = w.addRoom(id, roomRow{stage: RoomTold, home: w.e.id.Home, since: w.now})
-		w.hintRoom(id)
-	}
+	r, err := w.roomOrNew(protocol.RoomID(with))
 	if err != nil {
 		return conversationEnd{}, err
 	}

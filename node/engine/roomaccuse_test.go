@@ -42,11 +42,6 @@ func (n *node) signs(state *room.State, op room.Op) (*room.State, room.Entry) {
 	return next, entry
 }
 
-func (n *node) settleFork(id protocol.RoomID) {
-	n.w.t.Helper()
-	n.do(func(tx store.Tx) (Hint, error) { return n.e.SettleRoomFork(tx, n.w.now, id) })
-}
-
 // Who may only read cannot stop others from writing by saying that there is another
 // log, neither in the heads of his own nor in a message. The user is told once.
 func TestAWordStopsNobody(t *testing.T) {
@@ -98,7 +93,7 @@ func TestOthersEntriesStopWriting(t *testing.T) {
 	if r := s.c.room(s.id); !r.Forked {
 		t.Fatal("writes on though dave shows what bob signed")
 	}
-	s.c.settleFork(s.id)
+	s.check(s.merge(s.c, false))
 	next, _ := s.a.signs(state, room.Lock{On: true})
 	_, other := s.b.signs(next, room.Leave{})
 	_, first := s.a.signs(state, room.Lock{On: true})

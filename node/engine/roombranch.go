@@ -24,10 +24,8 @@ const (
 
 // tellHeads tells a device of a member how our log goes, and may ask how its does.
 func (w *work) tellHeads(r *openRoom, device protocol.DeviceID, ask bool) error {
-	a, _, _ := r.state.AccountOf(device)
-	m, in := r.state.Member(a)
-	i := slices.IndexFunc(m.Devices(), func(d room.Device) bool { return d.ID == device })
-	if !in || i < 0 || device == w.e.id.Device || !w.e.limits.asked.left(w.now, device) {
+	to, in := r.state.Device(device)
+	if !in || device == w.e.id.Device || !w.e.limits.asked.left(w.now, device) {
 		return nil
 	}
 	w.e.limits.asked.take(w.now, device)
@@ -36,7 +34,7 @@ func (w *work) tellHeads(r *openRoom, device protocol.DeviceID, ask bool) error 
 		return err
 	}
 	heads := &wire.RoomHeads{Room: r.id[:], Places: places, Ask: ask}
-	return w.postToMate(r, m.Devices()[i], &wire.Content{Body: &wire.Content_RoomHeads{RoomHeads: heads}})
+	return w.postToMate(r, to, &wire.Content{Body: &wire.Content_RoomHeads{RoomHeads: heads}})
 }
 
 func (w *work) postToMate(r *openRoom, to room.Device, content *wire.Content) error {
@@ -151,10 +149,8 @@ func (w *work) otherHeads(r *openRoom, by protocol.DeviceID, seq uint64, head [3
 
 // sendLog gives a member's device entries of our log.
 func (w *work) sendLog(r *openRoom, device protocol.DeviceID, from uint64) error {
-	a, _, _ := r.state.AccountOf(device)
-	m, _ := r.state.Member(a)
-	i := slices.IndexFunc(m.Devices(), func(d room.Device) bool { return d.ID == device })
-	if i < 0 || from > r.row.seq || !w.e.limits.logs.left(w.now, device) {
+	to, in := r.state.Device(device)
+	if !in || from > r.row.seq || !w.e.limits.logs.left(w.now, device) {
 		return nil
 	}
 	w.e.limits.logs.take(w.now, device)
@@ -163,7 +159,7 @@ func (w *work) sendLog(r *openRoom, device protocol.DeviceID, from uint64) error
 		return err
 	}
 	log := &wire.RoomLog{Room: r.id[:], Entries: entries, Seq: r.row.seq}
-	return w.postToMate(r, m.Devices()[i], &wire.Content{Body: &wire.Content_RoomLog{RoomLog: log}})
+	return w.postToMate(r, to, &wire.Content{Body: &wire.Content_RoomLog{RoomLog: log}})
 }
 
 // receiveRoomLog takes entries of another log of a room; or, from a device of ours, of

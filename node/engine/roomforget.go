@@ -42,6 +42,20 @@ func (w *work) eachRoom(fn func(protocol.RoomID, *roomRow)) error {
 	})
 }
 
+// roomOrNew is room; one that is not known is made so, at our rendezvous. ErrManyRooms.
+func (w *work) roomOrNew(id protocol.RoomID) (*openRoom, error) {
+	r, err := w.room(id)
+	if err != ErrNoRoom {
+		return r, err
+	}
+	home, err := ownHome(w.tx)
+	if err != nil {
+		return nil, err
+	}
+	w.hintRoom(id)
+	return w.addRoom(id, roomRow{stage: RoomTold, home: home, since: w.now})
+}
+
 // addRoom makes a room known; ErrManyRooms.
 func (w *work) addRoom(id protocol.RoomID, row roomRow) (*openRoom, error) {
 	inUse, over := 0, 0

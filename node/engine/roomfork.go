@@ -29,7 +29,7 @@ var forkStates = []forkState{forkNone, forkStands, forkSettled}
 
 // RoomFork is a room of which two logs were shown.
 type RoomFork struct {
-	Stands bool               // nothing is sent until MergeRoom or SettleRoomFork
+	Stands bool               // nothing is sent until KeepRoomLog
 	By     protocol.AccountID // who was shown the other log, or says so
 	Fork   *room.Fork         // both logs; nil: the other one did not come
 }
@@ -56,16 +56,6 @@ func (e *Engine) RoomFork(tx store.Tx, now time.Time, id protocol.RoomID) (f Roo
 	return f, h, err
 }
 
-// SettleRoomFork goes on in a room with the log that is here, after the user looked at
-// an alarm.
-func (e *Engine) SettleRoomFork(tx store.Tx, now time.Time, id protocol.RoomID) (Hint, error) {
-	return e.inRoom(tx, now, id, func(w *work, r *openRoom) error {
-		r.row.settle()
-		w.hintRoom(id)
-		return nil
-	})
-}
-
 func (r *roomRow) settle() {
 	r.fork = forkSettled
 	r.ignored = newestAccusers(append(r.ignored, r.accusers...))
@@ -76,12 +66,13 @@ func newestAccusers(list []protocol.AccountID) []protocol.AccountID {
 	return list[max(0, len(list)-maxRoomAccusers):]
 }
 
-// MergeRoom ends a fork: for all, once an owner has done it, or two moderators. Either
-// this account's log goes on, or the other; who holds that which is given up changes
-// over. A second moderator repeats what the first wrote, without having the other log; else
-// it is ErrNoFork while that is not here. room.ErrForbidden for who may not, for theirs for
-// everybody but an owner.
-func (e *Engine) MergeRoom(tx store.Tx, now time.Time, id protocol.RoomID, theirs bool) (Hint, error) {
+// KeepRoomLog goes on with one of two logs: this account's, or the other; who holds that
+// which is given up changes over. It ends the fork for all once an owner has done it, or
+// two moderators; a second moderator repeats what the first wrote, without having the
+// other log. Who cannot end it for others, and keeps his own log, writes on in that. Else
+// it is ErrNoFork while the other log is not here, room.ErrForbidden for who may not:
+// with theirs everybody but an owner.
+func (e *Engine) KeepRoomLog(tx store.Tx, now time.Time, id protocol.RoomID, theirs bool) (Hint, error) {
 	return e.inRoom(tx, now, id, func(w *work, r *openRoom) error {
 		f, err := w.fork(r)
 		if err != nil {
@@ -90,16 +81,23 @@ func (e *Engine) MergeRoom(tx store.Tx, now time.Time, id protocol.RoomID, their
 		if theirs {
 			return w.mergeIntoTheirs(r, f)
 		}
-		merge, err := w.mergeOfTheirs(r, f)
-		if err != nil {
-			return err
-		}
-		if err := w.write(r, merge); err != nil {
+		err = w.mergeIntoOurs(r, f)
+		cannot := errors.Is(err, room.ErrForbidden) || errors.Is(err, ErrNoFork)
+		if err != nil && !(cannot && r.row.fork == forkStands) {
 			return err
 		}
 		r.row.settle()
+		w.hintRoom(id)
 		return nil
 	})
+}
+
+func (w *work) mergeIntoOurs(r *openRoom, f *room.Fork) error {
+	merge, err := w.mergeOfTheirs(r, f)
+	if err != nil {
+		return err
+	}
+	return w.write(r, merge)
 }
 
 // mergeOfTheirs is the merge that gives up the other log: if that is not here, the same
@@ -176,16 +174,23 @@ func (w *work) fork(r *openRoom) (*room.Fork, error) {
 	return &room.Fork{Common: ours[:first], Ours: ours[first:], Theirs: branch}, nil
 }
 
-func (w *work) entriesIn(table byte, id protocol.RoomID) (list []room.Entry, err error) {
-	err = all(w.tx, store.Key(table, id[:]), func(pair store.Pair) (bool, error) {
+func (w *work) entriesIn(table byte, id protocol.RoomID) ([]room.Entry, error) {
+	return entriesFrom(w.tx, table, id, 0)
+}
+
+// entriesFrom reads entries of a room from a place of a table on.
+func entriesFrom(tx store.Tx, table byte, id protocol.RoomID, place uint64) (list []room.Entry, err error) {
+	for pair, err := range tx.Scan(keyRoomItem(table, id, place), store.PrefixEnd(store.Key(table, id[:]))) {
+		if err != nil {
+			return nil, err
+		}
 		entry, err := room.ParseEntry(pair.Value)
 		if err != nil {
-			return false, fmt.Errorf("log of a room: %w", store.ErrDamaged)
+			return nil, fmt.Errorf("entry of a room: %w", store.ErrDamaged)
 		}
 		list = append(list, entry)
-		return true, nil
-	})
-	return list, err
+	}
+	return list, nil
 }
 
 // forked does what follows when a device signed for another log than ours, which has an

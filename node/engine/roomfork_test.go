@@ -66,7 +66,7 @@ func (s *split) everybody(h *roomHome, fn func()) {
 }
 
 func (s *split) merge(by *node, theirs bool) error {
-	return by.update(func(tx store.Tx) (Hint, error) { return by.e.MergeRoom(tx, s.now, s.id, theirs) })
+	return by.update(func(tx store.Tx) (Hint, error) { return by.e.KeepRoomLog(tx, s.now, s.id, theirs) })
 }
 
 func (s *split) fork(n *node) (f RoomFork, err error) {
@@ -124,6 +124,10 @@ func TestForkIsMerged(t *testing.T) {
 	if err := s.a.trySay(s.id, protocol.NewMsgID(), "x"); !errors.Is(err, ErrRoomFork) {
 		t.Errorf("alice writes on: %v", err)
 	}
+	s.check(s.merge(s.b, false))
+	if s.b.room(s.id).Forked || !s.a.room(s.id).Forked {
+		t.Error("a member goes on with his log for others too, or not at all")
+	}
 	if err := s.merge(s.b, false); !errors.Is(err, room.ErrForbidden) {
 		t.Errorf("a member merges: %v", err)
 	}
@@ -141,7 +145,7 @@ func TestForkIsMerged(t *testing.T) {
 	if err := s.merge(s.a, false); !errors.Is(err, ErrNoFork) {
 		t.Errorf("merged twice: %v", err)
 	}
-	if barred, _ := s.b.room(s.id).State.Barred(banned); !barred {
+	if !s.b.room(s.id).State.Barred(banned) {
 		t.Error("a removal was lost")
 	}
 }

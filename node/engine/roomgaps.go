@@ -1,11 +1,10 @@
 package engine
 
 import (
-	"fmt"
+	"errors"
 	"math"
 
 	"github.com/parley-chat/parley/protocol"
-	"github.com/parley-chat/parley/protocol/room/chain"
 	"github.com/parley-chat/parley/store"
 )
 
@@ -66,9 +65,9 @@ func missing(tx store.Tx, id protocol.RoomID, tell func([]RoomGap)) error {
 		if err != nil {
 			return false, err
 		}
-		chains, err := chain.ParseReceiver(row.receiver)
+		chains, err := row.parseChains()
 		if err != nil {
-			return false, fmt.Errorf("chains of a sender in a room: %w", store.ErrDamaged)
+			return false, err
 		}
 		device := protocol.DeviceID(pair.Key[33:])
 		var list []RoomGap
@@ -83,4 +82,38 @@ func missing(tx store.Tx, id protocol.RoomID, tell func([]RoomGap)) error {
 		}
 		return true, nil
 	})
+}
+
+// sweepRooms destroys what nobody waits for any more in rooms.
+func (w *work) sweepRooms(from []byte) error {
+	if len(from) == 0 {
+		if err := errors.Join(w.at(w.now.Add(sweepEvery), timerRooms, nil), w.sweepLent()); err != nil {
+			return err
+		}
+	}
+	rows := 0
+	for pair, err := range w.tx.Scan(store.Key(tableRoomReceiver, from), store.PrefixEnd([]byte{tableRoomReceiver})) {
+		if err != nil {
+			return err
+		}
+		if w.full(rows) {
+			return w.at(w.now, timerRooms, pair.Key[1:])
+		}
+		rows++
+		row, err := decodeRow[roomReceiverRow](pair.Value)
+		if err != nil {
+			return err
+		}
+		chains, err := row.parseChains()
+		if err != nil {
+			return err
+		}
+		if next, changed := chains.Sweep(w.now); changed {
+			row.receiver = next.Marshal()
+			if err := w.put(pair.Key, &row); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

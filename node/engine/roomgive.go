@@ -7,7 +7,6 @@ import (
 
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/room"
-	"github.com/parley-chat/parley/protocol/room/chain"
 	"github.com/parley-chat/parley/protocol/room/message"
 	"github.com/parley-chat/parley/store"
 )
@@ -118,9 +117,9 @@ func (e *Engine) RoomWants(tx store.Tx, now time.Time, id protocol.RoomID) (list
 		}
 		first := uint64(1)
 		if some {
-			chains, err := chain.ParseReceiver(row.receiver)
+			chains, err := row.parseChains()
 			if err != nil {
-				return nil, fmt.Errorf("chains of a sender in a room: %w", store.ErrDamaged)
+				return nil, err
 			}
 			if next := chains.Next(); next > 0 {
 				first = max(next, row.seen+1)
@@ -170,7 +169,7 @@ func (e *Engine) GiveRoom(tx store.Tx, now time.Time, id protocol.RoomID, to pro
 			if err != nil {
 				return nil, false, fmt.Errorf("message kept for members: %w", store.ErrDamaged)
 			}
-			if r.state.May(to, m.Epoch, room.Read) != nil || r.state.Demoted(m.Device, m.Seq) {
+			if !r.state.May(to, m.Epoch, room.Read) || r.state.Demoted(m.Device, m.Seq) {
 				continue
 			}
 			if maxBytes -= len(pair.Value); maxBytes < 0 && len(list) > 0 {
@@ -211,7 +210,7 @@ func (e *Engine) roomToGive(tx store.Tx, now time.Time, id protocol.RoomID, to p
 	if err != nil {
 		return nil, err
 	}
-	if r.row.stage != RoomJoined || r.state == nil || r.state.May(to, r.state.Epoch(), room.Read) != nil {
+	if r.row.stage != RoomJoined || r.state == nil || !r.state.May(to, r.state.Epoch(), room.Read) {
 		return nil, ErrNotInRoom
 	}
 	return r, nil
@@ -223,31 +222,26 @@ func (e *Engine) roomToGive(tx store.Tx, now time.Time, id protocol.RoomID, to p
 // entries, is not to make others go on with a log that it never showed anybody. ErrRoomLog
 // tells that the log is not ours, or does not verify; then nothing changes.
 func (e *Engine) TakeRoomFrom(tx store.Tx, now time.Time, id protocol.RoomID, from protocol.AccountID, page RoomPage) (Hint, error) {
-	w, r, err := e.beginRoom(tx, now, id)
-	if err != nil {
-		return Hint{}, err
-	}
-	if r.state == nil || r.row.made {
-		return Hint{}, nil
-	}
-	var entries [][]byte
-	for _, b := range page.Entries {
-		entry, err := room.ParseEntry(b)
-		if err != nil {
-			return Hint{}, fmt.Errorf("%w: %w", ErrRoomLog, err)
+	return e.withRoom(tx, now, id, func(w *work, r *openRoom) error {
+		if r.state == nil || r.row.made {
+			return nil
 		}
-		if entry.Seq > r.row.seq && entry.Account == from {
-			break
+		var entries [][]byte
+		for _, b := range page.Entries {
+			entry, err := room.ParseEntry(b)
+			if err != nil {
+				return fmt.Errorf("%w: %w", ErrRoomLog, err)
+			}
+			if entry.Seq > r.row.seq && entry.Account == from {
+				break
+			}
+			entries = append(entries, b)
 		}
-		entries = append(entries, b)
-	}
-	if err := w.takeLog(r, entries); err != nil {
-		return Hint{}, err
-	}
-	if err := w.takeBrought(r, page.Messages); err != nil {
-		return Hint{}, err
-	}
-	return w.end()
+		if err := w.takeLog(r, entries); err != nil {
+			return err
+		}
+		return w.takeBrought(r, page.Messages)
+	})
 }
 
 // takeBrought takes messages that a member gave, as many as one transaction may carry.

@@ -14,7 +14,7 @@ import (
 // RoomFailed notes that a room could not be read because its log does not verify. Of
 // the same again no event is made.
 func (e *Engine) RoomFailed(tx store.Tx, now time.Time, id protocol.RoomID, cause error) (Hint, error) {
-	return e.roomProblem(tx, now, id, func(w *work, r *openRoom) error {
+	return e.ifRoomKnown(tx, now, id, func(w *work, r *openRoom) error {
 		return w.noteProblem(r, RoomBadLog, cause.Error())
 	})
 }
@@ -25,20 +25,18 @@ func (e *Engine) RoomFailed(tx store.Tx, now time.Time, id protocol.RoomID, caus
 // (RoomPlan.Doubt). One that was here only by name is forgotten, with its invitation.
 // In a room that we are in by its log we stay; an event says what the rendezvous says.
 func (e *Engine) RoomTurnedAway(tx store.Tx, now time.Time, id protocol.RoomID, refusal *protocol.Error) (Hint, error) {
-	return e.roomProblem(tx, now, id, func(w *work, r *openRoom) error {
+	return e.ifRoomKnown(tx, now, id, func(w *work, r *openRoom) error {
 		switch {
 		case r.row.stage == RoomTold:
 			return w.dropTold(r, whyNoEntry(refusal))
 		case r.row.stage == RoomInvited:
-			r.row.stage, r.row.joining = RoomOut, false
-			err := errors.Join(w.setEntries(r, nil), w.dropLinks(r), w.roomEvent(r, RoomWasUninvited, ""))
+			err := w.goOut(r, RoomWasUninvited, "")
 			if err == nil && !r.row.known && r.row.position == 0 { // whoever sends invitations could fill the store
 				err = w.forgetRoom(r)
 			}
 			return err
 		case r.row.stage == RoomJoined && refusal.Code == protocol.Banned:
-			r.row.stage = RoomOut
-			return errors.Join(w.setEntries(r, nil), w.failRoomQueue(r), w.dropLinks(r), w.roomEvent(r, RoomWasRemoved, ""))
+			return w.goOut(r, RoomWasRemoved, "")
 		case r.row.stage == RoomJoined:
 			return w.noteProblem(r, RoomWithheld, fmt.Sprintf("the rendezvous does not serve the room: %v", refusal))
 		}
@@ -85,26 +83,20 @@ func whyNoEntry(refusal *protocol.Error) string {
 // RoomSetBack notes that the newest message of a room's mailbox has this cursor, as
 // the rendezvous says. If ours is larger it was set back, and is read again from
 // there on.
-func (e *Engine) RoomSetBack(tx store.Tx, now time.Time, id protocol.RoomID, cursor uint64) error {
-	_, err := e.roomProblem(tx, now, id, func(_ *work, r *openRoom) error {
+func (e *Engine) RoomSetBack(tx store.Tx, now time.Time, id protocol.RoomID, cursor uint64) (Hint, error) {
+	return e.ifRoomKnown(tx, now, id, func(_ *work, r *openRoom) error {
 		r.row.cursor = min(r.row.cursor, cursor)
 		return nil
 	})
-	return err
 }
 
-func (e *Engine) roomProblem(tx store.Tx, now time.Time, id protocol.RoomID, fn func(*work, *openRoom) error) (Hint, error) {
-	w, r, err := e.beginRoom(tx, now, id)
+// ifRoomKnown is withRoom; of a room that is not known nothing is noted.
+func (e *Engine) ifRoomKnown(tx store.Tx, now time.Time, id protocol.RoomID, fn func(*work, *openRoom) error) (Hint, error) {
+	h, err := e.withRoom(tx, now, id, fn)
 	if err == ErrNoRoom {
 		return Hint{}, nil
 	}
-	if err == nil {
-		err = fn(w, r)
-	}
-	if err != nil {
-		return Hint{}, err
-	}
-	return w.end()
+	return h, err
 }
 
 // noteProblem makes an event of what stands in the way of a room, once.

@@ -40,9 +40,13 @@ func (w *work) invitation(r *openRoom) (*wire.Content, error) {
 	if err != nil {
 		return nil, err
 	}
+	home, err := w.homeOf(r)
+	if err != nil {
+		return nil, err
+	}
 	head, name := r.state.Head(), r.state.About().Key
 	invite := &wire.RoomInvite{
-		Room: r.id[:], Home: r.row.home.Peer, Addrs: r.row.home.Addrs, Seq: r.state.Seq(), Head: head[:], Name: about.Name,
+		Room: r.id[:], Home: home.Peer, Addrs: home.Addrs, Seq: r.state.Seq(), Head: head[:], Name: about.Name,
 	}
 	if name != (room.KeyID{}) {
 		invite.StateKey = name[:]

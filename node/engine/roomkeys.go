@@ -2,7 +2,6 @@ package engine
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -60,13 +59,9 @@ func (w *work) stateKey(id protocol.RoomID, name room.KeyID) (k room.StateKey, o
 // sealingKey returns the key to seal texts of a room with: the one in force, or a
 // new one.
 func (w *work) sealingKey(r *openRoom) (room.StateKey, error) {
-	list, err := w.entriesToAppend(r)
+	_, top, err := w.top(r)
 	if err != nil {
 		return room.StateKey{}, err
-	}
-	top, err := r.state.Extend(list...)
-	if err != nil {
-		return room.StateKey{}, fmt.Errorf("entries that wait: %w: %v", store.ErrDamaged, err)
 	}
 	return w.sealingKeyAt(r, top)
 }
@@ -174,7 +169,7 @@ func (w *work) giveKeys(r *openRoom, id [32]byte, row *roomChainRow) error {
 			break
 		}
 		rows++
-		if len(row.distribution) > 0 && r.state.May(reader.ID, row.epoch, room.Read) != nil {
+		if len(row.distribution) > 0 && !r.state.May(reader.ID, row.epoch, room.Read) {
 			continue // came later: it reads nothing older
 		}
 		given, err := w.giveTo(r, id, row, reader, texts)
@@ -198,31 +193,44 @@ func (w *work) giveTo(r *openRoom, id [32]byte, row *roomChainRow, to room.Devic
 	if err != nil || d == nil {
 		return false, err
 	}
-	keys := &wire.RoomKeys{Room: r.id[:]}
+	keys := keysFor(r, to)
 	if len(row.distribution) > 0 {
 		keys.Distributions = [][]byte{id[:]}
 	} else {
 		keys.StateKeys = [][]byte{id[:]}
 	}
-	if secret := r.state.Password().Secret; !secret.IsZero() && r.state.Rights(to.Cert.Account).Has(room.Admit) {
-		keys.PasswordKey = secret.Key[:]
-	}
-	if r.state.May(to.ID, row.since, room.Read) == nil { // it has the others
+	if r.state.May(to.ID, row.since, room.Read) { // it has the others
 		texts = nil
 		if about := r.state.About(); !about.IsZero() && about.Key != id {
 			texts = []room.KeyID{about.Key}
 		}
 	}
-	for _, name := range texts {
+	return true, w.postNames(r, to, d, keys, texts)
+}
+
+// keysFor is what any device is given with other keys: the key of the password, if it may
+// let guests in.
+func keysFor(r *openRoom, to room.Device) *wire.RoomKeys {
+	keys := &wire.RoomKeys{Room: r.id[:]}
+	if secret := r.state.Password().Secret; !secret.IsZero() && r.state.Rights(to.Cert.Account).Has(room.Admit) {
+		keys.PasswordKey = secret.Key[:]
+	}
+	return keys
+}
+
+// postNames queues keys, with those of texts of these names, in as many contents as it
+// takes.
+func (w *work) postNames(r *openRoom, to room.Device, d *deviceRow, keys *wire.RoomKeys, names []room.KeyID) error {
+	for _, name := range names {
 		if len(keys.StateKeys) == maxRoomGive {
 			if err := w.postKeys(to.ID, d, keys); err != nil {
-				return false, err
+				return err
 			}
 			keys = &wire.RoomKeys{Room: r.id[:]}
 		}
 		keys.StateKeys = append(keys.StateKeys, name[:])
 	}
-	return true, w.postKeys(to.ID, d, keys)
+	return w.postKeys(to.ID, d, keys)
 }
 
 func (w *work) postKeys(device protocol.DeviceID, d *deviceRow, keys *wire.RoomKeys) error {
@@ -376,38 +384,4 @@ func (w *work) goOnGiving(id []byte) error {
 		return err
 	}
 	return w.giveKeys(r, name, &row)
-}
-
-// sweepRooms destroys what nobody waits for any more in rooms.
-func (w *work) sweepRooms(from []byte) error {
-	if len(from) == 0 {
-		if err := errors.Join(w.at(w.now.Add(sweepEvery), timerRooms, nil), w.sweepLent()); err != nil {
-			return err
-		}
-	}
-	rows := 0
-	for pair, err := range w.tx.Scan(store.Key(tableRoomReceiver, from), store.PrefixEnd([]byte{tableRoomReceiver})) {
-		if err != nil {
-			return err
-		}
-		if w.full(rows) {
-			return w.at(w.now, timerRooms, pair.Key[1:])
-		}
-		rows++
-		row, err := decodeRow[roomReceiverRow](pair.Value)
-		if err != nil {
-			return err
-		}
-		chains, err := chain.ParseReceiver(row.receiver)
-		if err != nil {
-			return fmt.Errorf("chains of a sender in a room: %w", store.ErrDamaged)
-		}
-		if next, changed := chains.Sweep(w.now); changed {
-			row.receiver = next.Marshal()
-			if err := w.put(pair.Key, &row); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }

@@ -11,7 +11,6 @@ import (
 	"github.com/parley-chat/parley/protocol/link"
 	"github.com/parley-chat/parley/protocol/room"
 	"github.com/parley-chat/parley/protocol/room/roomlink"
-	"github.com/parley-chat/parley/protocol/wire"
 	"github.com/parley-chat/parley/store"
 )
 
@@ -67,7 +66,7 @@ func (e *Engine) MakeRoomLink(tx store.Tx, now time.Time, id protocol.RoomID, us
 	k := key.NewLink()
 	h, err = e.inRoom(tx, now, id, func(w *work, r *openRoom) error {
 		o := room.Link{Key: k.Public(), Expires: key.Seconds(expires), Uses: uses}
-		if made.Link, err = w.linkText(r, k); err != nil {
+		if made.Link, err = w.linkText(r, roomlink.Link{Key: k}); err != nil {
 			return err
 		}
 		made.OpenLink = room.OpenLink{Key: o.Key, By: e.id.Account, Expires: o.Expires, Uses: o.Uses}
@@ -78,9 +77,26 @@ func (e *Engine) MakeRoomLink(tx store.Tx, now time.Time, id protocol.RoomID, us
 	return made, h, err
 }
 
-// LinkAddrs are the addresses that have a place in a link into a room: the first that are
+// GuestLink returns the link for guests into a room that is open to them. ErrNoRoom,
+// ErrNotInRoom, ErrNoDoor for a closed one, ErrNoAddress.
+func (e *Engine) GuestLink(tx store.Tx, now time.Time, id protocol.RoomID) (roomlink.Link, error) {
+	w, r, err := e.beginRoom(tx, now, id)
+	if err != nil {
+		return roomlink.Link{}, err
+	}
+	if r.state == nil {
+		return roomlink.Link{}, ErrNotInRoom
+	}
+	password := r.state.Password()
+	if !password.Open {
+		return roomlink.Link{}, ErrNoDoor
+	}
+	return w.linkText(r, roomlink.Link{Password: password.Number})
+}
+
+// linkAddrs are the addresses that have a place in a link into a room: the first that are
 // short enough.
-func LinkAddrs(addrs []string) (list []string) {
+func linkAddrs(addrs []string) (list []string) {
 	for _, a := range addrs {
 		if len(list) < roomlink.MaxAddrs && len(a) <= link.MaxAddr {
 			list = append(list, a)
@@ -89,8 +105,8 @@ func LinkAddrs(addrs []string) (list []string) {
 	return list
 }
 
-// linkText is the link with a key, as it is given to people.
-func (w *work) linkText(r *openRoom, k key.LinkPrivate) (roomlink.Link, error) {
+// linkText fills in where a link leads to, and checks that it can be given to people.
+func (w *work) linkText(r *openRoom, l roomlink.Link) (roomlink.Link, error) {
 	b, err := w.tx.Get(keyRoomItem(tableRoomLog, r.id, 0))
 	if err != nil {
 		return roomlink.Link{}, err
@@ -99,16 +115,11 @@ func (w *work) linkText(r *openRoom, k key.LinkPrivate) (roomlink.Link, error) {
 	if err != nil {
 		return roomlink.Link{}, fmt.Errorf("first entry of a room: %w: %v", store.ErrDamaged, err)
 	}
-	own, err := loadIdentity(w.tx) // where it is now
+	home, err := w.homeOf(r)
 	if err != nil {
 		return roomlink.Link{}, err
 	}
-	home, addrs := link.Place{Peer: r.row.home.Peer}, r.row.home.Addrs
-	if slices.Equal(own.Home.Peer, home.Peer) {
-		addrs = own.Home.Addrs
-	}
-	home.Addrs = LinkAddrs(addrs)
-	l := roomlink.Link{Room: r.id, Founder: first.Account, Home: home, Key: k}
+	l.Room, l.Founder, l.Home = r.id, first.Account, link.Place{Peer: home.Peer, Addrs: linkAddrs(home.Addrs)}
 	if _, err := roomlink.Parse(l.String()); err != nil {
 		return roomlink.Link{}, ErrNoAddress
 	}
@@ -143,7 +154,7 @@ func (e *Engine) RoomLinks(tx store.Tx, now time.Time, id protocol.RoomID) (list
 	for i := range list {
 		k, _, have, err := w.linkKey(r, list[i].Key)
 		if err == nil && have {
-			list[i].Link, err = w.linkText(r, k)
+			list[i].Link, err = w.linkText(r, roomlink.Link{Key: k})
 		}
 		if err != nil {
 			return nil, err
@@ -173,44 +184,33 @@ func (e *Engine) JoinRoomByLink(tx store.Tx, now time.Time, l roomlink.Link) (Hi
 	if l.ForGuests() {
 		return Hint{}, ErrGuestLink
 	}
-	home, err := loadIdentity(tx)
+	home, err := ownHome(tx)
 	if err != nil {
 		return Hint{}, err
 	}
-	if !slices.Equal(home.Home.Peer, l.Home.Peer) {
+	if !slices.Equal(home.Peer, l.Home.Peer) {
 		return Hint{}, ErrOtherHome
 	}
-	w, err := e.begin(tx, now)
-	if err != nil {
-		return Hint{}, err
-	}
-	r, err := w.room(l.Room)
-	if err == ErrNoRoom {
-		r, err = w.addRoom(l.Room, roomRow{stage: RoomTold, home: home.Home, since: w.now})
-	}
-	if err != nil {
-		return Hint{}, err
-	}
-	if r.row.stage == RoomJoined {
-		return Hint{}, nil
-	}
-	if r.row.stage == RoomOut {
-		r.row.stage = RoomTold
-	}
-	r.row.joining = false
-	if err := w.dropLinks(r); err != nil { // another than this one
-		return Hint{}, err
-	}
-	r.row.joining = true
-	row := &roomLinkRow{joins: true, founder: l.Founder, seed: l.Key.Bytes()}
-	if err := w.put(keyRoomLink(l.Room, l.Key.Public()), row); err != nil {
-		return Hint{}, err
-	}
-	w.hintRoom(l.Room)
-	if err := w.pursue(r); err != nil {
-		return Hint{}, err
-	}
-	return w.end()
+	return e.do(tx, now, func(w *work) error {
+		r, err := w.roomOrNew(l.Room)
+		if err != nil || r.row.stage == RoomJoined {
+			return err
+		}
+		if r.row.stage == RoomOut {
+			r.row.stage = RoomTold
+		}
+		r.row.joining = false
+		if err := w.dropLinks(r); err != nil { // another than this one
+			return err
+		}
+		r.row.joining = true
+		row := &roomLinkRow{joins: true, founder: l.Founder, seed: l.Key.Bytes()}
+		if err := w.put(keyRoomLink(l.Room, l.Key.Public()), row); err != nil {
+			return err
+		}
+		w.hintRoom(l.Room)
+		return w.pursue(r)
+	})
 }
 
 // joinsBy returns the link by which this account wants to join; not ok if it was
@@ -336,18 +336,9 @@ func (w *work) giveTexts(r *openRoom, to room.Device) error {
 	if err != nil || d == nil {
 		return err
 	}
-	for names := range slices.Chunk(r.state.Keys(), maxRoomGive) {
-		keys := &wire.RoomKeys{Room: r.id[:]}
-		for _, name := range names {
-			keys.StateKeys = append(keys.StateKeys, name[:])
-		}
-		if secret := r.state.Password().Secret; !secret.IsZero() && r.state.Rights(to.Cert.Account).Has(room.Admit) {
-			keys.PasswordKey = secret.Key[:]
-		}
-		content := &wire.Content{Body: &wire.Content_RoomKeys{RoomKeys: keys}}
-		if _, err := w.postRoomKeys(to.ID, d, wire.MailKind_ROOM, content); err != nil {
-			return err
-		}
+	names := r.state.Keys()
+	if len(names) == 0 {
+		return nil
 	}
-	return nil
+	return w.postNames(r, to, d, keysFor(r, to), names)
 }

@@ -208,16 +208,34 @@ func TestJoinByLinkRefusals(t *testing.T) {
 	}
 }
 
-// A link names where the rendezvous is now; without an address that fits there is none.
+// Links, invitations and what our other devices are told name where the rendezvous is
+// now; without an address that fits there is none.
 func TestLinkNamesTheRendezvous(t *testing.T) {
 	w := newWorld(t)
-	id, nodes := roomOf(t, w, "alice")
-	a := nodes[0]
+	id, nodes, _ := houseOf(t, w, "alice")
+	a, b := nodes[0], w.add("bob")
+	w.befriend(a, b)
 	first := a.makeLink(id, 1, time.Hour)
 	moved := Home{Peer: w.home.log.peer(), Addrs: []string{"/dns4/new.example.org/tcp/1"}}
 	a.do(func(tx store.Tx) (Hint, error) { return Hint{}, SetHome(tx, moved) })
 	if got := a.links(id)[0].Link.Home.Addrs; !slices.Equal(got, moved.Addrs) || slices.Equal(first.Link.Home.Addrs, got) {
 		t.Errorf("the link names %q", got)
+	}
+	a.view(func(tx store.Tx) error {
+		l, err := a.e.GuestLink(tx, w.now, id)
+		if l.Password != 1 || l.Founder != a.account() || !slices.Equal(l.Home.Addrs, moved.Addrs) {
+			t.Errorf("the link for guests is %q", l)
+		}
+		told, err2 := a.e.RoomStates(tx, w.now)
+		if len(told) != 1 || !slices.Equal(told[0].GetAddrs(), moved.Addrs) {
+			t.Errorf("our other devices are told %v", told)
+		}
+		return errors.Join(err, err2)
+	})
+	a.do(func(tx store.Tx) (Hint, error) { return a.e.InviteToRoom(tx, w.now, id, b.account()) })
+	w.settle()
+	if got := b.room(id).Home.Addrs; !slices.Equal(got, moved.Addrs) {
+		t.Errorf("the invitation names %q", got)
 	}
 	a.do(func(tx store.Tx) (Hint, error) { return Hint{}, SetHome(tx, Home{Peer: moved.Peer}) })
 	err := a.update(func(tx store.Tx) (h Hint, err error) {
@@ -263,7 +281,7 @@ func TestJoinByLinkUnderLoss(t *testing.T) {
 func TestLinkAddrs(t *testing.T) {
 	short, long := "/ip4/192.0.2.1/tcp/1", "/dns4/"+strings.Repeat("x", link.MaxAddr)+"/tcp/1"
 	many := slices.Repeat([]string{long, short}, 2*roomlink.MaxAddrs)
-	if got := LinkAddrs(many); len(got) != roomlink.MaxAddrs || slices.Contains(got, long) {
+	if got := linkAddrs(many); len(got) != roomlink.MaxAddrs || slices.Contains(got, long) {
 		t.Errorf("%q", got)
 	}
 }

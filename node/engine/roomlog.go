@@ -22,25 +22,12 @@ func (w *work) takeLog(r *openRoom, raw [][]byte) error {
 	if err != nil || len(entries) == 0 {
 		return err
 	}
-	after, err := extend(before, entries)
+	after, err := w.extended(r, entries)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrRoomLog, err)
+		return err
 	}
-	if after.Room() != r.id {
-		return fmt.Errorf("%w: the log of another room", ErrRoomLog)
-	}
-	if before == nil {
-		if err := w.checkFounder(r, entries[0]); err != nil {
-			return err
-		}
-	}
-	if hash, ok := after.At(r.row.toldSeq); ok && r.row.stage != RoomJoined && r.row.toldHead != ([32]byte{}) && hash != r.row.toldHead {
-		return fmt.Errorf("%w: not the one that the inviting contact has", ErrRoomLog)
-	}
-	for _, entry := range entries {
-		if err := w.set(keyRoomItem(tableRoomLog, r.id, entry.Seq), entry.Bytes()); err != nil {
-			return err
-		}
+	if err := w.setAll(tableRoomLog, r.id, entries); err != nil {
+		return err
 	}
 	list, err := w.entriesToAppend(r)
 	if err != nil {
@@ -72,6 +59,27 @@ func (w *work) takeLog(r *openRoom, raw [][]byte) error {
 		}
 	}
 	return w.entered(r, entries)
+}
+
+// extended is the log with entries that are new, if it is valid, and the one that we were
+// told of.
+func (w *work) extended(r *openRoom, entries []room.Entry) (*room.State, error) {
+	after, err := extend(r.state, entries)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrRoomLog, err)
+	}
+	if after.Room() != r.id {
+		return nil, fmt.Errorf("%w: the log of another room", ErrRoomLog)
+	}
+	if r.state == nil {
+		if err := w.checkFounder(r, entries[0]); err != nil {
+			return nil, err
+		}
+	}
+	if hash, ok := after.At(r.row.toldSeq); ok && r.row.stage != RoomJoined && r.row.toldHead != ([32]byte{}) && hash != r.row.toldHead {
+		return nil, fmt.Errorf("%w: not the one that the inviting contact has", ErrRoomLog)
+	}
+	return after, nil
 }
 
 // beginToRead forgets of each device's messages which are missing: the mailbox gives
@@ -143,7 +151,7 @@ func (w *work) entered(r *openRoom, entries []room.Entry) error {
 				return err
 			}
 		}
-		if err := w.roomEvent(r, causeOf(entry.Op), strconv.FormatUint(entry.Seq, 10)); err != nil {
+		if err := w.roomEvent(r, entry.Op.Kind().String(), strconv.FormatUint(entry.Seq, 10)); err != nil {
 			return err
 		}
 	}
@@ -201,15 +209,20 @@ func (w *work) settleStage(r *openRoom, in bool, entries []room.Entry) error {
 	case !in && r.row.stage == RoomJoined && w.e.isGuest():
 		return w.guestGoes(r, entries)
 	case !in && r.row.stage == RoomJoined:
-		r.row.stage = RoomOut
-		removed, _ := r.state.Barred(w.e.id.Account)
 		cause := RoomWasLeft
-		if removed {
+		if r.state.Barred(w.e.id.Account) {
 			cause = RoomWasRemoved
 		}
-		return errors.Join(w.setEntries(r, nil), w.failRoomQueue(r), w.roomEvent(r, cause, ""))
+		return w.goOut(r, cause, "")
 	}
 	return nil
+}
+
+// goOut ends a room for this account, with all that waits, and tells the user why. Of a
+// guest, who may knock again, see guestIsOut.
+func (w *work) goOut(r *openRoom, cause, text string) error {
+	r.row.stage, r.row.joining = RoomOut, false
+	return errors.Join(w.setEntries(r, nil), w.failRoomQueue(r), w.dropLinks(r), w.roomEvent(r, cause, text))
 }
 
 // pursue writes what this device owes the log: that it joins, if the user wants
@@ -292,12 +305,4 @@ func (w *work) learnedChain(known *account.Chain) error {
 		}
 	}
 	return nil
-}
-
-// causeOf is the cause of the event about an entry.
-func causeOf(op room.Op) string {
-	if set, is := op.(room.SetPassword); is && set.AskAgain { // guests are out by it
-		return "password_asked_again"
-	}
-	return op.Kind().String()
 }

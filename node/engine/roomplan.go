@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
@@ -13,7 +12,7 @@ import (
 
 // RoomPlan is what is to be asked of a room's rendezvous.
 type RoomPlan struct {
-	Append []byte // an entry of ours to be appended; nil: none
+	Append []byte // an entry of ours to be appended, and then taken with TakeRoom; nil: none
 	From   uint64 // read the log from this number on,
 	After  uint64 // and messages after this cursor
 	Send   bool   // there are messages to be sent: see RoomOutbox
@@ -82,43 +81,34 @@ func (e *Engine) RoomLog(tx store.Tx, id protocol.RoomID, from uint64, maxBytes 
 	return list, nil
 }
 
-// RoomAppended notes that the rendezvous took an entry of RoomPlan.
-func (e *Engine) RoomAppended(tx store.Tx, now time.Time, id protocol.RoomID, entry []byte) (Hint, error) {
-	return e.TakeRoom(tx, now, id, RoomPage{Entries: [][]byte{entry}})
-}
-
 // RoomNotAppended notes that the rendezvous refused an entry of RoomPlan for good:
 // it is given up, with what was written on top of it, and an event says why. If
 // others were first take what they wrote with TakeRoom instead.
 func (e *Engine) RoomNotAppended(tx store.Tx, now time.Time, id protocol.RoomID, entry []byte, refusal *protocol.Error) (Hint, error) {
-	w, r, err := e.beginRoom(tx, now, id)
-	if err != nil {
-		return Hint{}, err
-	}
-	refused, err := room.ParseEntry(entry)
-	if err != nil {
-		return Hint{}, err
-	}
-	list, err := w.entriesToAppend(r)
-	if err != nil {
-		return Hint{}, err
-	}
-	switch {
-	case r.row.made && refused.Seq == 0: // the room cannot be made
-		r.row.made, r.row.stage = false, RoomOut
-		list = nil
-		err = errors.Join(w.failRoomQueue(r), w.notWritten(r, refused, refusal))
-	case len(list) > 0 && list[0].Hash() == refused.Hash():
-		if err = w.notWritten(r, refused, refusal); err == nil {
-			list, err = w.without(r, list)
+	return e.withRoom(tx, now, id, func(w *work, r *openRoom) error {
+		refused, err := room.ParseEntry(entry)
+		if err != nil {
+			return err
 		}
-	default:
-		return Hint{}, nil
-	}
-	if err := errors.Join(err, w.setEntries(r, list)); err != nil {
-		return Hint{}, err
-	}
-	return w.end()
+		list, err := w.entriesToAppend(r)
+		if err != nil {
+			return err
+		}
+		switch {
+		case r.row.made && refused.Seq == 0: // the room cannot be made
+			r.row.made = false
+			return w.goOut(r, RoomNotDone, refusal.Error())
+		case len(list) > 0 && list[0].Hash() == refused.Hash():
+			if err := w.notWritten(r, refused, refusal); err != nil {
+				return err
+			}
+			if list, err = w.without(r, list); err != nil {
+				return err
+			}
+			return w.setEntries(r, list)
+		}
+		return nil
+	})
 }
 
 // without writes the entries behind the first again, without it.
@@ -154,35 +144,31 @@ type RoomItem struct {
 // Hint.Rooms tells to read on. ErrRoomLog tells that the log does not verify: then
 // nothing changes, and an event should be made with RoomFailed.
 func (e *Engine) TakeRoom(tx store.Tx, now time.Time, id protocol.RoomID, page RoomPage) (Hint, error) {
-	w, r, err := e.beginRoom(tx, now, id)
-	if err != nil {
-		return Hint{}, err
-	}
-	if len(page.Entries) > 0 && r.row.made {
-		if first, err := room.ParseEntry(page.Entries[0]); err == nil && first.Hash() == id {
-			r.row.made = false
+	return e.withRoom(tx, now, id, func(w *work, r *openRoom) error {
+		if len(page.Entries) > 0 && r.row.made {
+			if first, err := room.ParseEntry(page.Entries[0]); err == nil && first.Hash() == id {
+				r.row.made = false
+			}
 		}
-	}
-	if page.endsLog() {
-		w.e.aheads.readToEnd(w.now, id)
-	}
-	before := r.state
-	if err := w.takeLog(r, page.Entries); err != nil {
-		return Hint{}, err
-	}
-	if err := w.comeBack(r); err != nil {
-		return Hint{}, err
-	}
-	if err := w.takeItems(r, page.Messages, r.state != before); err != nil {
-		return Hint{}, err
-	}
-	r.row.problem = ""
-	if page.endsLog() {
-		if err := w.dropForced(r); err != nil {
-			return Hint{}, err
+		if page.endsLog() {
+			w.e.aheads.readToEnd(w.now, id)
 		}
-	}
-	return w.end()
+		before := r.state
+		if err := w.takeLog(r, page.Entries); err != nil {
+			return err
+		}
+		if err := w.comeBack(r); err != nil {
+			return err
+		}
+		if err := w.takeItems(r, page.Messages, r.state != before); err != nil {
+			return err
+		}
+		r.row.problem = ""
+		if page.endsLog() {
+			return w.dropForced(r)
+		}
+		return nil
+	})
 }
 
 // judgeView holds the log that a message's author has against ours.

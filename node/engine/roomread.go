@@ -13,13 +13,7 @@ import (
 // tells the account's other devices. Nobody else is told. Of many rows the rest follows
 // with Tick.
 func (e *Engine) MarkRoomRead(tx store.Tx, now time.Time, id protocol.RoomID, upTo uint64) (Hint, error) {
-	return e.acting(tx, now, func(w *work) error {
-		r, err := w.room(id)
-		if err != nil {
-			return err
-		}
-		return w.readRoom(r, upTo)
-	})
+	return e.withRoom(tx, now, id, func(w *work, r *openRoom) error { return w.readRoom(r, upTo) })
 }
 
 func (w *work) readRoom(r *openRoom, upTo uint64) error {

@@ -64,24 +64,20 @@ func (w *work) behindMailbox(r *openRoom, b []byte, again bool) error {
 // *message.Error if it is not to be passed on: the log is to be read first for
 // message.ErrFuture, which Hint.Rooms tells too.
 func (e *Engine) HearRoom(tx store.Tx, now time.Time, id protocol.RoomID, b []byte) (Hint, error) {
-	w, r, err := e.beginRoom(tx, now, id)
-	if err != nil {
-		return Hint{}, err
-	}
-	if r.row.stage != RoomJoined { // the log may tell that it is
-		return Hint{Rooms: []protocol.RoomID{id}}, message.ErrFuture
-	}
-	v, err := w.checker(r).Live(w.now, b)
+	h, err := e.withRoom(tx, now, id, func(w *work, r *openRoom) error {
+		if r.row.stage != RoomJoined { // the log may tell that it is
+			return message.ErrFuture
+		}
+		v, err := w.checker(r).Live(w.now, b)
+		if err != nil {
+			return err
+		}
+		return w.takeMessage(r, v, PathUnknown)
+	})
 	if errors.Is(err, message.ErrFuture) {
-		return Hint{Rooms: []protocol.RoomID{id}}, err
+		h.Rooms = []protocol.RoomID{id}
 	}
-	if err != nil {
-		return Hint{}, err
-	}
-	if err := w.takeMessage(r, v, PathUnknown); err != nil {
-		return Hint{}, err
-	}
-	return w.end()
+	return h, err
 }
 
 // takeMessage opens a message, or keeps it for its chain.
@@ -98,7 +94,7 @@ func (w *work) takeMessage(r *openRoom, v message.Verified, via Path) error {
 	if err := w.judgeView(r, m); err != nil {
 		return err
 	}
-	if r.state.May(w.e.id.Device, m.Epoch, room.Read) != nil { // not for us
+	if !r.state.May(w.e.id.Device, m.Epoch, room.Read) { // not for us
 		return nil
 	}
 	if err := w.lend(r, m); err != nil {
@@ -155,7 +151,7 @@ func (w *work) openRoomMessage(r *openRoom, from *roomReceiver, v message.Verifi
 	}
 	text := content.GetText()
 	if text == nil || len(text.GetText()) > protocol.MaxText || !utf8.ValidString(text.GetText()) ||
-		r.state.May(m.Device, m.Epoch, rightsFor(text.GetText(), text.GetFile() != nil)) != nil {
+		!r.state.May(m.Device, m.Epoch, rightsFor(text.GetText(), text.GetFile() != nil)) {
 		return false, w.showRoomHeld(r, m.Device, from)
 	}
 	h := historyRow{

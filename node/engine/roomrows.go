@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"fmt"
 	"time"
 
 	"github.com/parley-chat/parley/protocol"
@@ -16,7 +17,7 @@ type roomRow struct {
 	stage     RoomStage
 	home      Home
 	by        protocol.AccountID // who invited; zero: nobody
-	name      string             // until the log tells it
+	name      string             // as the log told it last; before that, who told us of the room
 	since     time.Time
 	made      bool   // the log begins here, and the rendezvous has not got it
 	joining   bool   // the user wants to join
@@ -169,6 +170,15 @@ func (r *roomReceiverRow) decode(b []byte) error {
 	return d.end("sender in a room")
 }
 
+// parseChains returns what is known of the device's chains.
+func (r *roomReceiverRow) parseChains() (chain.Receiver, error) {
+	chains, err := chain.ParseReceiver(r.receiver)
+	if err != nil {
+		return chains, fmt.Errorf("chains of a sender in a room: %w", store.ErrDamaged)
+	}
+	return chains, nil
+}
+
 // roomOutRow is an own message that is not in the room's mailbox.
 type roomOutRow struct {
 	position uint64
@@ -216,8 +226,8 @@ func keyRoomKey(id protocol.RoomID, k room.KeyID) []byte {
 	return store.Key(tableRoomKey, id[:], k[:])
 }
 
-// keyRoomItem is for the log, the entries to be appended and out: something of
-// a room, in order.
+// keyRoomItem is for something of a room that is in order: the log, the other log of a
+// fork, the entries to be appended, out, and the ages of what is kept for members.
 func keyRoomItem(table byte, id protocol.RoomID, number uint64) []byte {
 	return store.Key(table, id[:], number)
 }
@@ -230,7 +240,8 @@ func keyRoomReceiver(id protocol.RoomID, d protocol.DeviceID) []byte {
 	return store.Key(tableRoomReceiver, id[:], d[:])
 }
 
-// keyRoomFrom is for what waits and what is held of a device in a room.
+// keyRoomFrom is for messages of a device in a room: those that wait, that are held, and
+// that are kept for members.
 func keyRoomFrom(table byte, id protocol.RoomID, d protocol.DeviceID, number uint64) []byte {
 	return store.Key(table, id[:], d[:], number)
 }

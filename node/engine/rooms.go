@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"time"
@@ -22,7 +23,7 @@ var (
 	ErrRoomMute  = errors.New("you may not write in this room")
 	ErrRoomFork  = errors.New("members of the room were shown different logs of it: find out who is right before you write")
 	ErrNoFork    = errors.New("no other log of this room is here")
-	ErrRoomLog   = errors.New("the rendezvous shows a log of the room that does not verify, or another than before")
+	ErrRoomLog   = errors.New("a log of the room was shown that does not verify, or another than before")
 	ErrManyRooms = errors.New("too many rooms")
 )
 
@@ -78,22 +79,13 @@ type Room struct {
 // FollowRoom makes a room known that the rendezvous says this account is in: its log
 // then shows whether that is so. Of a known one it changes nothing. ErrManyRooms.
 func (e *Engine) FollowRoom(tx store.Tx, now time.Time, id protocol.RoomID) (Hint, error) {
-	w, err := e.begin(tx, now)
-	if err != nil {
-		return Hint{}, err
-	}
-	if e.isGuest() && id != e.id.Guest { // it knocked at no other
-		return Hint{}, nil
-	}
-	_, err = w.room(id)
-	if err == ErrNoRoom {
-		_, err = w.addRoom(id, roomRow{stage: RoomTold, home: e.id.Home, since: w.now})
-		w.hintRoom(id)
-	}
-	if err != nil {
-		return Hint{}, err
-	}
-	return w.end()
+	return e.do(tx, now, func(w *work) error {
+		if e.isGuest() && id != e.id.Guest { // it knocked at no other
+			return nil
+		}
+		_, err := w.roomOrNew(id)
+		return err
+	})
 }
 
 // Rooms returns all rooms that this account is or was in, is invited to, or wants to
@@ -134,15 +126,9 @@ func (w *work) roomInfo(id protocol.RoomID) (Room, error) {
 	if err != nil {
 		return Room{}, err
 	}
-	list, err := w.entriesToAppend(r)
+	list, toBe, err := w.top(r)
 	if err != nil {
 		return Room{}, err
-	}
-	toBe := r.state
-	if toBe != nil && len(list) > 0 {
-		if toBe, err = toBe.Extend(list...); err != nil {
-			return Room{}, fmt.Errorf("entries that wait: %w: %v", store.ErrDamaged, err)
-		}
 	}
 	about, err := w.roomAbout(r, toBe)
 	if err != nil {
@@ -187,6 +173,16 @@ func roomIDs(tx store.Tx) (ids []protocol.RoomID, err error) {
 	return ids, err
 }
 
+// homeOf is where a room's rendezvous is now: its addresses were others, maybe, when the
+// room became known.
+func (w *work) homeOf(r *openRoom) (Home, error) {
+	own, err := ownHome(w.tx)
+	if err == nil && bytes.Equal(own.Peer, r.row.home.Peer) {
+		return own, nil
+	}
+	return r.row.home, err
+}
+
 // beginRoom is begin, and room.
 func (e *Engine) beginRoom(tx store.Tx, now time.Time, id protocol.RoomID) (*work, *openRoom, error) {
 	w, err := e.begin(tx, now)
@@ -195,6 +191,17 @@ func (e *Engine) beginRoom(tx store.Tx, now time.Time, id protocol.RoomID) (*wor
 	}
 	r, err := w.room(id)
 	return w, r, err
+}
+
+// withRoom is do in a room that is known; ErrNoRoom.
+func (e *Engine) withRoom(tx store.Tx, now time.Time, id protocol.RoomID, fn func(*work, *openRoom) error) (Hint, error) {
+	return e.do(tx, now, func(w *work) error {
+		r, err := w.room(id)
+		if err != nil {
+			return err
+		}
+		return fn(w, r)
+	})
 }
 
 // room returns a room; ErrNoRoom if there is none.
@@ -279,8 +286,8 @@ func (w *work) receiverOf(r *openRoom, device protocol.DeviceID) (*roomReceiver,
 		if err := from.decode(b); err != nil {
 			return nil, err
 		}
-		if from.chains, err = chain.ParseReceiver(from.receiver); err != nil {
-			return nil, fmt.Errorf("chains of a sender in a room: %w", store.ErrDamaged)
+		if from.chains, err = from.parseChains(); err != nil {
+			return nil, err
 		}
 	}
 	r.receivers[device] = from

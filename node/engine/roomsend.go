@@ -217,17 +217,15 @@ func (e *Engine) RoomRefused(tx store.Tx, now time.Time, id protocol.RoomID, msg
 
 // settleRoom calls fn for the messages of these ids that wait.
 func (e *Engine) settleRoom(tx store.Tx, now time.Time, id protocol.RoomID, ids []protocol.EnvelopeID, fn func(*work, *openRoom, []byte, *roomOutRow) error) (Hint, error) {
-	w, r, err := e.beginRoom(tx, now, id)
-	if err != nil {
-		return Hint{}, err
-	}
-	if err := w.eachOut(r, ids, fn); err != nil {
-		return Hint{}, err
-	}
-	if r.row.queued > 0 {
-		w.hintRoom(id)
-	}
-	return w.end()
+	return e.withRoom(tx, now, id, func(w *work, r *openRoom) error {
+		if err := w.eachOut(r, ids, fn); err != nil {
+			return err
+		}
+		if r.row.queued > 0 {
+			w.hintRoom(id)
+		}
+		return nil
+	})
 }
 
 func (w *work) eachOut(r *openRoom, ids []protocol.EnvelopeID, fn func(*work, *openRoom, []byte, *roomOutRow) error) error {

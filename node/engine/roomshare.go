@@ -32,8 +32,12 @@ func (w *work) roomTold(r *openRoom) (*wire.RoomState, error) {
 	if err != nil {
 		return nil, err
 	}
+	home, err := w.homeOf(r)
+	if err != nil {
+		return nil, err
+	}
 	s := &wire.RoomState{
-		Room: r.id[:], Home: r.row.home.Peer, Addrs: r.row.home.Addrs, Stage: uint32(indexOf(toldStages, r.row.stage)),
+		Room: r.id[:], Home: home.Peer, Addrs: home.Addrs, Stage: uint32(indexOf(toldStages, r.row.stage)),
 		Name: about.Name, SinceMs: uint64(millis(r.row.since)),
 	}
 	if r.row.by != (protocol.AccountID{}) {
@@ -230,27 +234,16 @@ func (e *Engine) RoomStates(tx store.Tx, now time.Time) (list []*wire.RoomState,
 // TakeRoomState takes what RoomStates returned into the store of a new device of the
 // account. Taking it again changes nothing.
 func (e *Engine) TakeRoomState(tx store.Tx, now time.Time, s *wire.RoomState) (Hint, error) {
-	w, err := e.begin(tx, now)
-	if err != nil {
-		return Hint{}, err
-	}
-	if err := w.takeRoomState(s); err != nil {
-		return Hint{}, err
-	}
-	return w.end()
+	return e.do(tx, now, func(w *work) error { return w.takeRoomState(s) })
 }
 
 // TakeRoomLog takes entries of the log of a room that is over. Taking them again, or such
 // as do not follow, changes nothing.
 func (e *Engine) TakeRoomLog(tx store.Tx, now time.Time, l *wire.RoomLog) (Hint, error) {
-	w, err := e.begin(tx, now)
-	if err != nil {
-		return Hint{}, err
-	}
-	if _, err := w.takeOldLog(l); err != nil {
-		return Hint{}, err
-	}
-	return w.end()
+	return e.do(tx, now, func(w *work) error {
+		_, err := w.takeOldLog(l)
+		return err
+	})
 }
 
 // IsOver tells that the account is in a room no more.

@@ -105,7 +105,7 @@ func TestNewDeviceIsInRoomsAlone(t *testing.T) {
 	a2.connect()
 	a2.hint.Rooms = addOnce(a2.hint.Rooms, id)
 	w.settle()
-	if r := a2.room(id); r.Stage != RoomJoined || r.State.May(a2.device(), r.State.Epoch(), room.Access) != nil {
+	if r := a2.room(id); r.Stage != RoomJoined || !r.State.May(a2.device(), r.State.Epoch(), room.Access) {
 		t.Fatalf("the new device: %s", r.Stage)
 	}
 	a2.say(id, "alone")
@@ -184,7 +184,7 @@ func TestRecoveredAccountIsInItsRooms(t *testing.T) {
 			t.Errorf("%s has %q", n.name, got)
 		}
 	}
-	if s := a.room(id).State; s.May(b.device(), s.Epoch(), room.Read) == nil {
+	if s := a.room(id).State; s.May(b.device(), s.Epoch(), room.Read) {
 		t.Error("the lost device reads on")
 	}
 }

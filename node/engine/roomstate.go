@@ -54,25 +54,15 @@ func (e *Engine) roomState(tx store.Tx, now time.Time, id protocol.RoomID, r *ro
 }
 
 func foldRows(tx store.Tx, id protocol.RoomID, state *room.State) (*room.State, error) {
-	from := uint64(0)
+	next := uint64(0)
 	if state != nil {
-		from = state.Seq() + 1
+		next = state.Seq() + 1
 	}
-	var entries []room.Entry
-	for pair, err := range tx.Scan(keyRoomItem(tableRoomLog, id, from), store.PrefixEnd(store.Key(tableRoomLog, id[:]))) {
-		if err != nil {
-			return nil, err
-		}
-		entry, err := room.ParseEntry(pair.Value)
-		if err != nil {
-			return nil, err
-		}
-		entries = append(entries, entry)
+	entries, err := entriesFrom(tx, tableRoomLog, id, next)
+	if err != nil {
+		return nil, err
 	}
-	if state == nil {
-		return room.Fold(entries)
-	}
-	return state.Extend(entries...)
+	return extend(state, entries)
 }
 
 // keepFolded keeps a folded log in memory, and notes which epochs ended just now.

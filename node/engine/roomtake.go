@@ -78,7 +78,7 @@ func (w *work) takeChain(r *openRoom, device protocol.DeviceID, a protocol.Accou
 	if err != nil || d.View.Room != r.id {
 		return w.trouble(CauseMalformed, a, "keys of a room that are not of their sender")
 	}
-	if w.checker(r).May(device, d.View.Epoch) != nil || r.state.May(w.e.id.Device, d.View.Epoch, room.Read) != nil {
+	if w.checker(r).May(device, d.View.Epoch) != nil || !r.state.May(w.e.id.Device, d.View.Epoch, room.Read) {
 		return nil
 	}
 	switch r.state.Judge(d.View.Epoch, d.View.Seq, d.View.Head) {

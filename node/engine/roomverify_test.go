@@ -51,7 +51,7 @@ func (c *roomChaos) note(from, to *node, env []byte) {
 func (c *roomChaos) verify() {
 	home := c.w.home.rooms[c.id]
 	for _, d := range c.given {
-		if home.state.May(d.to.device(), d.epoch, room.Read) != nil {
+		if !home.state.May(d.to.device(), d.epoch, room.Read) {
 			c.t.Fatalf("%s was given keys of epoch %d by %s, and could not read in it", d.to.name, d.epoch, d.from.name)
 		}
 	}
@@ -102,7 +102,7 @@ func (c *roomChaos) verifyHistory(n *node, home *roomHome) {
 	m, in := home.state.Member(n.account())
 	for _, b := range home.messages {
 		said := c.w.home.sealed[b.ID()]
-		if in && said.epoch >= m.Joined && may[said.text] && !shown[said.text] && home.state.May(n.device(), said.epoch, room.Read) == nil {
+		if in && said.epoch >= m.Joined && may[said.text] && !shown[said.text] && home.state.May(n.device(), said.epoch, room.Read) {
 			c.t.Fatalf("%s, in the room since %d, does not show %q of epoch %d", n.name, m.Joined, said.text, said.epoch)
 		}
 	}
@@ -125,7 +125,7 @@ func (c *roomChaos) readable(home *roomHome, n *node) map[string]bool {
 	texts, may := map[string]bool{}, map[uint64]bool{}
 	for _, s := range c.w.home.sealed {
 		if _, known := may[s.epoch]; !known {
-			may[s.epoch] = home.state.May(n.device(), s.epoch, room.Read) == nil
+			may[s.epoch] = home.state.May(n.device(), s.epoch, room.Read)
 		}
 		texts[s.text] = texts[s.text] || may[s.epoch]
 	}

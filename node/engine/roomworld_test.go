@@ -206,7 +206,7 @@ func (n *node) appendRoom(id protocol.RoomID, entry []byte) {
 		case since != nil:
 			return n.e.TakeRoom(tx, n.w.now, id, RoomPage{Entries: since})
 		}
-		return n.e.RoomAppended(tx, n.w.now, id, entry)
+		return n.e.TakeRoom(tx, n.w.now, id, RoomPage{Entries: [][]byte{entry}})
 	})
 }
 

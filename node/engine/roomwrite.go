@@ -36,11 +36,11 @@ func (e *Engine) CreateRoom(tx store.Tx, now time.Time, about room.About) (proto
 		return protocol.RoomID{}, Hint{}, err
 	}
 	id := state.Room()
-	home, err := loadIdentity(tx) // where it is now
+	home, err := ownHome(tx)
 	if err != nil {
 		return id, Hint{}, err
 	}
-	row := roomRow{stage: RoomJoined, home: home.Home, name: about.Name, since: w.now, made: true, known: true, head: state.Head()}
+	row := roomRow{stage: RoomJoined, home: home, name: about.Name, since: w.now, made: true, known: true, head: state.Head()}
 	r, err := w.addRoom(id, row)
 	if err != nil {
 		return id, Hint{}, err
@@ -89,57 +89,39 @@ func (e *Engine) DescribeRoom(tx store.Tx, now time.Time, id protocol.RoomID, ab
 
 // LeaveRoom takes this account out of a room, or turns an invitation down.
 func (e *Engine) LeaveRoom(tx store.Tx, now time.Time, id protocol.RoomID) (Hint, error) {
-	w, r, err := e.beginRoom(tx, now, id)
-	if err != nil {
-		return Hint{}, err
-	}
-	r.row.joining = false
-	if r.row.stage == RoomJoined {
-		err = w.write(r, room.Leave{})
-	} else {
-		r.row.stage = RoomOut
-		err = errors.Join(w.setEntries(r, nil), w.dropLinks(r), w.roomEvent(r, RoomWasDeclined, ""))
-	}
-	if err != nil {
-		return Hint{}, err
-	}
-	return w.end()
+	return e.withRoom(tx, now, id, func(w *work, r *openRoom) error {
+		if r.row.stage == RoomJoined {
+			return w.write(r, room.Leave{})
+		}
+		return w.goOut(r, RoomWasDeclined, "")
+	})
 }
 
 // JoinRoom joins a room that this account was invited to: as soon as its log is
 // here, and again if others are first. One that is over is asked for once more: who
 // turned an invitation down may still take it. What becomes of it an event says.
 func (e *Engine) JoinRoom(tx store.Tx, now time.Time, id protocol.RoomID) (Hint, error) {
-	w, r, err := e.beginRoom(tx, now, id)
-	if err != nil {
-		return Hint{}, err
-	}
-	if r.row.stage != RoomJoined {
+	return e.withRoom(tx, now, id, func(w *work, r *openRoom) error {
+		if r.row.stage == RoomJoined {
+			return nil
+		}
 		if r.row.stage == RoomOut {
 			r.row.stage = RoomTold
 		}
 		r.row.joining = true
 		w.hintRoom(id)
-		if err := w.pursue(r); err != nil {
-			return Hint{}, err
-		}
-	}
-	return w.end()
+		return w.pursue(r)
+	})
 }
 
 // inRoom runs fn for a room that this account is in.
 func (e *Engine) inRoom(tx store.Tx, now time.Time, id protocol.RoomID, fn func(*work, *openRoom) error) (Hint, error) {
-	w, r, err := e.beginRoom(tx, now, id)
-	if err != nil {
-		return Hint{}, err
-	}
-	if r.row.stage != RoomJoined || r.state == nil {
-		return Hint{}, ErrNotInRoom
-	}
-	if err := fn(w, r); err != nil {
-		return Hint{}, err
-	}
-	return w.end()
+	return e.withRoom(tx, now, id, func(w *work, r *openRoom) error {
+		if r.row.stage != RoomJoined || r.state == nil {
+			return ErrNotInRoom
+		}
+		return fn(w, r)
+	})
 }
 
 func (w *work) describe(r *openRoom, about room.About) error {
@@ -157,16 +139,12 @@ func (w *work) describe(r *openRoom, about room.About) error {
 // write makes an entry that waits to be appended. A removal goes before what else
 // waits.
 func (w *work) write(r *openRoom, op room.Op) error {
-	list, err := w.entriesToAppend(r)
+	list, top, err := w.top(r)
 	if err != nil {
 		return err
 	}
 	if len(list) >= maxRoomEntries {
 		return ErrQueueFull
-	}
-	top, err := r.state.Extend(list...)
-	if err != nil {
-		return fmt.Errorf("entries that wait: %w: %v", store.ErrDamaged, err)
 	}
 	_, entry, err := top.Write(w.now, w.author(), op)
 	if err != nil {
@@ -179,16 +157,20 @@ func (w *work) write(r *openRoom, op room.Op) error {
 }
 
 // entriesToAppend are the entries that wait to be appended, in order.
-func (w *work) entriesToAppend(r *openRoom) (list []room.Entry, err error) {
-	err = all(w.tx, store.Key(tableRoomEntry, r.id[:]), func(pair store.Pair) (bool, error) {
-		entry, err := room.ParseEntry(pair.Value)
-		if err != nil {
-			return false, fmt.Errorf("entry that waits: %w", store.ErrDamaged)
-		}
-		list = append(list, entry)
-		return true, nil
-	})
-	return list, err
+func (w *work) entriesToAppend(r *openRoom) ([]room.Entry, error) {
+	return w.entriesIn(tableRoomEntry, r.id)
+}
+
+// top returns the entries that wait to be appended, and the log as it will be with them.
+func (w *work) top(r *openRoom) (list []room.Entry, top *room.State, err error) {
+	list, err = w.entriesToAppend(r)
+	if err != nil || r.state == nil || len(list) == 0 {
+		return list, r.state, err
+	}
+	if top, err = r.state.Extend(list...); err != nil {
+		return nil, nil, fmt.Errorf("entries that wait: %w: %v", store.ErrDamaged, err)
+	}
+	return list, top, nil
 }
 
 func (w *work) setEntries(r *openRoom, list []room.Entry) error {

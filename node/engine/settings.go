@@ -62,7 +62,7 @@ func (e *Engine) SetTimer(tx store.Tx, now time.Time, with protocol.AccountID, l
 	if lasts < 0 || lasts > MaxLasts || lasts > 0 && lasts < time.Second {
 		return Hint{}, ErrBadTimer
 	}
-	return e.acting(tx, now, func(w *work) error {
+	return e.do(tx, now, func(w *work) error {
 		r, err := settings(tx, with)
 		if err != nil || r.timer == lasts && !r.timerAt.IsZero() {
 			return err
@@ -74,7 +74,7 @@ func (e *Engine) SetTimer(tx store.Tx, now time.Time, with protocol.AccountID, l
 // Quiet puts off notifications of a conversation until a time, on all devices of the
 // account; the zero time brings them back.
 func (e *Engine) Quiet(tx store.Tx, now time.Time, with protocol.AccountID, until time.Time) (Hint, error) {
-	return e.acting(tx, now, func(w *work) error {
+	return e.do(tx, now, func(w *work) error {
 		if err := w.knownConversation(with); err != nil {
 			return err
 		}

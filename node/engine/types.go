@@ -113,6 +113,10 @@ const (
 	RoomWithheld     = "withheld"  // the rendezvous does not serve a room that we are in
 	RoomWasForked    = "fork"      // members were shown different logs, or one says so
 	RoomWasMerged    = "merged"    // our log was given up for another, by a merge
+
+	RoomGuestExpired  = "expired"       // we are out as a guest, most often since we were away for long
+	RoomGuestAsked    = "asked_again"   // as a guest we are out until we know the new password
+	RoomGuestNotLetIn = "guest_attempt" // a guest could not come in at this device; Text is the code of why
 )
 
 // Codes of KindNotice events.

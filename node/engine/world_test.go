@@ -12,6 +12,7 @@ import (
 	"github.com/parley-chat/parley/protocol/envelope"
 	"github.com/parley-chat/parley/protocol/key"
 	"github.com/parley-chat/parley/protocol/key/keytest"
+	"github.com/parley-chat/parley/protocol/room/guest"
 	"github.com/parley-chat/parley/store"
 	"github.com/parley-chat/parley/store/memory"
 )
@@ -51,6 +52,8 @@ type node struct {
 	kv   *memory.DB
 	e    *Engine
 	hint Hint
+
+	wrong map[protocol.RoomID]*guest.Limits // passwords of guests who knock here
 
 	away    bool          // no direct connections
 	offline bool          // nor to the rendezvous

@@ -6,11 +6,7 @@ import (
 	"github.com/parley-chat/parley/node/api"
 )
 
-func (s server) changeMessage(r *http.Request) (any, error) {
-	in, err := body[api.MessageRequest](r)
-	if err != nil {
-		return nil, err
-	}
+func (s server) changeMessage(r *http.Request, in api.MessageRequest) (any, error) {
 	return s.node.ChangeMessage(r.Context(), r.PathValue("id"), r.PathValue("verb"), in)
 }
 
@@ -23,18 +19,10 @@ func (s server) conversation(r *http.Request) (any, error) {
 	return s.node.Conversation(r.Context(), r.URL.Query().Get("with"))
 }
 
-func (s server) timer(r *http.Request) (any, error) {
-	in, err := body[api.TimerRequest](r)
-	if err != nil {
-		return nil, err
-	}
+func (s server) timer(r *http.Request, in api.TimerRequest) (any, error) {
 	return s.node.SetTimer(r.Context(), in)
 }
 
-func (s server) mute(r *http.Request) (any, error) {
-	in, err := body[api.MuteRequest](r)
-	if err != nil {
-		return nil, err
-	}
+func (s server) mute(r *http.Request, in api.MuteRequest) (any, error) {
 	return s.node.Mute(r.Context(), in)
 }

@@ -10,11 +10,7 @@ import (
 func (s server) recovery(r *http.Request) (any, error)      { return s.node.Recovery(r.Context()) }
 func (s server) recoveryWords(r *http.Request) (any, error) { return s.node.RecoveryWords(r.Context()) }
 
-func (s server) confirmRecovery(r *http.Request) (any, error) {
-	in, err := body[api.ConfirmRequest](r)
-	if err != nil {
-		return nil, err
-	}
+func (s server) confirmRecovery(r *http.Request, in api.ConfirmRequest) (any, error) {
 	return nil, s.node.ConfirmRecovery(r.Context(), in)
 }
 

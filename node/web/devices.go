@@ -10,27 +10,15 @@ func (s server) devices(r *http.Request) (any, error) { return s.node.Devices(r.
 
 func (s server) addDevice(w http.ResponseWriter, r *http.Request) { stream(w, r, s.node.AddDevice) }
 
-func (s server) answerDevice(r *http.Request) (any, error) {
-	in, err := body[api.AddAnswer](r)
-	if err != nil {
-		return nil, err
-	}
+func (s server) answerDevice(r *http.Request, in api.AddAnswer) (any, error) {
 	return nil, s.node.AnswerDevice(in)
 }
 
-func (s server) renameDevice(r *http.Request) (any, error) {
-	in, err := body[api.RenameRequest](r)
-	if err != nil {
-		return nil, err
-	}
+func (s server) renameDevice(r *http.Request, in api.RenameRequest) (any, error) {
 	return s.node.RenameDevice(r.Context(), r.PathValue("device"), in.Name)
 }
 
-func (s server) revokeDevice(r *http.Request) (any, error) {
-	in, err := body[api.RevokeRequest](r)
-	if err != nil {
-		return nil, err
-	}
+func (s server) revokeDevice(r *http.Request, in api.RevokeRequest) (any, error) {
 	return s.node.RevokeDevice(r.Context(), r.PathValue("device"), in.Reason)
 }
 

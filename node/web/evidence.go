@@ -11,10 +11,6 @@ func (s server) alarms(r *http.Request) (any, error) {
 	return notNil(list), err
 }
 
-func (s server) acceptLog(r *http.Request) (any, error) {
-	in, err := body[api.AcceptRequest](r)
-	if err != nil {
-		return nil, err
-	}
+func (s server) acceptLog(r *http.Request, in api.AcceptRequest) (any, error) {
 	return s.node.AcceptLog(r.Context(), in)
 }

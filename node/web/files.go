@@ -37,11 +37,7 @@ func (s server) files(r *http.Request) (any, error) {
 	return notNil(list), err
 }
 
-func (s server) changeFile(r *http.Request) (any, error) {
-	in, err := body[api.FileRequest](r)
-	if err != nil {
-		return nil, err
-	}
+func (s server) changeFile(r *http.Request, in api.FileRequest) (any, error) {
 	return s.node.ChangeFile(r.Context(), r.PathValue("id"), r.PathValue("verb"), in)
 }
 

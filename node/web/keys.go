@@ -8,11 +8,7 @@ import (
 
 func (s server) keys(r *http.Request) (any, error) { return s.node.Keys(r.Context()) }
 
-func (s server) rotateKeys(r *http.Request) (any, error) {
-	in, err := body[api.RotateRequest](r)
-	if err != nil {
-		return nil, err
-	}
+func (s server) rotateKeys(r *http.Request, in api.RotateRequest) (any, error) {
 	return s.node.RotateKeys(r.Context(), in)
 }
 

@@ -210,6 +210,13 @@ func TestEveryRequest(t *testing.T) {
 	if len(members) != 2 || members[0].Role != "owner" || !members[1].Self {
 		t.Errorf("members: %+v", members)
 	}
+	member, err := bob.RoomMember(ctx, room.ID, "alice")
+	must(err)
+	if member.Account != me.Account || member.Role != "owner" {
+		t.Errorf("alice in the room: %+v", member)
+	}
+	_, err = bob.RoomMember(ctx, room.ID, "a/b")
+	refused(t, "a member whom nobody knows", err, api.ErrNotFound)
 	log, err := bob.RoomLog(ctx, room.ID, 0, 2)
 	must(err)
 	if len(log) != 2 || log[1].What != "join" {

@@ -26,62 +26,63 @@ func routes(n *node.Node, stop func()) http.Handler {
 	mux.HandleFunc("GET /v1/status", answer(s.status))
 	mux.HandleFunc("GET /v1/whoami", answer(s.whoami))
 	mux.HandleFunc("GET /v1/contacts", answer(s.contacts))
-	mux.HandleFunc("POST /v1/contacts", answer(s.add))
+	mux.HandleFunc("POST /v1/contacts", answer(taking(s.add)))
 	mux.HandleFunc("POST /v1/contacts/{name}/{verb}", answer(s.contact))
 	mux.HandleFunc("GET /v1/contacts/{name}/safety", answer(s.safety))
-	mux.HandleFunc("POST /v1/contacts/{name}/verify", answer(s.verify))
-	mux.HandleFunc("POST /v1/contacts/{name}/scan", answer(s.scan))
-	mux.HandleFunc("POST /v1/contacts/{name}/compare", answer(s.compare))
+	mux.HandleFunc("POST /v1/contacts/{name}/verify", answer(taking(s.verify)))
+	mux.HandleFunc("POST /v1/contacts/{name}/scan", answer(taking(s.scan)))
+	mux.HandleFunc("POST /v1/contacts/{name}/compare", answer(taking(s.compare)))
 	mux.HandleFunc("GET /v1/contacts/{name}/compare", s.comparison)
-	mux.HandleFunc("POST /v1/messages", answer(s.send))
+	mux.HandleFunc("POST /v1/messages", answer(taking(s.send)))
 	mux.HandleFunc("GET /v1/messages", answer(s.history))
 	mux.HandleFunc("GET /v1/messages/{id}/trace", answer(s.trace))
-	mux.HandleFunc("POST /v1/messages/{id}/{verb}", answer(s.changeMessage))
+	mux.HandleFunc("POST /v1/messages/{id}/{verb}", answer(taking(s.changeMessage)))
 	mux.HandleFunc("POST /v1/files", s.sendFile)
 	mux.HandleFunc("POST /v1/files/pipe", s.sendPipe)
 	mux.HandleFunc("GET /v1/files", answer(s.files))
-	mux.HandleFunc("POST /v1/files/{id}/{verb}", answer(s.changeFile))
+	mux.HandleFunc("POST /v1/files/{id}/{verb}", answer(taking(s.changeFile)))
 	mux.HandleFunc("GET /v1/files/{id}/watch", s.watchFile)
 	mux.HandleFunc("GET /v1/conversations/pinned", answer(s.pinned))
 	mux.HandleFunc("GET /v1/conversations/settings", answer(s.conversation))
-	mux.HandleFunc("POST /v1/conversations/timer", answer(s.timer))
-	mux.HandleFunc("POST /v1/conversations/mute", answer(s.mute))
-	mux.HandleFunc("POST /v1/read", answer(s.read))
+	mux.HandleFunc("POST /v1/conversations/timer", answer(taking(s.timer)))
+	mux.HandleFunc("POST /v1/conversations/mute", answer(taking(s.mute)))
+	mux.HandleFunc("POST /v1/read", answer(taking(s.read)))
 	mux.HandleFunc("GET /v1/events", s.events)
 	mux.HandleFunc("GET /v1/events/last", answer(s.lastEvent))
 	mux.HandleFunc("GET /v1/ping/{name}", s.ping)
-	mux.HandleFunc("POST /v1/invites", answer(s.invite))
+	mux.HandleFunc("POST /v1/invites", answer(taking(s.invite)))
 	mux.HandleFunc("GET /v1/rooms", answer(s.rooms))
-	mux.HandleFunc("POST /v1/rooms", answer(s.createRoom))
+	mux.HandleFunc("POST /v1/rooms", answer(taking(s.createRoom)))
 	mux.HandleFunc("GET /v1/rooms/{room}", answer(s.room))
 	mux.HandleFunc("GET /v1/rooms/{room}/members", answer(s.roomMembers))
+	mux.HandleFunc("GET /v1/rooms/{room}/members/{who}", answer(s.roomMember))
 	mux.HandleFunc("GET /v1/rooms/{room}/log", answer(s.roomLog))
 	mux.HandleFunc("GET /v1/rooms/{room}/links", answer(s.roomLinks))
-	mux.HandleFunc("POST /v1/rooms/{room}/links", answer(s.makeRoomLink))
+	mux.HandleFunc("POST /v1/rooms/{room}/links", answer(taking(s.makeRoomLink)))
 	mux.HandleFunc("POST /v1/rooms/{room}/links/{link}/end", answer(s.endRoomLink))
 	mux.HandleFunc("GET /v1/rooms/{room}/fork", answer(s.roomFork))
-	mux.HandleFunc("POST /v1/rooms/{room}/fork", answer(s.keepRoomLog))
-	mux.HandleFunc("POST /v1/rooms/join", answer(s.joinRoomByLink))
-	mux.HandleFunc("POST /v1/rooms/{room}/{verb}", answer(s.changeRoom))
+	mux.HandleFunc("POST /v1/rooms/{room}/fork", answer(taking(s.keepRoomLog)))
+	mux.HandleFunc("POST /v1/rooms/join", answer(taking(s.joinRoomByLink)))
+	mux.HandleFunc("POST /v1/rooms/{room}/{verb}", answer(taking(s.changeRoom)))
 	mux.HandleFunc("GET /v1/rooms/{room}/guests", answer(s.roomGuests))
-	mux.HandleFunc("POST /v1/rooms/{room}/guests", answer(s.setRoomGuests))
+	mux.HandleFunc("POST /v1/rooms/{room}/guests", answer(taking(s.setRoomGuests)))
 	mux.HandleFunc("GET /v1/guest", answer(s.guest))
 	mux.HandleFunc("GET /v1/devices", answer(s.devices))
 	mux.HandleFunc("GET /v1/devices/add", s.addDevice)
-	mux.HandleFunc("POST /v1/devices/add/answer", answer(s.answerDevice))
-	mux.HandleFunc("POST /v1/devices/{device}/rename", answer(s.renameDevice))
-	mux.HandleFunc("POST /v1/devices/{device}/revoke", answer(s.revokeDevice))
+	mux.HandleFunc("POST /v1/devices/add/answer", answer(taking(s.answerDevice)))
+	mux.HandleFunc("POST /v1/devices/{device}/rename", answer(taking(s.renameDevice)))
+	mux.HandleFunc("POST /v1/devices/{device}/revoke", answer(taking(s.revokeDevice)))
 	mux.HandleFunc("POST /v1/burn", answer(s.burn))
 	mux.HandleFunc("GET /v1/keys", answer(s.keys))
-	mux.HandleFunc("POST /v1/keys/rotate", answer(s.rotateKeys))
+	mux.HandleFunc("POST /v1/keys/rotate", answer(taking(s.rotateKeys)))
 	mux.HandleFunc("POST /v1/keys/doctor", answer(s.doctor))
 	mux.HandleFunc("GET /v1/keys/ledger", answer(s.ledger))
 	mux.HandleFunc("GET /v1/evidence", answer(s.alarms))
-	mux.HandleFunc("POST /v1/evidence/accept", answer(s.acceptLog))
+	mux.HandleFunc("POST /v1/evidence/accept", answer(taking(s.acceptLog)))
 	mux.HandleFunc("POST /v1/backup", s.backup)
 	mux.HandleFunc("GET /v1/recovery", answer(s.recovery))
 	mux.HandleFunc("POST /v1/recovery/words", answer(s.recoveryWords))
-	mux.HandleFunc("POST /v1/recovery/confirm", answer(s.confirmRecovery))
+	mux.HandleFunc("POST /v1/recovery/confirm", answer(taking(s.confirmRecovery)))
 	mux.HandleFunc("POST /v1/down", answer(s.down))
 	mux.HandleFunc("/", answer(func(r *http.Request) (any, error) {
 		return nil, refuse(api.ErrNotFound, "no such request: "+r.Method+" "+r.URL.Path)
@@ -97,11 +98,7 @@ func (s server) contacts(r *http.Request) (any, error) {
 	return notNil(all), err
 }
 
-func (s server) add(r *http.Request) (any, error) {
-	in, err := body[api.AddRequest](r)
-	if err != nil {
-		return nil, err
-	}
+func (s server) add(r *http.Request, in api.AddRequest) (any, error) {
 	return s.node.Add(r.Context(), in)
 }
 
@@ -124,11 +121,7 @@ func (s server) contact(r *http.Request) (any, error) {
 	return nil, refuse(api.ErrNotFound, "nothing to do with a contact is called "+strconv.Quote(r.PathValue("verb")))
 }
 
-func (s server) send(r *http.Request) (any, error) {
-	in, err := body[api.SendRequest](r)
-	if err != nil {
-		return nil, err
-	}
+func (s server) send(r *http.Request, in api.SendRequest) (any, error) {
 	return s.node.Send(r.Context(), in)
 }
 
@@ -159,19 +152,11 @@ func (s server) trace(r *http.Request) (any, error) {
 	return s.node.Trace(r.Context(), r.PathValue("id"))
 }
 
-func (s server) read(r *http.Request) (any, error) {
-	in, err := body[api.ReadRequest](r)
-	if err != nil {
-		return nil, err
-	}
+func (s server) read(r *http.Request, in api.ReadRequest) (any, error) {
 	return nil, s.node.MarkRead(r.Context(), in)
 }
 
-func (s server) invite(r *http.Request) (any, error) {
-	in, err := body[api.InviteRequest](r)
-	if err != nil {
-		return nil, err
-	}
+func (s server) invite(r *http.Request, in api.InviteRequest) (any, error) {
 	return s.node.Invite(r.Context(), in)
 }
 
@@ -222,6 +207,17 @@ func body[T any](r *http.Request) (in T, err error) {
 		return in, refuse(api.ErrBadInput, "the request goes on after its end")
 	}
 	return in, nil
+}
+
+// taking has a function take the request's body, decoded.
+func taking[T any](fn func(*http.Request, T) (any, error)) func(*http.Request) (any, error) {
+	return func(r *http.Request) (any, error) {
+		in, err := body[T](r)
+		if err != nil {
+			return nil, err
+		}
+		return fn(r, in)
+	}
 }
 
 // number reads a query parameter.

@@ -12,27 +12,15 @@ func (s server) safety(r *http.Request) (any, error) {
 	return s.node.Safety(r.Context(), r.PathValue("name"))
 }
 
-func (s server) verify(r *http.Request) (any, error) {
-	in, err := body[api.VerifyRequest](r)
-	if err != nil {
-		return nil, err
-	}
+func (s server) verify(r *http.Request, in api.VerifyRequest) (any, error) {
 	return nil, s.node.SetVerified(r.Context(), r.PathValue("name"), in.Verified)
 }
 
-func (s server) scan(r *http.Request) (any, error) {
-	in, err := body[api.ScanRequest](r)
-	if err != nil {
-		return nil, err
-	}
+func (s server) scan(r *http.Request, in api.ScanRequest) (any, error) {
 	return s.node.Scan(r.Context(), r.PathValue("name"), in.Code)
 }
 
-func (s server) compare(r *http.Request) (any, error) {
-	in, err := body[api.CompareRequest](r)
-	if err != nil {
-		return nil, err
-	}
+func (s server) compare(r *http.Request, in api.CompareRequest) (any, error) {
 	return s.node.Compare(r.Context(), r.PathValue("name"), in.Do)
 }
 

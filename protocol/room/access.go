@@ -1,7 +1,6 @@
 package room
 
 import (
-	"fmt"
 	"sort"
 
 	"github.com/parley-chat/parley/protocol"
@@ -52,10 +51,6 @@ func (s *State) Demoted(device protocol.DeviceID, seq uint64) bool {
 // what he might do to messages of others. Messages are encrypted with keys of one epoch.
 func (s *State) Epoch() uint64 { return s.epochs[len(s.epochs)-1].seq }
 
-// LostSince tells that somebody may not read any more what he could in that epoch. If
-// not, a message in that epoch betrays nothing that one in the present would not.
-func (s *State) LostSince(epoch uint64) bool { return s.lost > epoch }
-
 // AccountOf returns the account and the signing key of a device that may, or once
 // might, read or write here.
 func (s *State) AccountOf(id protocol.DeviceID) (protocol.AccountID, key.DevicePublic, bool) {
@@ -76,21 +71,12 @@ func (s *State) Sender(id protocol.DeviceID, epoch uint64) (signing key.DevicePu
 	return r.signing, true
 }
 
-// May checks that a device had all the rights, of Access, in an epoch. The error
-// wraps ErrUnknownEpoch if the log has no such epoch, or not yet; ErrNotMember if
-// the device never was in the room; or ErrForbidden.
-func (s *State) May(device protocol.DeviceID, epoch uint64, want Rights) error {
-	if _, ok := s.epochIndex(epoch); !ok {
-		return fmt.Errorf("epoch %d: %w", epoch, ErrUnknownEpoch)
-	}
-	r, ok := s.devices[device]
-	if !ok {
-		return fmt.Errorf("device %v: %w", device, ErrNotMember)
-	}
-	if missing := want &^ r.at(epoch); missing != 0 {
-		return fmt.Errorf("%v in epoch %d: %w", missing, epoch, ErrForbidden)
-	}
-	return nil
+// May tells whether a device had all the rights, of Access, in an epoch: in none that the
+// log does not have, or not yet.
+func (s *State) May(device protocol.DeviceID, epoch uint64, want Rights) bool {
+	_, known := s.epochIndex(epoch)
+	r, was := s.devices[device]
+	return known && was && r.at(epoch).Has(want)
 }
 
 // Readers returns the devices that get the keys of the present epoch, in the order
@@ -114,25 +100,10 @@ func (s *State) epochIndex(epoch uint64) (int, bool) {
 type Verdict uint8
 
 const (
-	Same   Verdict = iota + 1 // it ends where the own one does
-	Behind                    // it ends earlier
+	Fits   Verdict = iota + 1 // it is the own one, or how that began
 	Ahead                     // it ends later: fetch what is missing, then judge again
 	Forked                    // it cannot be a part of the own one, nor the other way round
 )
-
-func (v Verdict) String() string {
-	switch v {
-	case Same:
-		return "same"
-	case Behind:
-		return "behind"
-	case Ahead:
-		return "ahead"
-	case Forked:
-		return "forked"
-	}
-	return "no verdict"
-}
 
 // Judge compares the own log with that of somebody who signed a message: its epoch,
 // and the number and the hash of its newest entry. Who is Forked is asked for his
@@ -153,13 +124,10 @@ func (s *State) Judge(epoch, seq uint64, head [32]byte) Verdict {
 	for end.seq > seq {
 		end = end.before
 	}
-	switch {
-	case end.hash != head:
+	if end.hash != head {
 		return Forked
-	case end == s.head:
-		return Same
 	}
-	return Behind
+	return Fits
 }
 
 // settle gives the devices of all accounts that an entry touched what they may now.

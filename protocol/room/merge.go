@@ -174,6 +174,9 @@ func (f *Fork) Marshal() []byte {
 	return b
 }
 
+// IsFork tells that a file is meant to be evidence of a fork, and no text.
+func IsFork(b []byte) bool { return len(b) > 0 && b[0] == forkVersion }
+
 // ParseFork reads evidence and checks it.
 func ParseFork(b []byte) (*Fork, error) {
 	if len(b) > MaxFork {

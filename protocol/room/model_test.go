@@ -1,6 +1,9 @@
 package room
 
-import "testing"
+import (
+	"slices"
+	"testing"
+)
 
 // modelState is all that the small model knows: what each of three people is.
 type modelState [3]modelPerson
@@ -133,8 +136,8 @@ func (s modelState) endPromises() modelState {
 func view(s *State, people []*person) (v modelState) {
 	for i, p := range people {
 		m, _ := s.Member(p.Account)
-		removed, banned := s.Barred(p.Account)
-		v[i] = modelPerson{role: m.Role, muted: m.Muted, kicked: removed && !banned, ban: banned}
+		barred, banned := s.Barred(p.Account), slices.Contains(s.Banned(), p.Account)
+		v[i] = modelPerson{role: m.Role, muted: m.Muted, kicked: barred && !banned, ban: banned}
 		for k, by := range people {
 			if s.Invites()[p.Account] == by.Account {
 				v[i].invitedBy = k + 1
@@ -249,8 +252,7 @@ func TestModelOfForks(t *testing.T) {
 			}
 			undone := false
 			for _, by := range people {
-				removed, _ := mine.s.Barred(by.Account)
-				undone = undone || removed
+				undone = undone || mine.s.Barred(by.Account)
 			}
 			_, err := Adopt(mine.log, theirs.log)
 			if want := (owners > 0 || moderators > 1) && !undone; want != (err == nil) {

@@ -76,9 +76,6 @@ var (
 	// ErrLastOwner is returned to the last owner: somebody else has to be made one
 	// first.
 	ErrLastOwner = errors.New("the room would have no owner")
-	// ErrUnknownEpoch is returned for an epoch that the log does not have, or not
-	// yet.
-	ErrUnknownEpoch = errors.New("unknown epoch")
 )
 
 // Role is a member's standing. A larger one stands above a smaller one.

@@ -207,9 +207,14 @@ func (s *State) Member(id protocol.AccountID) (Member, bool) {
 	return *m, true
 }
 
+// Device returns a device of somebody in the room.
+func (s *State) Device(id protocol.DeviceID) (Device, bool) {
+	a, _, _ := s.AccountOf(id)
+	m, _ := s.Member(a)
+	return m.device(id)
+}
+
 // Members returns everybody in the room: highest role first, then who came first.
-// A founder device or, where it is gone, the next in this order that is reachable,
-// orders the entries of a room without rendezvous.
 func (s *State) Members() []Member {
 	var all []Member
 	for _, m := range s.members {
@@ -280,9 +285,9 @@ func (s *State) RoleRights(r Role) Rights {
 func (s *State) Locked() bool { return s.locked }
 
 // Barred tells that an account was removed, or banned.
-func (s *State) Barred(id protocol.AccountID) (removed, banned bool) {
-	b, ok := s.barred[id]
-	return ok, ok && b.banned
+func (s *State) Barred(id protocol.AccountID) bool {
+	_, barred := s.barred[id]
+	return barred
 }
 
 // Invited tells that an account may join because a member invited it by name.

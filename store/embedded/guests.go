@@ -3,17 +3,10 @@ package embedded
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/store"
 )
-
-// guestRow says until when a guest is remembered.
-type guestRow struct{ until time.Time }
-
-func (g *guestRow) encode(w *writer) { w.time(g.until) }
-func (g *guestRow) decode(r *reader) { g.until = r.time() }
 
 func guestKey(a protocol.AccountID) []byte { return store.Key('Q', a[:]) }
 
@@ -32,7 +25,7 @@ func (s *Store) RegisterGuest(ctx context.Context, p store.GuestParams) error {
 				return err
 			}
 		}
-		return put(tx, guestKey(p.Account), guestRow{p.Now.Add(store.GuestMemory)})
+		return put(tx, guestKey(p.Account), untilRow{p.Now.Add(store.GuestMemory)})
 	})
 }
 
@@ -51,16 +44,16 @@ func addGuest(tx store.Tx, p store.GuestParams) error {
 	return putAccount(tx, accountRow{ID: p.Account, Chain: p.Chain, ChainSeq: p.ChainSeq, ChainHead: p.ChainHead, Created: p.Now})
 }
 
-// guestDue tells that it is time to look whether a guest is in a room: once a day.
+// guestDue tells that it is time to look whether a guest is in a room.
 func (w sweeper) guestDue(pair store.Pair) (bool, error) {
-	g, err := parse[guestRow](pair.Value)
-	return w.past(g.until.Add(24*time.Hour - store.GuestMemory)), err
+	g, err := parse[untilRow](pair.Value)
+	return w.past(g.until.Add(store.GuestLook - store.GuestMemory)), err
 }
 
 // dropGuest forgets a guest whose time is over, and remembers one that is in a room.
 // Where the mailbox ended stays: should the guest come again, its cursor still holds.
 func (w sweeper) dropGuest(tx store.Tx, row store.Pair, budget int) (removed int, err error) {
-	g, err := parse[guestRow](row.Value)
+	g, err := parse[untilRow](row.Value)
 	if err != nil {
 		return 0, err
 	}
@@ -72,7 +65,7 @@ func (w sweeper) dropGuest(tx store.Tx, row store.Pair, budget int) (removed int
 	}
 	switch {
 	case inRoom:
-		return 0, put(tx, row.Key, guestRow{w.now.Add(store.GuestMemory)})
+		return 0, put(tx, row.Key, untilRow{w.now.Add(store.GuestMemory)})
 	case !w.past(g.until):
 		return 0, nil
 	}

@@ -12,8 +12,8 @@ func outOfRoomPrefix(a protocol.AccountID) []byte                 { return store
 func outOfRoomKey(a protocol.AccountID, r protocol.RoomID) []byte { return store.Key('O', a[:], r[:]) }
 func emptyRoomKey(r protocol.RoomID) []byte                       { return store.Key('X', r[:]) }
 
-// untilRow says until when something is remembered: that an account left a room, or a
-// room that nobody is in.
+// untilRow says until when something is remembered: that an account left a room, a
+// room that nobody is in, or a guest.
 type untilRow struct{ until time.Time }
 
 func (u *untilRow) encode(w *writer) { w.time(u.until) }

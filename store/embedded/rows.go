@@ -47,7 +47,7 @@ import (
 //	U room account             usageRow: of the messages that the account brought
 //	A account room             (empty): the account is in the room
 //	C account                  sizeRow: rooms that the account made and that somebody is in
-//	Q account                  guestRow: the account is a guest's
+//	Q account                  untilRow: the account is a guest's
 //	B blob                     blobRow
 //	K account blob             (empty): the account put the blob
 //	S account                  usageRow: of the blobs that the account put

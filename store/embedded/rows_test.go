@@ -55,7 +55,7 @@ func TestRows(t *testing.T) {
 	roundTrip(t, signingKeyRow{ID: "id", Public: key[:], Seed: key, State: store.KeySigning, Published: now})
 	roundTrip(t, changeRow{At: now, Steps: []store.KeyStep{{ID: "a", State: store.KeyRetiring}, {ID: "b", State: store.KeyGone}}})
 	roundTrip(t, auditHeadRow{N: 1 << 60, Hash: key, Bytes: 300})
-	roundTrip(t, guestRow{until: now})
+	roundTrip(t, untilRow{until: now})
 	roundTrip(t, roomRow{creator: key, seq: 300, head: key, logBytes: 1, members: 5, count: 2, bytes: 3, cursor: 1000, first: 4, earliest: now})
 	roundTrip(t, roomEntryRow{cursor: 300, entry: []byte("entry")})
 	roundTrip(t, roomMailRow{device: key, number: 300, by: key, expires: now, message: []byte("message")})

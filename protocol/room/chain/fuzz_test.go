@@ -178,7 +178,7 @@ func FuzzParseSender(f *testing.F) {
 		}
 		if next, sealed, err := s.Seal(start, signing(t), view(1), []byte("x")); err == nil {
 			storedSender(t, next)
-			if header(t, sealed).Chain != s.Chain() {
+			if header(t, sealed).Chain != s.s().id {
 				t.Fatal("sealed for another chain")
 			}
 		}

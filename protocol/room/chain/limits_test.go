@@ -50,7 +50,7 @@ func TestEnded(t *testing.T) {
 		r = opens(t, start, r, all[i], "text")
 	}
 	s = storedSender(t, s)
-	if next, _ := startChain(t, start, s, view(1)); next.Next() != message.MaxChain+1 || next.Chain() == s.Chain() {
+	if next, _ := startChain(t, start, s, view(1)); next.Next() != message.MaxChain+1 || next.s().id == s.s().id {
 		t.Error("the next chain does not go on where the full one ended")
 	}
 }

@@ -164,7 +164,7 @@ func TestChainsShareNothing(t *testing.T) {
 	ids, keys := map[[32]byte]bool{}, map[[32]byte]bool{}
 	for range 50 {
 		s, _ := startChain(t, start, Sender{}, view(1))
-		ids[s.Chain()], keys[s.s().key] = true, true
+		ids[s.s().id], keys[s.s().key] = true, true
 	}
 	if len(ids) != 50 || len(keys) != 50 {
 		t.Error("two chains are the same")

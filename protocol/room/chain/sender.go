@@ -51,14 +51,6 @@ func (s Sender) Epoch() uint64 {
 	return s.s().epoch
 }
 
-// Chain is the id of the chain; zero for the zero Sender.
-func (s Sender) Chain() [32]byte {
-	if s.s == nil {
-		return [32]byte{}
-	}
-	return s.s().id
-}
-
 // Ended tells that nothing more may be written to the chain: the room is in
 // another epoch, or the chain is full, a day old, or started later than the clock
 // shows. The zero Sender has ended.

@@ -33,10 +33,11 @@ func (c Checker) Live(now time.Time, b []byte) (Verified, error) {
 	if err != nil {
 		return Verified{}, err
 	}
-	switch c.Epochs.Judge(now, m.Epoch) {
-	case Over:
+	over, ending := c.Epochs.past(now, m.Epoch)
+	if over {
 		return Verified{}, ErrPast
-	case Ending:
+	}
+	if ending {
 		if err := c.still(m); err != nil {
 			return Verified{}, err
 		}

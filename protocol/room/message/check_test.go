@@ -136,9 +136,23 @@ func TestMay(t *testing.T) {
 	}
 }
 
+func isOver(e Epochs, now time.Time, epoch uint64) bool {
+	over, _ := e.past(now, epoch)
+	return over
+}
+
+func isEnding(e Epochs, now time.Time, epoch uint64) bool {
+	_, ending := e.past(now, epoch)
+	return ending
+}
+
+func isPast(e Epochs, now time.Time, epoch uint64) bool {
+	return isOver(e, now, epoch) || isEnding(e, now, epoch)
+}
+
 func TestEpochs(t *testing.T) {
 	e := EpochsAt(3)
-	if next := e.Advance(start, 3); next.Judge(start, 3) != InForce || len(next.ended) != 0 {
+	if next := e.Advance(start, 3); isPast(next, start, 3) || len(next.ended) != 0 {
 		t.Error("an epoch ends by being known")
 	}
 	if next := e.Advance(start, 2); next.Current() != 3 {
@@ -148,10 +162,10 @@ func TestEpochs(t *testing.T) {
 	for i := range uint64(3 * maxEnded) {
 		busy = busy.Advance(start, 4+i)
 	}
-	if len(busy.ended) != maxEnded || busy.Judge(start, busy.current-maxEnded) != Ending || busy.Judge(start, busy.current-maxEnded-1) != Over {
+	if len(busy.ended) != maxEnded || !isEnding(busy, start, busy.current-maxEnded) || !isOver(busy, start, busy.current-maxEnded-1) {
 		t.Errorf("%d epochs are remembered", len(busy.ended))
 	}
-	if (Epochs{}).Judge(start, 0) != InForce {
+	if isPast(Epochs{}, start, 0) {
 		t.Error("a new room has no epoch")
 	}
 }
@@ -169,21 +183,15 @@ func TestAnyEpochs(t *testing.T) {
 				ends[e.current] = now
 				e = e.Advance(now, to)
 			}
-			if before.Current() != e.Current() && before.Judge(now, before.Current()) != InForce {
+			if before.Current() != e.Current() && isPast(before, now, before.Current()) {
 				t.Fatal("the old value changed")
 			}
 			for epoch := range e.current + 3 {
-				want := Over
-				if at, was := ends[epoch]; was && now.Sub(at) <= InFlight {
-					want = Ending
-				}
-				if epoch == e.current {
-					want = InForce
-				} else if epoch > e.current {
-					want = Ahead
-				}
-				if got := e.Judge(now, epoch); got != want {
-					t.Fatalf("epoch %d of %d: %d, want %d", epoch, e.current, got, want)
+				at, was := ends[epoch]
+				wantEnding := was && now.Sub(at) <= InFlight
+				wantOver := epoch < e.current && !wantEnding
+				if over, ending := e.past(now, epoch); over != wantOver || ending != wantEnding {
+					t.Fatalf("epoch %d of %d: over %v, ending %v", epoch, e.current, over, ending)
 				}
 			}
 		}

@@ -51,28 +51,16 @@ func (e ended) inFlight(now time.Time) bool {
 	return passed >= 0 && passed <= InFlight
 }
 
-// Standing is what an epoch counts for.
-type Standing uint8
-
-const (
-	Over    Standing = 0 // it ended, or never was one
-	Ending  Standing = 1 // it ended within InFlight
-	InForce Standing = 2
-	Ahead   Standing = 3 // the log does not know it yet
-)
-
-// Judge tells what an epoch counts for at now.
-func (e Epochs) Judge(now time.Time, epoch uint64) Standing {
-	if epoch > e.current {
-		return Ahead
-	}
-	if epoch == e.current {
-		return InForce
+// past tells of an epoch before the current one that it is over, for good or, where it
+// is ending, but for what was in flight.
+func (e Epochs) past(now time.Time, epoch uint64) (over, ending bool) {
+	if epoch >= e.current {
+		return false, false
 	}
 	for _, old := range e.ended {
 		if old.epoch == epoch && old.inFlight(now) {
-			return Ending
+			return false, true
 		}
 	}
-	return Over
+	return true, false
 }

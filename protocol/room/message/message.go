@@ -127,8 +127,9 @@ func Parse(b []byte) (Message, error) {
 	return Message{Header: h, raw: b}, nil
 }
 
-// ID names the message: the hash of all its bytes. Who answers, edits or reacts
-// to a message names it so, and can mean only one text.
+// ID names the message, as it is stored and passed on: the hash of all its bytes. What is
+// done to a message later names its author and the random id inside instead: sealed again,
+// it is the same.
 func (m Message) ID() protocol.EnvelopeID { return protocol.IDOf(m.raw) }
 
 // Bytes returns the whole message, as it came.
