@@ -7,10 +7,10 @@ LDFLAGS := -s -w -buildid= -X main.version=$(VERSION)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.1.4
 
-.PHONY: build demo test race lint vuln natlab fuzz soak bench proto deps clean help
+.PHONY: build demo test race lint vuln natlab fuzz soak bench bench-files proto deps clean help
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## the one binary, bin/parley
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/parley
@@ -19,7 +19,7 @@ demo: build ## a rendezvous and three nodes on this machine; ONCE=1 ends by itse
 	$(GO) run ./cmd/demo -parley $(BIN) $(if $(ONCE),-once)
 
 test: deps lint race ## everything that CI runs
-	$(GO) test -timeout 20m ./cmd/... ./node/natlab/...
+	$(GO) test -timeout 20m ./cmd/... ./bench/... ./node/natlab/...
 
 race: ## the packages' tests under the race detector
 	$(GO) test -race -timeout 20m ./protocol/... ./store/... ./rendezvous/... $$($(GO) list ./node/... | grep -v natlab)
@@ -63,6 +63,12 @@ bench: SHELL := bash
 bench: .SHELLFLAGS := -o pipefail -c
 bench: ## a table of what things cost here; look-ups also in a directory of 10^6 accounts
 	PARLEY_BENCH_ENTRIES=$(ENTRIES) $(GO) test -run '^$$' -bench . -benchtime 2s -timeout 1h ./protocol/... ./store/... ./rendezvous/... ./node/... | grep -v '^ok\|^PASS\|no test files'
+
+PARLEY_FILE_MIB ?= 1024
+PARLEY_FILE_COUNT ?= 10000
+ROUNDS ?= 3
+bench-files: build ## how files move, beside croc and plain TCP; PARLEY_FILE_MIB, PARLEY_FILE_COUNT, ROUNDS
+	$(GO) run ./bench/files -parley $(BIN) -mib $(PARLEY_FILE_MIB) -count $(PARLEY_FILE_COUNT) -rounds $(ROUNDS)
 
 proto: ## regenerate protocol/wire (needs protoc and protoc-gen-go)
 	$(GO) generate ./protocol/wire

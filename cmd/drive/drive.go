@@ -1,6 +1,6 @@
 // Package drive runs the parley binary as people would: real processes, real
-// directories, the command line and its --json output. The demo and the
-// end-to-end tests use it; it must not import anything of the node but the
+// directories, the command line and its --json output. The demo, the end-to-end
+// tests and bench/files use it; it must not import anything of the node but the
 // types of its API.
 package drive
 
@@ -198,6 +198,9 @@ func StartHost(ctx context.Context, bin, dir string, in []string, stderr io.Writ
 	h.Kill()
 	return nil, fmt.Errorf("the rendezvous printed no invite: %w", err)
 }
+
+// PID is the rendezvous' process.
+func (h *Host) PID() int { return h.cmd.Process.Pid }
 
 // Stop ends the rendezvous gracefully.
 func (h *Host) Stop() error { return h.end(syscall.SIGTERM) }
