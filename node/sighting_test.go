@@ -12,7 +12,7 @@ import (
 func TestSightingsWake(t *testing.T) {
 	g, contact := testGate(t, "/ip4/1.2.3.4/tcp/4001")
 	n := &Node{gate: g}
-	n.lookups, n.outbox, n.dialer = newLookups(n), newOutbox(n), newDialer(n)
+	n.lookups, n.outbox, n.dialer, n.files = newLookups(n), newOutbox(n), newDialer(n), newFiles(n, 0)
 	first, second := []ma.Multiaddr{ma.StringCast("/ip4/192.168.1.2/tcp/1")}, []ma.Multiaddr{ma.StringCast("/ip4/192.168.1.2/tcp/2")}
 	for i, tt := range []struct {
 		at   []ma.Multiaddr
