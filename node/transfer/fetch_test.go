@@ -56,7 +56,7 @@ func (s *stuck) Read(p []byte) (int, error) {
 
 // Whatever sources do, the file arrives if one of them is good, with the bytes it had.
 func TestFetchFromAnySources(t *testing.T) {
-	path := write(t, filepath.Join(t.TempDir(), "f"), noise(7, 5<<20+4321))
+	path := write(t, filepath.Join(t.TempDir(), "f"), noise(7, 2<<20+4321))
 	content := must(os.ReadFile(path))(t)
 	o := prepare(t, path)
 	rapid.Check(t, func(rt *rapid.T) {

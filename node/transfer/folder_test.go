@@ -133,30 +133,6 @@ func TestFolderSkipsWhatIsNoFile(t *testing.T) {
 	}
 }
 
-func TestFolderOfTooMany(t *testing.T) {
-	if testing.Short() {
-		t.Skip("makes a hundred thousand names, 10 s")
-	}
-	dir := t.TempDir()
-	for i := range 101 {
-		if err := os.Mkdir(filepath.Join(dir, fmt.Sprint(i)), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		for j := range transfer.MaxEntries / 100 {
-			if i == 0 {
-				write(t, filepath.Join(dir, "0", fmt.Sprint(j)), nil)
-				continue
-			}
-			if err := os.Link(filepath.Join(dir, "0", fmt.Sprint(j)), filepath.Join(dir, fmt.Sprint(i), fmt.Sprint(j))); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	if _, _, err := transfer.Open(dir); !errors.Is(err, transfer.ErrTooManyEntries) {
-		t.Fatal(err)
-	}
-}
-
 // What changed since it was offered is not sealed, however it changed.
 func TestChangedFileGivesNothing(t *testing.T) {
 	changes := map[string]func(t *testing.T, name string){

@@ -115,6 +115,9 @@ func TestThumbnails(t *testing.T) {
 			{961, 541}: {160, 90},
 			{161, 20}:  {160, 19},
 		} {
+			if format == "gif" && in.X > 161 {
+				continue // its palette takes the race detector a second
+			}
 			m := thumbnail(t, encoded(t, format, quarters(in.X, in.Y)))
 			if got := m.Bounds().Size(); got != out {
 				t.Errorf("%s of %v became %v, want %v", format, in, got, out)
