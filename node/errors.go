@@ -121,6 +121,9 @@ func answer(err error) error {
 	if e, ok := errors.AsType[*protocol.Error](err); ok {
 		return refusedAnswer(e)
 	}
+	if errors.Is(err, context.Canceled) { // the caller went away, or the node does
+		return &api.Error{Code: api.ErrStopping, Text: "the node is stopping"}
+	}
 	if errors.Is(err, ErrOffline) { // status has the details
 		return &api.Error{Code: api.ErrOffline, Text: ErrOffline.Error(), Hint: "parley status"}
 	}

@@ -286,6 +286,9 @@ func yieldLine[T any](line []byte, yield func(T, error) bool) bool {
 	case err != nil:
 		yield(none, fmt.Errorf("read the node's stream: %w", err))
 		return false
+	case item.Error != nil && item.Error.Code == ErrStopping:
+		yield(none, ErrNotRunning)
+		return false
 	case item.Error != nil:
 		yield(none, item.Error)
 		return false
