@@ -142,17 +142,6 @@ func (s *Server) blobReaders(ctx context.Context, from store.Device, b store.Blo
 	return v.state.May(from.ID, v.state.Epoch(), room.Read), everybody, nil
 }
 
-// statBlob tells how much of a blob is here.
-func (s *Server) statBlob(ctx context.Context, from store.Device, q *wire.StatBlob, resp *wire.Response) error {
-	b, _, err := s.blobFor(ctx, from, q.GetBy(), q.GetId())
-	if err != nil {
-		return err
-	}
-	state, err := s.blobState(b)
-	resp.Result = &wire.Response_BlobState{BlobState: state}
-	return err
-}
-
 // blobState is how much of a blob both its row and its body have: either may be older
 // than the other, if one of them was set back.
 func (s *Server) blobState(b store.Blob) (*wire.BlobState, error) {
