@@ -3,6 +3,7 @@ package rendezvous
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/parley-chat/parley/protocol"
@@ -104,22 +105,20 @@ func (s *Server) blobFor(ctx context.Context, from store.Device, by, id []byte) 
 	if b, err = s.store.Blob(ctx, store.NameBlob(account, file), s.now()); err != nil {
 		return b, nil, fmt.Errorf("find blob: %w", err)
 	}
-	mine := b.By == from.Account
+	may := b.By == from.Account
 	everybody = b.Accounts
-	if b.OfRoom() {
+	switch {
+	case b.OfRoom():
 		var reads bool
-		if reads, everybody, err = s.blobReaders(ctx, from, b); err != nil {
-			return b, nil, err
-		}
-		mine = mine || reads
+		reads, everybody, err = s.blobReaders(ctx, from, b)
+		may = may || reads
+	case !may && slices.Contains(b.Accounts, from.Account):
+		may, err = s.accepts(ctx, b.By, from.Account) // who put it may have ended the contact since
 	}
-	for _, a := range b.Accounts {
-		mine = mine || a == from.Account
+	if err == nil && !may {
+		err = protocol.Refuse(protocol.UnknownFile, "no such blob")
 	}
-	if !mine {
-		return b, nil, protocol.Refuse(protocol.UnknownFile, "no such blob")
-	}
-	return b, everybody, nil
+	return b, everybody, err
 }
 
 // blobReaders tells whether a device may read now in the room that a blob is for, and who

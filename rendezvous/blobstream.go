@@ -21,6 +21,8 @@ const (
 	maxBlobPart    = 32 << 20 // bytes of one answer
 	blobChunk      = 64 << 10 // bytes that are read, or written, at a time
 	blobStep       = 4 << 20  // bytes that are made durable at a time
+	blobOutChunks  = 65_536   // that one device gets in an hour: 4 GiB
+	blobCheck      = 1 << 20  // bytes that go out before it is looked again whether they may
 )
 
 // handleBlob is one stream: a blob comes in, or a part of one goes out. When the server
@@ -236,6 +238,9 @@ func (s *Server) getBlob(ctx context.Context, stream network.Stream, from store.
 	if state.Count == 0 {
 		return s.tellBlobState(stream, state)
 	}
+	if err := take(s.now(), chunksOf(state.Count), "bytes of blobs", s.rates.blobOut.get(from.ID)); err != nil {
+		return err
+	}
 	body, err := s.blobs.bodies.Open(b.Name)
 	if err != nil {
 		return err // just deleted, or else it is our fault
@@ -245,12 +250,27 @@ func (s *Server) getBlob(ctx context.Context, stream network.Stream, from store.
 		return err
 	}
 	part := io.NewSectionReader(body, int64(g.GetFrom()), int64(state.Count))
-	n, err := io.CopyBuffer(patient{stream, s.cfg.Limits.BlobStall}, part, make([]byte, blobChunk))
-	if err != nil || n < int64(state.Count) {
-		return fmt.Errorf("%w: %d of %d bytes went out: %w", p2p.ErrUnreadable, n, state.Count, err)
+	buf := make([]byte, blobChunk)
+	for left := int64(state.Count); ; {
+		n, err := io.CopyBuffer(patient{stream, s.cfg.Limits.BlobStall}, io.LimitReader(part, blobCheck), buf)
+		left -= n
+		if err == nil && left == 0 {
+			return nil
+		}
+		if err == nil && n == 0 {
+			err = io.ErrUnexpectedEOF // the body was cut meanwhile
+		}
+		if err == nil {
+			_, _, err = s.blobFor(s.ctx, from, g.GetBy(), g.GetId())
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %d bytes did not go out: %w", p2p.ErrUnreadable, left, err)
+		}
 	}
-	return nil
 }
+
+// chunksOf is how many chunks so many bytes are, of an answer.
+func chunksOf(count uint64) int { return int((count + blobChunk - 1) / blobChunk) }
 
 // patient gives each Write so much time.
 type patient struct {
