@@ -60,6 +60,14 @@ func (d *device) beginBlob(p *wire.PutBlob) (network.Stream, *wire.Response) {
 	return d.blobStream(&wire.Request{Call: &wire.Request_PutBlob{PutBlob: p}})
 }
 
+// offerBlob tells what is said to who wants to put a blob. Of it nothing is brought.
+func (d *device) offerBlob(p *wire.PutBlob) protocol.Code {
+	d.t.Helper()
+	s, resp := d.beginBlob(p)
+	s.Close()
+	return protocol.Code(resp.GetCode())
+}
+
 // upload brings a body, from where it is there on, and returns from where that was.
 func (d *device) upload(p *wire.PutBlob, body []byte) uint64 {
 	d.t.Helper()

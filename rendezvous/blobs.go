@@ -31,7 +31,7 @@ func (s *Server) newBlob(ctx context.Context, from store.Device, p *wire.PutBlob
 	if err != nil {
 		return store.Blob{}, err
 	}
-	limit := uint64(s.cfg.Limits.BlobBytes)
+	limit := uint64(s.cfg.Limits.forDevice(from.Guest).BlobBytes)
 	switch size := p.GetSize(); {
 	case size == 0:
 		return store.Blob{}, protocol.Refuse(protocol.BadRequest, "an empty blob")

@@ -10,8 +10,6 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/parley-chat/parley/protocol"
-	"github.com/parley-chat/parley/protocol/room"
-	"github.com/parley-chat/parley/protocol/wire"
 )
 
 // A blob that was put is got by its recipients, in parts, and by nobody else; also after
@@ -164,125 +162,6 @@ func TestBlobDroppedAndExpired(t *testing.T) {
 		}
 		return s.bodies() == 0
 	})
-}
-
-func TestBlobRefused(t *testing.T) {
-	s := startServer(t, func(c *Config) { c.Limits.BlobBytes, c.Limits.BlobQuota, c.Limits.BlobCount = 1000, 2500, 3 })
-	alice, bob, eve, stranger := member(t, s, "alice"), member(t, s, "bob"), member(t, s, "eve"), newDevice(t, s, "stranger")
-	befriend(alice, bob)
-	p := newParty(t, alice, bob)
-	many, odd, both, short := putFor(1, 10), putFor(1, 10, bob), putFor(1, 10, bob), putFor(1, 10, bob)
-	for range maxBlobAccounts + 1 {
-		many.Accounts = append(many.Accounts, bob.owner[:])
-	}
-	odd.Accounts = [][]byte{{1}}
-	both.Room = putIn(1, 10, p).Room
-	short.Id = short.Id[:15]
-	huge := putFor(1, 10, bob)
-	huge.Size = 1<<64 - 1
-	for name, c := range map[string]struct {
-		by   *device
-		put  *wire.PutBlob
-		want protocol.Code
-	}{
-		"too large":               {alice, putFor(1, 1001, bob), protocol.TooLarge},
-		"huge":                    {alice, huge, protocol.TooLarge},
-		"empty":                   {alice, putFor(1, 0, bob), protocol.BadRequest},
-		"for nobody":              {alice, putFor(1, 10), protocol.BadRequest},
-		"for accounts and a room": {alice, both, protocol.BadRequest},
-		"for too many":            {alice, many, protocol.TooLarge},
-		"for no account":          {alice, odd, protocol.BadRequest},
-		"a short id":              {alice, short, protocol.BadRequest},
-		"to who has not accepted": {eve, putFor(1, 10, alice), protocol.NotContact},
-		"to nobody known":         {alice, putFor(1, 10, stranger), protocol.NotContact},
-		"into a room of others":   {eve, putIn(1, 10, p), protocol.UnknownRoom},
-		"of a stranger":           {stranger, putFor(1, 10, alice), protocol.NotMember},
-	} {
-		stream, resp := c.by.beginBlob(c.put)
-		if got := protocol.Code(resp.GetCode()); got != c.want {
-			t.Errorf("%s: %v %s, want %v", name, got, resp.GetDetail(), c.want)
-		}
-		stream.Close()
-	}
-	for name, req := range map[string]*wire.Request{"another call": lookupRequest("bob", nil), "no call": {}} {
-		stream, resp := alice.blobStream(req)
-		if got := protocol.Code(resp.GetCode()); got != protocol.BadRequest {
-			t.Errorf("%s: %v", name, got)
-		}
-		stream.Close()
-	}
-	alice.refused(protocol.BadRequest, &wire.Request{Call: &wire.Request_PutBlob{PutBlob: putFor(1, 10, bob)}})
-	if u, err := s.store.Totals(t.Context()); err != nil || u.Blobs.Count != 0 {
-		t.Errorf("%+v, %v", u, err)
-	}
-
-	full := func(put *wire.PutBlob, want protocol.Code) {
-		t.Helper()
-		stream, resp := alice.beginBlob(put)
-		stream.Close()
-		expectCode(t, resp, want)
-	}
-	full(putFor(1, 1000, bob), protocol.OK) // it counts before a byte of it came
-	full(putIn(2, 1000, p), protocol.OK)
-	full(putFor(3, 501, bob), protocol.BlobFull)
-	full(putFor(3, 500, bob), protocol.OK)
-	full(putFor(3, 499, bob), protocol.BadRequest)
-	alice.must(dropRequest(1))
-	full(putFor(4, 1, bob), protocol.OK)
-	full(putFor(5, 1, bob), protocol.BlobFull)
-	st, err := s.Status(t.Context())
-	if err != nil || st.Blobs != 3 || st.BlobBytes != 1501 {
-		t.Errorf("status: %d blobs of %d bytes, %v", st.Blobs, st.BlobBytes, err)
-	}
-}
-
-// TestGST12_BlobsOfRooms: a file in a room is for who may read there now: not for others,
-// not for who was removed, nor for a guest whose time is over; and it comes only from who
-// may send files.
-func TestGST12_BlobsOfRooms(t *testing.T) {
-	s := startServer(t, nil)
-	alice, bob, carol, eve := member(t, s, "alice"), member(t, s, "bob"), member(t, s, "carol"), member(t, s, "eve")
-	p := newGuestRoom(t, alice)
-	for _, d := range []*device{bob, carol} {
-		p.do(alice, room.Invite{Account: d.owner})
-		p.do(d, room.Join{Chain: d.chain.Bytes()})
-	}
-	bert := visiting(t, s, p, alice, "bert")
-	body := noise(100_000)
-	carol.upload(putIn(1, len(body), p), body)
-	for _, d := range []*device{alice, bob, carol, bert} {
-		if got := d.download(carol, 1, 0, 1<<40); !bytes.Equal(got, body) {
-			t.Errorf("%s got %d bytes", d.name, len(got))
-		}
-	}
-	eve.noBlob(carol, 1)
-
-	refused := func(d *device, put *wire.PutBlob, want protocol.Code) {
-		t.Helper()
-		stream, resp := d.beginBlob(put)
-		stream.Close()
-		expectCode(t, resp, want)
-	}
-	refused(bert, putIn(2, 10, p), protocol.StaleEpoch) // guests send no files here
-	refused(bert, putFor(2, 10, alice), protocol.NotMember)
-	p.do(alice, room.SetRoleRights{Role: room.RoleGuest, Rights: room.Access})
-	bert.upload(putIn(2, 10, p), body[:10])
-	s.clock.add(25 * time.Hour)
-	p.do(alice, room.GuestExpire{Account: bert.owner})
-	bert.noBlob(carol, 1)
-	refused(bert, putIn(3, 10, p), protocol.UnknownRoom)
-
-	p.do(alice, room.Remove{Account: bob.owner})
-	bob.noBlob(carol, 1)
-	refused(bob, putIn(2, 10, p), protocol.Banned)
-	p.do(alice, room.SetMemberRights{Account: carol.owner, Muted: true})
-	refused(carol, putIn(2, 10, p), protocol.StaleEpoch)
-
-	alice.must(takenRequest(carol, 1)) // everybody else has it who may
-	carol.noBlob(carol, 1)
-	if n := s.bodies(); n != 1 {
-		t.Errorf("%d bodies", n)
-	}
 }
 
 // A peer that does not send, or does not read, is cut off; what it brought stays.

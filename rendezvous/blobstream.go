@@ -128,10 +128,12 @@ func (s *Server) putBlob(ctx context.Context, stream network.Stream, from store.
 	if err != nil {
 		return err
 	}
-	if err := s.blobs.bodies.Fits(wanted.Size - here); err != nil {
+	room, err := s.blobs.bodies.Reserve(wanted.Size - min(here, wanted.Size))
+	if err != nil {
 		return diskFull(err)
 	}
-	l := s.cfg.Limits
+	defer room.Release()
+	l := s.cfg.Limits.forDevice(from.Guest)
 	b, err := s.store.PutBlob(ctx, wanted, store.BlobQuotas{Count: l.BlobCount, Bytes: l.BlobQuota}, s.now())
 	if err != nil {
 		return fmt.Errorf("begin blob: %w", err)
@@ -141,7 +143,7 @@ func (s *Server) putBlob(ctx context.Context, stream network.Stream, from store.
 		return diskFull(err)
 	}
 	defer body.Close()
-	in := &intake{s: s, stream: stream, body: body, blob: b, marked: b.Have}
+	in := &intake{s: s, stream: stream, body: body, room: room, blob: b, marked: b.Have}
 	if err := in.begin(); err != nil {
 		return err
 	}
@@ -164,6 +166,7 @@ type intake struct {
 	s      *Server
 	stream network.Stream
 	body   *blob.Growing
+	room   *blob.Room
 	blob   store.Blob
 	marked int64 // bytes that the store knows to be durable
 }
@@ -194,11 +197,12 @@ func (in *intake) read() error {
 		if _, err := in.body.Write(buf[:n]); err != nil {
 			return diskFull(err)
 		}
+		in.room.Used(int64(n))
 		if have := in.body.Len(); have > in.marked && (ended != nil || have == in.blob.Size || have-in.marked >= blobStep) {
 			if err := in.mark(); err != nil {
 				return err
 			}
-			if err := in.s.blobs.bodies.Fits(in.blob.Size - have); have < in.blob.Size && err != nil {
+			if err := in.room.Check(); have < in.blob.Size && err != nil {
 				return diskFull(err)
 			}
 		}

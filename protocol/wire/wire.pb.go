@@ -6989,8 +6989,6 @@ type Limits struct {
 	RelayMs       uint64                 `protobuf:"varint,6,opt,name=relay_ms,json=relayMs,proto3" json:"relay_ms,omitempty"`
 	PrekeyCap     uint32                 `protobuf:"varint,7,opt,name=prekey_cap,json=prekeyCap,proto3" json:"prekey_cap,omitempty"`
 	BlobBytes     uint64                 `protobuf:"varint,8,opt,name=blob_bytes,json=blobBytes,proto3" json:"blob_bytes,omitempty"` // the largest blob
-	BlobQuota     uint64                 `protobuf:"varint,9,opt,name=blob_quota,json=blobQuota,proto3" json:"blob_quota,omitempty"` // bytes, of all blobs of one account
-	BlobTtlMs     uint64                 `protobuf:"varint,10,opt,name=blob_ttl_ms,json=blobTtlMs,proto3" json:"blob_ttl_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -7077,20 +7075,6 @@ func (x *Limits) GetPrekeyCap() uint32 {
 func (x *Limits) GetBlobBytes() uint64 {
 	if x != nil {
 		return x.BlobBytes
-	}
-	return 0
-}
-
-func (x *Limits) GetBlobQuota() uint64 {
-	if x != nil {
-		return x.BlobQuota
-	}
-	return 0
-}
-
-func (x *Limits) GetBlobTtlMs() uint64 {
-	if x != nil {
-		return x.BlobTtlMs
 	}
 	return 0
 }
@@ -8840,7 +8824,7 @@ const file_wire_proto_rawDesc = "" +
 	"\bpresence\x18\t \x03(\v2\x18.parley.wire.v1.PresenceR\bpresence\x12\x12\n" +
 	"\x04mail\x18\n" +
 	" \x01(\bR\x04mail\x12!\n" +
-	"\fheads_digest\x18\v \x01(\fR\vheadsDigest\"\xd4\x02\n" +
+	"\fheads_digest\x18\v \x01(\fR\vheadsDigest\"\x95\x02\n" +
 	"\x06Limits\x12#\n" +
 	"\rmailbox_bytes\x18\x01 \x01(\x04R\fmailboxBytes\x12#\n" +
 	"\rmailbox_count\x18\x02 \x01(\rR\fmailboxCount\x12!\n" +
@@ -8852,11 +8836,7 @@ const file_wire_proto_rawDesc = "" +
 	"\n" +
 	"prekey_cap\x18\a \x01(\rR\tprekeyCap\x12\x1d\n" +
 	"\n" +
-	"blob_bytes\x18\b \x01(\x04R\tblobBytes\x12\x1d\n" +
-	"\n" +
-	"blob_quota\x18\t \x01(\x04R\tblobQuota\x12\x1e\n" +
-	"\vblob_ttl_ms\x18\n" +
-	" \x01(\x04R\tblobTtlMs\"\xe2\x02\n" +
+	"blob_bytes\x18\b \x01(\x04R\tblobBytes\"\xe2\x02\n" +
 	"\x04Hint\x12\x12\n" +
 	"\x04beat\x18\x01 \x01(\x04R\x04beat\x12\x12\n" +
 	"\x04mail\x18\x02 \x01(\bR\x04mail\x124\n" +
