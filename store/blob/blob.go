@@ -44,12 +44,7 @@ func Open(dir string) (*Bodies, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the folder of blobs: %w", err)
 	}
-	for i := range 256 {
-		if err := os.Mkdir(filepath.Join(dir, fmt.Sprintf("%02x", i)), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-			return nil, fmt.Errorf("make a folder of blobs: %w", err)
-		}
-	}
-	return &Bodies{dir: dir, space: disk.Space}, errors.Join(syncDir(dir), syncDir(filepath.Dir(dir)))
+	return &Bodies{dir: dir, space: disk.Space}, syncDir(filepath.Dir(dir))
 }
 
 func (b *Bodies) path(name store.BlobName) string {
@@ -136,6 +131,9 @@ func (b *Bodies) All() iter.Seq2[store.BlobName, error] {
 	return func(yield func(store.BlobName, error) bool) {
 		for i := range 256 {
 			entries, err := os.ReadDir(filepath.Join(b.dir, fmt.Sprintf("%02x", i)))
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
 			if err != nil {
 				yield(store.BlobName{}, fmt.Errorf("list the bodies of blobs: %w", err))
 				return
@@ -158,13 +156,16 @@ type Growing struct {
 	f    *os.File
 	size int64
 	path string
-	made bool // its name may not be durable
+	made bool // its name, or that of its folder, may not be durable
 }
 
 // Grow opens a body to be continued behind its first have bytes, or behind all it has if
 // those are fewer; what follows is cut off. The caller closes it.
 func (b *Bodies) Grow(name store.BlobName, have int64) (*Growing, error) {
 	path := b.path(name)
+	if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("make a folder of blobs: %w", full(err))
+	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open the body of a blob: %w", full(err))
@@ -209,7 +210,8 @@ func (g *Growing) Sync() error {
 		return fmt.Errorf("sync the body of a blob: %w", full(err))
 	}
 	if g.made {
-		if err := syncDir(filepath.Dir(g.path)); err != nil {
+		folder := filepath.Dir(g.path)
+		if err := errors.Join(syncDir(folder), syncDir(filepath.Dir(folder))); err != nil {
 			return err
 		}
 		g.made = false
