@@ -3,20 +3,17 @@ package transfer
 import (
 	"errors"
 	"fmt"
-	"math"
+	"io/fs"
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// freeSpace returns how many bytes an ordinary user may still write beside f, endless
-// if the system does not tell.
-func freeSpace(f *os.File) int64 {
-	var st unix.Statfs_t
-	if err := unix.Fstatfs(int(f.Fd()), &st); err != nil {
-		return math.MaxInt64
-	}
-	return int64(st.Bavail) * st.Bsize
+// hasNames tells whether a file has several names.
+func hasNames(info fs.FileInfo) bool {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && st.Nlink > 1
 }
 
 // nextData returns where a file that has holes has bytes, from a place on; end if there

@@ -4,12 +4,12 @@ package transfer
 
 import (
 	"fmt"
-	"math"
+	"io/fs"
 	"os"
 )
 
-// freeSpace does not know: a full disk is found when it is.
-func freeSpace(*os.File) int64 { return math.MaxInt64 }
+// hasNames does not know.
+func hasNames(fs.FileInfo) bool { return false }
 
 // nextData does not know of holes.
 func nextData(_ *os.File, from, _ int64) int64 { return from }

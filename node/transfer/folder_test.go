@@ -121,8 +121,13 @@ func TestFolderSkipsWhatIsNoFile(t *testing.T) {
 	l := must(net.Listen("unix", filepath.Join(dir, "socket")))(t)
 	defer l.Close()
 	write(t, filepath.Join(dir, "bad\xff"), []byte("x"))
+	deep := strings.Repeat("n/", 63)
+	if err := os.MkdirAll(filepath.Join(dir, deep, "n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(dir, deep, "n", "f"), []byte("x"))
 	_, skipped := open(t, dir)
-	want := []string{`"bad\xff": a name that cannot be sent`, `"link": a symbolic link`, `"pipe": a pipe`, `"socket": a socket`}
+	want := []string{`"bad\xff": a name that cannot be sent`, `"link": a symbolic link`, `"` + deep + `n/f": more than 64 folders deep`, `"pipe": a pipe`, `"socket": a socket`}
 	if !slices.Equal(skipped, want) {
 		t.Errorf("skipped %q", skipped)
 	}
