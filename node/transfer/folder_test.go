@@ -3,6 +3,7 @@ package transfer_test
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -179,6 +180,25 @@ func TestChangedFileGivesNothing(t *testing.T) {
 		}
 	}
 }
+
+// A pipe that breaks is not one that ends.
+func TestSpoolCut(t *testing.T) {
+	for what, end := range map[string]func(cancel func()) error{
+		"in the middle": func(func()) error { return io.ErrUnexpectedEOF },
+		"by its writer": func(cancel func()) error { cancel(); return io.EOF },
+	} {
+		dir := t.TempDir()
+		ctx, cancel := context.WithCancel(t.Context())
+		in := io.MultiReader(bytes.NewReader(noise(1, 1000)), readFunc(func([]byte) (int, error) { return 0, end(cancel) }))
+		if _, _, err := transfer.Spool(ctx, in, filepath.Join(dir, "spool"), "dump"); err == nil || len(names(t, dir)) != 0 {
+			t.Errorf("cut %s: %v, left %q", what, err, names(t, dir))
+		}
+	}
+}
+
+type readFunc func(p []byte) (int, error)
+
+func (f readFunc) Read(p []byte) (int, error) { return f(p) }
 
 // flip changes one bit of a file.
 func flip(t testing.TB, name string, at int64) {

@@ -47,6 +47,9 @@ func Spool(ctx context.Context, r io.Reader, path, name string) (d *file.Descrip
 			return nil, nil, onDisk("keep what is to be sent", err)
 		}
 	}
+	if err := ctx.Err(); err != nil { // then the end may be that of who writes
+		return nil, nil, err
+	}
 	if err := f.Sync(); err != nil {
 		return nil, nil, onDisk("keep what is to be sent", err)
 	}

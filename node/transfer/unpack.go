@@ -164,7 +164,9 @@ func whole(t time.Time) time.Time {
 	return time.Unix(min(max(t.Unix(), math.MinInt32), math.MaxUint32), 0)
 }
 
-// stopping is a reader that ends with its context.
+// stopping is a reader that ends with its context. What it reads ends with io.EOF only: for
+// a reader of readers io.ErrUnexpectedEOF is an end as well, and for what comes over a
+// network it says that the rest did not come.
 type stopping struct {
 	ctx context.Context
 	r   io.Reader
@@ -174,5 +176,9 @@ func (s stopping) Read(p []byte) (int, error) {
 	if err := s.ctx.Err(); err != nil {
 		return 0, err
 	}
-	return s.r.Read(p)
+	n, err := s.r.Read(p)
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		err = errors.New("it ended in the middle")
+	}
+	return n, err
 }
