@@ -62,6 +62,7 @@ func Prepare(ctx context.Context, c Content, name string, progress func(done int
 	if err != nil {
 		return nil, nil, err
 	}
+	_, d.Folder = c.(*folder)
 	return d, list, nil
 }
 

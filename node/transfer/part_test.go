@@ -357,10 +357,11 @@ func TestUnpackCleansNames(t *testing.T) {
 }
 
 func TestListIsKept(t *testing.T) {
-	o := prepare(t, write(t, filepath.Join(t.TempDir(), "f"), noise(1, 65<<20)))
-	if o.d.Inline != nil {
-		t.Fatal("its list is in the descriptor")
+	o := offer{list: make(file.List, 66)} // more than is in a descriptor
+	for k := range o.list {
+		o.list[k] = file.HashPiece([]byte{byte(k)})
 	}
+	o.d = must(file.New().Describe("f", 65<<20, o.list))(t)
 	name := filepath.Join(t.TempDir(), "list")
 	if err := transfer.SaveList(name, o.list); err != nil {
 		t.Fatal(err)
