@@ -76,11 +76,14 @@ func TestFetchFromAnySources(t *testing.T) {
 			for _, kind := range kinds {
 				sources = append(sources, bad(o, kind, at))
 			}
-			p := receive(t, t.TempDir(), o)
+			into := t.TempDir()
+			p := receive(t, into, o)
+			defer p.Close()
 			if err := transfer.Fetch(t.Context(), p, sources, transfer.Options{}); err != nil {
 				t.Fatal(err)
 			}
-			if got := must(os.ReadFile(finish(t, p, o)))(t); !bytes.Equal(got, content) {
+			hidden := filepath.Join(into, names(t, into)[0]) // to finish is to wait for the disk
+			if got := must(os.ReadFile(hidden))(t); !bytes.Equal(got, content) {
 				t.Fatal("other bytes")
 			}
 		})
