@@ -24,8 +24,9 @@ func onDisk(what string, err error) error {
 // free: the program's own store may be on it.
 func room(folder string, more int64) error {
 	free, total := disk.Space(folder)
-	if lacking := more + disk.Spare(total) - free; lacking > 0 {
-		return fmt.Errorf("%w: %d MiB more are needed", ErrDiskFull, lacking>>20+1)
+	spare := disk.Spare(total)
+	if lacking := more + spare - free; lacking > 0 {
+		return fmt.Errorf("%w: %d MiB are missing; %d MiB of it stay free for messages", ErrDiskFull, lacking>>20+1, spare>>20)
 	}
 	return nil
 }

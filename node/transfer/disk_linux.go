@@ -3,18 +3,10 @@ package transfer
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 )
-
-// hasNames tells whether a file has several names.
-func hasNames(info fs.FileInfo) bool {
-	st, ok := info.Sys().(*syscall.Stat_t)
-	return ok && st.Nlink > 1
-}
 
 // nextData returns where a file that has holes has bytes, from a place on; end if there
 // are none.

@@ -4,12 +4,8 @@ package transfer
 
 import (
 	"fmt"
-	"io/fs"
 	"os"
 )
-
-// hasNames does not know.
-func hasNames(fs.FileInfo) bool { return false }
 
 // nextData does not know of holes.
 func nextData(_ *os.File, from, _ int64) int64 { return from }

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/parley-chat/parley/protocol/file"
+	"github.com/parley-chat/parley/store/disk"
 )
 
 // Part is a file that is being received. It lies hidden in the folder where it will be,
@@ -110,7 +111,7 @@ func (p *Part) Check(ctx context.Context, progress func(done int64)) error {
 	if err != nil {
 		return fmt.Errorf("check what was received: %w", err)
 	}
-	if whole := p.Missing() == 0 && info.Size() == p.d.Size; !whole && hasNames(info) {
+	if whole := p.Missing() == 0 && info.Size() == p.d.Size; !whole && disk.HasNames(info) {
 		if err := p.beginAnew(); err != nil {
 			return err
 		}

@@ -1,5 +1,5 @@
 // Package disk tells how much space there is, so that what does not fit is refused before
-// the system does, and makes names durable.
+// the system does, and looks after the names of files.
 package disk
 
 import (
