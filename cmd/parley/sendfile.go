@@ -37,7 +37,8 @@ func (p *paths) String() string {
 	return strings.Join(*p, " ")
 }
 
-// looksLikePath tells which arguments of send are paths and no text.
+// looksLikePath tells which arguments of send are paths and no text, where a person types
+// them. Those of a script may be anybody's words, and would choose a file to be sent.
 func looksLikePath(arg string) bool {
 	for _, start := range []string{"./", "../", "/", "~/"} {
 		if strings.HasPrefix(arg, start) {
@@ -72,7 +73,7 @@ func (p *program) readDraft(c *cli.Context) (d draft, err error) {
 	switch {
 	case c.IsSet("name") && len(args) == 1 && args[0] == "-" && len(given) == 0:
 		return draft{pipe: true}, nil
-	case !c.Bool("text") && len(given) == 0 && len(args) > 0 && looksLikePath(args[0]):
+	case !c.Bool("text") && len(given) == 0 && len(args) > 0 && looksLikePath(args[0]) && p.atTerminal():
 		given = args
 	default:
 		d.text = strings.Join(args, " ")
@@ -88,6 +89,17 @@ func (p *program) readDraft(c *cli.Context) (d draft, err error) {
 		return d, usageError("--name is for one file, or for what is read from standard input: parley send NAME - --name FILE")
 	}
 	return d, nil
+}
+
+// noteFile tells who sent the name of a file as text how to send the file.
+func (p *program) noteFile(c *cli.Context) {
+	args := c.Args().Slice()
+	if len(args) != 2 || c.Bool("text") || c.Bool("json") {
+		return
+	}
+	if _, err := os.Stat(args[1]); err == nil {
+		p.note("that went as text; to send the file: %s %s --file %s", c.Command.HelpName, shellWord(args[0]), shellWord(args[1]))
+	}
 }
 
 // findFile returns the absolute path of what is to be sent.
