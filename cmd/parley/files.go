@@ -48,10 +48,12 @@ func (p *program) files(c *cli.Context, client *api.Client) error {
 	if err != nil {
 		return orRoom(c, client, err, c.Args().First())
 	}
+	return p.listFiles(c, list)
+}
+
+func (p *program) listFiles(c *cli.Context, list []api.Message) error {
 	if c.Bool("json") {
-		return p.json(struct {
-			Messages []api.Message `json:"messages"`
-		}{list})
+		return p.json(listed("messages", list))
 	}
 	if len(list) == 0 {
 		p.say("no files")

@@ -69,17 +69,20 @@ type draft struct {
 
 // readDraft sorts out what follows the recipient.
 func (p *program) readDraft(c *cli.Context) (d draft, err error) {
-	args, given := c.Args().Tail(), *c.Generic("file").(*paths)
+	args, given, guessed := c.Args().Tail(), *c.Generic("file").(*paths), false
 	switch {
 	case c.IsSet("name") && len(args) == 1 && args[0] == "-" && len(given) == 0:
 		return draft{pipe: true}, nil
 	case !c.Bool("text") && len(given) == 0 && len(args) > 0 && looksLikePath(args[0]) && p.atTerminal():
-		given = args
+		given, guessed = args, true
 	default:
 		d.text = strings.Join(args, " ")
 	}
 	for _, path := range given {
 		full, err := findFile(path)
+		if f, ok := errors.AsType[*failure](err); ok && guessed {
+			return d, f.hint("if that is text: parley send NAME --text %s", shellWord(path))
+		}
 		if err != nil {
 			return d, err
 		}
@@ -109,7 +112,7 @@ func findFile(path string) (string, error) {
 		return "", err
 	}
 	if _, err := os.Stat(full); errors.Is(err, fs.ErrNotExist) {
-		return "", fail(exitNotFound, "there is no file %q", path).hint("if that is text: parley send NAME --text %s", shellWord(path))
+		return "", fail(exitNotFound, "there is no file %q", path)
 	} else if err != nil {
 		return "", usageError("%v", err)
 	}
