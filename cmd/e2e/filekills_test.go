@@ -23,7 +23,7 @@ import (
 // before that, and what was verified is not sent again. PARLEY_FILE_MIB and
 // PARLEY_FILE_CUTS are how large it is, and how often something is killed.
 func TestIM09_FileSurvivesKills(t *testing.T) {
-	t.Parallel() // it waits, most of the time
+	t.Parallel()
 	size, cuts := int64(often(t, "PARLEY_FILE_MIB", 32))<<20, often(t, "PARLEY_FILE_CUTS", 4)
 	g := newFileGroup(t, "--file-bytes", "1M") // the sender stores nothing, and is the only source
 	(&fileCuts{group: g.group, from: g.alice, to: g.bob, size: size}).run(cuts)
@@ -199,7 +199,7 @@ func (c *fileCuts) neverHalf(sum string) (stop func()) {
 // TestFileDiskFull: a disk that is full from the start, or in the middle of a file, is
 // said, and with more room the file comes to its end.
 func TestFileDiskFull(t *testing.T) {
-	t.Parallel() // it waits, most of the time
+	t.Parallel()
 	g := newFileGroup(t)
 	disk := filepath.Join(g.dir, "disk")
 	g.must(os.Mkdir(disk, 0o700))

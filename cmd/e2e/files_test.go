@@ -212,7 +212,7 @@ func (g *group) same(sent string, got api.File) {
 
 // TestFiles: what is sent arrives, whatever it is, and what does not says why.
 func TestFiles(t *testing.T) {
-	t.Parallel() // it waits, most of the time
+	t.Parallel()
 	g := newFileGroup(t)
 	for _, c := range []struct {
 		name string

@@ -15,6 +15,7 @@ import (
 // TestNATFiles: behind NATs that cannot be punched through, files come over the relay. A
 // cut of the line and the death of the relay interrupt them, and no more.
 func TestNATFiles(t *testing.T) {
+	t.Parallel()
 	g := newNATGroup(t, natlab.Sites{"A": {Kind: natlab.Symmetric}, "B": {Kind: natlab.Symmetric}}, "A1", "B1")
 	path := g.write("relayed.bin", someFile)
 	id := g.offer(g.alice, g.bob, "bob", path)
