@@ -24,7 +24,7 @@ const (
 	maxGiving     = 6                // requests for pieces that are answered at a time; each holds a piece in memory
 	maxPeerGiving = 3                // of one device
 	givingWait    = 10 * time.Second // for one's turn
-	giveStep      = 64 << 10         // bytes, which must be taken within answerWithin
+	giveStep      = transfer.Step    // which must be taken within answerWithin
 	maxOpenFiles  = 16               // that are given, or were until lately
 	openFileIdle  = 30 * time.Second // a file stays open for the next request
 )

@@ -52,9 +52,9 @@ func newFiles(n *Node, perSecond int64) *files {
 // bytesPerSecond is a limit for files; 0: none.
 func bytesPerSecond(n int64) *rate.Limiter {
 	if n <= 0 {
-		return rate.NewLimiter(rate.Inf, transfer.ReadStep)
+		return rate.NewLimiter(rate.Inf, transfer.Step)
 	}
-	return rate.NewLimiter(rate.Limit(n), transfer.ReadStep)
+	return rate.NewLimiter(rate.Limit(n), transfer.Step)
 }
 
 // wake says that rows changed.
@@ -322,7 +322,7 @@ func (f *files) clearAll(ctx context.Context) error {
 
 func (f *files) clearOne(ctx context.Context, e engine.FileEnd) error {
 	if e.Part != "" {
-		if err := transfer.RemovePart(e.Part, e.Name, e.ID); err != nil {
+		if err := transfer.RemovePart(e.Part, e.Name, f.n.partTag(e.FileRef, e.ID)); err != nil {
 			return err
 		}
 	}

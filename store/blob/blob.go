@@ -15,7 +15,6 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
-	"syscall"
 
 	"github.com/parley-chat/parley/store"
 	"github.com/parley-chat/parley/store/disk"
@@ -42,7 +41,7 @@ func Open(dir string) (*Bodies, error) {
 			return nil, fmt.Errorf("make a folder of blobs: %w", err)
 		}
 	}
-	return &Bodies{dir: dir, space: disk.Space}, errors.Join(syncDir(dir), syncDir(filepath.Dir(dir)))
+	return &Bodies{dir: dir, space: disk.Space}, errors.Join(disk.SyncDir(dir), disk.SyncDir(filepath.Dir(dir)))
 }
 
 func (b *Bodies) path(name store.BlobName) string {
@@ -166,7 +165,7 @@ func (g *Growing) Sync() error {
 		return fmt.Errorf("sync the body of a blob: %w", full(err))
 	}
 	if g.made {
-		if err := syncDir(filepath.Dir(g.path)); err != nil {
+		if err := disk.SyncDir(filepath.Dir(g.path)); err != nil {
 			return err
 		}
 		g.made = false
@@ -178,20 +177,8 @@ func (g *Growing) Sync() error {
 func (g *Growing) Close() error { return g.f.Close() }
 
 func full(err error) error {
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+	if disk.Full(err) {
 		return fmt.Errorf("%w: %w", store.ErrFull, err)
 	}
 	return err
-}
-
-// syncDir makes durable which names a directory has.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("open directory: %w", err)
-	}
-	if err := errors.Join(d.Sync(), d.Close()); err != nil {
-		return fmt.Errorf("sync directory: %w", err)
-	}
-	return nil
 }
