@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"os"
 	"slices"
 	"sync"
@@ -238,8 +237,12 @@ func (f *files) ended(j *fetchJob, err error) {
 	f.n.log.Debug("a file waits", "file", j.file.ID, "err", err)
 }
 
-// running tells whether a file is being fetched, and where its part is in use.
+// running tells whether a file is being fetched, and its part is in use, or is being brought
+// to the rendezvous.
 func (f *files) running(at engine.FileRef) bool {
+	if s := f.storing.Load(); s != nil && s.file == at {
+		return true
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.jobs[at] != nil
@@ -297,7 +300,7 @@ func (f *files) clearAll(ctx context.Context) error {
 	for {
 		var ends []engine.FileEnd
 		err := f.n.kv.View(ctx, func(tx store.Tx) (err error) {
-			ends, err = f.n.eng.FileEnds(tx, math.MaxInt)
+			ends, err = f.n.eng.FileEnds(tx)
 			return err
 		})
 		if err != nil {
