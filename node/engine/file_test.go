@@ -366,6 +366,36 @@ func TestAutoAccept(t *testing.T) {
 	}
 }
 
+// In a day so much of a contact comes by itself, however fast it is fetched.
+func TestAutoAcceptOfADay(t *testing.T) {
+	w, alices, bobs := crowd(t, 1, 1)
+	a, b := alices[0], bobs[0]
+	b.e.AutoAccept(4, "/home/bob/Downloads")
+	b.do(func(tx store.Tx) (Hint, error) { return b.e.SetVerified(tx, w.now, a.account(), true) })
+	w.settle()
+	comes := func(text string) bool {
+		t.Helper()
+		id := a.sendsFile(b.account(), "", aFile(t, "a", text))
+		if b.fileOf(id).State != FileWanted {
+			return false
+		}
+		b.hasFile(id)
+		return true
+	}
+	for i := range maxAutoFiles - 1 {
+		if !comes("abcd") {
+			t.Fatalf("file %d does not come", i)
+		}
+	}
+	if !comes("abc") || comes("ab") || !comes("a") || comes("a") {
+		t.Error("what comes in a day is not 16 times the largest")
+	}
+	w.pass(autoDay)
+	if !comes("abcd") {
+		t.Error("nothing comes the next day")
+	}
+}
+
 // The user is asked about so many files of a conversation; the others can be had too.
 func TestManyOffers(t *testing.T) {
 	w, alices, bobs := crowd(t, 1, 1)

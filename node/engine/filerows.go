@@ -113,6 +113,27 @@ func (r *fileEndRow) decode(b []byte) error {
 	return d.end("end of a file")
 }
 
+// fileAutoRow is how much of a contact's files was made wanted unasked within autoDay.
+type fileAutoRow struct {
+	since time.Time
+	bytes int64
+}
+
+func (r *fileAutoRow) encode() []byte {
+	e := newRow(18)
+	e.time(r.since)
+	e.u64(uint64(r.bytes))
+	return e.b
+}
+
+func (r *fileAutoRow) decode(b []byte) error {
+	d := readRow(b)
+	r.since, r.bytes = d.time(), int64(d.u64())
+	return d.end("files fetched unasked")
+}
+
+func keyFileAuto(a protocol.AccountID) []byte { return store.Key(tableFileAuto, a[:]) }
+
 func keyFile(at FileRef) []byte     { return store.Key(tableFile, at.With[:], at.Position) }
 func keyOpenFile(at FileRef) []byte { return store.Key(tableOpenFile, at.With[:], at.Position) }
 

@@ -114,10 +114,11 @@ const maxOpenFiles = 256
 const sentFor = protocol.MailboxTTL
 
 // AutoAccept makes files of at most maxBytes that verified contacts send wanted when
-// they come, in a folder; 0 bytes: none. At most maxAutoFiles of a contact are open at a
-// time. It holds until the process ends.
+// they come, in a folder; 0 bytes: none. Of a contact at most maxAutoFiles are fetched so at
+// a time, and in a day at most as much as so many of maxBytes. It holds until the process
+// ends.
 func (e *Engine) AutoAccept(maxBytes int64, folder string) {
-	e.autoAccept.Store(&autoAccept{maxBytes, folder})
+	e.autoAccept.Store(&autoAccept{min(maxBytes, file.MaxSize), folder})
 }
 
 type autoAccept struct {
@@ -125,8 +126,11 @@ type autoAccept struct {
 	folder   string
 }
 
-// maxAutoFiles bounds what a contact can make this device fetch at once.
-const maxAutoFiles = 16
+// What a contact can make this device fetch, at once and in time.
+const (
+	maxAutoFiles = 16
+	autoDay      = 24 * time.Hour
+)
 
 // WantFile has the file of a message fetched into a folder: one that is offered, or was
 // declined, cancelled, or failed, or is here no more. Wanting it again changes nothing.

@@ -77,7 +77,17 @@ func (w *work) autoAccepts(a protocol.AccountID, size int64) (*autoAccept, error
 	if err != nil || wanted >= maxAutoFiles {
 		return nil, err
 	}
-	return auto, nil
+	lately, _, err := load[fileAutoRow](w.tx, keyFileAuto(a))
+	if err != nil {
+		return nil, err
+	}
+	if w.now.Sub(lately.since) >= autoDay {
+		lately = fileAutoRow{since: w.now}
+	}
+	if lately.bytes += size; lately.bytes > maxAutoFiles*auto.maxBytes {
+		return nil, nil
+	}
+	return auto, w.put(keyFileAuto(a), &lately)
 }
 
 // sendFile notes where a file lies that was just sent with a message of ours.

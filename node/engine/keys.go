@@ -84,6 +84,7 @@ const (
 	tableFile     byte = '*' // conversation, position -> fileRow
 	tableFileID   byte = '#' // file, conversation, position -> nothing
 	tableOpenFile byte = '?' // conversation, position -> nothing: of files that something is to be done with
+	tableFileAuto byte = '$' // account -> fileAutoRow
 	tableFileEnd  byte = '!' // file, mark of a folder, conversation, position -> fileEndRow
 
 	tableTimer   byte = 't' // time in milliseconds, kind of timer, id -> nothing
