@@ -5,6 +5,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/parley-chat/parley/node/api"
 	"github.com/parley-chat/parley/node/engine"
 	"github.com/parley-chat/parley/node/transfer"
 	"github.com/parley-chat/parley/protocol"
@@ -103,6 +104,14 @@ func (n *Node) File(ctx context.Context, message string) (d *file.Descriptor, er
 		return err
 	})
 	return d, err
+}
+
+// SendDescribed sends the file at path as if it were one that somebody else described.
+func (n *Node) SendDescribed(ctx context.Context, to string, d *file.Descriptor, path string) (message string, err error) {
+	id := protocol.NewMsgID()
+	draft := &engine.FileDraft{Descriptor: *d, Path: path}
+	_, _, err = n.sendPrepared(ctx, id, api.SendFileRequest{To: to}, draft, d.Inline)
+	return id.String(), err
 }
 
 // AskPieces asks a connected device for the first piece of a file.

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -154,7 +155,7 @@ func (j *fetchJob) list(ctx context.Context, sources []transfer.Source, o transf
 
 // openPart opens what is here of the file, and checks it.
 func (j *fetchJob) openPart(ctx context.Context, list file.List) error {
-	part, err := transfer.OpenPart(j.file.Path, &j.file.Descriptor, list)
+	part, err := transfer.OpenPart(j.file.Path, j.n.partTag(j.file.FileRef, j.file.ID), &j.file.Descriptor, list)
 	if err != nil {
 		return err
 	}
@@ -172,6 +173,15 @@ func (j *fetchJob) openPart(ctx context.Context, list file.List) error {
 	defer j.mu.Unlock()
 	j.started = part
 	return nil
+}
+
+// partTag names what is received of the file of a message. Its id alone does not: the author
+// chose it, and another may choose the same; nor does the place of the message alone, if two
+// nodes receive into one folder.
+func (n *Node) partTag(at engine.FileRef, id protocol.FileID) string {
+	message := fmt.Appendf(nil, "%s %s %d", n.self.Device, at.With, at.Position)
+	hash := sha256.Sum256(message)
+	return fmt.Sprintf("%s-%x", id, hash[:6])
 }
 
 func (j *fetchJob) closePart() {

@@ -322,7 +322,7 @@ func (f *files) clearAll(ctx context.Context) error {
 
 func (f *files) clearOne(ctx context.Context, e engine.FileEnd) error {
 	if e.Part != "" {
-		if err := transfer.RemovePart(e.Part, e.Name, e.ID); err != nil {
+		if err := transfer.RemovePart(e.Part, e.Name, f.n.partTag(e.FileRef, e.ID)); err != nil {
 			return err
 		}
 	}
