@@ -3,6 +3,8 @@ package node
 import (
 	"errors"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -173,6 +175,8 @@ func (g *giving) mayFetch(to device, id protocol.FileID, list file.Hash) (f engi
 		err = protocol.Refuse(protocol.Unavailable, "paused")
 	case errors.Is(err, engine.ErrFileGone):
 		err = protocol.Refuse(protocol.FileChanged, "")
+	case errors.Is(err, engine.ErrFileEnded):
+		err = protocol.Refuse(protocol.FileCancelled, "")
 	}
 	return f, err
 }
@@ -198,17 +202,27 @@ func (g *giving) find(to device, id protocol.FileID, list file.Hash) (*givenFile
 // lost notes that a file is not what it was, if that is what err says, and returns the
 // refusal for who wants it.
 func (g *giving) lost(f engine.File, err error) error {
-	if !errors.Is(err, file.ErrChanged) && !errors.Is(err, fs.ErrNotExist) {
-		g.n.log.Warn("a file cannot be given", "file", f.ID, "err", err)
+	if !errors.Is(err, file.ErrChanged) && !isGone(f.Path, err) {
+		g.n.log.Warn("a file cannot be given", "file", f.ID, "err", withoutNames(err))
 		return protocol.Refuse(protocol.Unavailable, "it cannot be read just now")
 	}
 	noted := g.n.do(g.n.ctx, func(tx store.Tx) (engine.Hint, error) {
-		return g.n.eng.FileChanged(tx, g.n.now(), f.FileRef, err.Error())
+		return g.n.eng.FileChanged(tx, g.n.now(), f.FileRef, problemOf(err))
 	})
 	if noted != nil {
 		g.n.log.Error("that a file changed is not noted", "file", f.ID, "err", noted)
 	}
 	return protocol.Refuse(protocol.FileChanged, "")
+}
+
+// isGone tells whether err says that what lay there is not there any more: not if its folder
+// is missing too, which may be on a disk that comes back.
+func isGone(path string, err error) bool {
+	if !errors.Is(err, fs.ErrNotExist) {
+		return false
+	}
+	_, err = os.Stat(filepath.Dir(path))
+	return err == nil
 }
 
 // use returns the file if it is open and still where it was.
@@ -294,14 +308,15 @@ func (g *giving) close() {
 	}
 }
 
-// progress tells how a file is given; nil: it is not.
+// progress tells how fast a file is given; nil: it is not. How much of it others have is
+// not known here.
 func (g *giving) progress(at engine.FileRef) *api.Progress {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, f := range g.open {
 		if f.file.FileRef == at && f.users > 0 {
 			rate, path := f.meter.Rate()
-			return &api.Progress{Doing: api.Giving, Done: min(f.meter.Total(), f.file.Size), Rate: int64(rate), Path: path}
+			return &api.Progress{Doing: api.Giving, Rate: int64(rate), Path: path}
 		}
 	}
 	return nil

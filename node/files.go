@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"os"
 	"slices"
 	"sync"
@@ -17,6 +16,7 @@ import (
 	"github.com/parley-chat/parley/node/api"
 	"github.com/parley-chat/parley/node/engine"
 	"github.com/parley-chat/parley/node/transfer"
+	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/file"
 	"github.com/parley-chat/parley/store"
 )
@@ -38,14 +38,15 @@ type files struct {
 
 	storing atomic.Pointer[storing] // nil: none
 
-	mu   sync.Mutex
-	jobs map[engine.FileRef]*fetchJob
+	mu       sync.Mutex
+	jobs     map[engine.FileRef]*fetchJob
+	clearing map[engine.FileRef]bool // what is left of them is being deleted
 }
 
 func newFiles(n *Node, perSecond int64) *files {
 	return &files{
 		n: n, change: newNudge(), ends: newNudge(), away: newNudge(), limit: bytesPerSecond(perSecond),
-		jobs: map[engine.FileRef]*fetchJob{},
+		jobs: map[engine.FileRef]*fetchJob{}, clearing: map[engine.FileRef]bool{},
 	}
 }
 
@@ -77,10 +78,8 @@ func (f *files) retry() {
 
 // run fetches until ctx ends. It begins when the rendezvous was asked about our store.
 func (f *files) run(ctx context.Context) error {
-	select {
-	case <-ctx.Done():
+	if !f.n.home.awaitAsked(ctx) {
 		return nil
-	case <-f.n.home.asked:
 	}
 	var running sync.WaitGroup
 	defer f.close(&running)
@@ -140,7 +139,10 @@ func (f *files) round(ctx context.Context, running *sync.WaitGroup) (time.Durati
 	for _, row := range wanted {
 		j := f.jobs[row.FileRef]
 		if j == nil {
-			j = &fetchJob{n: f.n, file: row}
+			if f.clearing[row.FileRef] { // it wakes this
+				continue
+			}
+			j = &fetchJob{n: f.n, file: row, liars: map[protocol.DeviceID]bool{}}
 			f.jobs[row.FileRef] = j
 		}
 		switch wait := time.Until(j.again); {
@@ -185,7 +187,7 @@ func (f *files) startLocked(ctx context.Context, j *fetchJob, running *sync.Wait
 	running.Go(func() {
 		err := j.run(ctx)
 		if noted := f.note(ctx, j, err); noted != nil {
-			f.n.log.Error("the end of a file is not noted", "file", j.file.ID, "err", noted)
+			f.n.log.Error("the end of a file is not noted", "file", j.file.ID, "err", withoutNames(noted))
 		}
 		f.ended(j, err)
 	})
@@ -197,18 +199,31 @@ func (f *files) note(ctx context.Context, j *fetchJob, err error) error {
 	if err == nil || ctx.Err() != nil || worksLater(err) {
 		return nil
 	}
-	if errors.Is(err, errChangedThere) { // which of several sources said so is of no use to the user
-		err = errChangedThere
-	}
 	return f.n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
-		return f.n.eng.FileFailed(tx, f.n.now(), j.file.FileRef, err.Error())
+		return f.n.eng.FileFailed(tx, f.n.now(), j.file.FileRef, j.problem(tx, err))
 	})
 }
 
 // worksLater tells whether a fetch that ended so is tried again by itself: not if somebody
-// had the file and has it no more as it was, and nobody else gives it.
+// had the file and has it no more as it was, or does not give it any more, and nobody else
+// does.
 func worksLater(err error) bool {
-	return errors.Is(err, transfer.ErrNoSource) && !errors.Is(err, errChangedThere) || errors.Is(err, errNotNoted)
+	if errors.Is(err, errNotNoted) {
+		return true
+	}
+	return errors.Is(err, transfer.ErrNoSource) && !errors.Is(err, errChangedThere) && !errors.Is(err, errCancelled)
+}
+
+// waitsFor says for the user why a fetch that is tried again waits.
+func waitsFor(err error) string {
+	why := "who has it does not give it just now"
+	switch {
+	case errors.Is(err, errNobody):
+		why = "nobody who has it is online"
+	case errors.Is(err, errNotNoted):
+		why = "it is here, and your node could not note that"
+	}
+	return why + "; it is tried again by itself"
 }
 
 // ended takes a job back. It stays if it is to be tried again.
@@ -223,7 +238,7 @@ func (f *files) ended(j *fetchJob, err error) {
 		delete(f.jobs, j.file.FileRef)
 		return
 	}
-	j.waits(err.Error())
+	j.waits(waitsFor(err))
 	j.again = time.Now().Add(min(againFirst<<min(j.failures, 10), againMax))
 	j.failures++
 	open := 0
@@ -236,13 +251,6 @@ func (f *files) ended(j *fetchJob, err error) {
 		j.closePart()
 	}
 	f.n.log.Debug("a file waits", "file", j.file.ID, "err", err)
-}
-
-// running tells whether a file is being fetched, and where its part is in use.
-func (f *files) running(at engine.FileRef) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.jobs[at] != nil
 }
 
 // progress tells what is done with a file; nil: nothing.
@@ -272,15 +280,13 @@ func (f *files) busy() []engine.FileRef {
 
 // clear does what is left to do for files that are done with, until ctx ends.
 func (f *files) clear(ctx context.Context) error {
-	select {
-	case <-ctx.Done():
+	if !f.n.home.awaitAsked(ctx) {
 		return nil
-	case <-f.n.home.asked:
 	}
 	for {
 		var later <-chan time.Time
 		if err := f.clearAll(ctx); err != nil && ctx.Err() == nil {
-			f.n.log.Warn("what is left of files is not cleared", "err", err)
+			f.n.log.Warn("what is left of files is not cleared", "err", withoutNames(err))
 			later = time.After(againMax)
 		}
 		select {
@@ -292,32 +298,51 @@ func (f *files) clear(ctx context.Context) error {
 	}
 }
 
-// clearAll does all that can be done now, page by page.
-func (f *files) clearAll(ctx context.Context) error {
+// clearAll does all that can be done now, page by page. What fails does not keep the rest.
+func (f *files) clearAll(ctx context.Context) (failed error) {
+	tried := map[engine.FileEnd]bool{}
 	for {
 		var ends []engine.FileEnd
 		err := f.n.kv.View(ctx, func(tx store.Tx) (err error) {
-			ends, err = f.n.eng.FileEnds(tx, math.MaxInt)
+			ends, err = f.n.eng.FileEnds(tx, func(e engine.FileEnd) bool { return !tried[e] })
 			return err
 		})
 		if err != nil {
 			return fmt.Errorf("read what is left to do for files: %w", err)
 		}
-		cleared := 0
-		for _, e := range ends {
-			if f.running(e.FileRef) { // it comes again when that has ended
-				continue
-			}
-			if failed := f.clearOne(ctx, e); failed != nil {
-				err = errors.Join(err, failed)
-				continue
-			}
-			cleared++
+		if len(ends) == 0 {
+			return failed
 		}
-		if cleared == 0 || err != nil {
-			return err
+		for _, e := range ends {
+			tried[e] = true
+			if !f.claim(e.FileRef) { // it comes again when that has ended
+				continue
+			}
+			if err := f.clearOne(ctx, e); err != nil {
+				failed = err
+			}
+			f.unclaim(e.FileRef)
 		}
 	}
+}
+
+// claim keeps a file from being fetched while what is left of it is deleted. It returns
+// false if it is being fetched.
+func (f *files) claim(at engine.FileRef) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.jobs[at] != nil {
+		return false
+	}
+	f.clearing[at] = true
+	return true
+}
+
+func (f *files) unclaim(at engine.FileRef) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.clearing, at)
+	f.change.push()
 }
 
 func (f *files) clearOne(ctx context.Context, e engine.FileEnd) error {

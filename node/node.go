@@ -31,7 +31,6 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/singleflight"
 
-	"github.com/parley-chat/parley/node/api"
 	"github.com/parley-chat/parley/node/engine"
 	"github.com/parley-chat/parley/node/vault"
 	"github.com/parley-chat/parley/protocol"
@@ -169,8 +168,11 @@ func (n *Node) open(ctx context.Context, cfg Config) error {
 	if !n.self.Registered {
 		return ErrNotJoined
 	}
+	if err := os.MkdirAll(filesDir(n.dir), 0o700); err != nil {
+		return fmt.Errorf("make the folder for lists of files: %w", err)
+	}
 	if cfg.AutoAccept > 0 {
-		if _, err := n.downloadTo(api.FileAccept, ""); err != nil {
+		if _, err := n.downloadTo(""); err != nil {
 			return err
 		}
 		n.eng.AutoAccept(cfg.AutoAccept, n.downloads)

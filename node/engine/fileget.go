@@ -89,16 +89,20 @@ func openFiles(tx store.Tx, pick func(*fileRow) bool) (list []File, err error) {
 	return list, err
 }
 
-// FileEnds returns what is left to do for files that are done with, at most limit as in
-// History.
-func (e *Engine) FileEnds(tx store.Tx, limit int) (list []FileEnd, err error) {
-	limit = pageSize(limit)
+// maxEnds is how many FileEnds returns at most.
+const maxEnds = 1000
+
+// FileEnds returns what is left to do for files that are done with, and is picked: of much
+// some.
+func (e *Engine) FileEnds(tx store.Tx, pick func(FileEnd) bool) (list []FileEnd, err error) {
 	err = all(tx, []byte{tableFileEnd}, func(pair store.Pair) (bool, error) {
 		r, err := decodeRow[fileEndRow](pair.Value)
 		end := FileEnd{FileRef: fileRefOf(pair.Key), Name: r.name, Part: r.part, Spool: r.spool, List: r.list, Blob: r.blob}
 		copy(end.ID[:], store.ReadKey(pair.Key).Bytes(len(end.ID)))
-		list = append(list, end)
-		return len(list) < limit, err
+		if err == nil && pick(end) {
+			list = append(list, end)
+		}
+		return len(list) < maxEnds, err
 	})
 	return list, err
 }
@@ -117,8 +121,8 @@ func (e *Engine) ListUsed(tx store.Tx, id protocol.FileID, list file.Hash) (used
 // MayFetch returns a file that this device has, for another device that asks for it by
 // its id and the hash of its list: one of the contact of its conversation or of this account, or, of a room, one
 // that may read there now. ErrNotFound if there is none, or not for this device, which
-// is not to learn which; ErrFilePaused and ErrFileGone if there is one that cannot be
-// given.
+// is not to learn which; ErrFilePaused, ErrFileGone and ErrFileEnded if there is one that
+// cannot be given.
 func (e *Engine) MayFetch(tx store.Tx, now time.Time, device protocol.DeviceID, id protocol.FileID, list file.Hash) (found File, err error) {
 	w, err := e.begin(tx, now)
 	if err != nil {
@@ -142,6 +146,8 @@ func (e *Engine) MayFetch(tx store.Tx, now time.Time, device protocol.DeviceID, 
 			refusal = ErrFilePaused
 		case f.State == FileChanged:
 			refusal = ErrFileGone
+		case f.Source && f.State == FileCancelled:
+			refusal = ErrFileEnded
 		}
 		return refusal != nil, nil
 	})

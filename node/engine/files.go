@@ -102,6 +102,7 @@ var (
 	ErrFileNotHere = errors.New("the file was not sent from this device")
 	ErrFilePaused  = errors.New("the file is not given to others for now")
 	ErrFileGone    = errors.New("the file is not on this device any more as it was sent")
+	ErrFileEnded   = errors.New("the file was sent from this device, and is given to nobody any more")
 	ErrFileState   = errors.New("that cannot be done with this file now")
 	ErrRoomFiles   = errors.New("you may not send files in this room")
 )
