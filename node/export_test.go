@@ -2,7 +2,9 @@ package node
 
 import (
 	"context"
+	"errors"
 
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/parley-chat/parley/node/api"
@@ -127,4 +129,17 @@ func (n *Node) AskPiecesOf(ctx context.Context, p peer.ID, ask *wire.GetPieces) 
 	}
 	defer s.Reset()
 	return askPieces(s, ask)
+}
+
+// RetryFiles has files fetched that wait for something to change.
+func (n *Node) RetryFiles() { n.files.retry() }
+
+// GiveGarbage gives everybody who asks for pieces something else.
+func (n *Node) GiveGarbage() {
+	n.host.SetStreamHandler(protocol.FileProtocol, func(s network.Stream) {
+		defer s.Close()
+		if err := errors.Join(readFrame(s, &wire.GetPieces{}), wire.WriteMsg(s, &wire.Pieces{})); err == nil {
+			s.Write(make([]byte, file.SealedPieceSize))
+		}
+	})
 }

@@ -17,7 +17,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -92,6 +91,7 @@ type Node struct {
 	ticks   nudge // Tick may be due
 	ended   nudge // this device was revoked
 	burned  atomic.Bool
+	parts   []engine.FileEnd // what was being received then; set before burned
 	wraps   wraps
 
 	chainMu sync.Mutex // one change of our own chain at a time
@@ -168,9 +168,6 @@ func (n *Node) open(ctx context.Context, cfg Config) error {
 	if !n.self.Registered {
 		return ErrNotJoined
 	}
-	if err := os.MkdirAll(filesDir(n.dir), 0o700); err != nil {
-		return fmt.Errorf("make the folder for lists of files: %w", err)
-	}
 	if cfg.AutoAccept > 0 {
 		if _, err := n.downloadTo(""); err != nil {
 			return err
@@ -234,6 +231,9 @@ func (n *Node) makeHost(cfg Config) error {
 	n.outbox = newOutbox(n)
 	n.rooms = newRooms(n)
 	n.files, n.gives = newFiles(n, cfg.FileRate), newGiving(n, cfg.FileRate)
+	if err := n.files.open(); err != nil {
+		return err
+	}
 	if n.topics, err = newTopics(n); err != nil {
 		return err
 	}
@@ -310,7 +310,7 @@ func (n *Node) Close() (err error) {
 		n.others.Wait()
 		err = errors.Join(err, n.kv.Close())
 		if n.burned.Load() { // nobody can read it any more
-			err = errors.Join(err, os.RemoveAll(filepath.Join(n.dir, storeDir)))
+			err = errors.Join(err, removeBurned(n.dir), n.removeParts())
 		}
 	})
 	return err

@@ -95,16 +95,24 @@ const maxEnds = 1000
 // FileEnds returns what is left to do for files that are done with, and is picked: of much
 // some.
 func (e *Engine) FileEnds(tx store.Tx, pick func(FileEnd) bool) (list []FileEnd, err error) {
-	err = all(tx, []byte{tableFileEnd}, func(pair store.Pair) (bool, error) {
-		r, err := decodeRow[fileEndRow](pair.Value)
-		end := FileEnd{FileRef: fileRefOf(pair.Key), Name: r.name, Part: r.part, Spool: r.spool, List: r.list, Blob: r.blob}
-		copy(end.ID[:], store.ReadKey(pair.Key).Bytes(len(end.ID)))
-		if err == nil && pick(end) {
+	return list, eachFileEnd(tx, func(end FileEnd) bool {
+		if pick(end) {
 			list = append(list, end)
 		}
-		return len(list) < maxEnds, err
+		return len(list) < maxEnds
 	})
-	return list, err
+}
+
+func eachFileEnd(tx store.Tx, fn func(FileEnd) (more bool)) error {
+	return all(tx, []byte{tableFileEnd}, func(pair store.Pair) (bool, error) {
+		r, err := decodeRow[fileEndRow](pair.Value)
+		if err != nil {
+			return false, err
+		}
+		end := FileEnd{FileRef: fileRefOf(pair.Key), Name: r.name, Part: r.part, Spool: r.spool, List: r.list, Blob: r.blob}
+		copy(end.ID[:], store.ReadKey(pair.Key).Bytes(len(end.ID)))
+		return fn(end), nil
+	})
 }
 
 // ListUsed tells whether the list of the pieces of a file is needed for a message. It is by
