@@ -79,7 +79,7 @@ func (o *offered) fetchStored(t testing.TB, p *nodetest.Person, by protocol.Acco
 	if err != nil {
 		return err
 	}
-	part, err := transfer.OpenPart(t.TempDir(), o.d, l)
+	part, err := transfer.OpenPart(t.TempDir(), "tag", o.d, l)
 	if err != nil {
 		return err
 	}

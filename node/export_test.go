@@ -2,9 +2,12 @@ package node
 
 import (
 	"context"
+	"errors"
 
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/parley-chat/parley/node/api"
 	"github.com/parley-chat/parley/node/engine"
 	"github.com/parley-chat/parley/node/transfer"
 	"github.com/parley-chat/parley/protocol"
@@ -106,6 +109,14 @@ func (n *Node) File(ctx context.Context, message string) (d *file.Descriptor, er
 	return d, err
 }
 
+// SendDescribed sends the file at path as if it were one that somebody else described.
+func (n *Node) SendDescribed(ctx context.Context, to string, d *file.Descriptor, path string) (message string, err error) {
+	id := protocol.NewMsgID()
+	draft := &engine.FileDraft{Descriptor: *d, Path: path}
+	_, _, err = n.sendPrepared(ctx, id, api.SendFileRequest{To: to}, draft, d.Inline)
+	return id.String(), err
+}
+
 // AskPieces asks a connected device for the first piece of a file.
 func (n *Node) AskPieces(ctx context.Context, p peer.ID, d *file.Descriptor) error {
 	return n.AskPiecesOf(ctx, p, &wire.GetPieces{File: d.ID[:], Hash: d.List[:], Count: 1})
@@ -119,4 +130,17 @@ func (n *Node) AskPiecesOf(ctx context.Context, p peer.ID, ask *wire.GetPieces) 
 	}
 	defer s.Reset()
 	return askPieces(s, ask)
+}
+
+// RetryFiles has files fetched that wait for something to change.
+func (n *Node) RetryFiles() { n.files.retry() }
+
+// GiveGarbage gives everybody who asks for pieces something else.
+func (n *Node) GiveGarbage() {
+	n.host.SetStreamHandler(protocol.FileProtocol, func(s network.Stream) {
+		defer s.Close()
+		if err := errors.Join(readFrame(s, &wire.GetPieces{}), wire.WriteMsg(s, &wire.Pieces{})); err == nil {
+			s.Write(make([]byte, file.SealedPieceSize))
+		}
+	})
 }

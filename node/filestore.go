@@ -76,7 +76,7 @@ func (f *files) storeAll(ctx context.Context, refused map[engine.FileRef]time.Ti
 			return again, err
 		}
 		if err != nil {
-			f.n.log.Info("a file is not stored at the rendezvous", "file", row.ID, "err", err)
+			f.n.log.Info("a file is not stored at the rendezvous", "file", row.ID, "err", withoutNames(err))
 			refused[row.FileRef], again = time.Now(), true
 		}
 	}
@@ -186,19 +186,23 @@ type storing struct {
 
 func (s *storing) progress() *api.Progress { return &api.Progress{Doing: api.Storing, Done: s.done} }
 
-// author returns who sent a file; ErrNotFound if that is not known any more.
-func (f *files) author(tx store.Tx, row engine.File) (protocol.AccountID, error) {
-	if row.Mine {
-		return f.n.self.Account, nil
+// authorOf returns who sent a file; ErrNotFound if that is not known any more.
+func (f *files) authorOf(tx store.Tx, at engine.FileRef) (protocol.AccountID, error) {
+	row, err := f.n.eng.File(tx, at)
+	if err != nil || row.Mine {
+		return f.n.self.Account, err
 	}
-	room, err := f.roomOf(tx, row.FileRef)
+	room, err := f.roomOf(tx, at)
 	if errors.Is(err, engine.ErrNoRoom) {
 		return row.With, nil
 	}
-	if err != nil {
-		return protocol.AccountID{}, err
+	if err == nil {
+		var by protocol.AccountID
+		if by, err = f.n.eng.RoomAuthor(tx, f.n.now(), room, row.Device); err == nil {
+			return by, nil
+		}
 	}
-	return f.n.eng.RoomAuthor(tx, f.n.now(), room, row.Device)
+	return protocol.AccountID{}, fmt.Errorf("find who sent a file: %w", err)
 }
 
 // clearBlob tells the rendezvous what is left to tell of a file that is done with.
@@ -207,20 +211,12 @@ func (f *files) clearBlob(ctx context.Context, e engine.FileEnd) error {
 	case engine.BlobDrop:
 		return f.n.home.dropBlob(ctx, e.ID)
 	case engine.BlobTaken:
-		var by protocol.AccountID
-		err := f.n.kv.View(ctx, func(tx store.Tx) error {
-			row, err := f.n.eng.File(tx, e.FileRef)
-			if err != nil {
-				return err
-			}
-			by, err = f.author(tx, row)
-			return err
-		})
+		by, err := read(ctx, f.n.kv, func(tx store.Tx) (protocol.AccountID, error) { return f.authorOf(tx, e.FileRef) })
 		if errors.Is(err, engine.ErrNotFound) { // its time there will be over
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("find who sent a file: %w", err)
+			return err
 		}
 		return f.n.home.takenBlob(ctx, by, e.ID)
 	}

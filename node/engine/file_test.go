@@ -249,7 +249,7 @@ func TestFileOfTheAuthor(t *testing.T) {
 	a.do(func(tx store.Tx) (Hint, error) { return a.e.FileChanged(tx, w.now, at, "it is another file now") })
 	gives("changed", ErrFileGone)
 	w.check(a.onFile(id, a.e.CancelFile))
-	gives("cancelled", ErrNotFound)
+	gives("cancelled", ErrFileEnded)
 	if got := a.ends(); len(got) != 1 || got[0].Spool != draft.Path || got[0].Blob != BlobDrop {
 		t.Errorf("left to do: %+v", got)
 	}

@@ -121,17 +121,28 @@ func openFiles(tx store.Tx, pick func(FileRef, *fileRow) (bool, error)) (list []
 // maxEnds is how many FileEnds returns at most.
 const maxEnds = 1000
 
-// FileEnds returns what is left to do for files that are done with: of much some, the rest
-// when that is done.
-func (e *Engine) FileEnds(tx store.Tx) (list []FileEnd, err error) {
-	err = all(tx, []byte{tableFileEnd}, func(pair store.Pair) (bool, error) {
-		r, err := decodeRow[fileEndRow](pair.Value)
-		end := FileEnd{FileRef: fileRefOf(pair.Key), Name: r.name, Part: r.part, Spool: r.spool, List: r.list, Blob: r.blob}
-		copy(end.ID[:], store.ReadKey(pair.Key).Bytes(len(end.ID)))
-		list = append(list, end)
-		return len(list) < maxEnds, err
+// FileEnds returns what is left to do for files that are done with, and is picked: of much
+// some.
+func (e *Engine) FileEnds(tx store.Tx, pick func(FileEnd) bool) (list []FileEnd, err error) {
+	err = eachFileEnd(tx, func(end FileEnd) bool {
+		if pick(end) {
+			list = append(list, end)
+		}
+		return len(list) < maxEnds
 	})
 	return list, err
+}
+
+func eachFileEnd(tx store.Tx, fn func(FileEnd) (more bool)) error {
+	return all(tx, []byte{tableFileEnd}, func(pair store.Pair) (bool, error) {
+		r, err := decodeRow[fileEndRow](pair.Value)
+		if err != nil {
+			return false, err
+		}
+		end := FileEnd{FileRef: fileRefOf(pair.Key), Name: r.name, Part: r.part, Spool: r.spool, List: r.list, Blob: r.blob}
+		copy(end.ID[:], store.ReadKey(pair.Key).Bytes(len(end.ID)))
+		return fn(end), nil
+	})
 }
 
 // ListUsed tells whether the list of the pieces of a file is needed for a message. It is by
@@ -148,8 +159,8 @@ func (e *Engine) ListUsed(tx store.Tx, id protocol.FileID, list file.Hash) (used
 // MayFetch returns a file that this device has, for another device that asks for it by
 // its id and the hash of its list: one of the contact of its conversation or of this
 // account, or, of a room, one that may read there now. ErrNotFound if there is none, or not
-// for this device, which is not to learn which; ErrFilePaused and ErrFileGone if there is
-// one that cannot be given.
+// for this device, which is not to learn which; ErrFilePaused, ErrFileGone and ErrFileEnded
+// if there is one that cannot be given.
 func (e *Engine) MayFetch(tx store.Tx, now time.Time, device protocol.DeviceID, id protocol.FileID, list file.Hash) (found File, err error) {
 	w, err := e.begin(tx, now)
 	if err != nil {
@@ -173,6 +184,8 @@ func (e *Engine) MayFetch(tx store.Tx, now time.Time, device protocol.DeviceID, 
 			refusal = ErrFilePaused
 		case f.State == FileChanged:
 			refusal = ErrFileGone
+		case f.Source && f.State == FileCancelled:
+			refusal = ErrFileEnded
 		}
 		return refusal != nil, nil
 	})

@@ -142,7 +142,7 @@ func (n *node) fetches() (names []string) {
 func (n *node) ends() (list []FileEnd) {
 	n.w.t.Helper()
 	n.view(func(tx store.Tx) (err error) {
-		list, err = n.e.FileEnds(tx)
+		list, err = n.e.FileEnds(tx, func(FileEnd) bool { return true })
 		return err
 	})
 	return list

@@ -101,6 +101,7 @@ var (
 	ErrFileHere   = errors.New("the file is on this device already")
 	ErrFilePaused = errors.New("the file is not given to others for now")
 	ErrFileGone   = errors.New("the file is not on this device any more as it was sent")
+	ErrFileEnded  = errors.New("the file was sent from this device, and is given to nobody any more")
 	ErrFileState  = errors.New("that cannot be done with this file now")
 	ErrRoomFiles  = errors.New("you may not send files in this room")
 )

@@ -43,7 +43,7 @@ func receiveHere(path, into string) error {
 	if err != nil {
 		return err
 	}
-	p, err := transfer.OpenPart(into, o.d, o.list)
+	p, err := transfer.OpenPart(into, "tag", o.d, o.list)
 	if err != nil {
 		return err
 	}
@@ -59,7 +59,7 @@ func receiveHere(path, into string) error {
 		return err
 	}
 	fmt.Println(name)
-	return p.Remove()
+	return errors.Join(p.Close(), transfer.RemovePart(into, o.d.Name, "tag"))
 }
 
 // A receiver that is killed at any moment, again and again, ends with the whole file
@@ -150,7 +150,7 @@ func TestDiskFull(t *testing.T) {
 	o := prepare(t, write(t, filepath.Join(t.TempDir(), "f"), noise(1, 10<<20)))
 
 	other := write(t, filepath.Join(disk, "other"), make([]byte, 60<<20))
-	p, err := transfer.OpenPart(disk, o.d, o.list)
+	p, err := transfer.OpenPart(disk, "tag", o.d, o.list)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,5 +183,5 @@ func TestDiskFull(t *testing.T) {
 	if err := transfer.Fetch(t.Context(), p, []transfer.Source{source(o)}, transfer.Options{}); err != nil {
 		t.Fatal(err)
 	}
-	finish(t, p)
+	finish(t, p, o)
 }

@@ -80,7 +80,7 @@ func TestFetchFromAnySources(t *testing.T) {
 			if err := transfer.Fetch(t.Context(), p, sources, transfer.Options{}); err != nil {
 				t.Fatal(err)
 			}
-			if got := must(os.ReadFile(finish(t, p)))(t); !bytes.Equal(got, content) {
+			if got := must(os.ReadFile(finish(t, p, o)))(t); !bytes.Equal(got, content) {
 				t.Fatal("other bytes")
 			}
 		})
@@ -252,7 +252,7 @@ func TestFetchStopsAndGoesOn(t *testing.T) {
 	if err := transfer.Fetch(t.Context(), p, []transfer.Source{g}, transfer.Options{}); err != nil {
 		t.Fatal(err)
 	}
-	finish(t, p)
+	finish(t, p, o)
 }
 
 // Who described a file that its key does not open is not helped by other sources.

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/file"
 )
 
@@ -24,7 +23,7 @@ var ErrNoName = errors.New("there are too many files of this name in the folder"
 // it is. It overwrites nothing. Nothing is ever under that name that is not whole and
 // durable. A folder is unpacked beside, and then renamed.
 //
-// The hidden file stays until Remove, so that Finish can be repeated after a crash: it
+// The hidden file stays until RemovePart, so that Finish can be repeated after a crash: it
 // finds what it did.
 func (p *Part) Finish(ctx context.Context) (path string, err error) {
 	if n := p.Missing(); n > 0 {
@@ -44,10 +43,8 @@ func (p *Part) Finish(ctx context.Context) (path string, err error) {
 	if err != nil {
 		return "", err
 	}
-	return filepath.Join(p.root.Name(), name), p.syncRoot()
+	return filepath.Join(p.root.Name(), name), syncFolder(p.root.Name())
 }
-
-func (p *Part) syncRoot() error { return syncFolder(p.root.Name()) }
 
 // finishFile gives the hidden file its name beside the hidden one.
 func (p *Part) finishFile(context.Context) (string, error) {
@@ -84,9 +81,7 @@ func (p *Part) finishFile(context.Context) (string, error) {
 func (p *Part) finalName() string { return file.CleanName(p.d.Name) }
 
 // tempName is what a file is called while it is received.
-func tempName(name string, id protocol.FileID) string {
-	return "." + file.CleanName(name) + "." + id.String() + ".part"
-}
+func tempName(name, tag string) string { return "." + file.CleanName(name) + "." + tag + ".part" }
 
 // unpackName is where a folder is unpacked.
 func unpackName(temp string) string { return strings.TrimSuffix(temp, "part") + "unpacking" }
@@ -190,8 +185,9 @@ func syncFolder(name string) error {
 }
 
 // RemovePart removes what there is in a folder of a file that is not wanted any more,
-// and that no Part has open. That there is nothing is success.
-func RemovePart(folder, name string, id protocol.FileID) error {
+// and that no Part has open: name is the one in the descriptor, tag that of OpenPart. That
+// there is nothing is success.
+func RemovePart(folder, name, tag string) error {
 	root, err := os.OpenRoot(folder)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -200,5 +196,5 @@ func RemovePart(folder, name string, id protocol.FileID) error {
 		return fmt.Errorf("open the folder of a part of a file: %w", err)
 	}
 	defer root.Close()
-	return removeTemp(root, tempName(name, id))
+	return removeTemp(root, tempName(name, tag))
 }

@@ -17,8 +17,8 @@ import (
 const spaceKept = 64 << 20
 
 // Part is a file that is being received. It lies hidden in the folder where it will be,
-// as .NAME.ID.part, and what is in there is all that is known of how far it came. Its
-// methods are safe for parallel use, but for Close and Remove, which come last.
+// as .NAME.TAG.part, and what is in there is all that is known of how far it came. Its
+// methods are safe for parallel use, but for Close, which comes last.
 type Part struct {
 	d      *file.Descriptor
 	pieces *file.Pieces
@@ -33,8 +33,10 @@ type Part struct {
 }
 
 // OpenPart begins to receive the file that d describes into a folder, which must exist,
-// or goes on with what is there of it. Check must come next.
-func OpenPart(folder string, d *file.Descriptor, l file.List) (*Part, error) {
+// or goes on with what is there of it. The tag is of at most 39 bytes and no other file's
+// that is received into the folder: descriptors are written by others, and two of them may
+// have one id. Check must come next.
+func OpenPart(folder, tag string, d *file.Descriptor, l file.List) (*Part, error) {
 	pieces, err := d.Pieces(l)
 	if err != nil {
 		return nil, err
@@ -44,7 +46,7 @@ func OpenPart(folder string, d *file.Descriptor, l file.List) (*Part, error) {
 		return nil, fmt.Errorf("open the folder for received files: %w", err)
 	}
 	p := &Part{
-		d: d, pieces: pieces, root: root, temp: tempName(d.Name, d.ID),
+		d: d, pieces: pieces, root: root, temp: tempName(d.Name, tag),
 		have: make([]bool, len(l)), missing: len(l),
 	}
 	if p.f, err = openTemp(root, p.temp); err != nil {
@@ -171,7 +173,3 @@ func (p *Part) Done() int64 {
 
 // Close ends receiving for now. What is here stays, for OpenPart to go on with.
 func (p *Part) Close() error { return errors.Join(p.f.Close(), p.root.Close()) }
-
-// Remove ends receiving for good and removes the hidden file: after Finish, once it is
-// recorded where the file is, or when the file is not wanted any more.
-func (p *Part) Remove() error { return errors.Join(removeTemp(p.root, p.temp), p.Close()) }

@@ -28,7 +28,7 @@ func TestReceive(t *testing.T) {
 			if err := transfer.Fetch(t.Context(), p, []transfer.Source{source(o)}, transfer.Options{}); err != nil {
 				t.Fatal(err)
 			}
-			path := finish(t, p)
+			path := finish(t, p, o)
 			if path != filepath.Join(into, "film.mkv") || !bytes.Equal(must(os.ReadFile(path))(t), content) || len(names(t, into)) != 1 {
 				t.Fatalf("%s, and in the folder %q", path, names(t, into))
 			}
@@ -46,7 +46,7 @@ func TestReceive(t *testing.T) {
 			if err := transfer.Fetch(t.Context(), p, []transfer.Source{&giver{pieces: spooled, name: "spool"}}, transfer.Options{}); err != nil {
 				t.Fatal(err)
 			}
-			if path := finish(t, p); path != filepath.Join(into, "film (1).mkv") || !bytes.Equal(must(os.ReadFile(path))(t), content) {
+			if path := finish(t, p, o); path != filepath.Join(into, "film (1).mkv") || !bytes.Equal(must(os.ReadFile(path))(t), content) {
 				t.Fatal(path)
 			}
 		})
@@ -62,7 +62,7 @@ func TestReceiveFolder(t *testing.T) {
 	if err := transfer.Fetch(t.Context(), p, []transfer.Source{source(o)}, transfer.Options{}); err != nil {
 		t.Fatal(err)
 	}
-	path := finish(t, p)
+	path := finish(t, p, o)
 	if path != filepath.Join(into, "photos") || len(names(t, into)) != 1 {
 		t.Fatalf("%s, and in the folder %q", path, names(t, into))
 	}
@@ -108,7 +108,7 @@ func TestFinishTwice(t *testing.T) {
 		if n := p.Missing(); n != 0 {
 			t.Fatalf("%d pieces are missing", n)
 		}
-		if second := finish(t, p); second != first || len(names(t, into)) != 2 {
+		if second := finish(t, p, o); second != first || len(names(t, into)) != 2 {
 			t.Errorf("%s, then %s: %q", first, second, names(t, into))
 		}
 	}
@@ -148,6 +148,36 @@ func TestCheckFindsWhatIsHere(t *testing.T) {
 	}
 }
 
+// Two files of one name are received into one folder, each as it was: who describes a file
+// chooses its name, and its id.
+func TestPartsOfOneName(t *testing.T) {
+	into := t.TempDir()
+	parts, offers := map[string]*transfer.Part{}, map[string]offer{}
+	for tag, seed := range map[string]uint64{"one": 1, "two": 2} {
+		o := prepare(t, write(t, filepath.Join(t.TempDir(), "setup.exe"), noise(seed, 2<<20)))
+		p, err := transfer.OpenPart(into, tag, o.d, o.list)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		if err := p.Write(0, must(o.Piece(0, nil2()))(t)); err != nil {
+			t.Fatal(err)
+		}
+		parts[tag], offers[tag] = p, o
+	}
+	if err := errors.Join(parts["two"].Close(), transfer.RemovePart(into, "setup.exe", "two")); err != nil {
+		t.Fatal(err)
+	}
+	p, o := parts["one"], offers["one"]
+	if err := transfer.Fetch(t.Context(), p, []transfer.Source{source(o)}, transfer.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	path := must(p.Finish(t.Context()))(t)
+	if got := must(os.ReadFile(path))(t); !bytes.Equal(got, noise(1, 2<<20)) {
+		t.Error("other bytes")
+	}
+}
+
 // Something else under the hidden name is not followed and not written to.
 func TestHiddenNameTaken(t *testing.T) {
 	o, into := prepare(t, write(t, filepath.Join(t.TempDir(), "f"), noise(1, 10))), t.TempDir()
@@ -156,7 +186,7 @@ func TestHiddenNameTaken(t *testing.T) {
 	if err := errors.Join(os.Remove(hidden), os.Symlink("victim", hidden)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := transfer.OpenPart(into, o.d, o.list); err == nil {
+	if _, err := transfer.OpenPart(into, "tag", o.d, o.list); err == nil {
 		t.Error("a link was opened")
 	}
 	if got := must(os.ReadFile(victim))(t); string(got) != "precious" {
@@ -229,7 +259,7 @@ func TestHostileFolders(t *testing.T) {
 			if got := names(t, into); len(got) != 1 || !strings.HasSuffix(got[0], ".part") {
 				t.Errorf("left in the folder: %q", got)
 			}
-			if err := p.Remove(); err != nil || len(names(t, into)) != 0 || len(names(t, outside)) != 1 {
+			if err := errors.Join(p.Close(), transfer.RemovePart(into, o.d.Name, "tag")); err != nil || len(names(t, into)) != 0 || len(names(t, outside)) != 1 {
 				t.Errorf("left: %q, %v", names(t, into), err)
 			}
 		})
@@ -247,7 +277,7 @@ func TestUnpackCleansNames(t *testing.T) {
 	if err := transfer.Fetch(t.Context(), p, []transfer.Source{source(o)}, transfer.Options{}); err != nil {
 		t.Fatal(err)
 	}
-	path := finish(t, p)
+	path := finish(t, p, o)
 	if got := names(t, path); !slices.Equal(got, []string{"_git", "a_b", "a_b (1)", "evilgnp.exe"}) {
 		t.Errorf("%q", got)
 	}
