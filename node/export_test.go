@@ -67,8 +67,9 @@ type Blobs struct{ h *home }
 func (n *Node) Blobs() Blobs { return Blobs{n.home} }
 
 // Put brings a file for accounts, or, without any, for a room.
-func (b Blobs) Put(ctx context.Context, accounts []protocol.AccountID, room protocol.RoomID, d *file.Descriptor, l file.List, p transfer.Pieces, progress func(done, total int64)) error {
-	return b.h.putBlob(ctx, blobAudience{accounts, room}, d, l, p, progress)
+func (b Blobs) Put(ctx context.Context, accounts []protocol.AccountID, room protocol.RoomID, d *file.Descriptor, l file.List, p transfer.Pieces, progress func(done int64)) error {
+	_, err := b.h.putBlob(ctx, blobAudience{accounts, room}, d, l, p, progress)
+	return err
 }
 
 // Source is a file that an account put.

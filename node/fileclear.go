@@ -98,8 +98,11 @@ func (f *files) clearAll(ctx context.Context) (failed error) {
 }
 
 // claim keeps a file from being fetched while what is left of it is deleted. It returns
-// false if it is being fetched.
+// false if it is being fetched, or brought to the rendezvous.
 func (f *files) claim(at engine.FileRef) bool {
+	if s := f.storing.Load(); s != nil && s.file == at {
+		return false
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.jobs[at] != nil {

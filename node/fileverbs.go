@@ -125,7 +125,7 @@ func (n *Node) filesOf(tx store.Tx, with string) ([]engine.File, error) {
 		if err != nil {
 			return nil, err
 		}
-		return n.eng.Files(tx, a, 0, filesShown)
+		return n.eng.Files(tx, a, filesShown)
 	}
 	files, err := n.eng.OpenFiles(tx)
 	if err != nil {
@@ -201,8 +201,8 @@ func (s names) file(f *engine.File) *api.File {
 		return nil
 	}
 	return &api.File{
-		Name: f.Name, Size: f.Size, Type: f.Type, Folder: f.Folder, Thumbnail: f.Thumbnail, State: f.State.String(), Asks: f.Asks && !f.Source,
-		Path: f.Path, Problem: f.Problem, Answer: f.Answer.String(), Stored: f.Stored, Progress: s.n.files.progress(f.FileRef),
+		Name: f.Name, Size: f.Size, Type: f.Type, Folder: f.Folder, Thumbnail: f.Thumbnail, State: f.State.String(), Asks: f.Asks,
+		Path: f.Path, Problem: f.Problem, Answer: f.Answer.String(), Stored: f.Stored.After(s.n.now()), Progress: s.n.files.progress(f.FileRef),
 	}
 }
 

@@ -28,8 +28,9 @@ func (e *Engine) FilesKept(tx store.Tx) (list []FileEnd, err error) {
 	if err != nil {
 		return nil, err
 	}
-	return list, eachFileEnd(tx, func(end FileEnd) bool {
+	err = eachFileEnd(tx, func(end FileEnd) bool {
 		add(end)
 		return true
 	})
+	return list, err
 }
