@@ -276,6 +276,8 @@ func TestHolds(t *testing.T) {
 		if err := f.Push(s.change(b)); err != nil {
 			t.Fatal(err)
 		}
-		holds(false)
+		if v.Holds(passed.Issuer, passed.KeyID) { // which asks nobody, but the event has the set read
+			t.Error("the key that is gone holds")
+		}
 	})
 }
