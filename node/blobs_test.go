@@ -209,7 +209,7 @@ func TestStoredFileResumes(t *testing.T) {
 	var begins []int64
 	bring := func(ctx context.Context) error {
 		first := true
-		return alice.Blobs().Put(ctx, []protocol.AccountID{to}, protocol.RoomID{}, o.d, o.list, p, func(done, _ int64) {
+		return alice.Blobs().Put(ctx, []protocol.AccountID{to}, protocol.RoomID{}, o.d, o.list, p, func(done int64) {
 			if first {
 				begins, first = append(begins, done), false
 			}
