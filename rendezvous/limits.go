@@ -93,7 +93,7 @@ func (l Limits) withDefaults() Limits {
 // little room for blobs.
 func (l Limits) forDevice(guest bool) Limits {
 	if guest {
-		l.BlobQuota, l.BlobCount = l.BlobQuota/16, max(1, l.BlobCount/16)
+		l.BlobQuota, l.BlobCount = max(1, l.BlobQuota/16), max(1, l.BlobCount/16) // 0 would be no limit
 		l.BlobBytes = min(l.BlobBytes, l.BlobQuota)
 	}
 	return l
