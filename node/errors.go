@@ -170,6 +170,8 @@ func problemOf(err error) string {
 		return "your node may not read or write it: that runs as the user who started it"
 	case errors.Is(err, transfer.ErrDiskFull):
 		return "there is not enough room on the disk: make room, and accept it again"
+	case errors.Is(err, transfer.ErrNoName):
+		return "there are too many files of this name in the folder: accept it into another"
 	case errors.Is(err, file.ErrUnreadable):
 		return "it cannot be opened with its key: ask for it to be sent again"
 	}

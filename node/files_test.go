@@ -125,21 +125,25 @@ func TestFileGoesOnAfterRestart(t *testing.T) {
 	path, content := someFile(t, "film.mkv", 12<<20)
 	m := sendFile(t, alice, "bob", path)
 	accept(t, net, bob, m.ID)
-	for _, p := range []*nodetest.Person{bob, alice} {
-		before := int64(0)
-		net.Wait("some of it is here", func() bool {
-			f := fileOf(t, bob, m.ID)
-			if f.Progress != nil && f.Progress.Doing == api.Fetching {
-				before = f.Progress.Done
+	here := func(what string, atLeast int64) (done int64) {
+		net.Wait(what, func() bool {
+			now := fileOf(t, bob, m.ID).Progress
+			if now == nil || now.Doing != api.Fetching {
+				return false
 			}
-			return before > 2<<20 || f.State == api.FileDone
+			done = now.Done
+			return done >= atLeast
 		})
+		return done
+	}
+	before := int64(1)
+	for _, p := range []*nodetest.Person{bob, alice} {
+		before = here("more of it is here", before+2<<20)
 		p.Stop()
 		p.Start()
-		net.Wait("it goes on where it was", func() bool {
-			f := fileOf(t, bob, m.ID)
-			return f.State == api.FileDone || f.Progress != nil && f.Progress.Doing == api.Fetching && f.Progress.Done >= before
-		})
+		if now := here("it goes on", 0); now < before {
+			t.Errorf("after %s was restarted %d bytes are here, and were %d", p.Name, now, before)
+		}
 	}
 	gotFile(t, net, bob, m.ID, content)
 }

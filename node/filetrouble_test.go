@@ -12,6 +12,8 @@ import (
 	"github.com/parley-chat/parley/node"
 	"github.com/parley-chat/parley/node/api"
 	"github.com/parley-chat/parley/node/nodetest"
+	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/rendezvous"
 )
 
 // fetching waits until some of a file is here.
@@ -53,30 +55,34 @@ func TestFileCancelledBySender(t *testing.T) {
 	net.Wait("bob is told again", told)
 }
 
+// fileWaits tells whether a file waits, and says why so.
+func fileWaits(t *testing.T, p *nodetest.Person, id, why string) func() bool {
+	return func() bool {
+		now := fileOf(t, p, id).Progress
+		return now != nil && strings.HasPrefix(now.Waits, why)
+	}
+}
+
 // The folder that a file goes to is gone: the user is told, and the file goes into another.
 func TestFileFolderIsGone(t *testing.T) {
 	t.Parallel()
-	net := nodetest.New(t, 2)
+	net := nodetest.NewWith(t, 2, nodetest.Options{Home: func(c *rendezvous.Config) { c.Limits.BlobBytes = 1 }})
 	alice, bob := net.People[0], net.People[1]
 	net.Befriend(alice, bob)
 	path, content := someFile(t, "film.mkv", 100)
 	m := sendFile(t, alice, "bob", path)
-	doFile(t, alice, m.ID, api.FilePause, api.FileRequest{})
 	net.Wait("bob sees the file", func() bool { return fileOf(t, bob, m.ID).State != "" })
+	alice.Stop()
 	folder := filepath.Join(t.TempDir(), "usb")
 	if err := os.Mkdir(folder, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	doFile(t, bob, m.ID, api.FileAccept, api.FileRequest{To: folder})
-	net.Wait("bob waits", func() bool {
-		now := fileOf(t, bob, m.ID).Progress
-		return now != nil && strings.HasPrefix(now.Waits, "who has it does not give it just now")
-	})
+	net.Wait("bob waits", fileWaits(t, bob, m.ID, "nobody who has it is online"))
 	if err := os.RemoveAll(folder); err != nil {
 		t.Fatal(err)
 	}
-	doFile(t, alice, m.ID, api.FileResume, api.FileRequest{})
-	bob.RetryFiles()
+	alice.Start()
 	net.Wait("bob is told", func() bool {
 		f := fileOf(t, bob, m.ID)
 		return f.State == api.FileFailed && strings.Contains(f.Problem, folder+" is not there") && strings.Contains(f.Problem, "--to")
@@ -98,18 +104,23 @@ func TestFileOnADiskThatIsAway(t *testing.T) {
 	if err := os.Rename(filepath.Dir(path), away); err != nil {
 		t.Fatal(err)
 	}
-	accept(t, net, bob, m.ID)
-	net.Wait("bob waits", func() bool {
-		now := fileOf(t, bob, m.ID).Progress
-		return now != nil && strings.HasPrefix(now.Waits, "who has it does not give it just now")
-	})
+	net.Wait("bob sees the file", func() bool { return fileOf(t, bob, m.ID).State != "" })
+	d, err := alice.Node.File(t.Context(), m.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bob.Say(alice, "hello")
+	net.Wait("they are connected", func() bool { return bob.Contact("alice").Path == api.Direct })
+	if err := bob.AskPieces(t.Context(), alice.Peer(), d); protocol.CodeOf(err) != protocol.Unavailable {
+		t.Errorf("bob is told %v", err)
+	}
 	if f := fileOf(t, alice, m.ID); f.State != api.FileDone {
 		t.Errorf("alice's file is %q: %s", f.State, f.Problem)
 	}
 	if err := os.Rename(away, filepath.Dir(path)); err != nil {
 		t.Fatal(err)
 	}
-	bob.RetryFiles()
+	accept(t, net, bob, m.ID)
 	gotFile(t, net, bob, m.ID, content)
 }
 
@@ -123,15 +134,9 @@ func TestLiarIsNotAskedAgain(t *testing.T) {
 	m := sendFile(t, alice, "bob", path)
 	alice.GiveGarbage()
 	accept(t, net, bob, m.ID)
-	waits := func(why string) func() bool {
-		return func() bool {
-			now := fileOf(t, bob, m.ID).Progress
-			return now != nil && strings.HasPrefix(now.Waits, why)
-		}
-	}
-	net.Wait("alice has lied", waits("who has it does not give it"))
+	net.Wait("alice has lied", fileWaits(t, bob, m.ID, "who has it does not give it just now"))
 	bob.RetryFiles()
-	net.Wait("there is nobody to ask", waits("nobody who has it is online"))
+	net.Wait("there is nobody to ask", fileWaits(t, bob, m.ID, "nobody who has it is online"))
 }
 
 // What a crash left beside the store goes at the next start, and what is used stays.
