@@ -212,16 +212,6 @@ func (w *steady) Write(p []byte) (written int, err error) {
 	return written, nil
 }
 
-// statBlob tells how much of a blob is at the rendezvous; UnknownFile if there is none
-// for this account.
-func (h *home) statBlob(ctx context.Context, by protocol.AccountID, id protocol.FileID) (have, size int64, err error) {
-	resp, err := h.call(ctx, &wire.Request{Call: &wire.Request_StatBlob{StatBlob: &wire.StatBlob{By: by[:], Id: id[:]}}})
-	if err != nil {
-		return 0, 0, err
-	}
-	return int64(resp.GetBlobState().GetHave()), int64(resp.GetBlobState().GetSize()), nil
-}
-
 // takenBlob says that this account needs a blob no more. That there is none is success.
 func (h *home) takenBlob(ctx context.Context, by protocol.AccountID, id protocol.FileID) error {
 	_, err := h.call(ctx, &wire.Request{Call: &wire.Request_TakenBlob{TakenBlob: &wire.TakenBlob{By: by[:], Id: id[:]}}})
