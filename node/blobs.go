@@ -23,10 +23,7 @@ import (
 // is in the descriptor, the sealed pieces, and noise up to a size that tells little of the
 // file's own (SPEC "Blobs").
 
-const (
-	blobStall = 30 * time.Second // without progress; the rendezvous's own
-	blobWrite = 64 << 10         // bytes, written at a time
-)
+const blobStall = 30 * time.Second // without progress; the rendezvous's own
 
 // pathStored is how a file comes that was fetched from the rendezvous, for users.
 const pathStored = "stored"
@@ -200,7 +197,7 @@ type steady struct {
 func (w *steady) Write(p []byte) (written int, err error) {
 	for len(p) > 0 {
 		w.s.SetDeadline(time.Now().Add(blobStall))
-		n, err := w.s.Write(p[:min(len(p), blobWrite)])
+		n, err := w.s.Write(p[:min(len(p), transfer.Step)])
 		p, written, w.done = p[n:], written+n, w.done+int64(n)
 		if err != nil {
 			return written, fmt.Errorf("%w: %w", errBlobCut, err)

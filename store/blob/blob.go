@@ -16,7 +16,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"syscall"
 
 	"github.com/parley-chat/parley/store"
 	"github.com/parley-chat/parley/store/disk"
@@ -44,7 +43,7 @@ func Open(dir string) (*Bodies, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the folder of blobs: %w", err)
 	}
-	return &Bodies{dir: dir, space: disk.Space}, syncDir(filepath.Dir(dir))
+	return &Bodies{dir: dir, space: disk.Space}, disk.SyncDir(filepath.Dir(dir))
 }
 
 func (b *Bodies) path(name store.BlobName) string {
@@ -211,7 +210,7 @@ func (g *Growing) Sync() error {
 	}
 	if g.made {
 		folder := filepath.Dir(g.path)
-		if err := errors.Join(syncDir(folder), syncDir(filepath.Dir(folder))); err != nil {
+		if err := errors.Join(disk.SyncDir(folder), disk.SyncDir(filepath.Dir(folder))); err != nil {
 			return err
 		}
 		g.made = false
@@ -223,20 +222,8 @@ func (g *Growing) Sync() error {
 func (g *Growing) Close() error { return g.f.Close() }
 
 func full(err error) error {
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+	if disk.Full(err) {
 		return fmt.Errorf("%w: %w", store.ErrFull, err)
 	}
 	return err
-}
-
-// syncDir makes durable which names a directory has.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("open directory: %w", err)
-	}
-	if err := errors.Join(d.Sync(), d.Close()); err != nil {
-		return fmt.Errorf("sync directory: %w", err)
-	}
-	return nil
 }
