@@ -260,25 +260,6 @@ func TestFileOfTheAuthor(t *testing.T) {
 	wantFile(t, "fetched on the author's other device", b, id, FileOffered, FileUnanswered)
 }
 
-// A copy that the node keeps of a file is not kept for ever.
-func TestSpoolEnds(t *testing.T) {
-	w, alices, bobs := crowd(t, 1, 1)
-	a, b := alices[0], bobs[0]
-	draft := aFile(t, "a", "abc")
-	draft.Spool = true
-	id := a.sendsFile(b.account(), "", draft)
-	w.pass(sentFor - time.Hour)
-	if err := a.mayFetch(b, &draft.Descriptor); err != nil || len(a.ends()) != 0 {
-		t.Errorf("an hour before: %v, left to do: %+v", err, a.ends())
-	}
-	w.pass(2 * time.Hour)
-	wantFile(t, "afterwards", a, id, FileChanged, FileUnanswered)
-	if ends := a.ends(); len(ends) != 1 || ends[0].Spool != draft.Path || ends[0].Blob != "" {
-		t.Errorf("left to do: %+v", ends)
-	}
-	wantFile(t, "afterwards", b, id, FileOffered, FileUnanswered)
-}
-
 // The same draft twice is one message; a file that says what is not so is none.
 func TestFileDrafts(t *testing.T) {
 	w, alices, bobs := crowd(t, 1, 1)
