@@ -23,10 +23,7 @@ import (
 // is in the descriptor, the sealed pieces, and noise up to a size that tells little of the
 // file's own (SPEC "Blobs").
 
-const (
-	blobStall = 30 * time.Second // without progress; the rendezvous's own
-	blobWrite = 64 << 10         // bytes, written at a time
-)
+const blobStall = 30 * time.Second // without progress; the rendezvous's own
 
 // pathStored is how a file comes that was fetched from the rendezvous, for users.
 const pathStored = "stored"
@@ -200,7 +197,7 @@ type steady struct {
 func (w *steady) Write(p []byte) (written int, err error) {
 	for len(p) > 0 {
 		w.s.SetDeadline(time.Now().Add(blobStall))
-		n, err := w.s.Write(p[:min(len(p), blobWrite)])
+		n, err := w.s.Write(p[:min(len(p), transfer.Step)])
 		p, written, w.done = p[n:], written+n, w.done+int64(n)
 		if err != nil {
 			return written, fmt.Errorf("%w: %w", errBlobCut, err)
@@ -210,16 +207,6 @@ func (w *steady) Write(p []byte) (written int, err error) {
 		}
 	}
 	return written, nil
-}
-
-// statBlob tells how much of a blob is at the rendezvous; UnknownFile if there is none
-// for this account.
-func (h *home) statBlob(ctx context.Context, by protocol.AccountID, id protocol.FileID) (have, size int64, err error) {
-	resp, err := h.call(ctx, &wire.Request{Call: &wire.Request_StatBlob{StatBlob: &wire.StatBlob{By: by[:], Id: id[:]}}})
-	if err != nil {
-		return 0, 0, err
-	}
-	return int64(resp.GetBlobState().GetHave()), int64(resp.GetBlobState().GetSize()), nil
 }
 
 // takenBlob says that this account needs a blob no more. That there is none is success.

@@ -79,7 +79,11 @@ func (b Blobs) Source(by protocol.AccountID, d *file.Descriptor) transfer.Source
 
 // Stat tells how much of a blob is there.
 func (b Blobs) Stat(ctx context.Context, by protocol.AccountID, id protocol.FileID) (have, size int64, err error) {
-	return b.h.statBlob(ctx, by, id)
+	s, state, err := b.h.openBlob(ctx, &wire.Request{Call: &wire.Request_GetBlob{GetBlob: &wire.GetBlob{By: by[:], Id: id[:]}}})
+	if err != nil {
+		return 0, 0, err
+	}
+	return int64(state.GetHave()), int64(state.GetSize()), s.Reset()
 }
 
 // Taken says that this account needs a blob no more.

@@ -21,7 +21,7 @@ import (
 )
 
 const (
-	giveStep     = 64 << 10         // bytes, which must be taken within answerWithin
+	giveStep     = transfer.Step    // which must be taken within answerWithin
 	maxOpenFiles = 16               // that are given, or were until lately
 	openFileIdle = 30 * time.Second // a file stays open for the next request
 )

@@ -55,9 +55,9 @@ func newFiles(n *Node, perSecond int64) *files {
 // bytesPerSecond is a limit for files; 0: none.
 func bytesPerSecond(n int64) *rate.Limiter {
 	if n <= 0 {
-		return rate.NewLimiter(rate.Inf, transfer.ReadStep)
+		return rate.NewLimiter(rate.Inf, transfer.Step)
 	}
-	return rate.NewLimiter(rate.Limit(n), transfer.ReadStep)
+	return rate.NewLimiter(rate.Limit(n), transfer.Step)
 }
 
 // wake says that rows changed.

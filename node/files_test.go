@@ -29,7 +29,7 @@ func someFile(t *testing.T, name string, size int) (path string, content []byte)
 }
 
 // sendFile sends a file to a contact or into a room.
-func sendFile(t *testing.T, from *nodetest.Person, to, path string) api.Message {
+func sendFile(t testing.TB, from *nodetest.Person, to, path string) api.Message {
 	t.Helper()
 	var last api.Sending
 	for s, err := range from.SendFile(t.Context(), api.SendFileRequest{To: to, Path: path}) {
@@ -42,7 +42,7 @@ func sendFile(t *testing.T, from *nodetest.Person, to, path string) api.Message 
 }
 
 // fileOf returns a file as somebody sees it; the zero File if it is not there yet.
-func fileOf(t *testing.T, p *nodetest.Person, id string) api.File {
+func fileOf(t testing.TB, p *nodetest.Person, id string) api.File {
 	t.Helper()
 	for m, err := range p.WatchFile(t.Context(), id) {
 		if err != nil {
@@ -54,7 +54,7 @@ func fileOf(t *testing.T, p *nodetest.Person, id string) api.File {
 }
 
 // accept has somebody fetch a file, when the message is there.
-func accept(t *testing.T, net *nodetest.Net, p *nodetest.Person, id string) {
+func accept(t testing.TB, net *nodetest.Net, p *nodetest.Person, id string) {
 	t.Helper()
 	net.Wait(p.Name+" sees the file", func() bool { return fileOf(t, p, id).State != "" })
 	if _, err := p.ChangeFile(t.Context(), id, api.FileAccept, api.FileRequest{}); err != nil {

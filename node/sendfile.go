@@ -90,11 +90,7 @@ func (j *sendJob) send(ctx context.Context) (sent api.Sending, err error) {
 	if err != nil {
 		return sent, err
 	}
-	info, err := os.Stat(j.r.Path)
-	if err != nil {
-		return sent, err
-	}
-	if d.Folder = info.IsDir(); !d.Folder {
+	if !d.Folder {
 		j.n.describe(ctx, d, content)
 	}
 	m, _, err := j.n.sendPrepared(ctx, id, j.r, &engine.FileDraft{Descriptor: *d, Path: j.r.Path}, list)

@@ -23,7 +23,7 @@ import (
 // TestGST12_FilesOfAPasswordRoom: who is in the room gets its files; who is put out of it,
 // in the middle of one too, and who never was in it, gets nothing.
 func TestGST12_FilesOfAPasswordRoom(t *testing.T) {
-	t.Parallel() // it waits, most of the time
+	t.Parallel()
 	g := newGroup(t)
 	g.start()
 	alice := g.join("alice")

@@ -60,8 +60,6 @@ func prepare(t testing.TB, path string) offer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	info := must(os.Stat(path))(t)
-	d.Folder = info.IsDir()
 	o, err := transfer.NewOriginal(c, d, l)
 	if err != nil {
 		t.Fatal(err)
