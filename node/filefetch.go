@@ -34,6 +34,7 @@ type fetchJob struct {
 	width    int                // how many sources it may ask at once
 	again    time.Time          // not to be run before
 	failures int
+	missing  int // pieces, when it last ended
 
 	part *transfer.Part // open and checked; nil: not. Whoever runs the job owns it, else files
 

@@ -86,10 +86,9 @@ type Node struct {
 	rooms   *rooms
 	files   *files
 	gives   *giving
-	ticks   nudge // Tick may be due
-	ended   nudge // this device was revoked
-	burned  atomic.Bool
-	parts   []engine.FileEnd // what was being received then; set before burned
+	ticks   nudge                            // Tick may be due
+	ended   nudge                            // this device was revoked
+	burned  atomic.Pointer[[]engine.FileEnd] // what was kept of files then; nil: it is not
 	wraps   wraps
 
 	chainMu sync.Mutex // one change of our own chain at a time

@@ -69,8 +69,8 @@ func (n *Node) Close() (err error) {
 		}
 		n.others.Wait()
 		err = errors.Join(err, n.kv.Close())
-		if n.burned.Load() { // nobody can read it any more
-			err = errors.Join(err, removeBurned(n.dir), n.removeParts())
+		if kept := n.burned.Load(); kept != nil { // nobody can read the store any more
+			err = errors.Join(err, removeBurned(n.dir), n.removeParts(*kept))
 		}
 	})
 	return err
