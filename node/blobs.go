@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -22,10 +23,7 @@ import (
 // is in the descriptor, the sealed pieces, and noise up to a size that tells little of the
 // file's own (SPEC "Blobs").
 
-const (
-	blobStall = 30 * time.Second // without progress; the rendezvous's own
-	blobWrite = 64 << 10         // bytes, written at a time
-)
+const blobStall = 30 * time.Second // without progress; the rendezvous's own
 
 // pathStored is how a file comes that was fetched from the rendezvous, for users.
 const pathStored = "stored"
@@ -60,27 +58,32 @@ func (a blobAudience) request(id protocol.FileID, size int64) *wire.Request {
 	return &wire.Request{Call: &wire.Request_PutBlob{PutBlob: put}}
 }
 
+// maxBlob is the largest blob that is brought to a rendezvous, whatever that says it takes;
+// bytes.
+const maxBlob = 1 << 30
+
 // takesBlob tells whether the rendezvous, as it said when it last welcomed us, stores a
 // file as large as this one.
 func (h *home) takesBlob(d *file.Descriptor) bool {
-	return layoutOf(d).size <= h.blobLimit.Load()
+	return layoutOf(d).size <= min(h.blobLimit.Load(), maxBlob)
 }
 
 // putBlob brings a file to the rendezvous, sealed, and returns when all of it is there for
-// good. Called again after it was cut off, it goes on where it was. progress, unless nil,
-// is told how many bytes of how many are there. BlobFull, TooLarge and NotContact are
-// final for now; ErrOffline is not; file.ErrChanged means that there is nothing to bring.
-func (h *home) putBlob(ctx context.Context, to blobAudience, d *file.Descriptor, l file.List, pieces transfer.Pieces, progress func(done, total int64)) error {
+// good, and until when. Called again after it was cut off, it goes on where it was.
+// progress, unless nil, is told how many bytes are there. BlobFull, TooLarge and NotContact
+// are final for now; ErrOffline is not; file.ErrChanged means that there is nothing to bring.
+func (h *home) putBlob(ctx context.Context, to blobAudience, d *file.Descriptor, l file.List, pieces transfer.Pieces, progress func(done int64)) (until time.Time, err error) {
 	at := layoutOf(d)
 	s, state, err := h.openBlob(ctx, to.request(d.ID, at.size))
 	if err != nil {
-		return err
+		return until, err
 	}
 	defer s.Reset() // does nothing to one that ended
 	defer context.AfterFunc(ctx, func() { s.Reset() })()
 	if state.GetSize() != uint64(at.size) || state.GetHave() > uint64(at.size) {
-		return fmt.Errorf("%w: the rendezvous speaks of another blob", ErrOffline)
+		return until, fmt.Errorf("%w: the rendezvous speaks of another blob", ErrOffline)
 	}
+	until = time.UnixMilli(int64(min(state.GetExpiresMs(), math.MaxInt64)))
 	stored := make(chan error, 1)
 	go func() {
 		err := readStored(s, at.size)
@@ -89,17 +92,17 @@ func (h *home) putBlob(ctx context.Context, to blobAudience, d *file.Descriptor,
 		}
 		stored <- err
 	}()
-	b := blobWriter{layout: at, list: l, pieces: pieces, to: &steady{s: s, done: int64(state.GetHave()), total: at.size, tell: progress}}
+	b := blobWriter{layout: at, list: l, pieces: pieces, to: &steady{s: s, done: int64(state.GetHave()), tell: progress}}
 	failed := b.write()
 	if failed != nil && !errors.Is(failed, errBlobCut) {
 		s.Reset() // it is our fault
 		<-stored
-		return failed
+		return until, failed
 	}
 	if failed == nil {
 		s.SetReadDeadline(time.Now().Add(blobStall))
 	}
-	return h.checkGreeted(<-stored)
+	return until, h.checkGreeted(<-stored)
 }
 
 // openBlob asks on a stream of its own and reads the first answer.
@@ -186,34 +189,24 @@ var errBlobCut = errors.New("the stream to the rendezvous broke")
 
 // steady writes to a stream that has to move on.
 type steady struct {
-	s           network.Stream
-	done, total int64
-	tell        func(done, total int64) // nil: nobody
+	s    network.Stream
+	done int64
+	tell func(done int64) // nil: nobody
 }
 
 func (w *steady) Write(p []byte) (written int, err error) {
 	for len(p) > 0 {
 		w.s.SetDeadline(time.Now().Add(blobStall))
-		n, err := w.s.Write(p[:min(len(p), blobWrite)])
+		n, err := w.s.Write(p[:min(len(p), transfer.Step)])
 		p, written, w.done = p[n:], written+n, w.done+int64(n)
 		if err != nil {
 			return written, fmt.Errorf("%w: %w", errBlobCut, err)
 		}
 		if w.tell != nil {
-			w.tell(w.done, w.total)
+			w.tell(w.done)
 		}
 	}
 	return written, nil
-}
-
-// statBlob tells how much of a blob is at the rendezvous; UnknownFile if there is none
-// for this account.
-func (h *home) statBlob(ctx context.Context, by protocol.AccountID, id protocol.FileID) (have, size int64, err error) {
-	resp, err := h.call(ctx, &wire.Request{Call: &wire.Request_StatBlob{StatBlob: &wire.StatBlob{By: by[:], Id: id[:]}}})
-	if err != nil {
-		return 0, 0, err
-	}
-	return int64(resp.GetBlobState().GetHave()), int64(resp.GetBlobState().GetSize()), nil
 }
 
 // takenBlob says that this account needs a blob no more. That there is none is success.

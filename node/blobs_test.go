@@ -79,7 +79,7 @@ func (o *offered) fetchStored(t testing.TB, p *nodetest.Person, by protocol.Acco
 	if err != nil {
 		return err
 	}
-	part, err := transfer.OpenPart(t.TempDir(), o.d, l)
+	part, err := transfer.OpenPart(t.TempDir(), "tag", o.d, l)
 	if err != nil {
 		return err
 	}
@@ -209,7 +209,7 @@ func TestStoredFileResumes(t *testing.T) {
 	var begins []int64
 	bring := func(ctx context.Context) error {
 		first := true
-		return alice.Blobs().Put(ctx, []protocol.AccountID{to}, protocol.RoomID{}, o.d, o.list, p, func(done, _ int64) {
+		return alice.Blobs().Put(ctx, []protocol.AccountID{to}, protocol.RoomID{}, o.d, o.list, p, func(done int64) {
 			if first {
 				begins, first = append(begins, done), false
 			}

@@ -2,11 +2,13 @@ package node
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/parley-chat/parley/node/api"
+	"github.com/parley-chat/parley/node/transfer"
 	"github.com/parley-chat/parley/node/vault"
 	"github.com/parley-chat/parley/protocol/account"
 	"github.com/parley-chat/parley/store"
@@ -18,9 +20,14 @@ const burnTime = 5 * time.Second
 
 // Burn destroys all keys of this device, and then tells the rendezvous that the
 // device is revoked, over the connection that stands and needs none of them. The
-// keys go whether or not anybody can be told. The caller ends the node then.
+// keys go whether or not anybody can be told. The caller ends the node then, which removes
+// what it was receiving; files that are whole stay where they are.
 func (n *Node) Burn(ctx context.Context) (api.Burned, error) {
 	chain, planned := n.planLeave(ctx)
+	var err error
+	if n.parts, err = read(ctx, n.kv, n.eng.FilesKept); err != nil {
+		n.log.Error("what is being received is not known", "err", err)
+	}
 	n.burned.Store(true)
 	if err := vault.Burn(n.dir); err != nil {
 		n.burned.Store(false)
@@ -36,13 +43,29 @@ func (n *Node) Burn(ctx context.Context) (api.Burned, error) {
 	return out, nil
 }
 
-// BurnFolder destroys the keys and the messages in a folder where no node runs.
-// vault.ErrNoVault where there is nothing to burn.
+// BurnFolder destroys the keys and the messages in a folder where no node runs. Where it
+// was receiving files only the messages said. vault.ErrNoVault where there is nothing to
+// burn.
 func BurnFolder(dir string) error {
 	if err := vault.Burn(dir); err != nil { // what else is there may be somebody else's
 		return err
 	}
-	return os.RemoveAll(filepath.Join(dir, storeDir))
+	return removeBurned(dir)
+}
+
+// removeBurned removes what nobody can read any more.
+func removeBurned(dir string) error {
+	return errors.Join(os.RemoveAll(filepath.Join(dir, storeDir)), os.RemoveAll(filesDir(dir)))
+}
+
+// removeParts removes what is here of files that were being received.
+func (n *Node) removeParts() (err error) {
+	for _, e := range n.parts {
+		if e.Part != "" {
+			err = errors.Join(err, transfer.RemovePart(e.Part, e.Name, n.partTag(e.FileRef, e.ID)))
+		}
+	}
+	return err
 }
 
 func (n *Node) planLeave(ctx context.Context) ([]byte, error) {

@@ -258,10 +258,21 @@ func (d *dialer) saw(p peer.ID, addrs []ma.Multiaddr) {
 	d.seen[p] = now
 	d.mu.Unlock()
 	if !slices.EqualFunc(before.addrs, now.addrs, ma.Multiaddr.Equal) {
-		d.n.outbox.wakeNew(to.id)
-		d.n.files.retry()
-		d.n.lookups.retry(to.account)
+		d.n.reached(to)
 	}
+}
+
+// reached wakes what waits for a device: there is a way to it, or a new one.
+func (n *Node) reached(to device) {
+	n.outbox.wakeNew(to.id)
+	n.files.retry()
+	n.lookups.retry(to.account)
+}
+
+// wakeAll wakes what waits for any device: we are somewhere else, or the rendezvous is back.
+func (n *Node) wakeAll() {
+	n.outbox.wakeAll()
+	n.files.retry()
 }
 
 func (d *dialer) sighted(p peer.ID) []ma.Multiaddr {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"time"
 
 	"github.com/parley-chat/parley/node/api"
@@ -53,10 +55,12 @@ var told = []struct {
 	{engine.ErrFileState, api.ErrConflict, "parley files NAME"},
 	{engine.ErrBadFile, api.ErrBadInput, ""},
 	{transfer.ErrNotSendable, api.ErrBadInput, ""},
-	{transfer.ErrTooLarge, api.ErrBadInput, ""},
+	{transfer.ErrTooLarge, api.ErrBadInput, "send it in several parts"},
 	{transfer.ErrTooManyEntries, api.ErrBadInput, "send an archive of it"},
 	{transfer.ErrDiskFull, api.ErrFull, "make room on the disk"},
 	{file.ErrChanged, api.ErrConflict, "send it again when nobody writes to it"},
+	{fs.ErrNotExist, api.ErrNotFound, "check the path"},
+	{fs.ErrPermission, api.ErrRefused, "your node reads and writes files as the user who started it"},
 	{engine.ErrGuestLink, api.ErrBadInput, "parley guest LINK"},
 	{engine.ErrOtherHome, api.ErrBadInput, "join with an account of that rendezvous, in another folder: parley --dir NEW join INVITE"},
 	{engine.ErrNoLink, api.ErrNotFound, "parley room links ROOM"},
@@ -151,4 +155,36 @@ func refusedAnswer(e *protocol.Error) *api.Error {
 	default:
 		return &api.Error{Code: api.ErrRefused, Text: "the rendezvous refused: " + e.Error()}
 	}
+}
+
+// problemOf says for a user what is wrong with a file that lies here, or should.
+func problemOf(err error) string {
+	switch {
+	case errors.Is(err, errChangedThere):
+		return errChangedThere.Error()
+	case errors.Is(err, file.ErrChanged):
+		return "it has changed since it was sent"
+	case errors.Is(err, fs.ErrNotExist):
+		return "it is not there any more"
+	case errors.Is(err, fs.ErrPermission):
+		return "your node may not read or write it: that runs as the user who started it"
+	case errors.Is(err, transfer.ErrDiskFull):
+		return "there is not enough room on the disk: make room, and accept it again"
+	case errors.Is(err, transfer.ErrNoName):
+		return "there are too many files of this name in the folder: accept it into another"
+	case errors.Is(err, file.ErrUnreadable):
+		return "it cannot be opened with its key: ask for it to be sent again"
+	}
+	return err.Error()
+}
+
+// withoutNames is err for the log, where names of files have no place.
+func withoutNames(err error) error {
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		return fmt.Errorf("%s: %w", e.Op, e.Err)
+	}
+	if e, ok := errors.AsType[*os.LinkError](err); ok {
+		return fmt.Errorf("%s: %w", e.Op, e.Err)
+	}
+	return err
 }

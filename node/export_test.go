@@ -2,9 +2,12 @@ package node
 
 import (
 	"context"
+	"errors"
 
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/parley-chat/parley/node/api"
 	"github.com/parley-chat/parley/node/engine"
 	"github.com/parley-chat/parley/node/transfer"
 	"github.com/parley-chat/parley/protocol"
@@ -64,8 +67,9 @@ type Blobs struct{ h *home }
 func (n *Node) Blobs() Blobs { return Blobs{n.home} }
 
 // Put brings a file for accounts, or, without any, for a room.
-func (b Blobs) Put(ctx context.Context, accounts []protocol.AccountID, room protocol.RoomID, d *file.Descriptor, l file.List, p transfer.Pieces, progress func(done, total int64)) error {
-	return b.h.putBlob(ctx, blobAudience{accounts, room}, d, l, p, progress)
+func (b Blobs) Put(ctx context.Context, accounts []protocol.AccountID, room protocol.RoomID, d *file.Descriptor, l file.List, p transfer.Pieces, progress func(done int64)) error {
+	_, err := b.h.putBlob(ctx, blobAudience{accounts, room}, d, l, p, progress)
+	return err
 }
 
 // Source is a file that an account put.
@@ -75,7 +79,11 @@ func (b Blobs) Source(by protocol.AccountID, d *file.Descriptor) transfer.Source
 
 // Stat tells how much of a blob is there.
 func (b Blobs) Stat(ctx context.Context, by protocol.AccountID, id protocol.FileID) (have, size int64, err error) {
-	return b.h.statBlob(ctx, by, id)
+	s, state, err := b.h.openBlob(ctx, &wire.Request{Call: &wire.Request_GetBlob{GetBlob: &wire.GetBlob{By: by[:], Id: id[:]}}})
+	if err != nil {
+		return 0, 0, err
+	}
+	return int64(state.GetHave()), int64(state.GetSize()), s.Reset()
 }
 
 // Taken says that this account needs a blob no more.
@@ -105,6 +113,14 @@ func (n *Node) File(ctx context.Context, message string) (d *file.Descriptor, er
 	return d, err
 }
 
+// SendDescribed sends the file at path as if it were one that somebody else described.
+func (n *Node) SendDescribed(ctx context.Context, to string, d *file.Descriptor, path string) (message string, err error) {
+	id := protocol.NewMsgID()
+	draft := &engine.FileDraft{Descriptor: *d, Path: path}
+	_, _, err = n.sendPrepared(ctx, id, api.SendFileRequest{To: to}, draft, d.Inline)
+	return id.String(), err
+}
+
 // AskPieces asks a connected device for the first piece of a file.
 func (n *Node) AskPieces(ctx context.Context, p peer.ID, d *file.Descriptor) error {
 	return n.AskPiecesOf(ctx, p, &wire.GetPieces{File: d.ID[:], Hash: d.List[:], Count: 1})
@@ -118,4 +134,17 @@ func (n *Node) AskPiecesOf(ctx context.Context, p peer.ID, ask *wire.GetPieces) 
 	}
 	defer s.Reset()
 	return askPieces(s, ask)
+}
+
+// RetryFiles has files fetched that wait for something to change.
+func (n *Node) RetryFiles() { n.files.retry() }
+
+// GiveGarbage gives everybody who asks for pieces something else.
+func (n *Node) GiveGarbage() {
+	n.host.SetStreamHandler(protocol.FileProtocol, func(s network.Stream) {
+		defer s.Close()
+		if err := errors.Join(readFrame(s, &wire.GetPieces{}), wire.WriteMsg(s, &wire.Pieces{})); err == nil {
+			s.Write(make([]byte, file.SealedPieceSize))
+		}
+	})
 }

@@ -2,8 +2,10 @@ package node
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"sync"
 	"time"
@@ -16,8 +18,10 @@ import (
 	"github.com/parley-chat/parley/store"
 )
 
-// errNotNoted is wrapped when a file is here and the store does not know.
-var errNotNoted = errors.New("it is not noted that the file is here")
+var (
+	errNotNoted = errors.New("it is not noted that the file is here") // the store does not know
+	errNobody   = fmt.Errorf("nobody who has it is online: %w", transfer.ErrNoSource)
+)
 
 // fetchJob is the fetching of one file, until it is here or not wanted any more.
 type fetchJob struct {
@@ -38,6 +42,7 @@ type fetchJob struct {
 	checked int64          // bytes that were looked at
 	why     string         // it waits
 	started *transfer.Part // part, for progress
+	liars   map[protocol.DeviceID]bool
 }
 
 func (j *fetchJob) does(what string) {
@@ -73,23 +78,13 @@ func (j *fetchJob) progress() *api.Progress {
 // it now.
 func (j *fetchJob) run(ctx context.Context) error {
 	j.waits("looking for who has it")
-	candidates, err := j.candidates(ctx)
-	if err != nil {
-		return err
-	}
-	err = fmt.Errorf("nobody who has it is online: %w", transfer.ErrNoSource)
-	for len(candidates) > 0 && errors.Is(err, transfer.ErrNoSource) {
-		var sources []transfer.Source
-		if sources, candidates = j.reach(ctx, candidates); len(sources) > 0 {
-			err = j.fetch(ctx, sources)
-		}
-	}
+	err := j.fromDevices(ctx)
 	if errors.Is(err, transfer.ErrNoSource) && j.n.home.isUp() && j.n.home.takesBlob(&j.file.Descriptor) {
-		stored, authorErr := j.stored(ctx)
-		if authorErr != nil {
-			return errors.Join(err, authorErr)
+		stored, failed := j.stored(ctx)
+		if failed == nil {
+			failed = j.fetch(ctx, []transfer.Source{stored})
 		}
-		if failed := j.fetch(ctx, []transfer.Source{stored}); !errors.Is(failed, transfer.ErrNoSource) {
+		if !errors.Is(failed, transfer.ErrNoSource) {
 			err = failed
 		}
 	}
@@ -97,6 +92,30 @@ func (j *fetchJob) run(ctx context.Context) error {
 		return err
 	}
 	return j.finish(ctx)
+}
+
+// fromDevices gets what is missing from devices that are there, one group after the other.
+func (j *fetchJob) fromDevices(ctx context.Context) error {
+	candidates, err := j.candidates(ctx)
+	if err != nil {
+		return err
+	}
+	var all error
+	for len(candidates) > 0 {
+		var sources []transfer.Source
+		if sources, candidates = j.reach(ctx, candidates); len(sources) == 0 {
+			break
+		}
+		err := j.fetch(ctx, sources)
+		if !errors.Is(err, transfer.ErrNoSource) {
+			return err
+		}
+		all = errors.Join(all, err)
+	}
+	if all == nil {
+		return errNobody
+	}
+	return all
 }
 
 // fetch gets what is missing from sources that are there.
@@ -117,13 +136,9 @@ func (j *fetchJob) fetch(ctx context.Context, sources []transfer.Source) error {
 
 // stored is the file at the rendezvous, where its author may have put it.
 func (j *fetchJob) stored(ctx context.Context) (*storedFile, error) {
-	var by protocol.AccountID
-	err := j.n.kv.View(ctx, func(tx store.Tx) (err error) {
-		by, err = j.n.files.author(tx, j.file)
-		return err
-	})
+	by, err := read(ctx, j.n.kv, func(tx store.Tx) (protocol.AccountID, error) { return j.n.files.authorOf(tx, j.file.FileRef) })
 	if err != nil {
-		return nil, fmt.Errorf("find who sent a file: %w", err)
+		return nil, err
 	}
 	return &storedFile{j.n.home, by, &j.file.Descriptor}, nil
 }
@@ -131,9 +146,25 @@ func (j *fetchJob) stored(ctx context.Context) (*storedFile, error) {
 // heard looks after a source that failed.
 func (j *fetchJob) heard(s transfer.Source, err error) {
 	j.n.log.Debug("a source failed", "file", j.file.ID, "source", s, "err", err)
-	if d, ok := s.(*deviceSource); ok && errors.Is(err, transfer.ErrStalled) {
+	d, ok := s.(*deviceSource)
+	if !ok {
+		return
+	}
+	switch {
+	case errors.Is(err, file.ErrWrongPiece), errors.Is(err, file.ErrMalformed):
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		j.liars[d.d.id] = true
+	case errors.Is(err, transfer.ErrStalled):
 		j.n.dialer.doubt(d.d)
 	}
+}
+
+// lied tells whether a device gave something else than the file. It is not asked again.
+func (j *fetchJob) lied(d protocol.DeviceID) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.liars[d]
 }
 
 // list reads the list of the pieces, or gets it and keeps it.
@@ -146,15 +177,12 @@ func (j *fetchJob) list(ctx context.Context, sources []transfer.Source, o transf
 	if err != nil || j.file.Inline != nil {
 		return list, err
 	}
-	if _, err := j.n.filesDir(); err != nil {
-		return nil, err
-	}
 	return list, transfer.SaveList(path, list)
 }
 
 // openPart opens what is here of the file, and checks it.
 func (j *fetchJob) openPart(ctx context.Context, list file.List) error {
-	part, err := transfer.OpenPart(j.file.Path, &j.file.Descriptor, list)
+	part, err := transfer.OpenPart(j.file.Path, j.n.partTag(j.file.FileRef, j.file.ID), &j.file.Descriptor, list)
 	if err != nil {
 		return err
 	}
@@ -174,12 +202,21 @@ func (j *fetchJob) openPart(ctx context.Context, list file.List) error {
 	return nil
 }
 
+// partTag names what is received of the file of a message. Its id alone does not: the author
+// chose it, and another may choose the same; nor does the place of the message alone, if two
+// nodes receive into one folder.
+func (n *Node) partTag(at engine.FileRef, id protocol.FileID) string {
+	message := fmt.Appendf(nil, "%s %s %d", n.self.Device, at.With, at.Position)
+	hash := sha256.Sum256(message)
+	return fmt.Sprintf("%s-%x", id, hash[:6])
+}
+
 func (j *fetchJob) closePart() {
 	if j.part == nil {
 		return
 	}
 	if err := j.part.Close(); err != nil {
-		j.n.log.Warn("what was received of a file is not closed", "file", j.file.ID, "err", err)
+		j.n.log.Warn("what was received of a file is not closed", "file", j.file.ID, "err", withoutNames(err))
 	}
 	j.part = nil
 }
@@ -200,6 +237,21 @@ func (j *fetchJob) finish(ctx context.Context) error {
 	return nil
 }
 
+// problem says for the user why the file cannot be fetched.
+func (j *fetchJob) problem(tx store.Tx, err error) string {
+	switch {
+	case errors.Is(err, errCancelled):
+		by, failed := j.n.files.authorOf(tx, j.file.FileRef)
+		if failed != nil {
+			return errCancelled.Error()
+		}
+		return j.n.names(tx).in(j.file.With, by) + " cancelled it"
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Sprintf("the folder %s is not there any more: make it, or take another: parley file accept ID --to FOLDER", j.file.Path)
+	}
+	return problemOf(err)
+}
+
 // candidates are those that may have the file, the likeliest first, and of them first
 // who is connected. Who is known to be offline is none.
 func (j *fetchJob) candidates(ctx context.Context) (list []device, err error) {
@@ -213,7 +265,7 @@ func (j *fetchJob) candidates(ctx context.Context) (list []device, err error) {
 	}
 	for _, id := range ids {
 		d, ok := j.n.gate.device(id)
-		if !ok {
+		if !ok || j.lied(id) {
 			continue
 		}
 		online, known := j.n.home.presence.of(d.account)
@@ -242,7 +294,7 @@ func (j *fetchJob) reach(ctx context.Context, candidates []device) (sources []tr
 			j.n.log.Debug("a source is not reached", "file", j.file.ID, "device", d.id, "err", err)
 			continue
 		}
-		sources = append(sources, &deviceSource{n: j.n, d: d, file: &j.file.Descriptor})
+		sources = append(sources, &deviceSource{n: j.n, d: d, file: &j.file})
 	}
 	return sources, candidates
 }

@@ -1,14 +1,14 @@
 package node
 
 import (
-	"context"
 	"errors"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
-	"github.com/libp2p/go-libp2p/core/peer"
 	"golang.org/x/time/rate"
 
 	"github.com/parley-chat/parley/node/api"
@@ -21,12 +21,9 @@ import (
 )
 
 const (
-	maxGiving     = 6                // requests for pieces that are answered at a time; each holds a piece in memory
-	maxPeerGiving = 3                // of one device
-	givingWait    = 10 * time.Second // for one's turn
-	giveStep      = 64 << 10         // bytes, which must be taken within answerWithin
-	maxOpenFiles  = 16               // that are given, or were until lately
-	openFileIdle  = 30 * time.Second // a file stays open for the next request
+	giveStep     = transfer.Step    // which must be taken within answerWithin
+	maxOpenFiles = 16               // that are given, or were until lately
+	openFileIdle = 30 * time.Second // a file stays open for the next request
 )
 
 // giving gives pieces of files to the devices that may have them (SPEC "Files between
@@ -34,11 +31,9 @@ const (
 type giving struct {
 	n     *Node
 	limit *rate.Limiter
+	turns *turns
 
 	mu     sync.Mutex
-	busy   int
-	peers  map[peer.ID]int // of them, by who is answered
-	turn   chan struct{}   // closed when one was answered
 	open   map[protocol.FileID]*givenFile
 	closed bool
 }
@@ -54,7 +49,7 @@ type givenFile struct {
 }
 
 func newGiving(n *Node, perSecond int64) *giving {
-	return &giving{n: n, limit: bytesPerSecond(perSecond), peers: map[peer.ID]int{}, turn: make(chan struct{}), open: map[protocol.FileID]*givenFile{}}
+	return &giving{n: n, limit: bytesPerSecond(perSecond), turns: newTurns(n.self.Account), open: map[protocol.FileID]*givenFile{}}
 }
 
 // handleFile answers a device that wants pieces of a file.
@@ -95,10 +90,11 @@ func (g *giving) answer(s network.Stream, to device, ask *wire.GetPieces) error 
 	if err != nil || len(ask.GetHash()) != len(file.Hash{}) || !ask.GetList() && (ask.GetCount() == 0 || ask.GetCount() > transfer.MaxRequest) {
 		return protocol.Refuse(protocol.BadRequest, "no id of a file or hash of its list, or a wrong number of pieces")
 	}
-	if !g.takeTurn(g.n.ctx, to.peer) {
+	t := g.turns.take(g.n.ctx, to.account, func() { s.Reset() })
+	if t == nil {
 		return protocol.Refuse(protocol.Unavailable, "others are given files")
 	}
-	defer g.endTurn(to.peer)
+	defer g.turns.end(t)
 	f, err := g.find(to, id, file.Hash(ask.GetHash()))
 	if err != nil {
 		return err
@@ -108,13 +104,13 @@ func (g *giving) answer(s network.Stream, to device, ask *wire.GetPieces) error 
 		if err := wire.WriteMsg(s, &wire.Pieces{}); err != nil {
 			return err
 		}
-		return g.write(s, f, f.list.Bytes())
+		return g.write(s, t, f, f.list.Bytes())
 	}
-	return g.givePieces(s, to, f, int(ask.GetFirst()), int(ask.GetCount()))
+	return g.givePieces(s, t, to, f, int(ask.GetFirst()), int(ask.GetCount()))
 }
 
 // givePieces seals and writes one piece after the other, as long as they may be given.
-func (g *giving) givePieces(s network.Stream, to device, f *givenFile, first, count int) error {
+func (g *giving) givePieces(s network.Stream, t *turn, to device, f *givenFile, first, count int) error {
 	if first+count > len(f.list) {
 		return protocol.Refuse(protocol.BadRequest, "the file has %d pieces", len(f.list))
 	}
@@ -139,7 +135,7 @@ func (g *giving) givePieces(s network.Stream, to device, f *givenFile, first, co
 				return err
 			}
 		}
-		if err := g.write(s, f, sealed); err != nil {
+		if err := g.write(s, t, f, sealed); err != nil {
 			return err
 		}
 	}
@@ -147,14 +143,16 @@ func (g *giving) givePieces(s network.Stream, to device, f *givenFile, first, co
 }
 
 // write writes to who has to go on reading.
-func (g *giving) write(s network.Stream, f *givenFile, b []byte) error {
+func (g *giving) write(s network.Stream, t *turn, f *givenFile, b []byte) error {
 	for len(b) > 0 {
 		step := b[:min(len(b), giveStep)]
 		if err := g.limit.WaitN(g.n.ctx, len(step)); err != nil {
 			return err
 		}
-		s.SetDeadline(time.Now().Add(answerWithin))
+		began := time.Now()
+		s.SetDeadline(began.Add(answerWithin))
 		n, err := s.Write(step)
+		g.turns.waited(t, time.Since(began))
 		if err != nil {
 			return err
 		}
@@ -162,39 +160,6 @@ func (g *giving) write(s network.Stream, f *givenFile, b []byte) error {
 		b = b[n:]
 	}
 	return nil
-}
-
-// takeTurn waits until few enough are answered. It returns false if that takes too long.
-func (g *giving) takeTurn(ctx context.Context, p peer.ID) bool {
-	ctx, cancel := context.WithTimeout(ctx, givingWait)
-	defer cancel()
-	for {
-		g.mu.Lock()
-		if g.busy < maxGiving && g.peers[p] < maxPeerGiving {
-			g.busy++
-			g.peers[p]++
-			g.mu.Unlock()
-			return true
-		}
-		turn := g.turn
-		g.mu.Unlock()
-		select {
-		case <-turn:
-		case <-ctx.Done():
-			return false
-		}
-	}
-}
-
-func (g *giving) endTurn(p peer.ID) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.busy--
-	if g.peers[p]--; g.peers[p] == 0 {
-		delete(g.peers, p)
-	}
-	close(g.turn)
-	g.turn = make(chan struct{})
 }
 
 // mayFetch returns a file that a device may have now.
@@ -210,6 +175,8 @@ func (g *giving) mayFetch(to device, id protocol.FileID, list file.Hash) (f engi
 		err = protocol.Refuse(protocol.Unavailable, "paused")
 	case errors.Is(err, engine.ErrFileGone):
 		err = protocol.Refuse(protocol.FileChanged, "")
+	case errors.Is(err, engine.ErrFileEnded):
+		err = protocol.Refuse(protocol.FileCancelled, "")
 	}
 	return f, err
 }
@@ -235,17 +202,27 @@ func (g *giving) find(to device, id protocol.FileID, list file.Hash) (*givenFile
 // lost notes that a file is not what it was, if that is what err says, and returns the
 // refusal for who wants it.
 func (g *giving) lost(f engine.File, err error) error {
-	if !errors.Is(err, file.ErrChanged) && !errors.Is(err, fs.ErrNotExist) {
-		g.n.log.Warn("a file cannot be given", "file", f.ID, "err", err)
+	if !errors.Is(err, file.ErrChanged) && !isGone(f.Path, err) {
+		g.n.log.Warn("a file cannot be given", "file", f.ID, "err", withoutNames(err))
 		return protocol.Refuse(protocol.Unavailable, "it cannot be read just now")
 	}
 	noted := g.n.do(g.n.ctx, func(tx store.Tx) (engine.Hint, error) {
-		return g.n.eng.FileChanged(tx, g.n.now(), f.FileRef, err.Error())
+		return g.n.eng.FileChanged(tx, g.n.now(), f.FileRef, problemOf(err))
 	})
 	if noted != nil {
 		g.n.log.Error("that a file changed is not noted", "file", f.ID, "err", noted)
 	}
 	return protocol.Refuse(protocol.FileChanged, "")
+}
+
+// isGone tells whether err says that what lay there is not there any more: not if its folder
+// is missing too, which may be on a disk that comes back.
+func isGone(path string, err error) bool {
+	if !errors.Is(err, fs.ErrNotExist) {
+		return false
+	}
+	_, err = os.Stat(filepath.Dir(path))
+	return err == nil
 }
 
 // use returns the file if it is open and still where it was.
@@ -311,6 +288,7 @@ func (g *giving) release(f *givenFile) {
 
 // sweep closes files that nobody asked for lately.
 func (g *giving) sweep() {
+	g.turns.sweep()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, f := range g.open {
@@ -330,14 +308,15 @@ func (g *giving) close() {
 	}
 }
 
-// progress tells how a file is given; nil: it is not.
+// progress tells how fast a file is given; nil: it is not. How much of it others have is
+// not known here.
 func (g *giving) progress(at engine.FileRef) *api.Progress {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, f := range g.open {
 		if f.file.FileRef == at && f.users > 0 {
 			rate, path := f.meter.Rate()
-			return &api.Progress{Doing: api.Giving, Done: min(f.meter.Total(), f.file.Size), Rate: int64(rate), Path: path}
+			return &api.Progress{Doing: api.Giving, Rate: int64(rate), Path: path}
 		}
 	}
 	return nil

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"os"
 	"slices"
 	"sync"
@@ -17,6 +16,7 @@ import (
 	"github.com/parley-chat/parley/node/api"
 	"github.com/parley-chat/parley/node/engine"
 	"github.com/parley-chat/parley/node/transfer"
+	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/file"
 	"github.com/parley-chat/parley/store"
 )
@@ -38,23 +38,26 @@ type files struct {
 
 	storing atomic.Pointer[storing] // nil: none
 
-	mu   sync.Mutex
-	jobs map[engine.FileRef]*fetchJob
+	mu       sync.Mutex
+	jobs     map[engine.FileRef]*fetchJob
+	clearing map[engine.FileRef]bool // what is left of them is being deleted
+
+	before []os.DirEntry // what was in filesDir at the start; owned by clear
 }
 
 func newFiles(n *Node, perSecond int64) *files {
 	return &files{
 		n: n, change: newNudge(), ends: newNudge(), away: newNudge(), limit: bytesPerSecond(perSecond),
-		jobs: map[engine.FileRef]*fetchJob{},
+		jobs: map[engine.FileRef]*fetchJob{}, clearing: map[engine.FileRef]bool{},
 	}
 }
 
 // bytesPerSecond is a limit for files; 0: none.
 func bytesPerSecond(n int64) *rate.Limiter {
 	if n <= 0 {
-		return rate.NewLimiter(rate.Inf, transfer.ReadStep)
+		return rate.NewLimiter(rate.Inf, transfer.Step)
 	}
-	return rate.NewLimiter(rate.Limit(n), transfer.ReadStep)
+	return rate.NewLimiter(rate.Limit(n), transfer.Step)
 }
 
 // wake says that rows changed.
@@ -77,10 +80,8 @@ func (f *files) retry() {
 
 // run fetches until ctx ends. It begins when the rendezvous was asked about our store.
 func (f *files) run(ctx context.Context) error {
-	select {
-	case <-ctx.Done():
+	if !f.n.home.awaitAsked(ctx) {
 		return nil
-	case <-f.n.home.asked:
 	}
 	var running sync.WaitGroup
 	defer f.close(&running)
@@ -140,7 +141,10 @@ func (f *files) round(ctx context.Context, running *sync.WaitGroup) (time.Durati
 	for _, row := range wanted {
 		j := f.jobs[row.FileRef]
 		if j == nil {
-			j = &fetchJob{n: f.n, file: row}
+			if f.clearing[row.FileRef] { // it wakes this
+				continue
+			}
+			j = &fetchJob{n: f.n, file: row, liars: map[protocol.DeviceID]bool{}}
 			f.jobs[row.FileRef] = j
 		}
 		switch wait := time.Until(j.again); {
@@ -185,7 +189,7 @@ func (f *files) startLocked(ctx context.Context, j *fetchJob, running *sync.Wait
 	running.Go(func() {
 		err := j.run(ctx)
 		if noted := f.note(ctx, j, err); noted != nil {
-			f.n.log.Error("the end of a file is not noted", "file", j.file.ID, "err", noted)
+			f.n.log.Error("the end of a file is not noted", "file", j.file.ID, "err", withoutNames(noted))
 		}
 		f.ended(j, err)
 	})
@@ -197,18 +201,31 @@ func (f *files) note(ctx context.Context, j *fetchJob, err error) error {
 	if err == nil || ctx.Err() != nil || worksLater(err) {
 		return nil
 	}
-	if errors.Is(err, errChangedThere) { // which of several sources said so is of no use to the user
-		err = errChangedThere
-	}
 	return f.n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
-		return f.n.eng.FileFailed(tx, f.n.now(), j.file.FileRef, err.Error())
+		return f.n.eng.FileFailed(tx, f.n.now(), j.file.FileRef, j.problem(tx, err))
 	})
 }
 
 // worksLater tells whether a fetch that ended so is tried again by itself: not if somebody
-// had the file and has it no more as it was, and nobody else gives it.
+// had the file and has it no more as it was, or does not give it any more, and nobody else
+// does.
 func worksLater(err error) bool {
-	return errors.Is(err, transfer.ErrNoSource) && !errors.Is(err, errChangedThere) || errors.Is(err, errNotNoted)
+	if errors.Is(err, errNotNoted) {
+		return true
+	}
+	return errors.Is(err, transfer.ErrNoSource) && !errors.Is(err, errChangedThere) && !errors.Is(err, errCancelled)
+}
+
+// waitsFor says for the user why a fetch that is tried again waits.
+func waitsFor(err error) string {
+	why := "who has it does not give it just now"
+	switch {
+	case errors.Is(err, errNobody):
+		why = "nobody who has it is online"
+	case errors.Is(err, errNotNoted):
+		why = "it is here, and your node could not note that"
+	}
+	return why + "; it is tried again by itself"
 }
 
 // ended takes a job back. It stays if it is to be tried again.
@@ -223,7 +240,7 @@ func (f *files) ended(j *fetchJob, err error) {
 		delete(f.jobs, j.file.FileRef)
 		return
 	}
-	j.waits(err.Error())
+	j.waits(waitsFor(err))
 	j.again = time.Now().Add(min(againFirst<<min(j.failures, 10), againMax))
 	j.failures++
 	open := 0
@@ -236,13 +253,6 @@ func (f *files) ended(j *fetchJob, err error) {
 		j.closePart()
 	}
 	f.n.log.Debug("a file waits", "file", j.file.ID, "err", err)
-}
-
-// running tells whether a file is being fetched, and where its part is in use.
-func (f *files) running(at engine.FileRef) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.jobs[at] != nil
 }
 
 // progress tells what is done with a file; nil: nothing.
@@ -268,90 +278,6 @@ func (f *files) busy() []engine.FileRef {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.AppendSeq(list, maps.Keys(f.jobs))
-}
-
-// clear does what is left to do for files that are done with, until ctx ends.
-func (f *files) clear(ctx context.Context) error {
-	select {
-	case <-ctx.Done():
-		return nil
-	case <-f.n.home.asked:
-	}
-	for {
-		var later <-chan time.Time
-		if err := f.clearAll(ctx); err != nil && ctx.Err() == nil {
-			f.n.log.Warn("what is left of files is not cleared", "err", err)
-			later = time.After(againMax)
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-f.ends:
-		case <-later:
-		}
-	}
-}
-
-// clearAll does all that can be done now, page by page.
-func (f *files) clearAll(ctx context.Context) error {
-	for {
-		var ends []engine.FileEnd
-		err := f.n.kv.View(ctx, func(tx store.Tx) (err error) {
-			ends, err = f.n.eng.FileEnds(tx, math.MaxInt)
-			return err
-		})
-		if err != nil {
-			return fmt.Errorf("read what is left to do for files: %w", err)
-		}
-		cleared := 0
-		for _, e := range ends {
-			if f.running(e.FileRef) { // it comes again when that has ended
-				continue
-			}
-			if failed := f.clearOne(ctx, e); failed != nil {
-				err = errors.Join(err, failed)
-				continue
-			}
-			cleared++
-		}
-		if cleared == 0 || err != nil {
-			return err
-		}
-	}
-}
-
-func (f *files) clearOne(ctx context.Context, e engine.FileEnd) error {
-	if e.Part != "" {
-		if err := transfer.RemovePart(e.Part, e.Name, e.ID); err != nil {
-			return err
-		}
-	}
-	if e.Spool != "" {
-		if err := removeFile(e.Spool); err != nil {
-			return err
-		}
-	}
-	if err := f.clearBlob(ctx, e); err != nil {
-		return err
-	}
-	return f.n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
-		used, err := f.n.eng.ListUsed(tx, e.ID, e.List)
-		if err == nil && !used && e.List != (file.Hash{}) {
-			err = removeFile(f.n.listPath(e.List))
-		}
-		if err != nil {
-			return engine.Hint{}, err
-		}
-		return f.n.eng.FileEnded(tx, f.n.now(), e)
-	})
-}
-
-// removeFile removes a file that may be gone.
-func removeFile(name string) error {
-	if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("remove what is left of a file: %w", err)
-	}
-	return nil
 }
 
 // openPieces opens a file that is here, to be given.

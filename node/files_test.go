@@ -29,7 +29,7 @@ func someFile(t *testing.T, name string, size int) (path string, content []byte)
 }
 
 // sendFile sends a file to a contact or into a room.
-func sendFile(t *testing.T, from *nodetest.Person, to, path string) api.Message {
+func sendFile(t testing.TB, from *nodetest.Person, to, path string) api.Message {
 	t.Helper()
 	var last api.Sending
 	for s, err := range from.SendFile(t.Context(), api.SendFileRequest{To: to, Path: path}) {
@@ -42,7 +42,7 @@ func sendFile(t *testing.T, from *nodetest.Person, to, path string) api.Message 
 }
 
 // fileOf returns a file as somebody sees it; the zero File if it is not there yet.
-func fileOf(t *testing.T, p *nodetest.Person, id string) api.File {
+func fileOf(t testing.TB, p *nodetest.Person, id string) api.File {
 	t.Helper()
 	for m, err := range p.WatchFile(t.Context(), id) {
 		if err != nil {
@@ -54,7 +54,7 @@ func fileOf(t *testing.T, p *nodetest.Person, id string) api.File {
 }
 
 // accept has somebody fetch a file, when the message is there.
-func accept(t *testing.T, net *nodetest.Net, p *nodetest.Person, id string) {
+func accept(t testing.TB, net *nodetest.Net, p *nodetest.Person, id string) {
 	t.Helper()
 	net.Wait(p.Name+" sees the file", func() bool { return fileOf(t, p, id).State != "" })
 	if _, err := p.ChangeFile(t.Context(), id, api.FileAccept, api.FileRequest{}); err != nil {
@@ -125,21 +125,25 @@ func TestFileGoesOnAfterRestart(t *testing.T) {
 	path, content := someFile(t, "film.mkv", 12<<20)
 	m := sendFile(t, alice, "bob", path)
 	accept(t, net, bob, m.ID)
-	for _, p := range []*nodetest.Person{bob, alice} {
-		before := int64(0)
-		net.Wait("some of it is here", func() bool {
-			f := fileOf(t, bob, m.ID)
-			if f.Progress != nil && f.Progress.Doing == api.Fetching {
-				before = f.Progress.Done
+	here := func(what string, atLeast int64) (done int64) {
+		net.Wait(what, func() bool {
+			now := fileOf(t, bob, m.ID).Progress
+			if now == nil || now.Doing != api.Fetching {
+				return false
 			}
-			return before > 2<<20 || f.State == api.FileDone
+			done = now.Done
+			return done >= atLeast
 		})
+		return done
+	}
+	before := int64(1)
+	for _, p := range []*nodetest.Person{bob, alice} {
+		before = here("more of it is here", before+2<<20)
 		p.Stop()
 		p.Start()
-		net.Wait("it goes on where it was", func() bool {
-			f := fileOf(t, bob, m.ID)
-			return f.State == api.FileDone || f.Progress != nil && f.Progress.Doing == api.Fetching && f.Progress.Done >= before
-		})
+		if now := here("it goes on", 0); now < before {
+			t.Errorf("after %s was restarted %d bytes are here, and were %d", p.Name, now, before)
+		}
 	}
 	gotFile(t, net, bob, m.ID, content)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
 
+	"github.com/parley-chat/parley/node/engine"
 	"github.com/parley-chat/parley/node/transfer"
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/file"
@@ -19,7 +20,15 @@ import (
 // before it takes the relay.
 const directWait = 5 * time.Second
 
-var errChangedThere = errors.New("the file has changed since it was sent: ask for it to be sent again")
+// quietAfter is how long nothing comes before it is asked whether the device is there at
+// all: one that was killed and is back does not know of the stream.
+const quietAfter = 2 * time.Second
+
+// What a device said that does not give a file any more.
+var (
+	errChangedThere = errors.New("it has changed since it was sent: ask for it to be sent again")
+	errCancelled    = errors.New("its sender has cancelled it")
+)
 
 var errNarrowRelay = errors.New("the relay to the device carries too few bytes for files")
 
@@ -27,7 +36,7 @@ var errNarrowRelay = errors.New("the relay to the device carries too few bytes f
 type deviceSource struct {
 	n    *Node
 	d    device
-	file *file.Descriptor
+	file *engine.File
 }
 
 func (s *deviceSource) String() string { return "device " + s.d.id.String() }
@@ -44,23 +53,27 @@ func (s *deviceSource) List(ctx context.Context) (transfer.Answer, error) {
 
 // ask makes one request, on the best connection there is by now.
 func (s *deviceSource) ask(ctx context.Context, ask *wire.GetPieces) (transfer.Answer, error) {
-	if err := s.n.dialer.dial(ctx, s.d); err != nil {
-		return transfer.Answer{}, fmt.Errorf("%w: %w", errNoConnection, err)
+	if err := s.n.dialer.dial(ctx, s.d); err != nil { // others come first, and then it is tried again
+		return transfer.Answer{}, fmt.Errorf("%w: %w: %w", transfer.ErrGone, errNoConnection, err)
 	}
 	stream, err := s.open(ctx)
 	if err != nil {
 		return transfer.Answer{}, err
 	}
+	stream = watched{stream, func() { s.n.dialer.doubt(s.d) }}
 	stop := context.AfterFunc(ctx, func() { stream.Reset() })
 	err = askPieces(stream, ask)
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}
+	if protocol.CodeOf(err) == protocol.FileCancelled && s.d.id == s.file.Device {
+		err = fmt.Errorf("%w: %w", errCancelled, err)
+	}
 	if err != nil {
 		stream.Reset()
 		return transfer.Answer{}, err
 	}
-	return transfer.Answer{ReadCloser: resetting{stream}, Path: s.n.pathOf(stream.Conn()).String()}, nil
+	return transfer.Answer{ReadCloser: stream, Path: s.n.pathOf(stream.Conn()).String()}, nil
 }
 
 // open opens a stream: directly if that can be had soon, else through the relay.
@@ -106,7 +119,7 @@ func askPieces(s network.Stream, ask *wire.GetPieces) error {
 	switch code := protocol.Code(answer.GetCode()); code { // the user sees none of the words it comes with
 	case protocol.OK:
 		return nil
-	case protocol.UnknownFile:
+	case protocol.UnknownFile, protocol.FileCancelled:
 		return fmt.Errorf("%w: %w", transfer.ErrGone, protocol.Refuse(code, ""))
 	case protocol.FileChanged:
 		return fmt.Errorf("%w: %w", transfer.ErrGone, errChangedThere)
@@ -115,7 +128,16 @@ func askPieces(s network.Stream, ask *wire.GetPieces) error {
 	}
 }
 
-// resetting is a stream that is closed at once, read to its end or not.
-type resetting struct{ network.Stream }
+// watched is a stream on which nothing should be quiet for long. It is closed at once, read
+// to its end or not.
+type watched struct {
+	network.Stream
+	quiet func()
+}
 
-func (r resetting) Close() error { return r.Reset() }
+func (w watched) Read(b []byte) (int, error) {
+	defer time.AfterFunc(quietAfter, w.quiet).Stop()
+	return w.Stream.Read(b)
+}
+
+func (w watched) Close() error { return w.Reset() }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/parley-chat/parley/node/api"
@@ -75,7 +76,7 @@ func (f *files) storeAll(ctx context.Context, refused map[engine.FileRef]time.Ti
 			return again, err
 		}
 		if err != nil {
-			f.n.log.Info("a file is not stored at the rendezvous", "file", row.ID, "err", err)
+			f.n.log.Info("a file is not stored at the rendezvous", "file", row.ID, "err", withoutNames(err))
 			refused[row.FileRef], again = time.Now(), true
 		}
 	}
@@ -106,40 +107,75 @@ func (f *files) roomOf(tx store.Tx, at engine.FileRef) (protocol.RoomID, error) 
 	return r.ID, err
 }
 
-// storeOne brings a file to the rendezvous and notes that it is there. If nobody is to
-// have it any more by then, it goes again.
+// storeOne brings a file to the rendezvous and notes that it is there. It ends when that is
+// not to be stored any more: what is there of it by then is taken back by clear, which waits
+// for this.
 func (f *files) storeOne(ctx context.Context, row engine.File, to blobAudience) error {
 	pieces, list, err := f.openPieces(row)
 	if err != nil {
 		return f.n.gives.lost(row, err)
 	}
 	defer pieces.Close()
+	f.storing.Store(&storing{file: row.FileRef})
+	defer f.ends.push()
 	defer f.storing.Store(nil)
-	err = f.n.home.putBlob(ctx, to, &row.Descriptor, list, pieces, func(done, _ int64) {
+	if err := f.mayStore(ctx, row.FileRef); err != nil {
+		return ignoreUnwanted(err)
+	}
+	upload, stop := context.WithCancelCause(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() { stop(f.untilUnwanted(upload, row.FileRef)) })
+	until, err := f.n.home.putBlob(upload, to, &row.Descriptor, list, pieces, func(done int64) {
 		f.storing.Store(&storing{row.FileRef, min(done, row.Size)})
 	})
+	stop(nil)
+	watch.Wait()
+	if why := context.Cause(upload); why != context.Canceled {
+		return ignoreUnwanted(why)
+	}
 	if errors.Is(err, file.ErrChanged) {
 		return f.n.gives.lost(row, err)
 	}
 	if err != nil {
 		return err
 	}
-	wanted := false
-	err = f.n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
-		now, err := f.n.eng.File(tx, row.FileRef)
-		wanted = err == nil && now.Source && (now.State == engine.FileDone || now.State == engine.FilePaused)
-		if !wanted {
-			if errors.Is(err, engine.ErrNotFound) {
-				err = nil
-			}
-			return engine.Hint{}, err
-		}
-		return f.n.eng.FileStored(tx, f.n.now(), row.FileRef)
+	return f.n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
+		return f.n.eng.FileStored(tx, f.n.now(), row.FileRef, until)
 	})
-	if err != nil || wanted {
-		return err
+}
+
+// mayStore notes that a file is about to be brought to the rendezvous, or goes on to be;
+// engine.ErrFileState if nobody wants that any more.
+func (f *files) mayStore(ctx context.Context, at engine.FileRef) error {
+	return f.n.do(ctx, func(tx store.Tx) (engine.Hint, error) { return f.n.eng.FileStoring(tx, f.n.now(), at) })
+}
+
+// untilUnwanted looks, while a file is brought to the rendezvous, whether it still is to be.
+func (f *files) untilUnwanted(ctx context.Context, at engine.FileRef) error {
+	woken := false
+	defer func() {
+		if woken { // what else there is to store is for store to see
+			f.away.push()
+		}
+	}()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-f.away:
+			woken = true
+			if err := f.mayStore(ctx, at); err != nil {
+				return err
+			}
+		}
 	}
-	return f.n.home.dropBlob(ctx, row.ID)
+}
+
+func ignoreUnwanted(err error) error {
+	if errors.Is(err, engine.ErrFileState) {
+		return nil
+	}
+	return err
 }
 
 // storing is the file that is being brought to the rendezvous.
@@ -150,45 +186,37 @@ type storing struct {
 
 func (s *storing) progress() *api.Progress { return &api.Progress{Doing: api.Storing, Done: s.done} }
 
-// author returns who sent a file; ErrNotFound if that is not known any more.
-func (f *files) author(tx store.Tx, row engine.File) (protocol.AccountID, error) {
-	if row.Mine {
-		return f.n.self.Account, nil
+// authorOf returns who sent a file; ErrNotFound if that is not known any more.
+func (f *files) authorOf(tx store.Tx, at engine.FileRef) (protocol.AccountID, error) {
+	row, err := f.n.eng.File(tx, at)
+	if err != nil || row.Mine {
+		return f.n.self.Account, err
 	}
-	room, err := f.roomOf(tx, row.FileRef)
+	room, err := f.roomOf(tx, at)
 	if errors.Is(err, engine.ErrNoRoom) {
 		return row.With, nil
 	}
-	if err != nil {
-		return protocol.AccountID{}, err
+	if err == nil {
+		var by protocol.AccountID
+		if by, err = f.n.eng.RoomAuthor(tx, f.n.now(), room, row.Device); err == nil {
+			return by, nil
+		}
 	}
-	return f.n.eng.RoomAuthor(tx, f.n.now(), room, row.Device)
+	return protocol.AccountID{}, fmt.Errorf("find who sent a file: %w", err)
 }
 
 // clearBlob tells the rendezvous what is left to tell of a file that is done with.
 func (f *files) clearBlob(ctx context.Context, e engine.FileEnd) error {
 	switch e.Blob {
 	case engine.BlobDrop:
-		err := f.n.home.dropBlob(ctx, e.ID)
-		if protocol.CodeOf(err) == protocol.UnknownFile {
-			return nil
-		}
-		return err
+		return f.n.home.dropBlob(ctx, e.ID)
 	case engine.BlobTaken:
-		var by protocol.AccountID
-		err := f.n.kv.View(ctx, func(tx store.Tx) error {
-			row, err := f.n.eng.File(tx, e.FileRef)
-			if err != nil {
-				return err
-			}
-			by, err = f.author(tx, row)
-			return err
-		})
+		by, err := read(ctx, f.n.kv, func(tx store.Tx) (protocol.AccountID, error) { return f.authorOf(tx, e.FileRef) })
 		if errors.Is(err, engine.ErrNotFound) { // its time there will be over
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("find who sent a file: %w", err)
+			return err
 		}
 		return f.n.home.takenBlob(ctx, by, e.ID)
 	}

@@ -23,9 +23,11 @@ import (
 // ChangeFile does something with the file of a message: accept, decline, pause, resume,
 // cancel. It returns what the message is then.
 func (n *Node) ChangeFile(ctx context.Context, id, verb string, r api.FileRequest) (now api.Message, err error) {
-	folder, err := n.downloadTo(verb, r.To)
-	if err != nil {
-		return now, answer(err)
+	folder := ""
+	if verb == api.FileAccept {
+		if folder, err = n.downloadTo(r.To); err != nil {
+			return now, answer(err)
+		}
 	}
 	n.home.busy()
 	err = n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
@@ -77,12 +79,9 @@ func (n *Node) wantFile(tx store.Tx, id protocol.MsgID, folder string) (engine.H
 	return n.eng.WantFile(tx, n.now(), id, folder)
 }
 
-// downloadTo is the folder that an accepted file goes to. The one set for downloads is
-// made if it is not there.
-func (n *Node) downloadTo(verb, folder string) (string, error) {
-	if verb != api.FileAccept {
-		return "", nil
-	}
+// downloadTo is the folder that an accepted file goes to: empty: the one set for downloads,
+// which is made if it is not there.
+func (n *Node) downloadTo(folder string) (string, error) {
 	if folder == "" {
 		if err := os.MkdirAll(n.downloads, 0o700); err != nil {
 			return "", fmt.Errorf("make the folder for downloads: %w", err)
@@ -126,7 +125,7 @@ func (n *Node) filesOf(tx store.Tx, with string) ([]engine.File, error) {
 		if err != nil {
 			return nil, err
 		}
-		return n.eng.Files(tx, a, 0, filesShown)
+		return n.eng.Files(tx, a, filesShown)
 	}
 	files, err := n.eng.OpenFiles(tx)
 	if err != nil {
@@ -202,8 +201,8 @@ func (s names) file(f *engine.File) *api.File {
 		return nil
 	}
 	return &api.File{
-		Name: f.Name, Size: f.Size, Type: f.Type, Folder: f.Folder, Thumbnail: f.Thumbnail, State: f.State.String(), Asks: f.Asks && !f.Source,
-		Path: f.Path, Problem: f.Problem, Answer: f.Answer.String(), Stored: f.Stored, Progress: s.n.files.progress(f.FileRef),
+		Name: f.Name, Size: f.Size, Type: f.Type, Folder: f.Folder, Thumbnail: f.Thumbnail, State: f.State.String(), Asks: f.Asks,
+		Path: f.Path, Problem: f.Problem, Answer: f.Answer.String(), Stored: f.Stored.After(s.n.now()), Progress: s.n.files.progress(f.FileRef),
 	}
 }
 
@@ -233,18 +232,12 @@ func (s names) fileChanged(e engine.Event, by string) string {
 	return ""
 }
 
-// filesDir returns the folder for what is kept of files besides the store: lists of
-// pieces, and copies of what came from pipes.
-func (n *Node) filesDir() (string, error) {
-	dir := filepath.Join(n.dir, "files")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", fmt.Errorf("make the folder for lists of files: %w", err)
-	}
-	return dir, nil
-}
+// filesDir is the folder for what is kept of files besides the store: lists of pieces, and
+// copies of what came from pipes.
+func filesDir(dir string) string { return filepath.Join(dir, "files") }
 
 // listPath is where the list of a file's pieces is, if it is not in the descriptor: by its
 // hash, so that nobody who takes the id of another's file for his own gets at its list.
 func (n *Node) listPath(list file.Hash) string {
-	return filepath.Join(n.dir, "files", hex.EncodeToString(list[:])+".list")
+	return filepath.Join(filesDir(n.dir), hex.EncodeToString(list[:])+".list")
 }

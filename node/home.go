@@ -244,8 +244,7 @@ func (h *home) setUp(ctx context.Context, l *link, w *wire.Welcome) {
 	h.n.lookups.retryAll()
 	h.n.relays.changed()
 	h.n.logs.more.push()
-	h.n.outbox.wakeAll()
-	h.n.files.retry()
+	h.n.wakeAll()
 	if err := h.n.rooms.wakeAll(ctx); err != nil && ctx.Err() == nil {
 		h.n.log.Error("rooms not followed", "err", err)
 	}
@@ -277,6 +276,16 @@ func (h *home) wasAsked() bool {
 		return true
 	default:
 		return false
+	}
+}
+
+// awaitAsked waits for that. It returns false if ctx ends before.
+func (h *home) awaitAsked(ctx context.Context) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-h.asked:
+		return true
 	}
 }
 
@@ -325,6 +334,7 @@ func (h *home) suspect() {
 // hear takes in presence, wakes mail for those who came, and looks whether
 // those who went are really gone.
 func (h *home) hear(all []*wire.Presence) {
+	news := false
 	for _, p := range all {
 		a, err := protocol.FromBytes[protocol.AccountID](p.GetAccount())
 		if err != nil {
@@ -333,7 +343,7 @@ func (h *home) hear(all []*wire.Presence) {
 		if !h.presence.set(a, p.GetOnline()) {
 			continue
 		}
-		h.n.files.retry() // also to store what somebody who went has not got
+		news = true
 		for _, d := range h.n.gate.devicesOf(a) {
 			if p.GetOnline() {
 				h.n.outbox.wakeNew(d.id)
@@ -341,6 +351,9 @@ func (h *home) hear(all []*wire.Presence) {
 				h.n.dialer.doubt(d)
 			}
 		}
+	}
+	if news {
+		h.n.files.retry() // also to store what somebody who went has not got
 	}
 }
 

@@ -73,6 +73,7 @@ func newHost(p hostParams) (host.Host, error) {
 		libp2p.ConnectionManager(conns),
 		libp2p.ConnectionGater(p.gate),
 		libp2p.MultiaddrResolver(newResolver(p.gate, p.home)),
+		libp2p.SwarmOpts(swarm.WithDialRanker(ranker(p.gate.interfaces.onLink))),
 		libp2p.EnableHolePunching(
 			holepunch.WithAddrFilter(p.punchWith),
 			holepunch.WithTracer(p.punches),

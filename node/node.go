@@ -17,7 +17,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -31,7 +30,6 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/singleflight"
 
-	"github.com/parley-chat/parley/node/api"
 	"github.com/parley-chat/parley/node/engine"
 	"github.com/parley-chat/parley/node/vault"
 	"github.com/parley-chat/parley/protocol"
@@ -93,6 +91,7 @@ type Node struct {
 	ticks   nudge // Tick may be due
 	ended   nudge // this device was revoked
 	burned  atomic.Bool
+	parts   []engine.FileEnd // what was being received then; set before burned
 	wraps   wraps
 
 	chainMu sync.Mutex // one change of our own chain at a time
@@ -170,7 +169,7 @@ func (n *Node) open(ctx context.Context, cfg Config) error {
 		return ErrNotJoined
 	}
 	if cfg.AutoAccept > 0 {
-		if _, err := n.downloadTo(api.FileAccept, ""); err != nil {
+		if _, err := n.downloadTo(""); err != nil {
 			return err
 		}
 		n.eng.AutoAccept(cfg.AutoAccept, n.downloads)
@@ -232,6 +231,9 @@ func (n *Node) makeHost(cfg Config) error {
 	n.outbox = newOutbox(n)
 	n.rooms = newRooms(n)
 	n.files, n.gives = newFiles(n, cfg.FileRate), newGiving(n, cfg.FileRate)
+	if err := n.files.open(); err != nil {
+		return err
+	}
 	if n.topics, err = newTopics(n); err != nil {
 		return err
 	}
@@ -308,7 +310,7 @@ func (n *Node) Close() (err error) {
 		n.others.Wait()
 		err = errors.Join(err, n.kv.Close())
 		if n.burned.Load() { // nobody can read it any more
-			err = errors.Join(err, os.RemoveAll(filepath.Join(n.dir, storeDir)))
+			err = errors.Join(err, removeBurned(n.dir), n.removeParts())
 		}
 	})
 	return err

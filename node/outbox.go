@@ -122,10 +122,8 @@ func (o *outbox) sending(d protocol.DeviceID) bool {
 // run starts workers until ctx ends, and waits for them. It begins when the
 // rendezvous was asked about our store.
 func (o *outbox) run(ctx context.Context) error {
-	select {
-	case <-ctx.Done():
+	if !o.n.home.awaitAsked(ctx) {
 		return nil
-	case <-o.n.home.asked:
 	}
 	devices, err := read(ctx, o.n.kv, o.n.eng.QueuedDevices)
 	if err != nil {

@@ -115,10 +115,8 @@ func (r *rooms) wakeAll(ctx context.Context) error {
 // run starts workers until ctx ends, and waits for them. Like the outbox it begins when
 // the rendezvous was asked about our store.
 func (r *rooms) run(ctx context.Context) error {
-	select {
-	case <-ctx.Done():
+	if !r.n.home.awaitAsked(ctx) {
 		return nil
-	case <-r.n.home.asked:
 	}
 	if err := r.wakeAll(ctx); err != nil {
 		return err

@@ -73,7 +73,7 @@ func (j *sendJob) run(ctx context.Context) {
 
 func (j *sendJob) send(ctx context.Context) (sent api.Sending, err error) {
 	if !filepath.IsAbs(j.r.Path) {
-		return sent, &api.Error{Code: api.ErrBadInput, Text: "the path of a file is absolute"}
+		return sent, &api.Error{Code: api.ErrBadInput, Text: "the path must be absolute, such as /home/you/film.mkv"}
 	}
 	id, err := j.n.maySendFile(ctx, &j.r)
 	if err != nil {
@@ -90,11 +90,7 @@ func (j *sendJob) send(ctx context.Context) (sent api.Sending, err error) {
 	if err != nil {
 		return sent, err
 	}
-	info, err := os.Stat(j.r.Path)
-	if err != nil {
-		return sent, err
-	}
-	if d.Folder = info.IsDir(); !d.Folder {
+	if !d.Folder {
 		j.n.describe(ctx, d, content)
 	}
 	m, _, err := j.n.sendPrepared(ctx, id, j.r, &engine.FileDraft{Descriptor: *d, Path: j.r.Path}, list)
@@ -111,11 +107,7 @@ func (n *Node) SendPipe(ctx context.Context, r api.SendFileRequest, in io.Reader
 	if err != nil {
 		return m, answer(err)
 	}
-	dir, err := n.filesDir()
-	if err != nil {
-		return m, answer(err)
-	}
-	path := filepath.Join(dir, protocol.NewMsgID().String()+".spool")
+	path := filepath.Join(filesDir(n.dir), protocol.NewMsgID().String()+".spool")
 	d, list, err := transfer.Spool(ctx, in, path, r.Name)
 	if err != nil {
 		return m, answer(err)
@@ -150,9 +142,6 @@ func (n *Node) maySendFile(ctx context.Context, r *api.SendFileRequest) (id prot
 // the message of that id was written before, with the same file.
 func (n *Node) sendPrepared(ctx context.Context, id protocol.MsgID, r api.SendFileRequest, draft *engine.FileDraft, list file.List) (sent api.Message, used bool, err error) {
 	if draft.Descriptor.Inline == nil {
-		if _, err := n.filesDir(); err != nil {
-			return sent, false, err
-		}
 		kept := n.listPath(draft.Descriptor.List)
 		if err := transfer.SaveList(kept, list); err != nil {
 			return sent, false, err

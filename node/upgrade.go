@@ -63,9 +63,7 @@ func (d *dialer) heard(ctx context.Context, e any) {
 		if !isRelayed(e.Conn.RemoteMultiaddr()) {
 			d.n.keepAddrs(ctx, to, e.Conn)
 		}
-		d.n.outbox.wakeNew(to.id)
-		d.n.files.retry()
-		d.n.lookups.retry(to.account)
+		d.n.reached(to)
 		if !d.n.home.isUp() {
 			d.n.topics.wakeRoomsOf(to.peer)
 		}
@@ -84,8 +82,7 @@ func (d *dialer) afterMove() {
 	d.seen = map[peer.ID]sighting{}
 	d.mu.Unlock()
 	d.upgrades = nil
-	d.n.outbox.wakeAll()
-	d.n.files.retry()
+	d.n.wakeAll()
 }
 
 // sweep closes connections that are not needed and tries to replace relayed

@@ -61,6 +61,7 @@ const (
 	UnknownFile        Code = 70 // no such file, or not for the caller: both look alike
 	FileChanged        Code = 71 // the source's file is not what it was when it was sent
 	BlobFull           Code = 72 // the quota of stored files: the sender's, or the disk's
+	FileCancelled      Code = 73 // who sent the file does not give it any more
 )
 
 var codeNames = map[Code]string{
@@ -78,6 +79,7 @@ var codeNames = map[Code]string{
 	RoomMoved: "room_moved", UnknownRoom: "unknown_room", RoomFull: "room_full", StaleEpoch: "stale_epoch",
 	RoomLocked: "room_locked", Banned: "banned", WrongPassword: "wrong_password", TicketExpired: "ticket_expired",
 	NobodyAdmits: "nobody_admits", UnknownFile: "unknown_file", FileChanged: "file_changed", BlobFull: "blob_full",
+	FileCancelled: "file_cancelled",
 }
 
 func (c Code) String() string {

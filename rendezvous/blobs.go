@@ -3,6 +3,7 @@ package rendezvous
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/parley-chat/parley/protocol"
@@ -30,7 +31,7 @@ func (s *Server) newBlob(ctx context.Context, from store.Device, p *wire.PutBlob
 	if err != nil {
 		return store.Blob{}, err
 	}
-	limit := uint64(s.cfg.Limits.BlobBytes)
+	limit := uint64(s.cfg.Limits.forDevice(from.Guest).BlobBytes)
 	switch size := p.GetSize(); {
 	case size == 0:
 		return store.Blob{}, protocol.Refuse(protocol.BadRequest, "an empty blob")
@@ -104,22 +105,20 @@ func (s *Server) blobFor(ctx context.Context, from store.Device, by, id []byte) 
 	if b, err = s.store.Blob(ctx, store.NameBlob(account, file), s.now()); err != nil {
 		return b, nil, fmt.Errorf("find blob: %w", err)
 	}
-	mine := b.By == from.Account
+	may := b.By == from.Account
 	everybody = b.Accounts
-	if b.OfRoom() {
+	switch {
+	case b.OfRoom():
 		var reads bool
-		if reads, everybody, err = s.blobReaders(ctx, from, b); err != nil {
-			return b, nil, err
-		}
-		mine = mine || reads
+		reads, everybody, err = s.blobReaders(ctx, from, b)
+		may = may || reads
+	case !may && slices.Contains(b.Accounts, from.Account):
+		may, err = s.accepts(ctx, b.By, from.Account) // who put it may have ended the contact since
 	}
-	for _, a := range b.Accounts {
-		mine = mine || a == from.Account
+	if err == nil && !may {
+		err = protocol.Refuse(protocol.UnknownFile, "no such blob")
 	}
-	if !mine {
-		return b, nil, protocol.Refuse(protocol.UnknownFile, "no such blob")
-	}
-	return b, everybody, nil
+	return b, everybody, err
 }
 
 // blobReaders tells whether a device may read now in the room that a blob is for, and who
@@ -140,17 +139,6 @@ func (s *Server) blobReaders(ctx context.Context, from store.Device, b store.Blo
 		}
 	}
 	return v.state.May(from.ID, v.state.Epoch(), room.Read), everybody, nil
-}
-
-// statBlob tells how much of a blob is here.
-func (s *Server) statBlob(ctx context.Context, from store.Device, q *wire.StatBlob, resp *wire.Response) error {
-	b, _, err := s.blobFor(ctx, from, q.GetBy(), q.GetId())
-	if err != nil {
-		return err
-	}
-	state, err := s.blobState(b)
-	resp.Result = &wire.Response_BlobState{BlobState: state}
-	return err
 }
 
 // blobState is how much of a blob both its row and its body have: either may be older

@@ -21,6 +21,8 @@ const (
 	maxBlobPart    = 32 << 20 // bytes of one answer
 	blobChunk      = 64 << 10 // bytes that are read, or written, at a time
 	blobStep       = 4 << 20  // bytes that are made durable at a time
+	blobOutChunks  = 65_536   // that one device gets in an hour: 4 GiB
+	blobCheck      = 1 << 20  // bytes that go out before it is looked again whether they may
 )
 
 // handleBlob is one stream: a blob comes in, or a part of one goes out. When the server
@@ -126,10 +128,12 @@ func (s *Server) putBlob(ctx context.Context, stream network.Stream, from store.
 	if err != nil {
 		return err
 	}
-	if err := s.blobs.bodies.Fits(wanted.Size - here); err != nil {
+	room, err := s.blobs.bodies.Reserve(wanted.Size - min(here, wanted.Size))
+	if err != nil {
 		return diskFull(err)
 	}
-	l := s.cfg.Limits
+	defer room.Release()
+	l := s.cfg.Limits.forDevice(from.Guest)
 	b, err := s.store.PutBlob(ctx, wanted, store.BlobQuotas{Count: l.BlobCount, Bytes: l.BlobQuota}, s.now())
 	if err != nil {
 		return fmt.Errorf("begin blob: %w", err)
@@ -139,7 +143,7 @@ func (s *Server) putBlob(ctx context.Context, stream network.Stream, from store.
 		return diskFull(err)
 	}
 	defer body.Close()
-	in := &intake{s: s, stream: stream, body: body, blob: b, marked: b.Have}
+	in := &intake{s: s, stream: stream, body: body, room: room, blob: b, marked: b.Have}
 	if err := in.begin(); err != nil {
 		return err
 	}
@@ -162,6 +166,7 @@ type intake struct {
 	s      *Server
 	stream network.Stream
 	body   *blob.Growing
+	room   *blob.Room
 	blob   store.Blob
 	marked int64 // bytes that the store knows to be durable
 }
@@ -192,11 +197,12 @@ func (in *intake) read() error {
 		if _, err := in.body.Write(buf[:n]); err != nil {
 			return diskFull(err)
 		}
+		in.room.Used(int64(n))
 		if have := in.body.Len(); have > in.marked && (ended != nil || have == in.blob.Size || have-in.marked >= blobStep) {
 			if err := in.mark(); err != nil {
 				return err
 			}
-			if err := in.s.blobs.bodies.Fits(in.blob.Size - have); have < in.blob.Size && err != nil {
+			if err := in.room.Check(); have < in.blob.Size && err != nil {
 				return diskFull(err)
 			}
 		}
@@ -236,6 +242,9 @@ func (s *Server) getBlob(ctx context.Context, stream network.Stream, from store.
 	if state.Count == 0 {
 		return s.tellBlobState(stream, state)
 	}
+	if err := take(s.now(), chunksOf(state.Count), "bytes of blobs", s.rates.blobOut.get(from.ID)); err != nil {
+		return err
+	}
 	body, err := s.blobs.bodies.Open(b.Name)
 	if err != nil {
 		return err // just deleted, or else it is our fault
@@ -245,12 +254,27 @@ func (s *Server) getBlob(ctx context.Context, stream network.Stream, from store.
 		return err
 	}
 	part := io.NewSectionReader(body, int64(g.GetFrom()), int64(state.Count))
-	n, err := io.CopyBuffer(patient{stream, s.cfg.Limits.BlobStall}, part, make([]byte, blobChunk))
-	if err != nil || n < int64(state.Count) {
-		return fmt.Errorf("%w: %d of %d bytes went out: %w", p2p.ErrUnreadable, n, state.Count, err)
+	buf := make([]byte, blobChunk)
+	for left := int64(state.Count); ; {
+		n, err := io.CopyBuffer(patient{stream, s.cfg.Limits.BlobStall}, io.LimitReader(part, blobCheck), buf)
+		left -= n
+		if err == nil && left == 0 {
+			return nil
+		}
+		if err == nil && n == 0 {
+			err = io.ErrUnexpectedEOF // the body was cut meanwhile
+		}
+		if err == nil {
+			_, _, err = s.blobFor(s.ctx, from, g.GetBy(), g.GetId())
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %d bytes did not go out: %w", p2p.ErrUnreadable, left, err)
+		}
 	}
-	return nil
 }
+
+// chunksOf is how many chunks so many bytes are, of an answer.
+func chunksOf(count uint64) int { return int((count + blobChunk - 1) / blobChunk) }
 
 // patient gives each Write so much time.
 type patient struct {

@@ -206,8 +206,6 @@ func (s *Server) memberCall(ctx context.Context, from store.Device, req *wire.Re
 		return s.fillRoom(ctx, from, c.FillRoom, resp)
 	case *wire.Request_SeenGuests:
 		return s.seenGuests(ctx, from, c.SeenGuests, resp)
-	case *wire.Request_StatBlob:
-		return s.statBlob(ctx, from, c.StatBlob, resp)
 	case *wire.Request_TakenBlob:
 		return s.takenBlob(ctx, from, c.TakenBlob, resp)
 	case *wire.Request_DropBlob:

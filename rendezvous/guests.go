@@ -65,7 +65,7 @@ func (s *Server) checkGuestCall(ctx context.Context, from store.Device, req *wir
 	switch c := req.Call.(type) {
 	case *wire.Request_UploadPrekeys, *wire.Request_Fetch, *wire.Request_Ack, *wire.Request_Heads, *wire.Request_GetRelays,
 		*wire.Request_ReadRoom, *wire.Request_PutRoom, *wire.Request_FillRoom,
-		*wire.Request_GetBlob, *wire.Request_StatBlob, *wire.Request_TakenBlob, *wire.Request_DropBlob:
+		*wire.Request_GetBlob, *wire.Request_TakenBlob, *wire.Request_DropBlob:
 		return nil
 	case *wire.Request_PutBlob:
 		if len(c.PutBlob.GetAccounts()) > 0 {

@@ -29,8 +29,8 @@ type Limits struct {
 	RoomTTL      time.Duration // how long messages of a room wait; default 30 days
 
 	BlobBytes int           // of one blob, and never more than BlobQuota; default 66 MiB, which takes a file of 64 MiB
-	BlobQuota int           // of all blobs of one account, whole or not; default 256 MiB
-	BlobCount int           // the same, in blobs; default 1,000
+	BlobQuota int           // of all blobs of one account, whole or not; default 256 MiB, of a guest a sixteenth
+	BlobCount int           // the same, in blobs; default 1,000, of a guest a sixteenth
 	BlobTTL   time.Duration // how long a blob waits; default protocol.MailboxTTL
 	BlobStall time.Duration // a stream of a blob that does not move 64 KiB in so long is ended; default 30 s
 
@@ -89,6 +89,16 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
+// forDevice returns the limits of one device. Guests make accounts at will, so each has
+// little room for blobs.
+func (l Limits) forDevice(guest bool) Limits {
+	if guest {
+		l.BlobQuota, l.BlobCount = l.BlobQuota/16, max(1, l.BlobCount/16)
+		l.BlobBytes = min(l.BlobBytes, l.BlobQuota)
+	}
+	return l
+}
+
 // relay is what the rendezvous's own relay gives away.
 func (l Limits) relay() relay.Limits {
 	return relay.Limits{Bytes: l.RelayBytes, Duration: l.RelayDuration, Reservations: l.Reservations, PerAddress: l.ConnsPerAddress, Circuits: l.Circuits}
@@ -105,7 +115,5 @@ func (l Limits) wire() *wire.Limits {
 		RelayMs:      uint64(l.RelayDuration.Milliseconds()),
 		PrekeyCap:    uint32(l.PrekeyCap),
 		BlobBytes:    uint64(l.BlobBytes),
-		BlobQuota:    uint64(l.BlobQuota),
-		BlobTtlMs:    uint64(l.BlobTTL.Milliseconds()),
 	}
 }

@@ -216,7 +216,7 @@ func (s *Server) welcome(ctx context.Context, l *link, online []protocol.Account
 	w := &wire.Welcome{
 		Version:        uint32(protocol.Version),
 		NowMs:          uint64(s.now().UnixMilli()),
-		Limits:         s.cfg.Limits.wire(),
+		Limits:         s.cfg.Limits.forDevice(l.guest).wire(),
 		Prekeys:        counts,
 		ContactsDigest: digest[:],
 		HeadsDigest:    headsDigest[:],

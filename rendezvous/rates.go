@@ -102,6 +102,7 @@ type rates struct {
 
 	blobPuts *limiters[protocol.DeviceID]
 	blobGets *limiters[protocol.DeviceID] // parts of blobs
+	blobOut  *limiters[protocol.DeviceID] // the same, in chunks
 
 	follows *limiters[peer.ID] // streams and announcements of relays
 
@@ -170,6 +171,7 @@ func newRates(l Limits) *rates {
 		roomHeard:    newLimiters[protocol.DeviceID](100, time.Second, 2000),
 		blobPuts:     newLimiters[protocol.DeviceID](600, time.Hour, 100),
 		blobGets:     newLimiters[protocol.DeviceID](1200, time.Minute, 300),
+		blobOut:      newLimiters[protocol.DeviceID](blobOutChunks, time.Hour, blobOutChunks),
 		follows:      newLimiters[peer.ID](12, time.Minute, 6),
 		pairOpens:    newLimiters[protocol.DeviceID](12, time.Hour, 6),
 		pairJoins:    newLimiters[netip.Prefix](30, time.Hour, 10),

@@ -44,9 +44,6 @@ type Blobs interface {
 
 	// DropBlob deletes a blob, if there is one.
 	DropBlob(ctx context.Context, name BlobName) error
-
-	// BlobUsage tells what the blobs of an account count.
-	BlobUsage(ctx context.Context, account protocol.AccountID) (Usage, error)
 }
 
 // Blob is what is known of a blob. Either Accounts or Room says who may get it, besides

@@ -33,7 +33,7 @@ func TestRatiosAreOfOneRound(t *testing.T) {
 	r.result(large, "parley relayed").Runs = []cost{{Round: 1, Seconds: 8}}
 	r.result(large, "croc direct --no-compress").Runs = []cost{{Round: 2, Seconds: 100}, {Round: 3, Seconds: 5}}
 	r.compare()
-	want := ratio{What: "large", Way: "parley direct", Than: "croc direct --no-compress", Ratios: spread{5, 5, 5}, Goal: 2.5}
+	want := ratio{What: "large", Way: "parley direct", Than: "croc direct --no-compress", Ratios: spread{5, 5, 5}}
 	if len(r.Ratios) != 1 || r.Ratios[0] != want {
 		t.Errorf("ratios %+v, want only %+v", r.Ratios, want)
 	}

@@ -179,7 +179,7 @@ func (g *parleyGroup) used(ends []node) (c cost, err error) {
 // sendFrom runs parley send, which ends when the file is there, and returns its CPU
 // seconds. drive allows a command a minute, which is not enough.
 func sendFrom(ctx context.Context, from drive.Person, to, path string) (float64, error) {
-	cmd := exec.CommandContext(ctx, from.Bin, "send", to, path)
+	cmd := exec.CommandContext(ctx, from.Bin, "send", to, "--file", path)
 	cmd.Env = append(slices.Clone(os.Environ()), "PARLEY_DIR="+from.Dir)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return 0, fmt.Errorf("parley send: %w: %s", err, bytes.TrimSpace(out))

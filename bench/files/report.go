@@ -39,11 +39,10 @@ type result struct {
 
 // ratio is how many times as fast Parley is as another.
 type ratio struct {
-	What   string  `json:"what"`
-	Way    string  `json:"way"`
-	Than   string  `json:"than"`
-	Ratios spread  `json:"ratios"`
-	Goal   float64 `json:"goal,omitempty"`
+	What   string `json:"what"`
+	Way    string `json:"way"`
+	Than   string `json:"than"`
+	Ratios spread `json:"ratios"`
 }
 
 // spread is the median of some figures, and between what they are.
@@ -86,9 +85,6 @@ func (res *result) of(f func(cost) float64) spread {
 	return spreadOf(list)
 }
 
-// goals are what is asked of Parley, of one large file.
-var goals = map[string]float64{"croc direct --no-compress": 2.5, "croc relayed --no-compress": 1.5}
-
 // compare sets Parley beside the others, round by round.
 func (r *report) compare() {
 	for _, p := range r.Results {
@@ -100,15 +96,9 @@ func (r *report) compare() {
 			if o.What != p.What || o.Way != "plain TCP" && !strings.HasPrefix(o.Way, "croc "+kind) {
 				continue
 			}
-			list := timesAsFast(p.Runs, o.Runs)
-			if len(list) == 0 {
-				continue
+			if list := timesAsFast(p.Runs, o.Runs); len(list) > 0 {
+				r.Ratios = append(r.Ratios, ratio{p.What, p.Way, o.Way, spreadOf(list)})
 			}
-			x := ratio{What: p.What, Way: p.Way, Than: o.Way, Ratios: spreadOf(list)}
-			if p.What == r.Results[0].What {
-				x.Goal = goals[o.Way]
-			}
-			r.Ratios = append(r.Ratios, x)
 		}
 	}
 }
@@ -144,11 +134,7 @@ func (r *report) print(w io.Writer) {
 	}
 	fmt.Fprintln(w)
 	for _, x := range r.Ratios {
-		goal := ""
-		if x.Goal > 0 {
-			goal = fmt.Sprintf("  (goal %.1f)", x.Goal)
-		}
-		fmt.Fprintf(t, "%s\t%s\t%.2f (%.2f - %.2f) times as fast as %s%s\n", x.What, x.Way, x.Ratios.Median, x.Ratios.Least, x.Ratios.Most, x.Than, goal)
+		fmt.Fprintf(t, "%s\t%s\t%.2f (%.2f - %.2f) times as fast as %s\n", x.What, x.Way, x.Ratios.Median, x.Ratios.Least, x.Ratios.Most, x.Than)
 	}
 	t.Flush()
 }

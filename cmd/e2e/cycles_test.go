@@ -20,6 +20,7 @@ import (
 // suspended, one process at a time holds the directory, and the rendezvous
 // never sees the device cloned or set back. PARLEY_CYCLES sets how many times.
 func TestOTK12_StartKillSuspendCycles(t *testing.T) {
+	t.Parallel()
 	cycles := often(t, "PARLEY_CYCLES", 10)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("%d cycles, seed %d", cycles, seed)

@@ -51,6 +51,7 @@ func (g *group) shows(p drive.Person, with string, want ...string) {
 // TestIM05_SecondDevice: a second device gets contacts, past messages when
 // asked, and from then on everything that either side writes.
 func TestIM05_SecondDevice(t *testing.T) {
+	t.Parallel()
 	g := newGroup(t)
 	g.start()
 	alice, bob := g.join("alice"), g.join("bob")
@@ -96,6 +97,7 @@ func TestIM05_SecondDevice(t *testing.T) {
 // TestKLC09_RevokedDevice: a revoked device gets nothing more, from anybody, and
 // cannot come back; the others go on.
 func TestKLC09_RevokedDevice(t *testing.T) {
+	t.Parallel()
 	g := newGroup(t)
 	g.start()
 	alice, bob := g.join("alice"), g.join("bob")
@@ -130,49 +132,48 @@ func TestKLC09_RevokedDevice(t *testing.T) {
 }
 
 // TestCopiedStore: a copy of a folder that runs on another machine becomes a
-// device of its own; nothing is lost on either side. PARLEY_COPIES sets how
-// often.
+// device of its own; nothing is lost on either side.
 func TestCopiedStore(t *testing.T) {
-	for range often(t, "PARLEY_COPIES", 2) {
-		g := newGroup(t)
-		g.start()
-		alice, bob := g.join("alice"), g.join("bob")
-		g.must(drive.Befriend(g.ctx, alice, bob))
-		g.say(alice, "bob", "before")
-		g.shows(bob, "alice", "before")
-		_, err := alice.Run(g.ctx, "down")
-		g.must(err)
-		twin := g.laptop(alice, "twin")
-		twin.Key = alice.Key
-		g.must(exec.Command("cp", "-a", alice.Dir, twin.Dir).Run())
+	t.Parallel()
+	g := newGroup(t)
+	g.start()
+	alice, bob := g.join("alice"), g.join("bob")
+	g.must(drive.Befriend(g.ctx, alice, bob))
+	g.say(alice, "bob", "before")
+	g.shows(bob, "alice", "before")
+	_, err := alice.Run(g.ctx, "down")
+	g.must(err)
+	twin := g.laptop(alice, "twin")
+	twin.Key = alice.Key
+	g.must(exec.Command("cp", "-a", alice.Dir, twin.Dir).Run())
 
-		_, err = alice.Run(g.ctx, "up")
-		g.must(err)
-		g.say(alice, "bob", "from the original")
-		g.shows(bob, "alice", "before", "from the original")
-		_, err = twin.Run(g.ctx, "up")
-		g.must(err)
-		g.must(drive.Until(g.ctx, time.Minute, "there are two devices, both connected", func() bool {
-			one, err1 := alice.Status(g.ctx)
-			two, err2 := twin.Status(g.ctx)
-			return err1 == nil && err2 == nil && one.Rendezvous.Up && two.Rendezvous.Up && one.Device != two.Device
+	_, err = alice.Run(g.ctx, "up")
+	g.must(err)
+	g.say(alice, "bob", "from the original")
+	g.shows(bob, "alice", "before", "from the original")
+	_, err = twin.Run(g.ctx, "up")
+	g.must(err)
+	g.must(drive.Until(g.ctx, time.Minute, "there are two devices, both connected", func() bool {
+		one, err1 := alice.Status(g.ctx)
+		two, err2 := twin.Status(g.ctx)
+		return err1 == nil && err2 == nil && one.Rendezvous.Up && two.Rendezvous.Up && one.Device != two.Device
+	}))
+	g.say(bob, "alice", "to both")
+	g.say(twin, "bob", "from the copy")
+	g.say(alice, "bob", "from the original again")
+	g.shows(bob, "alice", "before", "from the original", "to both", "from the copy", "from the original again")
+	for _, p := range []drive.Person{alice, twin} {
+		g.must(drive.Until(g.ctx, time.Minute, p.Name+" has what is new", func() bool {
+			got := g.texts(p, "bob")
+			return slices.Contains(got, "to both")
 		}))
-		g.say(bob, "alice", "to both")
-		g.say(twin, "bob", "from the copy")
-		g.say(alice, "bob", "from the original again")
-		g.shows(bob, "alice", "before", "from the original", "to both", "from the copy", "from the original again")
-		for _, p := range []drive.Person{alice, twin} {
-			g.must(drive.Until(g.ctx, time.Minute, p.Name+" has what is new", func() bool {
-				got := g.texts(p, "bob")
-				return slices.Contains(got, "to both")
-			}))
-		}
 	}
 }
 
 // TestKLC13_Burn: after keys burn nothing of the keys is left and contacts write
 // to the device no more.
 func TestKLC13_Burn(t *testing.T) {
+	t.Parallel()
 	g := newGroup(t)
 	g.start()
 	alice, bob := g.join("alice"), g.join("bob")
@@ -193,6 +194,7 @@ func TestKLC13_Burn(t *testing.T) {
 // TestKLC13_BurnOnlyDevice: contacts are told that nobody reads there any more,
 // and the recovery words bring the account back.
 func TestKLC13_BurnOnlyDevice(t *testing.T) {
+	t.Parallel()
 	g := newGroup(t)
 	g.start()
 	alice, bob := g.join("alice"), g.join("bob")
@@ -229,6 +231,7 @@ func TestKLC13_BurnOnlyDevice(t *testing.T) {
 // TestKLC13_BurnWithoutAnswer: the keys go first, not when the rendezvous has
 // answered, which here never does.
 func TestKLC13_BurnWithoutAnswer(t *testing.T) {
+	t.Parallel()
 	g := newGroup(t)
 	g.start()
 	alice := g.join("alice")

@@ -5,13 +5,16 @@ package e2e
 
 import (
 	"context"
+	"flag"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,7 +24,12 @@ import (
 
 var bin string // the parley binary, built once for all tests
 
+// atOnce is how many tests run at a time. They wait, most of the time; the one that waits
+// longest is in the first file, because they start in this order.
+const atOnce = "4"
+
 func TestMain(m *testing.M) {
+	flag.Set("test.parallel", atOnce)
 	code, err := withBinary(m.Run)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -85,15 +93,22 @@ func often(t *testing.T, env string, few int) int {
 	return n
 }
 
-// freePort returns a port that is free now, for a rendezvous that must come
-// back at the same address.
+var lastPort atomic.Int32
+
+func init() { lastPort.Store(20_000 + rand.Int32N(10_000)) }
+
+// freePort returns a port for a rendezvous that must come back at the same address: one
+// that nobody is given who asks for any, as those from 32768 on are.
 func freePort(t *testing.T) int {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		port := int(lastPort.Add(1))
+		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			l.Close()
+			return port
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Fatal("no port is free")
+	return 0
 }
 
 // start runs the rendezvous, for the first time or again.

@@ -138,6 +138,14 @@ func (g *group) awaitPart(p drive.Person, id string, atLeast int64) api.File {
 	return f
 }
 
+// goesOn waits until a file is fetched again, and asserts that it goes on where it was.
+func (g *group) goesOn(p drive.Person, id string, was api.File) {
+	g.t.Helper()
+	if is := g.awaitPart(p, id, 0); is.Progress.Done < was.Progress.Done {
+		g.t.Errorf("%d bytes are here, and were %d", is.Progress.Done, was.Progress.Done)
+	}
+}
+
 // awaitFile looks at a file on somebody's node, through restarts of that, until it is so.
 func (g *group) awaitFile(p drive.Person, id, what string, so func(api.File) bool) (last api.File) {
 	g.t.Helper()
@@ -204,7 +212,7 @@ func (g *group) same(sent string, got api.File) {
 
 // TestFiles: what is sent arrives, whatever it is, and what does not says why.
 func TestFiles(t *testing.T) {
-	t.Parallel() // it waits, most of the time
+	t.Parallel()
 	g := newFileGroup(t)
 	for _, c := range []struct {
 		name string
@@ -213,10 +221,7 @@ func TestFiles(t *testing.T) {
 		{"a folder", (*fileGroup).folder},
 		{"a pipe", (*fileGroup).pipe},
 		{"names", (*fileGroup).names},
-		{"declined", (*fileGroup).declined},
 		{"paused", (*fileGroup).paused},
-		{"cancelled by who gets it", (*fileGroup).cancelledThere},
-		{"cancelled by who sent it", (*fileGroup).cancelledHere},
 		{"changed", (*fileGroup).changed},
 		{"away", (*fileGroup).away},
 	} {
@@ -265,32 +270,6 @@ func (g *fileGroup) names() {
 	}
 }
 
-// declined: nothing is fetched, and who sent it is told, also by how the command ends.
-func (g *fileGroup) declined() {
-	path := g.write("no.bin", 100)
-	id := g.offer(g.alice, g.bob, "bob", path)
-	_, err := g.bob.Run(g.ctx, "file", "decline", id)
-	g.must(err)
-	g.awaitAnswer(g.alice, id, api.FileRefused)
-	g.nothingOf(g.bob, "no.bin")
-
-	known := protocol.NewMsgID().String()
-	ended := make(chan error, 1)
-	go func() {
-		_, err := g.alice.Run(g.ctx, "send", "bob", "--file", path, "--id", known)
-		ended <- err
-	}()
-	g.awaitFile(g.bob, known, "it is offered", func(api.File) bool { return true })
-	_, err = g.bob.Run(g.ctx, "file", "decline", known)
-	g.must(err)
-	if failed, ok := errors.AsType[*drive.Error](<-ended); !ok || failed.Code != 4 {
-		g.t.Errorf("who sends what is declined: %v", failed)
-	}
-	g.exits(7, g.alice, "send", "bob", "--file", path, "--timeout", "1s")
-	g.exits(5, g.alice, "send", "bob", "--file", path+".not")
-	g.exits(5, g.bob, "file", "accept", "zzzzzz")
-}
-
 // paused: either side stops it for a while, and it goes on from there.
 func (g *fileGroup) paused() {
 	path := g.write("pause.bin", someFile)
@@ -303,45 +282,9 @@ func (g *fileGroup) paused() {
 		g.awaitState(p, id, api.FilePaused)
 		_, err = p.Run(g.ctx, "file", "resume", id)
 		g.must(err)
-		if is := g.awaitPart(g.bob, id, 0); is.Progress.Done < was.Progress.Done {
-			g.t.Errorf("%d bytes are here, and were %d", is.Progress.Done, was.Progress.Done)
-		}
+		g.goesOn(g.bob, id, was)
 	}
 	g.same(path, g.awaitHere(g.bob, id))
-}
-
-// cancelledThere: nothing is left of it.
-func (g *fileGroup) cancelledThere() {
-	path := g.write("stop.bin", someFile)
-	id := g.offer(g.alice, g.bob, "bob", path)
-	g.want(g.bob, id)
-	g.awaitPart(g.bob, id, partOfIt)
-	_, err := g.bob.Run(g.ctx, "file", "cancel", id)
-	g.must(err)
-	g.awaitState(g.bob, id, api.FileCancelled)
-	g.nothingOf(g.bob, "stop.bin")
-	g.want(g.bob, id) // who thinks better of it begins anew
-	g.awaitPart(g.bob, id, partOfIt)
-	_, err = g.bob.Run(g.ctx, "file", "cancel", id)
-	g.must(err)
-}
-
-// cancelledHere: nobody is given it any more.
-func (g *fileGroup) cancelledHere() {
-	path := g.write("mine.bin", someFile)
-	id := g.offer(g.alice, g.bob, "bob", path)
-	g.want(g.bob, id)
-	g.awaitPart(g.bob, id, partOfIt)
-	_, err := g.alice.Run(g.ctx, "file", "cancel", id)
-	g.must(err)
-	g.awaitState(g.alice, id, api.FileCancelled)
-	waits := g.awaitFile(g.bob, id, "it waits", func(f api.File) bool {
-		return f.State == api.FileWanted && f.Progress != nil && f.Progress.Doing == api.Waiting
-	})
-	g.t.Log("bob waits for ", waits.Progress.Waits)
-	_, err = g.bob.Run(g.ctx, "file", "cancel", id)
-	g.must(err)
-	g.nothingOf(g.bob, "mine.bin")
 }
 
 // changed: who changes a file while it is sent gives nobody a mixture of both.

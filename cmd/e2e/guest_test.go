@@ -111,6 +111,7 @@ func (g *guestGroup) same(was api.RoomMember) {
 // by itself, the same guest, and nobody enters a password again. PARLEY_CUT is how long
 // the longest cut of its line is, such as 10m.
 func TestNAT_GST02_GuestComesBack(t *testing.T) {
+	t.Parallel()
 	g := newGuestGroup(t, natlab.Sites{"A": {Kind: natlab.Cone}, "B": {Kind: natlab.Symmetric}})
 	g.enter("--name", "Bert", "--password-file", filepath.Join(g.dir, "password"))
 	g.say("the guest is in")

@@ -19,6 +19,7 @@ import (
 // again while both sides send, loses nothing, doubles nothing and reorders
 // nothing. PARLEY_SOAK sets the number of messages.
 func TestKillAtRandomMoments(t *testing.T) {
+	t.Parallel()
 	total := often(t, "PARLEY_SOAK", 400)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("%d messages, seed %d", total, seed)

@@ -95,6 +95,7 @@ func (g *natGroup) relayedOnly() {
 // the relay, then the nodes are connected directly; a cut line and a restart
 // of the relay heal by themselves.
 func TestNATHolePunched(t *testing.T) {
+	t.Parallel()
 	g := newNATGroup(t, natlab.Sites{"A": {Kind: natlab.Cone}, "B": {Kind: natlab.Cone}}, "A1", "B1")
 	g.awaitPath(api.HolePunched)
 
@@ -117,6 +118,7 @@ func TestNATHolePunched(t *testing.T) {
 // TestNATRelayed: behind one NAT that changes ports nothing can be punched;
 // the relay carries the conversation and its restart only interrupts it.
 func TestNATRelayed(t *testing.T) {
+	t.Parallel()
 	g := newNATGroup(t, natlab.Sites{"A": {Kind: natlab.Cone}, "B": {Kind: natlab.Symmetric}}, "A1", "B1")
 	g.relayedOnly()
 	g.host.Kill()
@@ -129,6 +131,7 @@ func TestNATRelayed(t *testing.T) {
 // rendezvous. When the rendezvous dies, people behind NATs that cannot be punched
 // through go on talking over the relay.
 func TestNATStandAloneRelay(t *testing.T) {
+	t.Parallel()
 	g := newNATGroup(t, natlab.Sites{"A": {Kind: natlab.Cone}, "B": {Kind: natlab.Symmetric}}, "A1", "B1")
 	id := g.startRelay("R2")
 	for _, p := range []drive.Person{g.alice, g.bob} {
@@ -177,6 +180,7 @@ func (g *natGroup) startRelay(host string) (id string) {
 
 // TestNATKinds: the other pairs of networks people sit in.
 func TestNATKinds(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("the long list of NATs is skipped with -short")
 	}
@@ -195,6 +199,7 @@ func TestNATKinds(t *testing.T) {
 		{"same home", natlab.Sites{"A": {Kind: natlab.Cone, Hosts: 2}}, "A1", "A2", direct},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			newNATGroup(t, c.sites, c.a, c.b).awaitPath(c.want...)
 		})
 	}

@@ -63,6 +63,7 @@ func (g *group) awaitHeard(p drive.Person, want int) {
 // TestRoom: five talk. Who is removed reads nothing of what comes then; who was away
 // catches up; the rendezvous is killed and comes back.
 func TestRoom(t *testing.T) {
+	t.Parallel()
 	g := newGroup(t)
 	g.start()
 	all := g.gather("alice", "bob", "carol", "dave", "erin")
@@ -114,6 +115,7 @@ func TestRoom(t *testing.T) {
 // a room loses nothing, doubles nothing and reorders nothing of an author. PARLEY_SOAK
 // sets the number of messages.
 func TestRoomKillAtRandomMoments(t *testing.T) {
+	t.Parallel()
 	total := often(t, "PARLEY_SOAK", 150)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("%d messages, seed %d", total, seed)

@@ -18,6 +18,7 @@ import (
 // time while all kinds of keys are replaced; every message arrives once, in
 // order. PARLEY_ROTATIONS sets how many rounds of rotations.
 func TestKLC03_ProcessesRotateWhileTheyTalk(t *testing.T) {
+	t.Parallel()
 	g := newGroup(t)
 	g.start()
 	alice, bob := g.join("alice"), g.join("bob")

@@ -186,6 +186,11 @@ func asking(min, max int, fn func(*cli.Context, *api.Client) error) cli.ActionFu
 // interactive tells whether there is a person to ask.
 func (p *program) interactive() bool { return term.IsTerminal(int(os.Stdin.Fd())) }
 
+// atTerminal tells whether the arguments are those of a person, who sees what is said.
+func (p *program) atTerminal() bool {
+	return p.interactive() && term.IsTerminal(int(p.stderr.Fd()))
+}
+
 func (p *program) onTerminal() bool { return term.IsTerminal(int(p.stdout.Fd())) }
 
 // readLine reads a line from standard input, without its end.

@@ -39,7 +39,11 @@ func (b *bar) showFile(m api.Message) {
 
 // show shows how far something is that has no message yet.
 func (b *bar) show(p api.Progress, size int64) {
-	b.line(b.name + " " + b.drawn(p.Done, size) + " " + progressText(&p, size))
+	text := progressText(&p, size)
+	if p.Doing != api.Giving {
+		text = b.drawn(p.Done, size) + " " + text
+	}
+	b.line(b.name + " " + text)
 }
 
 const barCells = 20

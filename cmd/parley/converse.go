@@ -136,13 +136,17 @@ func (t *roomTalk) begin(ctx context.Context, g api.Guest) (iter.Seq2[api.Event,
 	return t.client.Events(ctx, last), markRead(ctx, t.client, page)
 }
 
-// say sends a line. That it may not be sent now is no reason to end.
+// say sends a line, or does what it asks of files. That it may not be is no reason to end.
 func (t *roomTalk) say(ctx context.Context, line string) error {
 	if line == "" {
 		return nil
 	}
-	_, err := t.client.Send(ctx, api.SendRequest{To: t.with, Text: line})
-	if _, ok := errors.AsType[*api.Error](err); ok {
+	done, err := t.fileCommand(ctx, line)
+	if !done {
+		_, err = t.client.Send(ctx, api.SendRequest{To: t.with, Text: line})
+	}
+	_, refused := errors.AsType[*api.Error](err)
+	if _, wrong := errors.AsType[*failure](err); refused || wrong {
 		t.p.complain(explain(err), t.c.Bool("json"))
 		return nil
 	}

@@ -48,10 +48,12 @@ func (p *program) files(c *cli.Context, client *api.Client) error {
 	if err != nil {
 		return orRoom(c, client, err, c.Args().First())
 	}
+	return p.listFiles(c, list)
+}
+
+func (p *program) listFiles(c *cli.Context, list []api.Message) error {
 	if c.Bool("json") {
-		return p.json(struct {
-			Messages []api.Message `json:"messages"`
-		}{list})
+		return p.json(listed("messages", list))
 	}
 	if len(list) == 0 {
 		p.say("no files")
@@ -89,11 +91,6 @@ func (p *program) acceptFile(c *cli.Context, client *api.Client) error {
 	}
 	ctx, cancel := within(c)
 	defer cancel()
-	if c.Bool("json") {
-		if err := p.json(m); err != nil {
-			return err
-		}
-	}
 	last, err := p.watchFile(ctx, c, client, m, func(m api.Message) bool { return m.File.State != api.FileWanted })
 	switch {
 	case ctx.Err() != nil && c.Context.Err() == nil:
@@ -207,24 +204,19 @@ func progressText(p *api.Progress, size int64) string {
 	if p.Doing == api.Waiting {
 		return cmp.Or(p.Waits, "waiting")
 	}
-	if size > 0 {
+	if size > 0 && p.Doing != api.Giving { // to how many, and from where on, is not known
 		text += fmt.Sprintf(" %d %%", p.Done*100/size)
 	}
 	if p.Rate > 0 {
 		text += fmt.Sprintf("  %s/s", bytesText(p.Rate))
 	}
-	text += prefixed("  ", p.Path)
-	if left := size - p.Done; p.Rate > 0 && left > 0 {
+	if p.Path != "" {
+		text += "  " + p.Path
+	}
+	if left := size - p.Done; p.Rate > 0 && left > 0 && p.Doing != api.Giving {
 		text += "  " + span(time.Duration(cmp.Or(left/p.Rate, 1))*time.Second) + " left"
 	}
 	return text
-}
-
-func prefixed(prefix, text string) string {
-	if text == "" {
-		return ""
-	}
-	return prefix + text
 }
 
 // bytesText writes a number of bytes as people read it.

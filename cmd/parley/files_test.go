@@ -24,7 +24,7 @@ func TestSizeFlag(t *testing.T) {
 			t.Errorf("%q: %d, %v", text, got, err)
 		}
 	}
-	for _, text := range []string{"", "K", "-1", "1.5M", "10MB", "1T", "99999999999"} {
+	for _, text := range []string{"", "K", "-1", "1.5M", "10MB", "1T", "99999999999G"} {
 		if err := new(size).Set(text); err == nil {
 			t.Errorf("%q is taken", text)
 		}
@@ -44,10 +44,10 @@ func TestBytesText(t *testing.T) {
 func TestProgressText(t *testing.T) {
 	for want, p := range map[string]api.Progress{
 		"fetching 50 %  1.0 MiB/s  relayed  5 s left": {Doing: api.Fetching, Done: 5 << 20, Rate: 1 << 20, Path: "relayed"},
-		"checking 0 %":            {Doing: api.Checking},
-		"waits for 2 others":      {Doing: api.Waiting, Waits: "waits for 2 others"},
-		"waiting":                 {Doing: api.Waiting},
-		"giving 100 %  2.0 KiB/s": {Doing: api.Giving, Done: 10 << 20, Rate: 2 << 10},
+		"checking 0 %":              {Doing: api.Checking},
+		"waits for 2 others":        {Doing: api.Waiting, Waits: "waits for 2 others"},
+		"waiting":                   {Doing: api.Waiting},
+		"giving  2.0 KiB/s  direct": {Doing: api.Giving, Rate: 2 << 10, Path: "direct"},
 	} {
 		if got := progressText(&p, 10<<20); got != want {
 			t.Errorf("%q, want %q", got, want)

@@ -30,7 +30,7 @@ func (p *program) guestCommands() []*cli.Command {
 		Description: "LINK is what `parley room guests` printed for a member of the room; - reads it from standard input.\n" +
 			"Prints what is said in the room; each line you type is sent. Ctrl-D or Ctrl-C ends it.\n" +
 			"The same LINK later brings you back as the same guest, without the password. What makes you that guest is\n" +
-			"kept in a folder for this room, opened by a key file beside it, unless flags say otherwise.",
+			"kept in a folder for this room, opened by a key file beside it, unless flags say otherwise.\n" + guestFilesHelp,
 		Flags: append(append(secretFlags(),
 			&cli.StringFlag{Name: "name", Usage: "what the others in the room call you"},
 			&cli.PathFlag{Name: "password-file", Usage: "read the room's password from `FILE`, or standard input with -"},

@@ -31,7 +31,7 @@ func (p *program) hostCommands() []*cli.Command {
 			&cli.StringFlag{Name: "http", Usage: "serve the directory log, and the keys that access tokens are signed with, over HTTP at this `ADDR`, such as :8080", DefaultText: "not at all", EnvVars: []string{"PARLEY_HOST_HTTP"}},
 			&cli.BoolFlag{Name: "open", Usage: "let in everybody, without an invite", EnvVars: []string{"PARLEY_HOST_OPEN"}},
 			&cli.GenericFlag{Name: "file-bytes", Value: new(size), Usage: "store sealed files of at most `SIZE`, such as 100M, for who is away", DefaultText: "66 MiB, for a file of 64 MiB", EnvVars: []string{"PARLEY_HOST_FILE_BYTES"}},
-			&cli.GenericFlag{Name: "file-quota", Value: new(size), Usage: "store at most `SIZE` of files of one account; 1 for no files", DefaultText: "256 MiB", EnvVars: []string{"PARLEY_HOST_FILE_QUOTA"}},
+			&cli.GenericFlag{Name: "file-quota", Value: new(size), Usage: "store at most `SIZE` of files of one account; 0 for no files", DefaultText: "256 MiB", EnvVars: []string{"PARLEY_HOST_FILE_QUOTA"}},
 			&cli.GenericFlag{Name: "file-time", Value: new(duration), Usage: "delete a stored file after `TIME`", DefaultText: "14d", EnvVars: []string{"PARLEY_HOST_FILE_TIME"}},
 			&cli.BoolFlag{Name: "qr", Usage: "print the invite's QR code even if this is no terminal"},
 			&cli.BoolFlag{Name: "verbose", Usage: "log more"},
@@ -66,7 +66,7 @@ func (p *program) host(c *cli.Context) error {
 		Dir: dir, Listen: given(c, "listen"), Announce: given(c, "announce"),
 		Open: c.Bool("open"), HTTP: c.String("http"), Log: p.logger(c),
 		Limits: rendezvous.Limits{
-			BlobBytes: int(sizeOf(c, "file-bytes")), BlobQuota: int(sizeOf(c, "file-quota")),
+			BlobBytes: int(sizeOf(c, "file-bytes")), BlobQuota: fileQuota(c),
 			BlobTTL: time.Duration(*c.Generic("file-time").(*duration)),
 		},
 	})
@@ -83,6 +83,14 @@ func (p *program) host(c *cli.Context) error {
 		return errors.Join(fmt.Errorf("note that there is an invite: %w", err), server.Close())
 	}
 	return server.Run(c.Context)
+}
+
+// fileQuota is how many bytes of files an account may store; 0 if no flag says.
+func fileQuota(c *cli.Context) int {
+	if quota := int(sizeOf(c, "file-quota")); quota > 0 || !c.IsSet("file-quota") {
+		return quota
+	}
+	return 1 // which is none: a sealed file has more
 }
 
 // announceHost prints where the rendezvous is and, the first time, an invite.

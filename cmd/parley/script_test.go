@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -19,7 +20,11 @@ import (
 	"github.com/parley-chat/parley/node/api"
 )
 
+// atOnce is how many scripts run at a time. They wait, most of the time.
+const atOnce = "4"
+
 func TestMain(m *testing.M) {
+	flag.Set("test.parallel", atOnce)
 	testscript.Main(m, map[string]func(){"parley": main})
 }
 

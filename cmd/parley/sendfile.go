@@ -37,7 +37,8 @@ func (p *paths) String() string {
 	return strings.Join(*p, " ")
 }
 
-// looksLikePath tells which arguments of send are paths and no text.
+// looksLikePath tells which arguments of send are paths and no text, where a person types
+// them. Those of a script may be anybody's words, and would choose a file to be sent.
 func looksLikePath(arg string) bool {
 	for _, start := range []string{"./", "../", "/", "~/"} {
 		if strings.HasPrefix(arg, start) {
@@ -68,17 +69,20 @@ type draft struct {
 
 // readDraft sorts out what follows the recipient.
 func (p *program) readDraft(c *cli.Context) (d draft, err error) {
-	args, given := c.Args().Tail(), *c.Generic("file").(*paths)
+	args, given, guessed := c.Args().Tail(), *c.Generic("file").(*paths), false
 	switch {
 	case c.IsSet("name") && len(args) == 1 && args[0] == "-" && len(given) == 0:
 		return draft{pipe: true}, nil
-	case !c.Bool("text") && len(given) == 0 && len(args) > 0 && looksLikePath(args[0]):
-		given = args
+	case !c.Bool("text") && len(given) == 0 && len(args) > 0 && looksLikePath(args[0]) && p.atTerminal():
+		given, guessed = args, true
 	default:
 		d.text = strings.Join(args, " ")
 	}
 	for _, path := range given {
 		full, err := findFile(path)
+		if f, ok := errors.AsType[*failure](err); ok && guessed {
+			return d, f.hint("if that is text: parley send NAME --text %s", shellWord(path))
+		}
 		if err != nil {
 			return d, err
 		}
@@ -90,6 +94,17 @@ func (p *program) readDraft(c *cli.Context) (d draft, err error) {
 	return d, nil
 }
 
+// noteFile tells who sent the name of a file as text how to send the file.
+func (p *program) noteFile(c *cli.Context) {
+	args := c.Args().Slice()
+	if len(args) != 2 || c.Bool("text") || c.Bool("json") {
+		return
+	}
+	if _, err := os.Stat(args[1]); err == nil {
+		p.note("that went as text; to send the file: %s %s --file %s", c.Command.HelpName, shellWord(args[0]), shellWord(args[1]))
+	}
+}
+
 // findFile returns the absolute path of what is to be sent.
 func findFile(path string) (string, error) {
 	full, err := expandHome(path)
@@ -97,7 +112,7 @@ func findFile(path string) (string, error) {
 		return "", err
 	}
 	if _, err := os.Stat(full); errors.Is(err, fs.ErrNotExist) {
-		return "", fail(exitNotFound, "there is no file %q", path).hint("if that is text: parley send NAME --text %s", shellWord(path))
+		return "", fail(exitNotFound, "there is no file %q", path)
 	} else if err != nil {
 		return "", usageError("%v", err)
 	}

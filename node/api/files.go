@@ -48,7 +48,7 @@ const CauseFile = "file"
 // Progress is what is being done with a file right now.
 type Progress struct {
 	Doing string `json:"doing"`
-	Done  int64  `json:"done"`            // bytes
+	Done  int64  `json:"done"`            // bytes; of giving 0
 	Rate  int64  `json:"rate,omitempty"`  // bytes per second
 	Path  string `json:"path,omitempty"`  // direct, relayed, stored
 	Waits string `json:"waits,omitempty"` // why, if it does nothing, in words

@@ -280,9 +280,9 @@ func (e *Engine) Remove(tx store.Tx, now time.Time, a protocol.AccountID) (Hint,
 	})
 }
 
-// part ends writing to an account.
+// part ends writing to an account, and giving it files.
 func (w *work) part(id protocol.AccountID, p *peerRow, r Relation) error {
-	if err := errors.Join(w.relate(id, p, r, KindContact), w.dropComparison(id, nil)); err != nil {
+	if err := errors.Join(w.relate(id, p, r, KindContact), w.dropComparison(id, nil), w.unshare(id, p)); err != nil {
 		return err
 	}
 	for _, device := range p.devices {

@@ -1,124 +1,15 @@
 package engine
 
 import (
-	"context"
 	"errors"
 	"slices"
 	"testing"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/parley-chat/parley/protocol"
-	"github.com/parley-chat/parley/protocol/file"
 	"github.com/parley-chat/parley/protocol/wire"
 	"github.com/parley-chat/parley/store"
 )
-
-// aFile describes a file of some text, as its author does.
-func aFile(t tb, name, text string) *FileDraft {
-	t.Helper()
-	s := file.New()
-	sealed, err := s.Seal(0, []byte(text))
-	if err != nil {
-		t.Fatalf("seal a file: %v", err)
-	}
-	d, err := s.Describe(name, int64(len(text)), file.List{file.HashPiece(sealed)})
-	if err != nil {
-		t.Fatalf("describe a file: %v", err)
-	}
-	return &FileDraft{Descriptor: *d, Path: "/home/author/" + name}
-}
-
-// sendsFile sends a file to a contact or to a room.
-func (n *node) sendsFile(with protocol.AccountID, text string, f *FileDraft) protocol.MsgID {
-	n.w.t.Helper()
-	id, err := n.draft(with, Draft{Text: text, File: f})
-	n.w.check(err)
-	n.w.settle()
-	return id
-}
-
-func (n *node) onFile(id protocol.MsgID, do func(store.Tx, time.Time, protocol.MsgID) (Hint, error)) error {
-	return n.update(func(tx store.Tx) (Hint, error) { return do(tx, n.w.now, id) })
-}
-
-func (n *node) wantsFile(id protocol.MsgID) error {
-	return n.onFile(id, func(tx store.Tx, now time.Time, id protocol.MsgID) (Hint, error) {
-		return n.e.WantFile(tx, now, id, "/home/"+n.name)
-	})
-}
-
-// hasFile notes that a wanted file is complete.
-func (n *node) hasFile(id protocol.MsgID) {
-	n.w.t.Helper()
-	f := n.fileOf(id)
-	n.do(func(tx store.Tx) (Hint, error) { return n.e.FileDone(tx, n.w.now, f.FileRef, f.Path+"/"+f.Name) })
-	n.w.settle()
-}
-
-// fileOf is the file of a message; the zero File if the message, or the file, is gone.
-func (n *node) fileOf(id protocol.MsgID) (f File) {
-	n.w.t.Helper()
-	n.view(func(tx store.Tx) error {
-		m, err := n.e.Message(tx, id)
-		if m.File != nil {
-			f = *m.File
-		}
-		if errors.Is(err, ErrNotFound) {
-			err = nil
-		}
-		return err
-	})
-	return f
-}
-
-// mayFetch asks a node for a file as another one does.
-func (n *node) mayFetch(from *node, d *file.Descriptor) error {
-	n.w.t.Helper()
-	return n.kv.View(context.Background(), func(tx store.Tx) error {
-		_, err := n.e.MayFetch(tx, n.w.now, from.device(), d.ID, d.List)
-		return err
-	})
-}
-
-func (n *node) hasRow(key []byte) bool {
-	n.w.t.Helper()
-	var b []byte
-	n.view(func(tx store.Tx) (err error) {
-		b, err = get(tx, key)
-		return err
-	})
-	return b != nil
-}
-
-func wantFile(t *testing.T, what string, n *node, id protocol.MsgID, state FileState, answer FileAnswer) {
-	t.Helper()
-	if f := n.fileOf(id); f.State != state || f.Answer != answer {
-		t.Errorf("%s at %s: %q and %q, want %q and %q", what, n.name, f.State, f.Answer, state, answer)
-	}
-}
-
-func (n *node) fetches() (names []string) {
-	n.w.t.Helper()
-	n.view(func(tx store.Tx) error {
-		list, err := n.e.FilesToFetch(tx)
-		for _, f := range list {
-			names = append(names, f.Name)
-		}
-		return err
-	})
-	return names
-}
-
-func (n *node) ends() (list []FileEnd) {
-	n.w.t.Helper()
-	n.view(func(tx store.Tx) (err error) {
-		list, err = n.e.FileEnds(tx, 0)
-		return err
-	})
-	return list
-}
 
 // A file is offered on all devices of a contact, fetched on the one where it is wanted,
 // and its author hears of that.
@@ -136,7 +27,7 @@ func TestFileToContact(t *testing.T) {
 		if f.ID != draft.Descriptor.ID || f.Name != "summer.jpg" || f.Size != 8 || f.State != want || f.Source != (n == a) || n.message(id).Text != "look" {
 			t.Errorf("%s: %q in state %q, source %v", n.name, f.Name, f.State, f.Source)
 		}
-		if mine := n.account() == a.account(); f.Mine != mine || f.Asks != (!mine || n == a) {
+		if mine := n.account() == a.account(); f.Mine != mine || f.Asks == mine {
 			t.Errorf("%s: mine %v, asks %v", n.name, f.Mine, f.Asks)
 		}
 	}
@@ -182,9 +73,9 @@ func TestFileToContact(t *testing.T) {
 	}
 }
 
-// What the user answers to a file, and what follows from it.
-func TestFileAnswers(t *testing.T) {
-	w, alices, bobs := crowd(t, 1, 2)
+// What the user does with a file that is fetched, and what follows from it.
+func TestFileIsPausedFailsAndIsCancelled(t *testing.T) {
+	w, alices, bobs := crowd(t, 1, 1)
 	a, b := alices[0], bobs[0]
 	id := a.sendsFile(b.account(), "", aFile(t, "a.txt", "abc"))
 	if got := b.message(id).Text; got != "" {
@@ -222,17 +113,31 @@ func TestFileAnswers(t *testing.T) {
 	if ends := b.ends(); b.fileOf(id).Path != "/elsewhere" || len(ends) != 1 || ends[0].Part != "/home/bob" {
 		t.Errorf("wanted elsewhere, in %q, left to do: %+v", b.fileOf(id).Path, ends)
 	}
+	w.check(b.onFile(id, b.e.CancelFile))
+	parts := map[string]bool{}
+	for _, end := range b.ends() {
+		parts[end.Part] = true
+		b.do(func(tx store.Tx) (Hint, error) { return b.e.FileEnded(tx, w.now, end) })
+	}
+	if !parts["/home/bob"] || !parts["/elsewhere"] || len(parts) != 2 {
+		t.Errorf("left to do after two folders: %v", parts)
+	}
+	if ends := b.ends(); len(ends) != 0 {
+		t.Errorf("done, and left to do: %+v", ends)
+	}
+}
+
+// What the user answers to a file, and who hears of it.
+func TestFileAnswers(t *testing.T) {
+	w, alices, bobs := crowd(t, 1, 2)
+	a, b := alices[0], bobs[0]
+	id := a.sendsFile(b.account(), "", aFile(t, "a.txt", "abc"))
+	w.check(b.wantsFile(id))
 	w.check(b.onFile(id, b.e.DeclineFile))
 	w.settle()
 	wantFile(t, "declined", b, id, FileDeclined, FileRefused)
 	wantFile(t, "declined", bobs[1], id, FileDeclined, FileRefused)
 	wantFile(t, "declined", a, id, FileDone, FileRefused)
-	for _, end := range b.ends() {
-		b.do(func(tx store.Tx) (Hint, error) { return b.e.FileEnded(tx, w.now, end) })
-	}
-	if ends := b.ends(); len(ends) != 0 {
-		t.Errorf("done, and left to do: %+v", ends)
-	}
 	w.pass(time.Second)
 	w.check(bobs[1].wantsFile(id))
 	bobs[1].hasFile(id)
@@ -262,12 +167,11 @@ func TestDeletedMessageTakesItsFileAlong(t *testing.T) {
 	draft := aFile(t, "a.txt", "abc")
 	draft.Spool = true
 	id := a.sendsFile(b.account(), "look", draft)
+	a.stores(id)
 	secret := string(draft.Descriptor.Key.Bytes())
 	w.check(b.wantsFile(id))
 	w.check(bobs[1].wantsFile(id))
 	bobs[1].hasFile(id)
-	at := a.fileOf(id).FileRef
-	a.do(func(tx store.Tx) (Hint, error) { return a.e.FileStored(tx, w.now, at) })
 	w.check(a.erase(id))
 	w.settle()
 	for _, n := range w.nodes {
@@ -334,27 +238,18 @@ func TestFileOfTheAuthor(t *testing.T) {
 	w.check(a.onFile(id, a.e.ResumeFile))
 	gives("resumed", nil)
 	at := a.fileOf(id).FileRef
-	var toStore []File
-	a.view(func(tx store.Tx) (err error) {
-		toStore, err = a.e.FilesToStore(tx, w.now)
-		return err
-	})
-	if len(toStore) != 1 || toStore[0].ID != draft.Descriptor.ID {
-		t.Errorf("%d files to be stored", len(toStore))
+	if got := a.toStore(); !slices.Equal(got, []string{"a"}) {
+		t.Errorf("to be stored: %q", got)
 	}
-	a.do(func(tx store.Tx) (Hint, error) { return a.e.FileStored(tx, w.now, at) })
-	a.view(func(tx store.Tx) (err error) {
-		toStore, err = a.e.FilesToStore(tx, w.now)
-		return err
-	})
-	if f := a.fileOf(id); len(toStore) != 0 || !f.Stored || f.State != FileDone {
-		t.Errorf("stored: %d files to be stored, state %q", len(toStore), f.State)
+	a.stores(id)
+	if f := a.fileOf(id); len(a.toStore()) != 0 || !f.Stored.Equal(w.now.Add(sentFor)) || f.State != FileDone {
+		t.Errorf("stored until %v, state %q, to be stored: %q", f.Stored, f.State, a.toStore())
 	}
 	w.check(alices[1].wantsFile(id)) // on the author's other device
 	a.do(func(tx store.Tx) (Hint, error) { return a.e.FileChanged(tx, w.now, at, "it is another file now") })
 	gives("changed", ErrFileGone)
 	w.check(a.onFile(id, a.e.CancelFile))
-	gives("cancelled", ErrNotFound)
+	gives("cancelled", ErrFileEnded)
 	if got := a.ends(); len(got) != 1 || got[0].Spool != draft.Path || got[0].Blob != BlobDrop {
 		t.Errorf("left to do: %+v", got)
 	}
@@ -372,7 +267,7 @@ func TestSpoolEnds(t *testing.T) {
 	draft := aFile(t, "a", "abc")
 	draft.Spool = true
 	id := a.sendsFile(b.account(), "", draft)
-	w.pass(spoolFor - time.Hour)
+	w.pass(sentFor - time.Hour)
 	if err := a.mayFetch(b, &draft.Descriptor); err != nil || len(a.ends()) != 0 {
 		t.Errorf("an hour before: %v, left to do: %+v", err, a.ends())
 	}
@@ -446,42 +341,6 @@ func TestFileSentTwice(t *testing.T) {
 	}
 }
 
-// sendsBad sends a contact a file with something wrong about it.
-func (n *node) sendsBad(to *node, text string, spoil func(*wire.File)) {
-	n.w.t.Helper()
-	f := aFile(n.w.t, "a", "abc").Descriptor.Wire()
-	spoil(f)
-	n.sendsFileAs(to, protocol.MsgID{}, text, f)
-}
-
-// sendsFileAs sends a contact a file in a message of that id; zero: of a new one.
-func (n *node) sendsFileAs(to *node, id protocol.MsgID, text string, f *wire.File) {
-	n.w.t.Helper()
-	n.do(func(tx store.Tx) (Hint, error) {
-		return n.e.do(tx, n.w.now, func(w *work) error {
-			d, err := w.device(to.device())
-			if err != nil {
-				return err
-			}
-			d.sentSeq++
-			content := &wire.Content{Seq: d.sentSeq, Body: &wire.Content_Text{Text: &wire.Text{Text: text, File: f}}}
-			r, err := w.newItem(d, wire.MailKind_MESSAGE, content)
-			if err != nil {
-				return err
-			}
-			if id != (protocol.MsgID{}) {
-				content.MsgId = id[:]
-				if r.content, err = proto.Marshal(content); err != nil {
-					return err
-				}
-			}
-			_, err = w.post(to.device(), d, r, content)
-			return err
-		})
-	})
-	n.w.settle()
-}
-
 // Small files of a verified contact come by themselves, if the user wants that; of one
 // only so many at a time.
 func TestAutoAccept(t *testing.T) {
@@ -502,8 +361,38 @@ func TestAutoAccept(t *testing.T) {
 	for range 2 * maxAutoFiles {
 		a.sendsFile(b.account(), "", aFile(t, "small", "abc"))
 	}
-	if got := len(b.fetches()); got != maxAutoFiles-2 {
-		t.Errorf("%d fetched by themselves, and two are asked about", got)
+	if got := len(b.fetches()); got != maxAutoFiles {
+		t.Errorf("%d fetched by themselves", got)
+	}
+}
+
+// In a day so much of a contact comes by itself, however fast it is fetched.
+func TestAutoAcceptOfADay(t *testing.T) {
+	w, alices, bobs := crowd(t, 1, 1)
+	a, b := alices[0], bobs[0]
+	b.e.AutoAccept(4, "/home/bob/Downloads")
+	b.do(func(tx store.Tx) (Hint, error) { return b.e.SetVerified(tx, w.now, a.account(), true) })
+	w.settle()
+	comes := func(text string) bool {
+		t.Helper()
+		id := a.sendsFile(b.account(), "", aFile(t, "a", text))
+		if b.fileOf(id).State != FileWanted {
+			return false
+		}
+		b.hasFile(id)
+		return true
+	}
+	for i := range maxAutoFiles - 1 {
+		if !comes("abcd") {
+			t.Fatalf("file %d does not come", i)
+		}
+	}
+	if !comes("abc") || comes("ab") || !comes("a") || comes("a") {
+		t.Error("what comes in a day is not 16 times the largest")
+	}
+	w.pass(autoDay)
+	if !comes("abcd") {
+		t.Error("nothing comes the next day")
 	}
 }
 

@@ -25,15 +25,12 @@ func (e *Engine) File(tx store.Tx, at FileRef) (File, error) {
 	return *f, nil
 }
 
-// Files returns the newest files of a conversation before a position (0: the end), oldest
-// first, at most limit as in History.
-func (e *Engine) Files(tx store.Tx, with protocol.AccountID, before uint64, limit int) (list []File, err error) {
+// Files returns the newest files of a conversation, oldest first, at most limit as in
+// History.
+func (e *Engine) Files(tx store.Tx, with protocol.AccountID, limit int) (list []File, err error) {
 	limit = pageSize(limit)
-	end := store.PrefixEnd(store.Key(tableFile, with[:]))
-	if before > 0 {
-		end = keyFile(FileRef{with, before})
-	}
-	for pair, err := range tx.ScanDown(store.Key(tableFile, with[:]), end) {
+	prefix := store.Key(tableFile, with[:])
+	for pair, err := range tx.ScanDown(prefix, store.PrefixEnd(prefix)) {
 		if err != nil {
 			return nil, err
 		}
@@ -53,54 +50,99 @@ func (e *Engine) Files(tx store.Tx, with protocol.AccountID, before uint64, limi
 }
 
 // OpenFiles returns the files of all conversations that are being fetched or that the
-// user is asked about, and those sent from here that nobody took yet.
+// user is asked about, and those sent from here lately that neither the rendezvous has nor
+// who they are for.
 func (e *Engine) OpenFiles(tx store.Tx) ([]File, error) {
-	return openFiles(tx, func(*fileRow) bool { return true })
+	return openFiles(tx, func(FileRef, *fileRow) (bool, error) { return true, nil })
 }
 
 // FilesToFetch returns the files that are wanted, the one that has been for longest first.
 func (e *Engine) FilesToFetch(tx store.Tx) ([]File, error) {
-	return openFiles(tx, func(r *fileRow) bool { return r.state == FileWanted })
+	return openFiles(tx, func(_ FileRef, r *fileRow) (bool, error) { return r.state == FileWanted, nil })
 }
 
 // FilesToStore returns the files sent from here that the rendezvous may store for who is
-// away: nobody has taken them, and they are not older than mail gets there. Oldest first.
+// away: nobody has taken them, they are not older than mail gets there, and those they are
+// for would be given them by this device too. Oldest first.
 func (e *Engine) FilesToStore(tx store.Tx, now time.Time) ([]File, error) {
-	return openFiles(tx, func(r *fileRow) bool {
-		return r.source && r.state == FileDone && !r.stored && now.Sub(r.since) < storeFor
-	})
+	w, err := e.begin(tx, now)
+	if err != nil {
+		return nil, err
+	}
+	return openFiles(tx, w.mayStore)
 }
 
+// mayStore tells whether a file is to be stored at the rendezvous now. What is still to be
+// taken back from there is not.
+func (w *work) mayStore(at FileRef, r *fileRow) (bool, error) {
+	if !r.toStore || r.state != FileDone {
+		return false, nil
+	}
+	end, _, err := load[fileEndRow](w.tx, keyFileEnd(r.id, at, ""))
+	if err != nil || end.blob == BlobDrop {
+		return false, err
+	}
+	room, err := w.room(protocol.RoomID(at.With))
+	if err != ErrNoRoom {
+		return err == nil && room.row.stage == RoomJoined, err
+	}
+	p, err := w.peer(at.With)
+	if err == ErrNotFound {
+		return false, nil
+	}
+	return err == nil && p.sharesFiles(), err
+}
+
+// sharesFiles tells whether files are given to an account and fetched from it.
+func (p *peerRow) sharesFiles() bool { return p.relation == Accepted && !p.held() }
+
 // openFiles returns the open files that are picked.
-func openFiles(tx store.Tx, pick func(*fileRow) bool) (list []File, err error) {
+func openFiles(tx store.Tx, pick func(FileRef, *fileRow) (bool, error)) (list []File, err error) {
 	err = all(tx, []byte{tableOpenFile}, func(pair store.Pair) (bool, error) {
 		ref := fileRefOf(pair.Key)
 		r, ok, err := load[fileRow](tx, keyFile(ref))
-		if err != nil || !ok || !pick(&r) {
+		if err != nil || !ok {
+			return err == nil, err
+		}
+		picked, err := pick(ref, &r)
+		if err != nil || !picked {
 			return err == nil, err
 		}
 		f, err := loadFile(tx, ref)
 		if f != nil {
 			list = append(list, *f)
 		}
-		return true, err
+		return err == nil, err
 	})
 	slices.SortStableFunc(list, func(a, b File) int { return a.Since.Compare(b.Since) })
 	return list, err
 }
 
-// FileEnds returns what is left to do for files that are done with, at most limit as in
-// History.
-func (e *Engine) FileEnds(tx store.Tx, limit int) (list []FileEnd, err error) {
-	limit = pageSize(limit)
-	err = all(tx, []byte{tableFileEnd}, func(pair store.Pair) (bool, error) {
-		r, err := decodeRow[fileEndRow](pair.Value)
-		end := FileEnd{FileRef: fileRefOf(pair.Key), Name: r.name, Part: r.part, Spool: r.spool, List: r.list, Blob: r.blob}
-		copy(end.ID[:], store.ReadKey(pair.Key).Bytes(len(end.ID)))
-		list = append(list, end)
-		return len(list) < limit, err
+// maxEnds is how many FileEnds returns at most.
+const maxEnds = 1000
+
+// FileEnds returns what is left to do for files that are done with, and is picked: of much
+// some.
+func (e *Engine) FileEnds(tx store.Tx, pick func(FileEnd) bool) (list []FileEnd, err error) {
+	err = eachFileEnd(tx, func(end FileEnd) bool {
+		if pick(end) {
+			list = append(list, end)
+		}
+		return len(list) < maxEnds
 	})
 	return list, err
+}
+
+func eachFileEnd(tx store.Tx, fn func(FileEnd) (more bool)) error {
+	return all(tx, []byte{tableFileEnd}, func(pair store.Pair) (bool, error) {
+		r, err := decodeRow[fileEndRow](pair.Value)
+		if err != nil {
+			return false, err
+		}
+		end := FileEnd{FileRef: fileRefOf(pair.Key), Name: r.name, Part: r.part, Spool: r.spool, List: r.list, Blob: r.blob}
+		copy(end.ID[:], store.ReadKey(pair.Key).Bytes(len(end.ID)))
+		return fn(end), nil
+	})
 }
 
 // ListUsed tells whether the list of the pieces of a file is needed for a message. It is by
@@ -115,10 +157,10 @@ func (e *Engine) ListUsed(tx store.Tx, id protocol.FileID, list file.Hash) (used
 }
 
 // MayFetch returns a file that this device has, for another device that asks for it by
-// its id and the hash of its list: one of the contact of its conversation or of this account, or, of a room, one
-// that may read there now. ErrNotFound if there is none, or not for this device, which
-// is not to learn which; ErrFilePaused and ErrFileGone if there is one that cannot be
-// given.
+// its id and the hash of its list: one of the contact of its conversation or of this
+// account, or, of a room, one that may read there now. ErrNotFound if there is none, or not
+// for this device, which is not to learn which; ErrFilePaused, ErrFileGone and ErrFileEnded
+// if there is one that cannot be given.
 func (e *Engine) MayFetch(tx store.Tx, now time.Time, device protocol.DeviceID, id protocol.FileID, list file.Hash) (found File, err error) {
 	w, err := e.begin(tx, now)
 	if err != nil {
@@ -142,6 +184,8 @@ func (e *Engine) MayFetch(tx store.Tx, now time.Time, device protocol.DeviceID, 
 			refusal = ErrFilePaused
 		case f.State == FileChanged:
 			refusal = ErrFileGone
+		case f.Source && f.State == FileCancelled:
+			refusal = ErrFileEnded
 		}
 		return refusal != nil, nil
 	})
@@ -171,7 +215,7 @@ func (w *work) mayHave(device protocol.DeviceID, a protocol.AccountID) (bool, er
 	if err != nil {
 		return false, err
 	}
-	return p.relation == Accepted && !p.held() && slices.Contains(p.valid(w.now), device), nil
+	return p.sharesFiles() && slices.Contains(p.valid(w.now), device), nil
 }
 
 // mayHaveOfRoom tells whether a device may read in a room now.
@@ -232,7 +276,7 @@ func (w *work) fileOthers(a protocol.AccountID, author protocol.DeviceID) (list 
 		if err == ErrNotFound {
 			return list, nil
 		}
-		if err == nil && p.relation == Accepted && !p.held() {
+		if err == nil && p.sharesFiles() {
 			list.rest = p.valid(w.now)
 		}
 		return list, err

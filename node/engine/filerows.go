@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"time"
 
 	"github.com/parley-chat/parley/protocol"
@@ -22,11 +23,14 @@ type fileRow struct {
 	name   string
 	source bool // it was sent from here: path is where it lies
 	spool  bool // path is a copy of the node's own
-	asks   bool // the user is to answer, or, a source, the rendezvous may store it
-	stored bool // the rendezvous has it from here
+	asks   bool // the user is to answer
 	state  FileState
 	since  time.Time // of the state
 	path   string    // of the file, or, until it is here, of the folder it goes to
+
+	toStore bool      // it was sent from here, and the rendezvous may store it for who is away
+	there   bool      // the rendezvous may have some of it from here
+	stored  time.Time // until then the rendezvous has all of it; zero: it never had
 
 	problem  string
 	answer   FileAnswer // of the account that it was sent to
@@ -38,13 +42,14 @@ func (r *fileRow) encode() []byte {
 	e.raw(r.id[:])
 	e.raw(r.list[:])
 	e.string(r.name)
-	e.bool(r.source, r.spool, r.asks, r.stored)
+	e.bool(r.source, r.spool, r.asks, r.toStore, r.there)
 	e.u8(indexOf(fileStates, r.state))
 	e.time(r.since)
 	e.string(r.path)
 	e.string(r.problem)
 	e.u8(indexOf(fileAnswers, r.answer))
 	e.time(r.answerAt)
+	e.time(r.stored)
 	return e.b
 }
 
@@ -53,26 +58,23 @@ func (r *fileRow) decode(b []byte) error {
 	d.fixed(r.id[:])
 	d.fixed(r.list[:])
 	r.name = d.string()
-	d.bool(&r.source, &r.spool, &r.asks, &r.stored)
+	d.bool(&r.source, &r.spool, &r.asks, &r.toStore, &r.there)
 	r.state = at(d, fileStates)
 	r.since = d.time()
 	r.path, r.problem = d.string(), d.string()
 	r.answer = at(d, fileAnswers)
-	r.answerAt = d.time()
+	r.answerAt, r.stored = d.time(), d.time()
 	return d.end("file")
 }
 
-// fetched tells that this device fetches the file, or did.
-func (r *fileRow) fetched() bool { return !r.source }
-
 // partial tells that there may be a part of the file in its folder.
 func (r *fileRow) partial() bool {
-	return r.fetched() && (r.state == FileWanted || r.state == FilePaused || r.state == FileFailed)
+	return !r.source && (r.state == FileWanted || r.state == FilePaused || r.state == FileFailed)
 }
 
 // open tells that the file is among those that something is to be done with.
 func (r *fileRow) open() bool {
-	return r.asks || r.fetched() && (r.state == FileWanted || r.state == FilePaused)
+	return r.asks || r.toStore || !r.source && (r.state == FileWanted || r.state == FilePaused)
 }
 
 // needsList tells whether the list of the file's pieces is of use.
@@ -111,6 +113,27 @@ func (r *fileEndRow) decode(b []byte) error {
 	return d.end("end of a file")
 }
 
+// fileAutoRow is how much of a contact's files was made wanted unasked within autoDay.
+type fileAutoRow struct {
+	since time.Time
+	bytes int64
+}
+
+func (r *fileAutoRow) encode() []byte {
+	e := newRow(18)
+	e.time(r.since)
+	e.u64(uint64(r.bytes))
+	return e.b
+}
+
+func (r *fileAutoRow) decode(b []byte) error {
+	d := readRow(b)
+	r.since, r.bytes = d.time(), int64(d.u64())
+	return d.end("files fetched unasked")
+}
+
+func keyFileAuto(a protocol.AccountID) []byte { return store.Key(tableFileAuto, a[:]) }
+
 func keyFile(at FileRef) []byte     { return store.Key(tableFile, at.With[:], at.Position) }
 func keyOpenFile(at FileRef) []byte { return store.Key(tableOpenFile, at.With[:], at.Position) }
 
@@ -118,8 +141,11 @@ func keyFileID(id protocol.FileID, at FileRef) []byte {
 	return store.Key(tableFileID, id[:], at.With[:], at.Position)
 }
 
-func keyFileEnd(id protocol.FileID, at FileRef) []byte {
-	return store.Key(tableFileEnd, id[:], at.With[:], at.Position)
+// keyFileEnd has a mark of the folder of the part, so that there is one for each folder that
+// a file was to come to.
+func keyFileEnd(id protocol.FileID, at FileRef, part string) []byte {
+	mark := sha256.Sum256([]byte(part))
+	return store.Key(tableFileEnd, id[:], mark[:8], at.With[:], at.Position)
 }
 
 // fileRefOf reads the end of such a key.

@@ -10,7 +10,7 @@ import (
 	"github.com/parley-chat/parley/store"
 )
 
-// A message may carry a file: it says what takes to have and open it. The file itself
+// A message may carry a file: it says what it takes to have and open it. The file itself
 // is pulled by whoever wants it, from any device that has it, by the code around the
 // engine: that reads here what is to be done (FilesToFetch, FilesToStore, FileEnds)
 // whenever Hint.Files tells so, and says here what came of it. Nothing about the
@@ -58,8 +58,8 @@ type File struct {
 	Mine    bool              // sent by this account
 	Source  bool              // sent from this device
 	Spool   bool              // Path is a copy of the node's own; of a source
-	Asks    bool              // the user has not answered; of a source: the rendezvous has not got it, nor the contact
-	Stored  bool              // by this device, at the rendezvous
+	Asks    bool              // the user has not answered
+	Stored  time.Time         // by this device, at the rendezvous, until then; zero: never
 	State   FileState
 	Since   time.Time // of State
 	Path    string    // of the file; until it is here, of the folder that it goes to
@@ -96,32 +96,30 @@ type FileEnd struct {
 }
 
 var (
-	ErrNoFile      = errors.New("the message carries no file")
-	ErrBadFile     = errors.New("that cannot be sent as a file")
-	ErrFileHere    = errors.New("the file is on this device already")
-	ErrFileNotHere = errors.New("the file was not sent from this device")
-	ErrFilePaused  = errors.New("the file is not given to others for now")
-	ErrFileGone    = errors.New("the file is not on this device any more as it was sent")
-	ErrFileState   = errors.New("that cannot be done with this file now")
-	ErrRoomFiles   = errors.New("you may not send files in this room")
+	ErrNoFile     = errors.New("the message carries no file")
+	ErrBadFile    = errors.New("that cannot be sent as a file")
+	ErrFileHere   = errors.New("the file is on this device already")
+	ErrFilePaused = errors.New("the file is not given to others for now")
+	ErrFileGone   = errors.New("the file is not on this device any more as it was sent")
+	ErrFileEnded  = errors.New("the file was sent from this device, and is given to nobody any more")
+	ErrFileState  = errors.New("that cannot be done with this file now")
+	ErrRoomFiles  = errors.New("you may not send files in this room")
 )
 
 // maxOpenFiles is how many files of one conversation the user is asked about at a time.
 // Of more the oldest are not asked about any more; they can be fetched all the same.
 const maxOpenFiles = 256
 
-// storeFor is how long a sent file that nobody took may be stored at the rendezvous.
-const storeFor = protocol.MailboxTTL
-
-// spoolFor is how long a copy is kept of a file that cannot be read again where it came
-// from.
-const spoolFor = 14 * 24 * time.Hour
+// sentFor is how long a sent file that nobody took may be stored at the rendezvous, as
+// mail is; and how long a copy is kept of one that cannot be read again where it came from.
+const sentFor = protocol.MailboxTTL
 
 // AutoAccept makes files of at most maxBytes that verified contacts send wanted when
-// they come, in a folder; 0 bytes: none. At most maxAutoFiles of a contact are open at a
-// time. It holds until the process ends.
+// they come, in a folder; 0 bytes: none. Of a contact at most maxAutoFiles are fetched so at
+// a time, and in a day at most as much as so many of maxBytes. It holds until the process
+// ends.
 func (e *Engine) AutoAccept(maxBytes int64, folder string) {
-	e.autoAccept.Store(&autoAccept{maxBytes, folder})
+	e.autoAccept.Store(&autoAccept{min(maxBytes, file.MaxSize), folder})
 }
 
 type autoAccept struct {
@@ -129,8 +127,11 @@ type autoAccept struct {
 	folder   string
 }
 
-// maxAutoFiles bounds what a contact can make this device fetch at once.
-const maxAutoFiles = 16
+// What a contact can make this device fetch, at once and in time.
+const (
+	maxAutoFiles = 16
+	autoDay      = 24 * time.Hour
+)
 
 // WantFile has the file of a message fetched into a folder: one that is offered, or was
 // declined, cancelled, or failed, or is here no more. Wanting it again changes nothing.
@@ -147,8 +148,8 @@ func (e *Engine) WantFile(tx store.Tx, now time.Time, id protocol.MsgID, folder 
 		case r.state == FilePaused: // its part is where it is
 			return w.fileIs(at, r, FileWanted, "")
 		}
-		if r.path != folder {
-			if err := w.endFile(at, r, ""); err != nil {
+		if r.spool || r.partial() && r.path != folder {
+			if err := w.endFile(at, r); err != nil {
 				return err
 			}
 		}
@@ -167,7 +168,7 @@ func (e *Engine) PauseFile(tx store.Tx, now time.Time, id protocol.MsgID) (Hint,
 		switch {
 		case r.state == FilePaused:
 			return nil
-		case r.source && r.state == FileDone, r.fetched() && r.state == FileWanted:
+		case r.source && r.state == FileDone, !r.source && r.state == FileWanted:
 			return w.fileIs(at, r, FilePaused, "")
 		}
 		return ErrFileState
@@ -180,9 +181,9 @@ func (e *Engine) ResumeFile(tx store.Tx, now time.Time, id protocol.MsgID) (Hint
 		switch {
 		case r.source && r.state == FilePaused:
 			return w.fileIs(at, r, FileDone, "")
-		case r.source && r.state == FileDone, r.fetched() && r.state == FileWanted:
+		case r.source && r.state == FileDone, !r.source && r.state == FileWanted:
 			return nil
-		case r.fetched() && (r.state == FilePaused || r.state == FileFailed):
+		case !r.source && (r.state == FilePaused || r.state == FileFailed):
 			return w.fileIs(at, r, FileWanted, "")
 		}
 		return ErrFileState
@@ -199,7 +200,7 @@ func (e *Engine) DeclineFile(tx store.Tx, now time.Time, id protocol.MsgID) (Hin
 		case r.source || r.state == FileDone:
 			return ErrFileState
 		}
-		if err := w.endFile(at, r, ""); err != nil {
+		if err := w.endFile(at, r); err != nil {
 			return err
 		}
 		if err := w.fileIs(at, r, FileDeclined, ""); err != nil {
@@ -220,7 +221,7 @@ func (e *Engine) CancelFile(tx store.Tx, now time.Time, id protocol.MsgID) (Hint
 		case !r.partial():
 			return ErrFileState
 		}
-		if err := w.endFile(at, r, BlobDrop); err != nil {
+		if err := errors.Join(w.endFile(at, r), w.takeBack(at, r)); err != nil {
 			return err
 		}
 		return w.fileIs(at, r, FileCancelled, "")
@@ -265,17 +266,43 @@ func (e *Engine) FileChanged(tx store.Tx, now time.Time, at FileRef, why string)
 		if r.state != FileDone && !(r.source && r.state == FilePaused) {
 			return nil
 		}
+		if r.stored.IsZero() { // and never will be
+			if err := w.takeBack(at, r); err != nil {
+				return err
+			}
+		}
 		return w.fileIs(at, r, FileChanged, why)
 	})
 }
 
-// FileStored notes that the rendezvous has a file that was sent from here.
-func (e *Engine) FileStored(tx store.Tx, now time.Time, at FileRef) (Hint, error) {
+// FileStoring notes that a file of FilesToStore is about to be brought to the rendezvous,
+// so that it is taken away from there if it ends in the middle. ErrFileState if it is not
+// to be stored any more.
+func (e *Engine) FileStoring(tx store.Tx, now time.Time, at FileRef) (Hint, error) {
+	return e.do(tx, now, func(w *work) error {
+		r, _, err := load[fileRow](tx, keyFile(at))
+		if err != nil {
+			return err
+		}
+		may, err := w.mayStore(at, &r)
+		if err == nil && !may {
+			err = ErrFileState
+		}
+		if err != nil || r.there {
+			return err
+		}
+		r.there = true
+		return w.put(keyFile(at), &r)
+	})
+}
+
+// FileStored notes that the rendezvous has all of a file, until a time.
+func (e *Engine) FileStored(tx store.Tx, now time.Time, at FileRef, until time.Time) (Hint, error) {
 	return e.atFile(tx, now, at, func(w *work, r *fileRow) error {
-		if !r.source || r.stored {
+		if !r.toStore || !r.there {
 			return nil
 		}
-		r.stored, r.asks = true, false
+		r.toStore, r.stored = false, until
 		return w.fileIs(at, r, r.state, r.problem)
 	})
 }
@@ -283,7 +310,7 @@ func (e *Engine) FileStored(tx store.Tx, now time.Time, at FileRef) (Hint, error
 // FileEnded notes that what a FileEnd says is done.
 func (e *Engine) FileEnded(tx store.Tx, now time.Time, end FileEnd) (Hint, error) {
 	return e.do(tx, now, func(w *work) error {
-		key := keyFileEnd(end.ID, end.FileRef)
+		key := keyFileEnd(end.ID, end.FileRef, end.Part)
 		r, ok, err := load[fileEndRow](tx, key)
 		if err != nil || !ok {
 			return err

@@ -1,7 +1,9 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/file"
@@ -68,14 +70,24 @@ func (w *work) autoAccepts(a protocol.AccountID, size int64) (*autoAccept, error
 	if err == ErrNotFound { // a room
 		return nil, nil
 	}
-	if err != nil || !p.verified || p.held() || p.relation != Accepted {
+	if err != nil || !p.verified || !p.sharesFiles() {
 		return nil, err
 	}
-	many, err := w.atLeast(store.Key(tableOpenFile, a[:]), maxAutoFiles)
-	if err != nil || many {
+	wanted, _, err := w.openOf(a, func(r *fileRow) bool { return r.state == FileWanted })
+	if err != nil || wanted >= maxAutoFiles {
 		return nil, err
 	}
-	return auto, nil
+	lately, _, err := load[fileAutoRow](w.tx, keyFileAuto(a))
+	if err != nil {
+		return nil, err
+	}
+	if w.now.Sub(lately.since) >= autoDay {
+		lately = fileAutoRow{since: w.now}
+	}
+	if lately.bytes += size; lately.bytes > maxAutoFiles*auto.maxBytes {
+		return nil, nil
+	}
+	return auto, w.put(keyFileAuto(a), &lately)
 }
 
 // sendFile notes where a file lies that was just sent with a message of ours.
@@ -95,29 +107,31 @@ func (w *work) sendFile(id protocol.MsgID, draft *FileDraft) error {
 	if err != nil {
 		return err
 	}
-	r.source, r.spool, r.path, r.asks, r.state = true, draft.Spool, draft.Path, true, FileDone
-	if r.spool {
-		if err := w.at(w.now.Add(spoolFor), timerSpool, keyFile(at)[1:]); err != nil {
-			return err
-		}
+	r.source, r.spool, r.path, r.toStore, r.state = true, draft.Spool, draft.Path, true, FileDone
+	if err := w.at(w.now.Add(sentFor), timerSent, keyFile(at)[1:]); err != nil {
+		return err
 	}
 	return w.putFile(at, &r)
 }
 
-// spoolOver ends giving a file of which the node kept a copy of its own.
-func (w *work) spoolOver(id []byte) error {
+// sentOver ends storing a file for who is away, and giving one of which the node kept a copy
+// of its own.
+func (w *work) sentOver(id []byte) error {
 	if len(id) != 40 {
 		return fmt.Errorf("timer row: %w", store.ErrDamaged)
 	}
 	at := fileRefOf(id)
 	r, ok, err := load[fileRow](w.tx, keyFile(at))
-	if err != nil || !ok || !r.spool || r.state == FileCancelled {
+	if err != nil || !ok || !r.source {
 		return err
 	}
-	if err := w.endFile(at, &r, ""); err != nil {
+	r.toStore = false
+	if !r.spool || r.state == FileCancelled {
+		return w.putFile(at, &r)
+	}
+	if err := w.endFile(at, &r); err != nil {
 		return err
 	}
-	r.asks = false
 	return w.fileIs(at, &r, FileChanged, "the copy of it was kept for 14 days")
 }
 
@@ -134,8 +148,10 @@ func (w *work) putFile(at FileRef, r *fileRow) error {
 	if err != nil || old != nil {
 		return err
 	}
-	if err := w.makeRoomForFile(at.With); err != nil {
-		return err
+	if r.asks {
+		if err := w.makeRoomForFile(at.With); err != nil {
+			return err
+		}
 	}
 	return w.set(keyOpenFile(at), []byte{rowVersion})
 }
@@ -143,16 +159,7 @@ func (w *work) putFile(at FileRef, r *fileRow) error {
 // makeRoomForFile asks no more about the oldest file of a conversation that the user
 // was asked about, if there are too many.
 func (w *work) makeRoomForFile(a protocol.AccountID) error {
-	count, oldest := 0, FileRef{}
-	err := all(w.tx, store.Key(tableOpenFile, a[:]), func(pair store.Pair) (bool, error) {
-		r, _, err := load[fileRow](w.tx, keyFile(fileRefOf(pair.Key)))
-		if r.asks {
-			if count++; count == 1 {
-				oldest = fileRefOf(pair.Key)
-			}
-		}
-		return true, err
-	})
+	count, oldest, err := w.openOf(a, func(r *fileRow) bool { return r.asks })
 	if err != nil || count < maxOpenFiles {
 		return err
 	}
@@ -164,10 +171,26 @@ func (w *work) makeRoomForFile(a protocol.AccountID) error {
 	return w.putFile(oldest, &r)
 }
 
+// openOf counts the open files of a conversation that are picked, and finds the oldest.
+func (w *work) openOf(a protocol.AccountID, pick func(*fileRow) bool) (count int, oldest FileRef, err error) {
+	err = all(w.tx, store.Key(tableOpenFile, a[:]), func(pair store.Pair) (bool, error) {
+		at := fileRefOf(pair.Key)
+		r, ok, err := load[fileRow](w.tx, keyFile(at))
+		if ok && pick(&r) {
+			if count++; count == 1 {
+				oldest = at
+			}
+		}
+		return true, err
+	})
+	return count, oldest, err
+}
+
 // fileIs gives a file another state, and says so. That answers what the user was asked.
 func (w *work) fileIs(at FileRef, r *fileRow, state FileState, problem string) error {
-	if r.fetched() || state == FileCancelled {
-		r.asks = false
+	r.asks = false
+	if state == FileCancelled || state == FileChanged {
+		r.toStore = false
 	}
 	if state != r.state {
 		r.state, r.since = state, w.now
@@ -230,7 +253,12 @@ func (w *work) applyAnswer(a protocol.AccountID, position uint64, h *historyRow,
 	if err != nil || !ok || !(markRow{act.at, by, act.answer.String()}).newer(markRow{r.answerAt, by, r.answer.String()}) {
 		return err
 	}
-	r.answer, r.answerAt, r.asks = act.answer, act.at, false
+	r.answer, r.answerAt, r.asks, r.toStore = act.answer, act.at, false, false
+	if r.answer == FileRefused {
+		if err := w.takeBack(at, &r); err != nil {
+			return err
+		}
+	}
 	if r.answer == FileRefused && !h.mine && r.state == FileOffered { // on another device of ours
 		r.state, r.since = FileDeclined, w.now
 	}
@@ -252,7 +280,7 @@ func (w *work) dropFile(a protocol.AccountID, position uint64) error {
 	if err != nil || !ok {
 		return err
 	}
-	if err := w.endFile(at, &r, BlobDrop); err != nil {
+	if err := errors.Join(w.endFile(at, &r), w.takeBack(at, &r)); err != nil {
 		return err
 	}
 	w.hint.Files = true
@@ -264,9 +292,8 @@ func (w *work) dropFile(a protocol.AccountID, position uint64) error {
 	return nil
 }
 
-// endFile notes what is left to do of a file that is done with; blob is what to tell the
-// rendezvous of what it has from here.
-func (w *work) endFile(at FileRef, r *fileRow, blob FileBlob) error {
+// endFile notes what is left to do on this device of a file that is done with.
+func (w *work) endFile(at FileRef, r *fileRow) error {
 	end := fileEndRow{name: r.name, list: r.list}
 	if r.partial() {
 		end.part = r.path
@@ -274,10 +301,45 @@ func (w *work) endFile(at FileRef, r *fileRow, blob FileBlob) error {
 	if r.spool {
 		end.spool = r.path
 	}
-	if r.stored {
-		end.blob = blob
-	}
 	return w.putEnd(at, r.id, end)
+}
+
+// takeBack has the rendezvous told that nobody is to be given what it may have of a file
+// from here.
+func (w *work) takeBack(at FileRef, r *fileRow) error {
+	if !r.there {
+		return nil
+	}
+	r.there, r.stored = false, time.Time{}
+	return w.putEnd(at, r.id, fileEndRow{name: r.name, blob: BlobDrop})
+}
+
+// unshare takes back from the rendezvous the files that somebody was sent who is no contact
+// any more, and stops fetching his: as much as one transaction may carry.
+func (w *work) unshare(a protocol.AccountID, p *peerRow) error {
+	if p.sharesFiles() {
+		return nil
+	}
+	rows := 0
+	return all(w.tx, store.Key(tableFile, a[:]), func(pair store.Pair) (bool, error) {
+		at := fileRefOf(pair.Key)
+		r, err := decodeRow[fileRow](pair.Value)
+		stop := !r.source && r.state == FileWanted
+		if err != nil || !stop && !r.there {
+			return err == nil, err
+		}
+		if w.full(rows) {
+			return false, w.at(w.now, timerShared, a[:])
+		}
+		rows++
+		if err := w.takeBack(at, &r); err != nil {
+			return false, err
+		}
+		if stop {
+			return true, w.fileIs(at, &r, FilePaused, "")
+		}
+		return true, w.putFile(at, &r)
+	})
 }
 
 // putEnd adds to what is left to do of a file.
@@ -285,13 +347,10 @@ func (w *work) putEnd(at FileRef, id protocol.FileID, end fileEndRow) error {
 	if end == (fileEndRow{name: end.name}) {
 		return nil
 	}
-	key := keyFileEnd(id, at)
+	key := keyFileEnd(id, at, end.part)
 	old, _, err := load[fileEndRow](w.tx, key)
 	if err != nil {
 		return err
-	}
-	if end.part == "" {
-		end.part = old.part
 	}
 	if end.spool == "" {
 		end.spool = old.spool
@@ -309,16 +368,16 @@ func (w *work) putEnd(at FileRef, id protocol.FileID, end fileEndRow) error {
 // keepPart takes it back that a part of a file is to be deleted in a folder: it is wanted
 // there again.
 func (w *work) keepPart(at FileRef, id protocol.FileID, folder string) error {
-	key := keyFileEnd(id, at)
+	key := keyFileEnd(id, at, folder)
 	end, ok, err := load[fileEndRow](w.tx, key)
-	if err != nil || !ok || end.part != folder {
+	if err != nil || !ok {
+		return err
+	}
+	if err := w.delete(key); err != nil {
 		return err
 	}
 	end.part = ""
-	if end == (fileEndRow{name: end.name}) {
-		return w.delete(key)
-	}
-	return w.put(key, &end)
+	return w.putEnd(at, id, end)
 }
 
 // fileOf is what people see of the file of a message that was read with its text; nil if it
@@ -332,8 +391,8 @@ func (h *historyRow) fileOf(tx store.Tx, at FileRef) (*File, error) {
 		return nil, err
 	}
 	return &File{
-		FileRef: at, Message: h.id, Device: h.device, Mine: h.mine, Source: r.source, Spool: r.spool, Asks: r.asks, Stored: r.stored,
-		State: r.state, Since: r.since, Path: r.path, Problem: r.problem, Answer: r.answer, Descriptor: *h.file,
+		FileRef: at, Message: h.id, Device: h.device, Mine: h.mine, Source: r.source, Spool: r.spool,
+		Asks: r.asks, Stored: r.stored, State: r.state, Since: r.since, Path: r.path, Problem: r.problem, Answer: r.answer, Descriptor: *h.file,
 	}, nil
 }
 

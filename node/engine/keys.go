@@ -84,7 +84,8 @@ const (
 	tableFile     byte = '*' // conversation, position -> fileRow
 	tableFileID   byte = '#' // file, conversation, position -> nothing
 	tableOpenFile byte = '?' // conversation, position -> nothing: of files that something is to be done with
-	tableFileEnd  byte = '!' // file, conversation, position -> fileEndRow
+	tableFileAuto byte = '$' // account -> fileAutoRow
+	tableFileEnd  byte = '!' // file, mark of a folder, conversation, position -> fileEndRow
 
 	tableTimer   byte = 't' // time in milliseconds, kind of timer, id -> nothing
 	tableEvent   byte = 'v' // number -> eventRow

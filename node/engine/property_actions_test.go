@@ -122,7 +122,11 @@ func (c *actionChaos) wholeFiles(n *node) {
 		if !n.hasRow(keyFileID(f.ID, at)) {
 			c.t.Fatalf("%s cannot find a file by its id", n.name)
 		}
-		r := fileRow{asks: f.Asks, source: f.Source, state: f.State}
+		var r fileRow
+		n.view(func(tx store.Tx) (err error) {
+			r, _, err = load[fileRow](tx, keyFile(at))
+			return err
+		})
 		if got := n.hasRow(keyOpenFile(at)); got != r.open() {
 			c.t.Fatalf("%s: a file in state %q is open: %v", n.name, f.State, got)
 		}

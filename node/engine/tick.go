@@ -41,7 +41,8 @@ const (
 	timerRoomsOver timer = 53 // forget the oldest of too many rooms that are over
 
 	timerVanish timer = 50 // destroy a message whose time is over; id: conversation, position
-	timerSpool  timer = 54 // end giving a file of which there is a copy; id: conversation, position
+	timerSent   timer = 54 // end storing a sent file, and giving one of which there is a copy; id: conversation, position
+	timerShared timer = 55 // go on taking back what a contact was given that is none any more; id: account
 	timerAction timer = 51 // forget what was done to a message that did not come; id: key of its row
 
 	timerExpire   timer = 20 // give up contents that are too old; id: device to go on with
@@ -142,7 +143,7 @@ func timerTime(key []byte) time.Time { return fromMillis(int64(store.ReadKey(key
 func (w *work) fire(key []byte) error {
 	kind, id := timer(key[9]), key[10:]
 	switch kind {
-	case timerRead, timerLookup, timerForget, timerCompare:
+	case timerRead, timerLookup, timerForget, timerCompare, timerShared:
 		return w.firePeer(kind, id)
 	case timerReceipts, timerGap, timerDrain, timerRepair, timerPurge, timerReopen, timerShare:
 		return w.fireDevice(kind, id)
@@ -162,8 +163,8 @@ func (w *work) fire(key []byte) error {
 		return w.delete(store.Key(tableEarly, id))
 	case timerVanish:
 		return w.vanish(id)
-	case timerSpool:
-		return w.spoolOver(id)
+	case timerSent:
+		return w.sentOver(id)
 	case timerAction:
 		return w.delete(store.Key(tableAction, id))
 	case timerPrekeys:
@@ -210,6 +211,8 @@ func (w *work) firePeer(kind timer, id []byte) error {
 		return w.lookupAgain(a, p)
 	case timerCompare:
 		return w.compareOver(a, p)
+	case timerShared:
+		return w.unshare(a, p)
 	}
 	return w.forget(a, p)
 }

@@ -3,21 +3,10 @@ package transfer
 import (
 	"errors"
 	"fmt"
-	"math"
 	"os"
 
 	"golang.org/x/sys/unix"
 )
-
-// freeSpace returns how many bytes an ordinary user may still write beside f, endless
-// if the system does not tell.
-func freeSpace(f *os.File) int64 {
-	var st unix.Statfs_t
-	if err := unix.Fstatfs(int(f.Fd()), &st); err != nil {
-		return math.MaxInt64
-	}
-	return int64(st.Bavail) * st.Bsize
-}
 
 // nextData returns where a file that has holes has bytes, from a place on; end if there
 // are none.

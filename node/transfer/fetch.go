@@ -22,11 +22,13 @@ const (
 	// the next is on its way. Each holds one piece in memory.
 	Requests = 2
 
-	// ReadStep is how many bytes are read at a time: the least burst of a limit.
-	ReadStep = 64 << 10
+	// Step is how many bytes are read or given at a time, and so the least burst of a
+	// limit.
+	Step = 64 << 10
 
-	answerWithin = 30 * time.Second // to find a way to a source, and for its answer to begin
-	stallAfter   = 10 * time.Second // without a byte
+	beginWithin = 30 * time.Second // to find a way to a source, and for its answer to begin
+	stallAfter  = 10 * time.Second // without a byte
+	pieceWithin = 10 * time.Minute // that it is waited for the bytes of a piece: less than 2 KiB a second
 )
 
 var (
@@ -36,7 +38,11 @@ var (
 
 	// ErrStalled is why a request was ended in which no byte came for a while. The
 	// source is asked again, on a way it finds anew.
-	ErrStalled = errors.New("nothing came for 10 s")
+	ErrStalled = errors.New("nothing came in time")
+
+	// ErrSlow is why a source was left that gives something now and then, so that a
+	// piece takes longer than pieceWithin. It is not asked again: others may wait.
+	ErrSlow = errors.New("it is too slow")
 
 	// ErrNoSource is returned when none of the sources has given what is missing.
 	ErrNoSource = errors.New("nobody gives the rest of the file just now")
@@ -63,14 +69,14 @@ type Answer struct {
 
 // Options say how to fetch. The zero value is a good one.
 type Options struct {
-	Limit *rate.Limiter       // bytes per second; its burst is at least ReadStep; nil: none
+	Limit *rate.Limiter       // bytes per second; its burst is at least Step; nil: none
 	Meter *Meter              // nil: nothing is measured
 	Heard func(Source, error) // told why a request ended that gave not all; nil: nobody
 }
 
 // Fetch gets the missing pieces of a file from several sources at once. A source that
-// gives a wrong piece, or says ErrGone, is not asked again; one that stalls is asked
-// again. It returns nil when nothing is missing; ErrNoSource with the reasons of each;
+// gives a wrong piece, says ErrGone, or is too slow is not asked again; one that stalls
+// is. It returns nil when nothing is missing; ErrNoSource with the reasons of each;
 // what Part.Write returned, if no source can help; or the context's error. What was
 // fetched until then stays. It can be called again.
 func Fetch(ctx context.Context, p *Part, sources []Source, o Options) error {
@@ -172,7 +178,7 @@ func (f *fetch) draw(s *supply) {
 		switch {
 		case isHere(err):
 			f.end(err)
-		case errors.Is(err, file.ErrWrongPiece), errors.Is(err, ErrGone):
+		case errors.Is(err, file.ErrWrongPiece), errors.Is(err, ErrGone), errors.Is(err, ErrSlow):
 			s.drop(err)
 		default:
 			s.failed(err)
@@ -219,7 +225,7 @@ func (f *fetch) request(s *supply, r *request, buf []byte) error {
 func (o *Options) ask(ctx context.Context, request func(context.Context) (Answer, error), read func(*stream) error) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	silence := time.AfterFunc(answerWithin, func() { stop(ErrStalled) })
+	silence := time.AfterFunc(beginWithin, func() { stop(ErrStalled) })
 	defer silence.Stop()
 	answer, err := request(ctx)
 	if err == nil {
@@ -241,20 +247,25 @@ type stream struct {
 	opts    *Options
 }
 
-// fill reads all of b.
+// fill reads all of b: a piece, or a list, which may be longer.
 func (s *stream) fill(b []byte) error {
+	patience := pieceWithin * time.Duration(1+len(b)>>21)
 	for len(b) > 0 {
 		if err := s.ctx.Err(); err != nil {
 			return err
 		}
+		began := time.Now()
 		s.silence.Reset(stallAfter)
-		n, err := s.answer.Read(b[:min(len(b), ReadStep)])
+		n, err := s.answer.Read(b[:min(len(b), Step)])
 		s.silence.Stop()
 		if s.opts.Meter != nil {
 			s.opts.Meter.Add(n, s.answer.Path)
 		}
 		if b = b[n:]; err != nil && len(b) > 0 {
 			return fmt.Errorf("read an answer: %w", err)
+		}
+		if patience -= time.Since(began); patience < 0 && len(b) > 0 {
+			return ErrSlow
 		}
 		if s.opts.Limit == nil {
 			continue

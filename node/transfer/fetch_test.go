@@ -76,11 +76,14 @@ func TestFetchFromAnySources(t *testing.T) {
 			for _, kind := range kinds {
 				sources = append(sources, bad(o, kind, at))
 			}
-			p := receive(t, t.TempDir(), o)
+			into := t.TempDir()
+			p := receive(t, into, o)
+			defer p.Close()
 			if err := transfer.Fetch(t.Context(), p, sources, transfer.Options{}); err != nil {
 				t.Fatal(err)
 			}
-			if got := must(os.ReadFile(finish(t, p)))(t); !bytes.Equal(got, content) {
+			hidden := filepath.Join(into, names(t, into)[0]) // to finish is to wait for the disk
+			if got := must(os.ReadFile(hidden))(t); !bytes.Equal(got, content) {
 				t.Fatal("other bytes")
 			}
 		})
@@ -103,6 +106,8 @@ func bad(o offer, kind string, at int) *giver {
 		g.asked = func(int, int) error { return transfer.ErrGone }
 	case "cut":
 		g.answer = func(_ context.Context, all io.Reader) io.Reader { return &cutAt{all, at} }
+	case "drip":
+		g.answer = func(_ context.Context, all io.Reader) io.Reader { return slowly{all, 1} }
 	case "stuck":
 		g.answer = func(ctx context.Context, all io.Reader) io.Reader { return &stuck{ctx, all, at} }
 	}
@@ -115,7 +120,7 @@ func TestFetchFromBadSources(t *testing.T) {
 	path := write(t, filepath.Join(t.TempDir(), "f"), noise(7, 2<<20))
 	o := prepare(t, path)
 	for kind, want := range map[string]error{
-		"liar": file.ErrWrongPiece, "gone": transfer.ErrGone, "cut": errCut, "stuck": transfer.ErrStalled, "short": file.ErrWrongPiece,
+		"liar": file.ErrWrongPiece, "gone": transfer.ErrGone, "cut": errCut, "stuck": transfer.ErrStalled, "drip": transfer.ErrSlow, "short": file.ErrWrongPiece,
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			p := receive(t, t.TempDir(), o)
@@ -135,16 +140,20 @@ func TestFetchFromBadSources(t *testing.T) {
 			if took := time.Since(began); kind == "stuck" && took < 10*time.Second {
 				t.Errorf("left after %v", took)
 			}
+			if took := time.Since(began); took > 11*time.Minute {
+				t.Errorf("%s: it took %v", kind, took)
+			}
 		})
 	}
 }
 
-// A source that gives little now and then is not stalled.
+// A source that gives little now and then is not stalled, and is waited for if a piece
+// comes in the end.
 func TestSlowIsNotStalled(t *testing.T) {
 	o := prepare(t, write(t, filepath.Join(t.TempDir(), "f"), noise(7, 5000)))
 	synctest.Test(t, func(t *testing.T) {
 		slow := source(o)
-		slow.answer = func(_ context.Context, all io.Reader) io.Reader { return slowly{all} }
+		slow.answer = func(_ context.Context, all io.Reader) io.Reader { return slowly{all, 100} }
 		p := receive(t, t.TempDir(), o)
 		if err := transfer.Fetch(t.Context(), p, []transfer.Source{slow}, transfer.Options{}); err != nil {
 			t.Error(err)
@@ -153,11 +162,15 @@ func TestSlowIsNotStalled(t *testing.T) {
 	})
 }
 
-type slowly struct{ r io.Reader }
+// slowly gives so many bytes every 9 s.
+type slowly struct {
+	r    io.Reader
+	step int
+}
 
 func (s slowly) Read(p []byte) (int, error) {
 	time.Sleep(9 * time.Second)
-	return s.r.Read(p[:min(len(p), 100)])
+	return s.r.Read(p[:min(len(p), s.step)])
 }
 
 // A fast source does most of the work of a slow one, and no piece is waited for that a
@@ -200,7 +213,7 @@ func TestFetchLimit(t *testing.T) {
 		defer p.Close()
 		meter := &transfer.Meter{}
 		began := time.Now()
-		limit := rate.NewLimiter(1<<20, transfer.ReadStep)
+		limit := rate.NewLimiter(1<<20, transfer.Step)
 		if err := transfer.Fetch(t.Context(), p, []transfer.Source{source(o)}, transfer.Options{Limit: limit, Meter: meter}); err != nil {
 			t.Fatal(err)
 		}
@@ -252,7 +265,7 @@ func TestFetchStopsAndGoesOn(t *testing.T) {
 	if err := transfer.Fetch(t.Context(), p, []transfer.Source{g}, transfer.Options{}); err != nil {
 		t.Fatal(err)
 	}
-	finish(t, p)
+	finish(t, p, o)
 }
 
 // Who described a file that its key does not open is not helped by other sources.

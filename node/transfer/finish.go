@@ -9,9 +9,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
-	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/file"
+	"github.com/parley-chat/parley/store/disk"
 )
 
 // finalNames is how many names are tried: name.ext, name (1).ext, ...
@@ -24,14 +25,20 @@ var ErrNoName = errors.New("there are too many files of this name in the folder"
 // it is. It overwrites nothing. Nothing is ever under that name that is not whole and
 // durable. A folder is unpacked beside, and then renamed.
 //
-// The hidden file stays until Remove, so that Finish can be repeated after a crash: it
+// The hidden file stays until RemovePart, so that Finish can be repeated after a crash: it
 // finds what it did.
 func (p *Part) Finish(ctx context.Context) (path string, err error) {
 	if n := p.Missing(); n > 0 {
 		return "", fmt.Errorf("%d pieces are missing", n)
 	}
-	if err := p.f.Truncate(p.d.Size); err != nil {
-		return "", onDisk("finish what was received", err)
+	temp, err := p.f.Stat()
+	if err != nil {
+		return "", fmt.Errorf("look at what was received: %w", err)
+	}
+	if temp.Size() > p.d.Size {
+		if err := p.f.Truncate(p.d.Size); err != nil {
+			return "", onDisk("finish what was received", err)
+		}
 	}
 	if err := p.f.Sync(); err != nil {
 		return "", onDisk("write what was received to the disk", err)
@@ -40,35 +47,33 @@ func (p *Part) Finish(ctx context.Context) (path string, err error) {
 	if p.d.Folder {
 		finish = p.finishFolder
 	}
-	name, err := finish(ctx)
+	name, err := finish(ctx, temp)
 	if err != nil {
 		return "", err
 	}
-	return filepath.Join(p.root.Name(), name), p.syncRoot()
+	return filepath.Join(p.root.Name(), name), disk.SyncDir(p.root.Name())
 }
 
-func (p *Part) syncRoot() error { return syncFolder(p.root.Name()) }
+// naming makes one Part at a time look for a free name and take it, where that are two steps.
+var naming sync.Mutex
 
-// finishFile gives the hidden file its name beside the hidden one.
-func (p *Part) finishFile(context.Context) (string, error) {
-	temp, err := p.f.Stat()
-	if err != nil {
-		return "", fmt.Errorf("look at what was received: %w", err)
-	}
+// finishFile gives the hidden file, which is temp, its name beside the hidden one.
+func (p *Part) finishFile(_ context.Context, temp fs.FileInfo) (string, error) {
+	naming.Lock()
+	defer naming.Unlock()
 	for i := range finalNames {
 		name := numbered(p.finalName(), i)
-		err := p.root.Link(p.temp, name)
-		if err == nil {
-			return name, nil
-		}
-		there, statErr := p.root.Lstat(name)
+		linkErr := p.root.Link(p.temp, name)
+		there, err := p.root.Lstat(name)
 		switch {
-		case statErr == nil && os.SameFile(temp, there): // by us, before a crash
+		case err == nil && os.SameFile(temp, there): // now, or by us before a crash
 			return name, nil
-		case statErr == nil:
+		case linkErr == nil:
+			return "", fmt.Errorf("%s was replaced while it was named", p.temp)
+		case err == nil:
 			continue
-		case !errors.Is(statErr, fs.ErrNotExist):
-			return "", fmt.Errorf("name the received file: %w", statErr)
+		case !errors.Is(err, fs.ErrNotExist):
+			return "", fmt.Errorf("name the received file: %w", err)
 		}
 		// A file system without second names. After a crash right now the file is
 		// received once more, as name (1).
@@ -84,9 +89,7 @@ func (p *Part) finishFile(context.Context) (string, error) {
 func (p *Part) finalName() string { return file.CleanName(p.d.Name) }
 
 // tempName is what a file is called while it is received.
-func tempName(name string, id protocol.FileID) string {
-	return "." + file.CleanName(name) + "." + id.String() + ".part"
-}
+func tempName(name, tag string) string { return "." + file.CleanName(name) + "." + tag + ".part" }
 
 // unpackName is where a folder is unpacked.
 func unpackName(temp string) string { return strings.TrimSuffix(temp, "part") + "unpacking" }
@@ -104,22 +107,19 @@ func removeTemp(root *os.Root, temp string) error {
 }
 
 // finishFolder unpacks the received archive and gives the folder its name.
-func (p *Part) finishFolder(ctx context.Context) (string, error) {
-	name, there, err := p.freeFolder(ctx)
-	if err != nil || there {
+func (p *Part) finishFolder(ctx context.Context, archive fs.FileInfo) (string, error) {
+	name, err := p.unpackedBefore(ctx, archive)
+	if err != nil || name != "" {
 		return name, err
 	}
-	temp := unpackName(p.temp)
-	if err := p.root.RemoveAll(temp); err != nil { // of before a crash
+	unpacked := unpackName(p.temp)
+	if err := p.root.RemoveAll(unpacked); err != nil { // of before a crash
 		return "", fmt.Errorf("make room for unpacking: %w", err)
 	}
-	if err := p.unpackInto(ctx, temp); err != nil {
-		return "", errors.Join(err, p.root.RemoveAll(temp))
+	if err := p.unpackInto(ctx, unpacked); err != nil {
+		return "", errors.Join(err, p.root.RemoveAll(unpacked))
 	}
-	if err := p.root.Rename(temp, name); err != nil {
-		return "", onDisk("name the received folder", err)
-	}
-	return name, nil
+	return p.nameFolder(unpacked)
 }
 
 func (p *Part) unpackInto(ctx context.Context, temp string) error {
@@ -131,7 +131,7 @@ func (p *Part) unpackInto(ctx context.Context, temp string) error {
 		return fmt.Errorf("open the new folder: %w", err)
 	}
 	defer root.Close()
-	if err := unpack(ctx, root, io.NewSectionReader(p.f, 0, p.d.Size), p.d.Size); err != nil {
+	if err := unpack(ctx, root, io.NewSectionReader(p.f, 0, p.d.Size), p.d.Size, p.room); err != nil {
 		return err
 	}
 	dir, err := root.Open(".")
@@ -142,22 +142,38 @@ func (p *Part) unpackInto(ctx context.Context, temp string) error {
 	return syncTree(dir)
 }
 
-// freeFolder returns a name for the folder that nothing has, or that of one which is
-// this very folder: unpacked before a crash.
-func (p *Part) freeFolder(ctx context.Context) (name string, there bool, err error) {
+// unpackedBefore returns the name of the very folder that was received, if it was unpacked
+// before a crash, and so after the archive was whole; else none.
+func (p *Part) unpackedBefore(ctx context.Context, archive fs.FileInfo) (name string, err error) {
 	for i := range finalNames {
 		name = numbered(p.finalName(), i)
 		info, err := p.root.Lstat(name)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			return name, false, nil
+			return "", nil
 		case err != nil:
-			return "", false, fmt.Errorf("name the received folder: %w", err)
-		case info.IsDir() && p.isUnpacked(ctx, name):
-			return name, true, nil
+			return "", fmt.Errorf("look for the received folder: %w", err)
+		case info.IsDir() && !info.ModTime().Before(archive.ModTime()) && p.isUnpacked(ctx, name):
+			return name, nil
 		}
 	}
-	return "", false, ErrNoName
+	return "", ErrNoName
+}
+
+// nameFolder gives the unpacked folder a name that nothing has.
+func (p *Part) nameFolder(unpacked string) (name string, err error) {
+	naming.Lock()
+	defer naming.Unlock()
+	for i := range finalNames {
+		name = numbered(p.finalName(), i)
+		if _, err := p.root.Lstat(name); errors.Is(err, fs.ErrNotExist) {
+			if err := p.root.Rename(unpacked, name); err != nil {
+				return "", onDisk("name the received folder", err)
+			}
+			return name, nil
+		}
+	}
+	return "", ErrNoName
 }
 
 // isUnpacked tells whether a folder is what was received: its archive is the same.
@@ -177,21 +193,10 @@ func (p *Part) isUnpacked(ctx context.Context, name string) bool {
 	}) == nil
 }
 
-// syncFolder makes the names in a folder durable.
-func syncFolder(name string) error {
-	dir, err := os.Open(name)
-	if err != nil {
-		return fmt.Errorf("open a folder: %w", err)
-	}
-	if err := errors.Join(dir.Sync(), dir.Close()); err != nil {
-		return fmt.Errorf("write the names in a folder to the disk: %w", err)
-	}
-	return nil
-}
-
 // RemovePart removes what there is in a folder of a file that is not wanted any more,
-// and that no Part has open. That there is nothing is success.
-func RemovePart(folder, name string, id protocol.FileID) error {
+// and that no Part has open: name is the one in the descriptor, tag that of OpenPart. That
+// there is nothing is success.
+func RemovePart(folder, name, tag string) error {
 	root, err := os.OpenRoot(folder)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -200,5 +205,5 @@ func RemovePart(folder, name string, id protocol.FileID) error {
 		return fmt.Errorf("open the folder of a part of a file: %w", err)
 	}
 	defer root.Close()
-	return removeTemp(root, tempName(name, id))
+	return removeTemp(root, tempName(name, tag))
 }

@@ -22,13 +22,16 @@ import (
 const MaxEntries = 100_000
 
 const (
-	maxPath  = 4096 // bytes, of a name in an archive
+	maxPath  = 4096     // bytes, of a name in an archive
+	maxDepth = 64       // parts of one
+	maxNames = 32 << 20 // bytes, of all of them: they are in memory while the folder is given
 	tarBlock = 512
 	tarEnd   = 2 * tarBlock // of nothing
 )
 
-// ErrTooManyEntries is returned for a folder of more than MaxEntries entries.
-var ErrTooManyEntries = fmt.Errorf("a folder of more than %d files and folders cannot be sent", MaxEntries)
+// ErrTooManyEntries is returned for a folder of more than MaxEntries entries, and for one
+// whose names are too long together.
+var ErrTooManyEntries = fmt.Errorf("a folder of more than %d files and folders, or of %d MiB of names, cannot be sent", MaxEntries, maxNames>>20)
 
 // folder is a folder as a tar archive that is nowhere kept: its bytes are made when they
 // are read, out of a plan and the files. Two plans of equal folders are equal, so that
@@ -41,6 +44,7 @@ type folder struct {
 	root    *os.Root
 	entries []entry // in the order of the archive: sorted, a folder before what is in it
 	size    int64
+	names   int // bytes of names looked at
 	skipped []string
 }
 
@@ -75,20 +79,18 @@ func openFolder(path string) (*folder, error) {
 
 // plan takes one thing in the folder.
 func (f *folder) plan(name string, d fs.DirEntry, err error) error {
+	f.names += len(name)
 	switch {
 	case name == "." || err != nil:
 		return err
-	case len(f.entries)+len(f.skipped) >= MaxEntries:
+	case len(f.entries)+len(f.skipped) >= MaxEntries || f.names > maxNames:
 		return ErrTooManyEntries
 	case !utf8.ValidString(name) || len(name) > maxPath:
-		f.skipped = append(f.skipped, fmt.Sprintf("%q: a name that cannot be sent", name))
-		if d.IsDir() {
-			return fs.SkipDir
-		}
-		return nil
+		return f.skip(name, d, "a name that cannot be sent")
+	case strings.Count(name, "/") >= maxDepth:
+		return f.skip(name, d, fmt.Sprintf("more than %d folders deep", maxDepth))
 	case !d.IsDir() && !d.Type().IsRegular():
-		f.skipped = append(f.skipped, fmt.Sprintf("%q: %s", name, kindOf(d.Type())))
-		return nil
+		return f.skip(name, d, kindOf(d.Type()))
 	}
 	info, err := d.Info()
 	if err != nil {
@@ -106,6 +108,15 @@ func (f *folder) plan(name string, d fs.DirEntry, err error) error {
 	}
 	e.content = e.header + int64(len(header))
 	f.entries, f.size = append(f.entries, e), e.end()
+	return nil
+}
+
+// skip leaves something out, and what is in it.
+func (f *folder) skip(name string, d fs.DirEntry, why string) error {
+	f.skipped = append(f.skipped, fmt.Sprintf("%q: %s", name, why))
+	if d.IsDir() {
+		return fs.SkipDir
+	}
 	return nil
 }
 

@@ -3,6 +3,7 @@ package transfer_test
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -121,8 +122,13 @@ func TestFolderSkipsWhatIsNoFile(t *testing.T) {
 	l := must(net.Listen("unix", filepath.Join(dir, "socket")))(t)
 	defer l.Close()
 	write(t, filepath.Join(dir, "bad\xff"), []byte("x"))
+	deep := strings.Repeat("n/", 63)
+	if err := os.MkdirAll(filepath.Join(dir, deep, "n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(dir, deep, "n", "f"), []byte("x"))
 	_, skipped := open(t, dir)
-	want := []string{`"bad\xff": a name that cannot be sent`, `"link": a symbolic link`, `"pipe": a pipe`, `"socket": a socket`}
+	want := []string{`"bad\xff": a name that cannot be sent`, `"link": a symbolic link`, `"` + deep + `n/f": more than 64 folders deep`, `"pipe": a pipe`, `"socket": a socket`}
 	if !slices.Equal(skipped, want) {
 		t.Errorf("skipped %q", skipped)
 	}
@@ -174,6 +180,25 @@ func TestChangedFileGivesNothing(t *testing.T) {
 		}
 	}
 }
+
+// A pipe that breaks is not one that ends.
+func TestSpoolCut(t *testing.T) {
+	for what, end := range map[string]func(cancel func()) error{
+		"in the middle": func(func()) error { return io.ErrUnexpectedEOF },
+		"by its writer": func(cancel func()) error { cancel(); return io.EOF },
+	} {
+		dir := t.TempDir()
+		ctx, cancel := context.WithCancel(t.Context())
+		in := io.MultiReader(bytes.NewReader(noise(1, 1000)), readFunc(func([]byte) (int, error) { return 0, end(cancel) }))
+		if _, _, err := transfer.Spool(ctx, in, filepath.Join(dir, "spool"), "dump"); err == nil || len(names(t, dir)) != 0 {
+			t.Errorf("cut %s: %v, left %q", what, err, names(t, dir))
+		}
+	}
+}
+
+type readFunc func(p []byte) (int, error)
+
+func (f readFunc) Read(p []byte) (int, error) { return f(p) }
 
 // flip changes one bit of a file.
 func flip(t testing.TB, name string, at int64) {

@@ -60,8 +60,6 @@ func prepare(t testing.TB, path string) offer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	info := must(os.Stat(path))(t)
-	d.Folder = info.IsDir()
 	o, err := transfer.NewOriginal(c, d, l)
 	if err != nil {
 		t.Fatal(err)
@@ -73,7 +71,7 @@ func prepare(t testing.TB, path string) offer {
 // receive opens the part of an offer and checks what is there.
 func receive(t testing.TB, folder string, o offer) *transfer.Part {
 	t.Helper()
-	p, err := transfer.OpenPart(folder, o.d, o.list)
+	p, err := transfer.OpenPart(folder, "tag", o.d, o.list)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,13 +82,13 @@ func receive(t testing.TB, folder string, o offer) *transfer.Part {
 }
 
 // finish gives what was received its name.
-func finish(t testing.TB, p *transfer.Part) (path string) {
+func finish(t testing.TB, p *transfer.Part, o offer) (path string) {
 	t.Helper()
 	path, err := p.Finish(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Remove(); err != nil {
+	if err := errors.Join(p.Close(), transfer.RemovePart(filepath.Dir(path), o.d.Name, "tag")); err != nil {
 		t.Fatal(err)
 	}
 	return path

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/parley-chat/parley/protocol/file"
+	"github.com/parley-chat/parley/store/disk"
 )
 
 // sealers is how many pieces of one file are sealed and hashed at a time.
@@ -61,6 +62,7 @@ func Prepare(ctx context.Context, c Content, name string, progress func(done int
 	if err != nil {
 		return nil, nil, err
 	}
+	_, d.Folder = c.(*folder)
 	return d, list, nil
 }
 
@@ -153,7 +155,7 @@ func SaveList(name string, l file.List) (err error) {
 	if err := os.Rename(temp, name); err != nil {
 		return fmt.Errorf("keep the list of a file: %w", err)
 	}
-	return syncFolder(filepath.Dir(name))
+	return disk.SyncDir(filepath.Dir(name))
 }
 
 // LoadList reads the list of the file that d describes: the one in it, or else the one

@@ -10,15 +10,12 @@ import (
 	"sync/atomic"
 
 	"github.com/parley-chat/parley/protocol/file"
+	"github.com/parley-chat/parley/store/disk"
 )
 
-// spaceKept is how many bytes of a disk a received file leaves free. The program's own
-// store may be on it.
-const spaceKept = 64 << 20
-
 // Part is a file that is being received. It lies hidden in the folder where it will be,
-// as .NAME.ID.part, and what is in there is all that is known of how far it came. Its
-// methods are safe for parallel use, but for Close and Remove, which come last.
+// as .NAME.TAG.part, and what is in there is all that is known of how far it came. Its
+// methods are safe for parallel use, but for Close, which comes last.
 type Part struct {
 	d      *file.Descriptor
 	pieces *file.Pieces
@@ -33,8 +30,10 @@ type Part struct {
 }
 
 // OpenPart begins to receive the file that d describes into a folder, which must exist,
-// or goes on with what is there of it. Check must come next.
-func OpenPart(folder string, d *file.Descriptor, l file.List) (*Part, error) {
+// or goes on with what is there of it. The tag is of at most 39 bytes and no other file's
+// that is received into the folder: descriptors are written by others, and two of them may
+// have one id. Check must come next.
+func OpenPart(folder, tag string, d *file.Descriptor, l file.List) (*Part, error) {
 	pieces, err := d.Pieces(l)
 	if err != nil {
 		return nil, err
@@ -44,7 +43,7 @@ func OpenPart(folder string, d *file.Descriptor, l file.List) (*Part, error) {
 		return nil, fmt.Errorf("open the folder for received files: %w", err)
 	}
 	p := &Part{
-		d: d, pieces: pieces, root: root, temp: tempName(d.Name, d.ID),
+		d: d, pieces: pieces, root: root, temp: tempName(d.Name, tag),
 		have: make([]bool, len(l)), missing: len(l),
 	}
 	if p.f, err = openTemp(root, p.temp); err != nil {
@@ -81,6 +80,9 @@ func openTemp(root *os.Root, name string) (*os.File, error) {
 // Check finds out which pieces are here: it seals what is there and compares with the
 // list. Then it looks whether there is room for the others: ErrDiskFull. progress,
 // unless nil, is told how many bytes it has looked at, by several at once.
+//
+// After a crash the hidden file may have its final name as well. If it is not whole then,
+// somebody works with it already, and the file is received once more.
 func (p *Part) Check(ctx context.Context, progress func(done int64)) error {
 	info, err := p.f.Stat()
 	if err != nil {
@@ -109,18 +111,33 @@ func (p *Part) Check(ctx context.Context, progress func(done int64)) error {
 	if err != nil {
 		return fmt.Errorf("check what was received: %w", err)
 	}
-	return p.checkSpace()
-}
-
-func (p *Part) checkSpace() error {
+	if whole := p.Missing() == 0 && info.Size() == p.d.Size; !whole && disk.HasNames(info) {
+		if err := p.beginAnew(); err != nil {
+			return err
+		}
+	}
 	need := p.d.Size - p.Done()
 	if p.d.Folder { // the archive, and what is in it
 		need += p.d.Size
 	}
-	if free := freeSpace(p.f) - spaceKept; need > 0 && need > free {
-		return fmt.Errorf("%w: %d MiB more are needed", ErrDiskFull, (need-free)>>20+1)
+	if need == 0 {
+		return nil
 	}
-	return nil
+	return p.room(need)
+}
+
+// room returns ErrDiskFull if so many bytes more do not fit where the file goes.
+func (p *Part) room(more int64) error { return room(p.root.Name(), more) }
+
+// beginAnew leaves the file that lies open to its other name.
+func (p *Part) beginAnew() (err error) {
+	if err := errors.Join(p.f.Close(), p.root.Remove(p.temp)); err != nil {
+		return fmt.Errorf("begin to receive anew: %w", err)
+	}
+	clear(p.have)
+	p.missing, p.done = len(p.have), 0
+	p.f, err = openTemp(p.root, p.temp)
+	return err
 }
 
 // Write takes sealed piece k: it is compared with the list, opened in its place, and
@@ -129,6 +146,9 @@ func (p *Part) checkSpace() error {
 func (p *Part) Write(k int, sealed []byte) error {
 	plain, err := p.pieces.Open(k, sealed)
 	if err != nil {
+		return err
+	}
+	if err := p.room(int64(len(plain))); err != nil {
 		return err
 	}
 	if _, err := p.f.WriteAt(plain, int64(k)*file.PieceSize); err != nil {
@@ -171,7 +191,3 @@ func (p *Part) Done() int64 {
 
 // Close ends receiving for now. What is here stays, for OpenPart to go on with.
 func (p *Part) Close() error { return errors.Join(p.f.Close(), p.root.Close()) }
-
-// Remove ends receiving for good and removes the hidden file: after Finish, once it is
-// recorded where the file is, or when the file is not wanted any more.
-func (p *Part) Remove() error { return errors.Join(removeTemp(p.root, p.temp), p.Close()) }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
 	"github.com/parley-chat/parley/protocol/file"
 )
@@ -39,9 +40,15 @@ func Spool(ctx context.Context, r io.Reader, path, name string) (d *file.Descrip
 			return nil, nil, err
 		}
 		l = append(l, file.HashPiece(sealed))
+		if err := room(filepath.Dir(path), int64(len(sealed))); err != nil {
+			return nil, nil, err
+		}
 		if _, err := f.Write(sealed); err != nil {
 			return nil, nil, onDisk("keep what is to be sent", err)
 		}
+	}
+	if err := ctx.Err(); err != nil { // then the end may be that of who writes
+		return nil, nil, err
 	}
 	if err := f.Sync(); err != nil {
 		return nil, nil, onDisk("keep what is to be sent", err)

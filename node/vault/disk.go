@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/parley-chat/parley/store/disk"
 )
 
 // What a file that is being replaced leaves beside it, if a crash comes then.
@@ -29,7 +31,7 @@ func create(path string, b []byte) error {
 	if err := os.Link(temp.Name(), path); err != nil { // unlike a rename, it replaces nothing
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	return disk.SyncDir(filepath.Dir(path))
 }
 
 // replace puts a file in the place of another, if there is one: after a crash
@@ -54,7 +56,7 @@ func replace(path string, b []byte) error {
 	if err := os.Rename(path+newSuffix, path); err != nil {
 		return err
 	}
-	if err := syncDir(filepath.Dir(path)); err != nil {
+	if err := disk.SyncDir(filepath.Dir(path)); err != nil {
 		return err
 	}
 	return tidy(path)
@@ -73,13 +75,13 @@ func tidy(path string) error {
 		// A crash may have come between the second name and the rename.
 		if now, err := os.Stat(path); err == nil && os.SameFile(info, now) {
 			err = os.Remove(left)
-			if err := errors.Join(err, syncDir(filepath.Dir(path))); err != nil {
+			if err := errors.Join(err, disk.SyncDir(filepath.Dir(path))); err != nil {
 				return err
 			}
 			continue
 		}
 		// That it was renamed must be durable before the old one is destroyed.
-		if err := syncDir(filepath.Dir(path)); err != nil {
+		if err := disk.SyncDir(filepath.Dir(path)); err != nil {
 			return err
 		}
 		if err := shred(left); err != nil {
@@ -96,7 +98,7 @@ func tidy(path string) error {
 // bytes stay for an unknown time, for somebody who takes the chips apart or has
 // the snapshot.
 func shred(path string) error {
-	return errors.Join(overwrite(path), os.Remove(path), syncDir(filepath.Dir(path)))
+	return errors.Join(overwrite(path), os.Remove(path), disk.SyncDir(filepath.Dir(path)))
 }
 
 func overwrite(path string) error {
@@ -131,17 +133,6 @@ func privateDir(dir string) error {
 	}
 	if info.Mode().Perm()&0o077 != 0 {
 		return fmt.Errorf("%w: others may use %s (mode %04o): run chmod 700 on it", ErrExposed, dir, info.Mode().Perm())
-	}
-	return nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("sync %s: %w", dir, err)
-	}
-	if err := errors.Join(d.Sync(), d.Close()); err != nil {
-		return fmt.Errorf("sync %s: %w", dir, err)
 	}
 	return nil
 }

@@ -17,6 +17,8 @@ import (
 
 	"github.com/zalando/go-keyring"
 	"golang.org/x/crypto/argon2"
+
+	"github.com/parley-chat/parley/store/disk"
 )
 
 // The kinds of secret that open a vault.
@@ -87,7 +89,7 @@ func CreateKeyFile(path string) (Secret, error) {
 	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
 		return Secret{}, fmt.Errorf("write key file: %w", err)
 	}
-	if err := syncDir(filepath.Dir(path)); err != nil {
+	if err := disk.SyncDir(filepath.Dir(path)); err != nil {
 		return Secret{}, err
 	}
 	return FromKeyFile(path)

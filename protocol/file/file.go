@@ -21,10 +21,9 @@ const (
 	PieceSize       = 1 << 20  // of the file, in a piece
 	SealedPieceSize = PieceSize + chunksPerPiece*TagSize
 
-	MaxSize   = 1 << 40                 // of a file
-	MaxPieces = MaxSize/PieceSize + 1   // of a file
-	MaxInline = 64                      // pieces whose list is in the descriptor itself
-	MaxList   = MaxPieces * len(Hash{}) // of an encoded list
+	MaxSize   = 1 << 40               // of a file
+	MaxPieces = MaxSize/PieceSize + 1 // of a file
+	MaxInline = 64                    // pieces whose list is in the descriptor itself
 
 	chunksPerPiece  = PieceSize / ChunkSize
 	sealedChunkSize = ChunkSize + TagSize

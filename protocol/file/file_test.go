@@ -81,8 +81,8 @@ func TestSizes(t *testing.T) {
 			t.Errorf("%d bytes: sealed %d, want %d", c.size, SealedSize(c.size), want)
 		}
 	}
-	if SealedPieceSize != 1049600 || MaxList != 33554464 {
-		t.Errorf("sealed piece %d, longest list %d", SealedPieceSize, MaxList)
+	if longest := MaxPieces * len(Hash{}); SealedPieceSize != 1049600 || longest != 33554464 {
+		t.Errorf("sealed piece %d, longest list %d", SealedPieceSize, longest)
 	}
 }
 

@@ -17,8 +17,8 @@ func HashPiece(sealed []byte) Hash { return sha256.Sum256(sealed) }
 // secret. Whoever got one from somebody asks the descriptor's CheckList.
 type List []Hash
 
-// ParseList reads the list of a file of size bytes: 32 bytes for each piece, at most
-// MaxList.
+// ParseList reads the list of a file of size bytes: 32 bytes for each piece, 32 MiB for the
+// largest file.
 func ParseList(b []byte, size int64) (List, error) {
 	if err := checkSize(size); err != nil {
 		return nil, err

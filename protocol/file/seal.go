@@ -56,9 +56,6 @@ func New() *Sealer {
 	return s
 }
 
-// ID names the file.
-func (s *Sealer) ID() protocol.FileID { return s.id }
-
 // Seal seals piece k: PieceSize bytes of the file, or fewer if it is the last one. The
 // result is in the memory of piece, and over what is behind it, if its capacity is
 // SealedPieceSize, else in memory of its own; piece is lost in any case.

@@ -2597,7 +2597,6 @@ type Request struct {
 	//	*Request_SeenGuests
 	//	*Request_PutBlob
 	//	*Request_GetBlob
-	//	*Request_StatBlob
 	//	*Request_TakenBlob
 	//	*Request_DropBlob
 	Call          isRequest_Call `protobuf_oneof:"call"`
@@ -2858,15 +2857,6 @@ func (x *Request) GetGetBlob() *GetBlob {
 	return nil
 }
 
-func (x *Request) GetStatBlob() *StatBlob {
-	if x != nil {
-		if x, ok := x.Call.(*Request_StatBlob); ok {
-			return x.StatBlob
-		}
-	}
-	return nil
-}
-
 func (x *Request) GetTakenBlob() *TakenBlob {
 	if x != nil {
 		if x, ok := x.Call.(*Request_TakenBlob); ok {
@@ -2985,16 +2975,12 @@ type Request_GetBlob struct {
 	GetBlob *GetBlob `protobuf:"bytes,41,opt,name=get_blob,json=getBlob,proto3,oneof"`
 }
 
-type Request_StatBlob struct {
-	StatBlob *StatBlob `protobuf:"bytes,42,opt,name=stat_blob,json=statBlob,proto3,oneof"`
-}
-
 type Request_TakenBlob struct {
-	TakenBlob *TakenBlob `protobuf:"bytes,43,opt,name=taken_blob,json=takenBlob,proto3,oneof"`
+	TakenBlob *TakenBlob `protobuf:"bytes,42,opt,name=taken_blob,json=takenBlob,proto3,oneof"`
 }
 
 type Request_DropBlob struct {
-	DropBlob *DropBlob `protobuf:"bytes,44,opt,name=drop_blob,json=dropBlob,proto3,oneof"`
+	DropBlob *DropBlob `protobuf:"bytes,43,opt,name=drop_blob,json=dropBlob,proto3,oneof"`
 }
 
 func (*Request_Register) isRequest_Call() {}
@@ -3044,8 +3030,6 @@ func (*Request_SeenGuests) isRequest_Call() {}
 func (*Request_PutBlob) isRequest_Call() {}
 
 func (*Request_GetBlob) isRequest_Call() {}
-
-func (*Request_StatBlob) isRequest_Call() {}
 
 func (*Request_TakenBlob) isRequest_Call() {}
 
@@ -6437,7 +6421,7 @@ type GetBlob struct {
 	By            []byte                 `protobuf:"bytes,1,opt,name=by,proto3" json:"by,omitempty"` // account that put it
 	Id            []byte                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
 	From          uint64                 `protobuf:"varint,3,opt,name=from,proto3" json:"from,omitempty"`
-	Count         uint64                 `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"` // bytes
+	Count         uint64                 `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"` // bytes; none to hear only how much is there
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6500,58 +6484,6 @@ func (x *GetBlob) GetCount() uint64 {
 	return 0
 }
 
-type StatBlob struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	By            []byte                 `protobuf:"bytes,1,opt,name=by,proto3" json:"by,omitempty"`
-	Id            []byte                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *StatBlob) Reset() {
-	*x = StatBlob{}
-	mi := &file_wire_proto_msgTypes[85]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *StatBlob) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*StatBlob) ProtoMessage() {}
-
-func (x *StatBlob) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[85]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use StatBlob.ProtoReflect.Descriptor instead.
-func (*StatBlob) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{85}
-}
-
-func (x *StatBlob) GetBy() []byte {
-	if x != nil {
-		return x.By
-	}
-	return nil
-}
-
-func (x *StatBlob) GetId() []byte {
-	if x != nil {
-		return x.Id
-	}
-	return nil
-}
-
 type BlobState struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Size          uint64                 `protobuf:"varint,1,opt,name=size,proto3" json:"size,omitempty"`
@@ -6564,7 +6496,7 @@ type BlobState struct {
 
 func (x *BlobState) Reset() {
 	*x = BlobState{}
-	mi := &file_wire_proto_msgTypes[86]
+	mi := &file_wire_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6576,7 +6508,7 @@ func (x *BlobState) String() string {
 func (*BlobState) ProtoMessage() {}
 
 func (x *BlobState) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[86]
+	mi := &file_wire_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6589,7 +6521,7 @@ func (x *BlobState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobState.ProtoReflect.Descriptor instead.
 func (*BlobState) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{86}
+	return file_wire_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *BlobState) GetSize() uint64 {
@@ -6632,7 +6564,7 @@ type TakenBlob struct {
 
 func (x *TakenBlob) Reset() {
 	*x = TakenBlob{}
-	mi := &file_wire_proto_msgTypes[87]
+	mi := &file_wire_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6644,7 +6576,7 @@ func (x *TakenBlob) String() string {
 func (*TakenBlob) ProtoMessage() {}
 
 func (x *TakenBlob) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[87]
+	mi := &file_wire_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6657,7 +6589,7 @@ func (x *TakenBlob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakenBlob.ProtoReflect.Descriptor instead.
 func (*TakenBlob) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{87}
+	return file_wire_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *TakenBlob) GetBy() []byte {
@@ -6684,7 +6616,7 @@ type DropBlob struct {
 
 func (x *DropBlob) Reset() {
 	*x = DropBlob{}
-	mi := &file_wire_proto_msgTypes[88]
+	mi := &file_wire_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6696,7 +6628,7 @@ func (x *DropBlob) String() string {
 func (*DropBlob) ProtoMessage() {}
 
 func (x *DropBlob) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[88]
+	mi := &file_wire_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6709,7 +6641,7 @@ func (x *DropBlob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropBlob.ProtoReflect.Descriptor instead.
 func (*DropBlob) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{88}
+	return file_wire_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *DropBlob) GetId() []byte {
@@ -6727,7 +6659,7 @@ type BlobGone struct {
 
 func (x *BlobGone) Reset() {
 	*x = BlobGone{}
-	mi := &file_wire_proto_msgTypes[89]
+	mi := &file_wire_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6739,7 +6671,7 @@ func (x *BlobGone) String() string {
 func (*BlobGone) ProtoMessage() {}
 
 func (x *BlobGone) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[89]
+	mi := &file_wire_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6752,7 +6684,7 @@ func (x *BlobGone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobGone.ProtoReflect.Descriptor instead.
 func (*BlobGone) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{89}
+	return file_wire_proto_rawDescGZIP(), []int{88}
 }
 
 type Beat struct {
@@ -6768,7 +6700,7 @@ type Beat struct {
 
 func (x *Beat) Reset() {
 	*x = Beat{}
-	mi := &file_wire_proto_msgTypes[90]
+	mi := &file_wire_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6780,7 +6712,7 @@ func (x *Beat) String() string {
 func (*Beat) ProtoMessage() {}
 
 func (x *Beat) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[90]
+	mi := &file_wire_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6793,7 +6725,7 @@ func (x *Beat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Beat.ProtoReflect.Descriptor instead.
 func (*Beat) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{90}
+	return file_wire_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *Beat) GetHello() *Hello {
@@ -6846,7 +6778,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_wire_proto_msgTypes[91]
+	mi := &file_wire_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6858,7 +6790,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[91]
+	mi := &file_wire_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6871,7 +6803,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{91}
+	return file_wire_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *Hello) GetMinVersion() uint32 {
@@ -6942,7 +6874,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_wire_proto_msgTypes[92]
+	mi := &file_wire_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6954,7 +6886,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[92]
+	mi := &file_wire_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6967,7 +6899,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{92}
+	return file_wire_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *Welcome) GetCode() uint32 {
@@ -7057,15 +6989,13 @@ type Limits struct {
 	RelayMs       uint64                 `protobuf:"varint,6,opt,name=relay_ms,json=relayMs,proto3" json:"relay_ms,omitempty"`
 	PrekeyCap     uint32                 `protobuf:"varint,7,opt,name=prekey_cap,json=prekeyCap,proto3" json:"prekey_cap,omitempty"`
 	BlobBytes     uint64                 `protobuf:"varint,8,opt,name=blob_bytes,json=blobBytes,proto3" json:"blob_bytes,omitempty"` // the largest blob
-	BlobQuota     uint64                 `protobuf:"varint,9,opt,name=blob_quota,json=blobQuota,proto3" json:"blob_quota,omitempty"` // bytes, of all blobs of one account
-	BlobTtlMs     uint64                 `protobuf:"varint,10,opt,name=blob_ttl_ms,json=blobTtlMs,proto3" json:"blob_ttl_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_wire_proto_msgTypes[93]
+	mi := &file_wire_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7077,7 +7007,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[93]
+	mi := &file_wire_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7090,7 +7020,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{93}
+	return file_wire_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *Limits) GetMailboxBytes() uint64 {
@@ -7149,20 +7079,6 @@ func (x *Limits) GetBlobBytes() uint64 {
 	return 0
 }
 
-func (x *Limits) GetBlobQuota() uint64 {
-	if x != nil {
-		return x.BlobQuota
-	}
-	return 0
-}
-
-func (x *Limits) GetBlobTtlMs() uint64 {
-	if x != nil {
-		return x.BlobTtlMs
-	}
-	return 0
-}
-
 type Hint struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Beat          uint64                 `protobuf:"varint,1,opt,name=beat,proto3" json:"beat,omitempty"` // seq of the beat answered
@@ -7181,7 +7097,7 @@ type Hint struct {
 
 func (x *Hint) Reset() {
 	*x = Hint{}
-	mi := &file_wire_proto_msgTypes[94]
+	mi := &file_wire_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7193,7 +7109,7 @@ func (x *Hint) String() string {
 func (*Hint) ProtoMessage() {}
 
 func (x *Hint) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[94]
+	mi := &file_wire_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7206,7 +7122,7 @@ func (x *Hint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hint.ProtoReflect.Descriptor instead.
 func (*Hint) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{94}
+	return file_wire_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *Hint) GetBeat() uint64 {
@@ -7290,7 +7206,7 @@ type RoomNews struct {
 
 func (x *RoomNews) Reset() {
 	*x = RoomNews{}
-	mi := &file_wire_proto_msgTypes[95]
+	mi := &file_wire_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7302,7 +7218,7 @@ func (x *RoomNews) String() string {
 func (*RoomNews) ProtoMessage() {}
 
 func (x *RoomNews) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[95]
+	mi := &file_wire_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7315,7 +7231,7 @@ func (x *RoomNews) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomNews.ProtoReflect.Descriptor instead.
 func (*RoomNews) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{95}
+	return file_wire_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *RoomNews) GetRoom() []byte {
@@ -7349,7 +7265,7 @@ type Presence struct {
 
 func (x *Presence) Reset() {
 	*x = Presence{}
-	mi := &file_wire_proto_msgTypes[96]
+	mi := &file_wire_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7361,7 +7277,7 @@ func (x *Presence) String() string {
 func (*Presence) ProtoMessage() {}
 
 func (x *Presence) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[96]
+	mi := &file_wire_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7374,7 +7290,7 @@ func (x *Presence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Presence.ProtoReflect.Descriptor instead.
 func (*Presence) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{96}
+	return file_wire_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *Presence) GetAccount() []byte {
@@ -7400,7 +7316,7 @@ type Deliver struct {
 
 func (x *Deliver) Reset() {
 	*x = Deliver{}
-	mi := &file_wire_proto_msgTypes[97]
+	mi := &file_wire_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7412,7 +7328,7 @@ func (x *Deliver) String() string {
 func (*Deliver) ProtoMessage() {}
 
 func (x *Deliver) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[97]
+	mi := &file_wire_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7425,7 +7341,7 @@ func (x *Deliver) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Deliver.ProtoReflect.Descriptor instead.
 func (*Deliver) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{97}
+	return file_wire_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *Deliver) GetEnvelopes() [][]byte {
@@ -7445,7 +7361,7 @@ type Delivered struct {
 
 func (x *Delivered) Reset() {
 	*x = Delivered{}
-	mi := &file_wire_proto_msgTypes[98]
+	mi := &file_wire_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7457,7 +7373,7 @@ func (x *Delivered) String() string {
 func (*Delivered) ProtoMessage() {}
 
 func (x *Delivered) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[98]
+	mi := &file_wire_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7470,7 +7386,7 @@ func (x *Delivered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delivered.ProtoReflect.Descriptor instead.
 func (*Delivered) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{98}
+	return file_wire_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *Delivered) GetCodes() []uint32 {
@@ -7496,7 +7412,7 @@ type PairJoin struct {
 
 func (x *PairJoin) Reset() {
 	*x = PairJoin{}
-	mi := &file_wire_proto_msgTypes[99]
+	mi := &file_wire_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7508,7 +7424,7 @@ func (x *PairJoin) String() string {
 func (*PairJoin) ProtoMessage() {}
 
 func (x *PairJoin) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[99]
+	mi := &file_wire_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7521,7 +7437,7 @@ func (x *PairJoin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairJoin.ProtoReflect.Descriptor instead.
 func (*PairJoin) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{99}
+	return file_wire_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *PairJoin) GetSlot() string {
@@ -7545,7 +7461,7 @@ type PairJoined struct {
 
 func (x *PairJoined) Reset() {
 	*x = PairJoined{}
-	mi := &file_wire_proto_msgTypes[100]
+	mi := &file_wire_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7557,7 +7473,7 @@ func (x *PairJoined) String() string {
 func (*PairJoined) ProtoMessage() {}
 
 func (x *PairJoined) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[100]
+	mi := &file_wire_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7570,7 +7486,7 @@ func (x *PairJoined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairJoined.ProtoReflect.Descriptor instead.
 func (*PairJoined) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{100}
+	return file_wire_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *PairJoined) GetCode() uint32 {
@@ -7624,7 +7540,7 @@ type PairFrame struct {
 
 func (x *PairFrame) Reset() {
 	*x = PairFrame{}
-	mi := &file_wire_proto_msgTypes[101]
+	mi := &file_wire_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7636,7 +7552,7 @@ func (x *PairFrame) String() string {
 func (*PairFrame) ProtoMessage() {}
 
 func (x *PairFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[101]
+	mi := &file_wire_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7649,7 +7565,7 @@ func (x *PairFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairFrame.ProtoReflect.Descriptor instead.
 func (*PairFrame) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{101}
+	return file_wire_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *PairFrame) GetData() []byte {
@@ -7669,7 +7585,7 @@ type Knock struct {
 
 func (x *Knock) Reset() {
 	*x = Knock{}
-	mi := &file_wire_proto_msgTypes[102]
+	mi := &file_wire_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7681,7 +7597,7 @@ func (x *Knock) String() string {
 func (*Knock) ProtoMessage() {}
 
 func (x *Knock) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[102]
+	mi := &file_wire_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7694,7 +7610,7 @@ func (x *Knock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Knock.ProtoReflect.Descriptor instead.
 func (*Knock) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{102}
+	return file_wire_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *Knock) GetRoom() []byte {
@@ -7722,7 +7638,7 @@ type Knocked struct {
 
 func (x *Knocked) Reset() {
 	*x = Knocked{}
-	mi := &file_wire_proto_msgTypes[103]
+	mi := &file_wire_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7734,7 +7650,7 @@ func (x *Knocked) String() string {
 func (*Knocked) ProtoMessage() {}
 
 func (x *Knocked) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[103]
+	mi := &file_wire_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7747,7 +7663,7 @@ func (x *Knocked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Knocked.ProtoReflect.Descriptor instead.
 func (*Knocked) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{103}
+	return file_wire_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *Knocked) GetCode() uint32 {
@@ -7787,7 +7703,7 @@ type Membership struct {
 
 func (x *Membership) Reset() {
 	*x = Membership{}
-	mi := &file_wire_proto_msgTypes[104]
+	mi := &file_wire_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7799,7 +7715,7 @@ func (x *Membership) String() string {
 func (*Membership) ProtoMessage() {}
 
 func (x *Membership) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[104]
+	mi := &file_wire_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7812,7 +7728,7 @@ func (x *Membership) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Membership.ProtoReflect.Descriptor instead.
 func (*Membership) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{104}
+	return file_wire_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *Membership) GetName() string {
@@ -7873,7 +7789,7 @@ type GetPrekey struct {
 
 func (x *GetPrekey) Reset() {
 	*x = GetPrekey{}
-	mi := &file_wire_proto_msgTypes[105]
+	mi := &file_wire_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7885,7 +7801,7 @@ func (x *GetPrekey) String() string {
 func (*GetPrekey) ProtoMessage() {}
 
 func (x *GetPrekey) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[105]
+	mi := &file_wire_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7898,7 +7814,7 @@ func (x *GetPrekey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPrekey.ProtoReflect.Descriptor instead.
 func (*GetPrekey) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{105}
+	return file_wire_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *GetPrekey) GetNonce() []byte {
@@ -7919,7 +7835,7 @@ type OwnPrekey struct {
 
 func (x *OwnPrekey) Reset() {
 	*x = OwnPrekey{}
-	mi := &file_wire_proto_msgTypes[106]
+	mi := &file_wire_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7931,7 +7847,7 @@ func (x *OwnPrekey) String() string {
 func (*OwnPrekey) ProtoMessage() {}
 
 func (x *OwnPrekey) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[106]
+	mi := &file_wire_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7944,7 +7860,7 @@ func (x *OwnPrekey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OwnPrekey.ProtoReflect.Descriptor instead.
 func (*OwnPrekey) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{106}
+	return file_wire_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *OwnPrekey) GetCode() uint32 {
@@ -7978,7 +7894,7 @@ type Follow struct {
 
 func (x *Follow) Reset() {
 	*x = Follow{}
-	mi := &file_wire_proto_msgTypes[107]
+	mi := &file_wire_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7990,7 +7906,7 @@ func (x *Follow) String() string {
 func (*Follow) ProtoMessage() {}
 
 func (x *Follow) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[107]
+	mi := &file_wire_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8003,7 +7919,7 @@ func (x *Follow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Follow.ProtoReflect.Descriptor instead.
 func (*Follow) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{107}
+	return file_wire_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *Follow) GetSeq() uint64 {
@@ -8030,7 +7946,7 @@ type Announcement struct {
 
 func (x *Announcement) Reset() {
 	*x = Announcement{}
-	mi := &file_wire_proto_msgTypes[108]
+	mi := &file_wire_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8042,7 +7958,7 @@ func (x *Announcement) String() string {
 func (*Announcement) ProtoMessage() {}
 
 func (x *Announcement) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[108]
+	mi := &file_wire_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8055,7 +7971,7 @@ func (x *Announcement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Announcement.ProtoReflect.Descriptor instead.
 func (*Announcement) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{108}
+	return file_wire_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *Announcement) GetAddrs() [][]byte {
@@ -8086,7 +8002,7 @@ type Followed struct {
 
 func (x *Followed) Reset() {
 	*x = Followed{}
-	mi := &file_wire_proto_msgTypes[109]
+	mi := &file_wire_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8098,7 +8014,7 @@ func (x *Followed) String() string {
 func (*Followed) ProtoMessage() {}
 
 func (x *Followed) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[109]
+	mi := &file_wire_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8111,7 +8027,7 @@ func (x *Followed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Followed.ProtoReflect.Descriptor instead.
 func (*Followed) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{109}
+	return file_wire_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *Followed) GetCode() uint32 {
@@ -8165,7 +8081,7 @@ type Present struct {
 
 func (x *Present) Reset() {
 	*x = Present{}
-	mi := &file_wire_proto_msgTypes[110]
+	mi := &file_wire_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8177,7 +8093,7 @@ func (x *Present) String() string {
 func (*Present) ProtoMessage() {}
 
 func (x *Present) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[110]
+	mi := &file_wire_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8190,7 +8106,7 @@ func (x *Present) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Present.ProtoReflect.Descriptor instead.
 func (*Present) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{110}
+	return file_wire_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *Present) GetToken() string {
@@ -8212,7 +8128,7 @@ type Admission struct {
 
 func (x *Admission) Reset() {
 	*x = Admission{}
-	mi := &file_wire_proto_msgTypes[111]
+	mi := &file_wire_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8224,7 +8140,7 @@ func (x *Admission) String() string {
 func (*Admission) ProtoMessage() {}
 
 func (x *Admission) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[111]
+	mi := &file_wire_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8237,7 +8153,7 @@ func (x *Admission) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Admission.ProtoReflect.Descriptor instead.
 func (*Admission) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{111}
+	return file_wire_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *Admission) GetCode() uint32 {
@@ -8281,7 +8197,7 @@ type GetPieces struct {
 
 func (x *GetPieces) Reset() {
 	*x = GetPieces{}
-	mi := &file_wire_proto_msgTypes[112]
+	mi := &file_wire_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8293,7 +8209,7 @@ func (x *GetPieces) String() string {
 func (*GetPieces) ProtoMessage() {}
 
 func (x *GetPieces) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[112]
+	mi := &file_wire_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8306,7 +8222,7 @@ func (x *GetPieces) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPieces.ProtoReflect.Descriptor instead.
 func (*GetPieces) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{112}
+	return file_wire_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *GetPieces) GetFile() []byte {
@@ -8355,7 +8271,7 @@ type Pieces struct {
 
 func (x *Pieces) Reset() {
 	*x = Pieces{}
-	mi := &file_wire_proto_msgTypes[113]
+	mi := &file_wire_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8367,7 +8283,7 @@ func (x *Pieces) String() string {
 func (*Pieces) ProtoMessage() {}
 
 func (x *Pieces) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[113]
+	mi := &file_wire_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8380,7 +8296,7 @@ func (x *Pieces) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pieces.ProtoReflect.Descriptor instead.
 func (*Pieces) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{113}
+	return file_wire_proto_rawDescGZIP(), []int{112}
 }
 
 func (x *Pieces) GetCode() uint32 {
@@ -8611,7 +8527,7 @@ const file_wire_proto_rawDesc = "" +
 	"\x04read\x18\x02 \x03(\fR\x04read\"'\n" +
 	"\x06Repair\x12\x1d\n" +
 	"\n" +
-	"session_id\x18\x01 \x01(\fR\tsessionId\"\x9a\f\n" +
+	"session_id\x18\x01 \x01(\fR\tsessionId\"\xe1\v\n" +
 	"\aRequest\x126\n" +
 	"\bregister\x18\x01 \x01(\v2\x18.parley.wire.v1.RegisterH\x00R\bregister\x120\n" +
 	"\x06lookup\x18\x02 \x01(\v2\x16.parley.wire.v1.LookupH\x00R\x06lookup\x12F\n" +
@@ -8641,11 +8557,10 @@ const file_wire_proto_rawDesc = "" +
 	"\vseen_guests\x18\x1e \x01(\v2\x1a.parley.wire.v1.SeenGuestsH\x00R\n" +
 	"seenGuests\x124\n" +
 	"\bput_blob\x18( \x01(\v2\x17.parley.wire.v1.PutBlobH\x00R\aputBlob\x124\n" +
-	"\bget_blob\x18) \x01(\v2\x17.parley.wire.v1.GetBlobH\x00R\agetBlob\x127\n" +
-	"\tstat_blob\x18* \x01(\v2\x18.parley.wire.v1.StatBlobH\x00R\bstatBlob\x12:\n" +
+	"\bget_blob\x18) \x01(\v2\x17.parley.wire.v1.GetBlobH\x00R\agetBlob\x12:\n" +
 	"\n" +
-	"taken_blob\x18+ \x01(\v2\x19.parley.wire.v1.TakenBlobH\x00R\ttakenBlob\x127\n" +
-	"\tdrop_blob\x18, \x01(\v2\x18.parley.wire.v1.DropBlobH\x00R\bdropBlobB\x06\n" +
+	"taken_blob\x18* \x01(\v2\x19.parley.wire.v1.TakenBlobH\x00R\ttakenBlob\x127\n" +
+	"\tdrop_blob\x18+ \x01(\v2\x18.parley.wire.v1.DropBlobH\x00R\bdropBlobB\x06\n" +
 	"\x04call\"\xa8\n" +
 	"\n" +
 	"\bResponse\x12\x12\n" +
@@ -8867,10 +8782,7 @@ const file_wire_proto_rawDesc = "" +
 	"\x02by\x18\x01 \x01(\fR\x02by\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\fR\x02id\x12\x12\n" +
 	"\x04from\x18\x03 \x01(\x04R\x04from\x12\x14\n" +
-	"\x05count\x18\x04 \x01(\x04R\x05count\"*\n" +
-	"\bStatBlob\x12\x0e\n" +
-	"\x02by\x18\x01 \x01(\fR\x02by\x12\x0e\n" +
-	"\x02id\x18\x02 \x01(\fR\x02id\"h\n" +
+	"\x05count\x18\x04 \x01(\x04R\x05count\"h\n" +
 	"\tBlobState\x12\x12\n" +
 	"\x04size\x18\x01 \x01(\x04R\x04size\x12\x12\n" +
 	"\x04have\x18\x02 \x01(\x04R\x04have\x12\x1d\n" +
@@ -8912,7 +8824,7 @@ const file_wire_proto_rawDesc = "" +
 	"\bpresence\x18\t \x03(\v2\x18.parley.wire.v1.PresenceR\bpresence\x12\x12\n" +
 	"\x04mail\x18\n" +
 	" \x01(\bR\x04mail\x12!\n" +
-	"\fheads_digest\x18\v \x01(\fR\vheadsDigest\"\xd4\x02\n" +
+	"\fheads_digest\x18\v \x01(\fR\vheadsDigest\"\x95\x02\n" +
 	"\x06Limits\x12#\n" +
 	"\rmailbox_bytes\x18\x01 \x01(\x04R\fmailboxBytes\x12#\n" +
 	"\rmailbox_count\x18\x02 \x01(\rR\fmailboxCount\x12!\n" +
@@ -8924,11 +8836,7 @@ const file_wire_proto_rawDesc = "" +
 	"\n" +
 	"prekey_cap\x18\a \x01(\rR\tprekeyCap\x12\x1d\n" +
 	"\n" +
-	"blob_bytes\x18\b \x01(\x04R\tblobBytes\x12\x1d\n" +
-	"\n" +
-	"blob_quota\x18\t \x01(\x04R\tblobQuota\x12\x1e\n" +
-	"\vblob_ttl_ms\x18\n" +
-	" \x01(\x04R\tblobTtlMs\"\xe2\x02\n" +
+	"blob_bytes\x18\b \x01(\x04R\tblobBytes\"\xe2\x02\n" +
 	"\x04Hint\x12\x12\n" +
 	"\x04beat\x18\x01 \x01(\x04R\x04beat\x12\x12\n" +
 	"\x04mail\x18\x02 \x01(\bR\x04mail\x124\n" +
@@ -9043,7 +8951,7 @@ func file_wire_proto_rawDescGZIP() []byte {
 }
 
 var file_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 114)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 113)
 var file_wire_proto_goTypes = []any{
 	(Relation)(0),          // 0: parley.wire.v1.Relation
 	(MailKind)(0),          // 1: parley.wire.v1.MailKind
@@ -9133,35 +9041,34 @@ var file_wire_proto_goTypes = []any{
 	(*RoomRange)(nil),      // 85: parley.wire.v1.RoomRange
 	(*PutBlob)(nil),        // 86: parley.wire.v1.PutBlob
 	(*GetBlob)(nil),        // 87: parley.wire.v1.GetBlob
-	(*StatBlob)(nil),       // 88: parley.wire.v1.StatBlob
-	(*BlobState)(nil),      // 89: parley.wire.v1.BlobState
-	(*TakenBlob)(nil),      // 90: parley.wire.v1.TakenBlob
-	(*DropBlob)(nil),       // 91: parley.wire.v1.DropBlob
-	(*BlobGone)(nil),       // 92: parley.wire.v1.BlobGone
-	(*Beat)(nil),           // 93: parley.wire.v1.Beat
-	(*Hello)(nil),          // 94: parley.wire.v1.Hello
-	(*Welcome)(nil),        // 95: parley.wire.v1.Welcome
-	(*Limits)(nil),         // 96: parley.wire.v1.Limits
-	(*Hint)(nil),           // 97: parley.wire.v1.Hint
-	(*RoomNews)(nil),       // 98: parley.wire.v1.RoomNews
-	(*Presence)(nil),       // 99: parley.wire.v1.Presence
-	(*Deliver)(nil),        // 100: parley.wire.v1.Deliver
-	(*Delivered)(nil),      // 101: parley.wire.v1.Delivered
-	(*PairJoin)(nil),       // 102: parley.wire.v1.PairJoin
-	(*PairJoined)(nil),     // 103: parley.wire.v1.PairJoined
-	(*PairFrame)(nil),      // 104: parley.wire.v1.PairFrame
-	(*Knock)(nil),          // 105: parley.wire.v1.Knock
-	(*Knocked)(nil),        // 106: parley.wire.v1.Knocked
-	(*Membership)(nil),     // 107: parley.wire.v1.Membership
-	(*GetPrekey)(nil),      // 108: parley.wire.v1.GetPrekey
-	(*OwnPrekey)(nil),      // 109: parley.wire.v1.OwnPrekey
-	(*Follow)(nil),         // 110: parley.wire.v1.Follow
-	(*Announcement)(nil),   // 111: parley.wire.v1.Announcement
-	(*Followed)(nil),       // 112: parley.wire.v1.Followed
-	(*Present)(nil),        // 113: parley.wire.v1.Present
-	(*Admission)(nil),      // 114: parley.wire.v1.Admission
-	(*GetPieces)(nil),      // 115: parley.wire.v1.GetPieces
-	(*Pieces)(nil),         // 116: parley.wire.v1.Pieces
+	(*BlobState)(nil),      // 88: parley.wire.v1.BlobState
+	(*TakenBlob)(nil),      // 89: parley.wire.v1.TakenBlob
+	(*DropBlob)(nil),       // 90: parley.wire.v1.DropBlob
+	(*BlobGone)(nil),       // 91: parley.wire.v1.BlobGone
+	(*Beat)(nil),           // 92: parley.wire.v1.Beat
+	(*Hello)(nil),          // 93: parley.wire.v1.Hello
+	(*Welcome)(nil),        // 94: parley.wire.v1.Welcome
+	(*Limits)(nil),         // 95: parley.wire.v1.Limits
+	(*Hint)(nil),           // 96: parley.wire.v1.Hint
+	(*RoomNews)(nil),       // 97: parley.wire.v1.RoomNews
+	(*Presence)(nil),       // 98: parley.wire.v1.Presence
+	(*Deliver)(nil),        // 99: parley.wire.v1.Deliver
+	(*Delivered)(nil),      // 100: parley.wire.v1.Delivered
+	(*PairJoin)(nil),       // 101: parley.wire.v1.PairJoin
+	(*PairJoined)(nil),     // 102: parley.wire.v1.PairJoined
+	(*PairFrame)(nil),      // 103: parley.wire.v1.PairFrame
+	(*Knock)(nil),          // 104: parley.wire.v1.Knock
+	(*Knocked)(nil),        // 105: parley.wire.v1.Knocked
+	(*Membership)(nil),     // 106: parley.wire.v1.Membership
+	(*GetPrekey)(nil),      // 107: parley.wire.v1.GetPrekey
+	(*OwnPrekey)(nil),      // 108: parley.wire.v1.OwnPrekey
+	(*Follow)(nil),         // 109: parley.wire.v1.Follow
+	(*Announcement)(nil),   // 110: parley.wire.v1.Announcement
+	(*Followed)(nil),       // 111: parley.wire.v1.Followed
+	(*Present)(nil),        // 112: parley.wire.v1.Present
+	(*Admission)(nil),      // 113: parley.wire.v1.Admission
+	(*GetPieces)(nil),      // 114: parley.wire.v1.GetPieces
+	(*Pieces)(nil),         // 115: parley.wire.v1.Pieces
 }
 var file_wire_proto_depIdxs = []int32{
 	4,   // 0: parley.wire.v1.Content.text:type_name -> parley.wire.v1.Text
@@ -9224,63 +9131,62 @@ var file_wire_proto_depIdxs = []int32{
 	35,  // 57: parley.wire.v1.Request.seen_guests:type_name -> parley.wire.v1.SeenGuests
 	86,  // 58: parley.wire.v1.Request.put_blob:type_name -> parley.wire.v1.PutBlob
 	87,  // 59: parley.wire.v1.Request.get_blob:type_name -> parley.wire.v1.GetBlob
-	88,  // 60: parley.wire.v1.Request.stat_blob:type_name -> parley.wire.v1.StatBlob
-	90,  // 61: parley.wire.v1.Request.taken_blob:type_name -> parley.wire.v1.TakenBlob
-	91,  // 62: parley.wire.v1.Request.drop_blob:type_name -> parley.wire.v1.DropBlob
-	33,  // 63: parley.wire.v1.Response.registered:type_name -> parley.wire.v1.Registered
-	39,  // 64: parley.wire.v1.Response.found:type_name -> parley.wire.v1.Found
-	45,  // 65: parley.wire.v1.Response.prekey_counts:type_name -> parley.wire.v1.PrekeyCounts
-	47,  // 66: parley.wire.v1.Response.contacts_set:type_name -> parley.wire.v1.ContactsSet
-	56,  // 67: parley.wire.v1.Response.put_results:type_name -> parley.wire.v1.PutResults
-	59,  // 68: parley.wire.v1.Response.mail:type_name -> parley.wire.v1.Mail
-	62,  // 69: parley.wire.v1.Response.acked:type_name -> parley.wire.v1.Acked
-	64,  // 70: parley.wire.v1.Response.places:type_name -> parley.wire.v1.Places
-	67,  // 71: parley.wire.v1.Response.invite:type_name -> parley.wire.v1.Invite
-	49,  // 72: parley.wire.v1.Response.chain_updated:type_name -> parley.wire.v1.ChainUpdated
-	52,  // 73: parley.wire.v1.Response.head_list:type_name -> parley.wire.v1.HeadList
-	42,  // 74: parley.wire.v1.Response.log_page:type_name -> parley.wire.v1.LogPage
-	69,  // 75: parley.wire.v1.Response.token:type_name -> parley.wire.v1.Token
-	71,  // 76: parley.wire.v1.Response.key_set:type_name -> parley.wire.v1.KeySet
-	73,  // 77: parley.wire.v1.Response.relay_list:type_name -> parley.wire.v1.RelayList
-	77,  // 78: parley.wire.v1.Response.room_appended:type_name -> parley.wire.v1.RoomAppended
-	79,  // 79: parley.wire.v1.Response.room_page:type_name -> parley.wire.v1.RoomPage
-	82,  // 80: parley.wire.v1.Response.room_put_results:type_name -> parley.wire.v1.RoomPutResults
-	36,  // 81: parley.wire.v1.Response.guests_seen:type_name -> parley.wire.v1.GuestsSeen
-	89,  // 82: parley.wire.v1.Response.blob_state:type_name -> parley.wire.v1.BlobState
-	92,  // 83: parley.wire.v1.Response.blob_gone:type_name -> parley.wire.v1.BlobGone
-	37,  // 84: parley.wire.v1.GuestsSeen.guests:type_name -> parley.wire.v1.GuestSeen
-	43,  // 85: parley.wire.v1.Found.bundles:type_name -> parley.wire.v1.Bundle
-	40,  // 86: parley.wire.v1.Found.log:type_name -> parley.wire.v1.LogHead
-	40,  // 87: parley.wire.v1.LogPage.log:type_name -> parley.wire.v1.LogHead
-	53,  // 88: parley.wire.v1.HeadList.heads:type_name -> parley.wire.v1.Head
-	55,  // 89: parley.wire.v1.Put.items:type_name -> parley.wire.v1.PutItem
-	1,   // 90: parley.wire.v1.PutItem.kind:type_name -> parley.wire.v1.MailKind
-	57,  // 91: parley.wire.v1.PutResults.results:type_name -> parley.wire.v1.PutResult
-	60,  // 92: parley.wire.v1.Mail.items:type_name -> parley.wire.v1.MailItem
-	65,  // 93: parley.wire.v1.Places.places:type_name -> parley.wire.v1.Place
-	74,  // 94: parley.wire.v1.RelayList.relays:type_name -> parley.wire.v1.Relay
-	75,  // 95: parley.wire.v1.Relay.limits:type_name -> parley.wire.v1.RelayLimits
-	79,  // 96: parley.wire.v1.RoomAppended.since:type_name -> parley.wire.v1.RoomPage
-	80,  // 97: parley.wire.v1.RoomPage.items:type_name -> parley.wire.v1.RoomItem
-	83,  // 98: parley.wire.v1.RoomPutResults.results:type_name -> parley.wire.v1.RoomPutResult
-	85,  // 99: parley.wire.v1.FillRoom.ranges:type_name -> parley.wire.v1.RoomRange
-	94,  // 100: parley.wire.v1.Beat.hello:type_name -> parley.wire.v1.Hello
-	96,  // 101: parley.wire.v1.Welcome.limits:type_name -> parley.wire.v1.Limits
-	45,  // 102: parley.wire.v1.Welcome.prekeys:type_name -> parley.wire.v1.PrekeyCounts
-	99,  // 103: parley.wire.v1.Welcome.presence:type_name -> parley.wire.v1.Presence
-	99,  // 104: parley.wire.v1.Hint.presence:type_name -> parley.wire.v1.Presence
-	45,  // 105: parley.wire.v1.Hint.prekeys:type_name -> parley.wire.v1.PrekeyCounts
-	98,  // 106: parley.wire.v1.Hint.rooms:type_name -> parley.wire.v1.RoomNews
-	43,  // 107: parley.wire.v1.Delivered.bundle:type_name -> parley.wire.v1.Bundle
-	22,  // 108: parley.wire.v1.Membership.contacts:type_name -> parley.wire.v1.ContactState
-	43,  // 109: parley.wire.v1.OwnPrekey.bundle:type_name -> parley.wire.v1.Bundle
-	111, // 110: parley.wire.v1.Follow.announcement:type_name -> parley.wire.v1.Announcement
-	75,  // 111: parley.wire.v1.Announcement.limits:type_name -> parley.wire.v1.RelayLimits
-	112, // [112:112] is the sub-list for method output_type
-	112, // [112:112] is the sub-list for method input_type
-	112, // [112:112] is the sub-list for extension type_name
-	112, // [112:112] is the sub-list for extension extendee
-	0,   // [0:112] is the sub-list for field type_name
+	89,  // 60: parley.wire.v1.Request.taken_blob:type_name -> parley.wire.v1.TakenBlob
+	90,  // 61: parley.wire.v1.Request.drop_blob:type_name -> parley.wire.v1.DropBlob
+	33,  // 62: parley.wire.v1.Response.registered:type_name -> parley.wire.v1.Registered
+	39,  // 63: parley.wire.v1.Response.found:type_name -> parley.wire.v1.Found
+	45,  // 64: parley.wire.v1.Response.prekey_counts:type_name -> parley.wire.v1.PrekeyCounts
+	47,  // 65: parley.wire.v1.Response.contacts_set:type_name -> parley.wire.v1.ContactsSet
+	56,  // 66: parley.wire.v1.Response.put_results:type_name -> parley.wire.v1.PutResults
+	59,  // 67: parley.wire.v1.Response.mail:type_name -> parley.wire.v1.Mail
+	62,  // 68: parley.wire.v1.Response.acked:type_name -> parley.wire.v1.Acked
+	64,  // 69: parley.wire.v1.Response.places:type_name -> parley.wire.v1.Places
+	67,  // 70: parley.wire.v1.Response.invite:type_name -> parley.wire.v1.Invite
+	49,  // 71: parley.wire.v1.Response.chain_updated:type_name -> parley.wire.v1.ChainUpdated
+	52,  // 72: parley.wire.v1.Response.head_list:type_name -> parley.wire.v1.HeadList
+	42,  // 73: parley.wire.v1.Response.log_page:type_name -> parley.wire.v1.LogPage
+	69,  // 74: parley.wire.v1.Response.token:type_name -> parley.wire.v1.Token
+	71,  // 75: parley.wire.v1.Response.key_set:type_name -> parley.wire.v1.KeySet
+	73,  // 76: parley.wire.v1.Response.relay_list:type_name -> parley.wire.v1.RelayList
+	77,  // 77: parley.wire.v1.Response.room_appended:type_name -> parley.wire.v1.RoomAppended
+	79,  // 78: parley.wire.v1.Response.room_page:type_name -> parley.wire.v1.RoomPage
+	82,  // 79: parley.wire.v1.Response.room_put_results:type_name -> parley.wire.v1.RoomPutResults
+	36,  // 80: parley.wire.v1.Response.guests_seen:type_name -> parley.wire.v1.GuestsSeen
+	88,  // 81: parley.wire.v1.Response.blob_state:type_name -> parley.wire.v1.BlobState
+	91,  // 82: parley.wire.v1.Response.blob_gone:type_name -> parley.wire.v1.BlobGone
+	37,  // 83: parley.wire.v1.GuestsSeen.guests:type_name -> parley.wire.v1.GuestSeen
+	43,  // 84: parley.wire.v1.Found.bundles:type_name -> parley.wire.v1.Bundle
+	40,  // 85: parley.wire.v1.Found.log:type_name -> parley.wire.v1.LogHead
+	40,  // 86: parley.wire.v1.LogPage.log:type_name -> parley.wire.v1.LogHead
+	53,  // 87: parley.wire.v1.HeadList.heads:type_name -> parley.wire.v1.Head
+	55,  // 88: parley.wire.v1.Put.items:type_name -> parley.wire.v1.PutItem
+	1,   // 89: parley.wire.v1.PutItem.kind:type_name -> parley.wire.v1.MailKind
+	57,  // 90: parley.wire.v1.PutResults.results:type_name -> parley.wire.v1.PutResult
+	60,  // 91: parley.wire.v1.Mail.items:type_name -> parley.wire.v1.MailItem
+	65,  // 92: parley.wire.v1.Places.places:type_name -> parley.wire.v1.Place
+	74,  // 93: parley.wire.v1.RelayList.relays:type_name -> parley.wire.v1.Relay
+	75,  // 94: parley.wire.v1.Relay.limits:type_name -> parley.wire.v1.RelayLimits
+	79,  // 95: parley.wire.v1.RoomAppended.since:type_name -> parley.wire.v1.RoomPage
+	80,  // 96: parley.wire.v1.RoomPage.items:type_name -> parley.wire.v1.RoomItem
+	83,  // 97: parley.wire.v1.RoomPutResults.results:type_name -> parley.wire.v1.RoomPutResult
+	85,  // 98: parley.wire.v1.FillRoom.ranges:type_name -> parley.wire.v1.RoomRange
+	93,  // 99: parley.wire.v1.Beat.hello:type_name -> parley.wire.v1.Hello
+	95,  // 100: parley.wire.v1.Welcome.limits:type_name -> parley.wire.v1.Limits
+	45,  // 101: parley.wire.v1.Welcome.prekeys:type_name -> parley.wire.v1.PrekeyCounts
+	98,  // 102: parley.wire.v1.Welcome.presence:type_name -> parley.wire.v1.Presence
+	98,  // 103: parley.wire.v1.Hint.presence:type_name -> parley.wire.v1.Presence
+	45,  // 104: parley.wire.v1.Hint.prekeys:type_name -> parley.wire.v1.PrekeyCounts
+	97,  // 105: parley.wire.v1.Hint.rooms:type_name -> parley.wire.v1.RoomNews
+	43,  // 106: parley.wire.v1.Delivered.bundle:type_name -> parley.wire.v1.Bundle
+	22,  // 107: parley.wire.v1.Membership.contacts:type_name -> parley.wire.v1.ContactState
+	43,  // 108: parley.wire.v1.OwnPrekey.bundle:type_name -> parley.wire.v1.Bundle
+	110, // 109: parley.wire.v1.Follow.announcement:type_name -> parley.wire.v1.Announcement
+	75,  // 110: parley.wire.v1.Announcement.limits:type_name -> parley.wire.v1.RelayLimits
+	111, // [111:111] is the sub-list for method output_type
+	111, // [111:111] is the sub-list for method input_type
+	111, // [111:111] is the sub-list for extension type_name
+	111, // [111:111] is the sub-list for extension extendee
+	0,   // [0:111] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -9346,7 +9252,6 @@ func file_wire_proto_init() {
 		(*Request_SeenGuests)(nil),
 		(*Request_PutBlob)(nil),
 		(*Request_GetBlob)(nil),
-		(*Request_StatBlob)(nil),
 		(*Request_TakenBlob)(nil),
 		(*Request_DropBlob)(nil),
 	}
@@ -9379,7 +9284,7 @@ func file_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   114,
+			NumMessages:   113,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -66,8 +66,7 @@ func (db *DB) shedBallast() {
 	}
 }
 
-// makeBallast makes the file when there is space for it. It is filled with
-// noise, because a sparse or compressed file would hold no space.
+// makeBallast makes the file when there is space for it.
 func (db *DB) makeBallast() {
 	if db.ballast <= 0 {
 		return
@@ -78,17 +77,21 @@ func (db *DB) makeBallast() {
 	if free, _ := db.disk(db.dir); free < db.ballast+db.minFree {
 		return
 	}
-	if err := fill(db.ballastPath(), db.ballast); err != nil {
+	if err := makeFile(db.ballastPath(), db.ballast); err != nil {
 		db.log.Warn("make the store's ballast", "err", err)
 		os.Remove(db.ballastPath()) // a part of it is of no use; the next tidy tries again
 	}
 }
 
-func fill(path string, size int64) error {
+// makeFile makes a file that takes its space. What cannot be held is filled with noise,
+// because a sparse or compressed file would take none.
+func makeFile(path string, size int64) error {
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
-	_, err = io.CopyN(file, rand.NewChaCha8([32]byte{}), size)
+	if !hold(file, size) {
+		_, err = io.CopyN(file, rand.NewChaCha8([32]byte{}), size)
+	}
 	return errors.Join(err, file.Close())
 }

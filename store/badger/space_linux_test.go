@@ -72,6 +72,24 @@ func TestRealDiskFull(t *testing.T) {
 	}
 }
 
+// A file system that cannot hold space is given something to hold.
+func TestBallastIsWritten(t *testing.T) {
+	dir := t.TempDir()
+	if err := syscall.Mount("ramfs", dir, "ramfs", 0, ""); err != nil {
+		t.Skipf("needs the right to mount: %v", err)
+	}
+	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
+	const size = 4 << 20
+	path := filepath.Join(dir, ballastName)
+	if err := makeFile(path, size); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(path)
+	if err != nil || info.Size() != size || info.Sys().(*syscall.Stat_t).Blocks*512 < size {
+		t.Errorf("%+v, %v", info, err)
+	}
+}
+
 func take(t *testing.T, path string, size int64) {
 	t.Helper()
 	file, err := os.Create(path)

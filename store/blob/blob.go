@@ -15,21 +15,27 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
-	"syscall"
+	"sync"
 
 	"github.com/parley-chat/parley/store"
 	"github.com/parley-chat/parley/store/disk"
 )
 
-// spare is what stays free of the disk, so that what matters more is still stored; bytes.
-// Of a disk below 10 GiB it is a tenth.
-const spare = 1 << 30
+// spare is what stays free of a disk of total bytes, so that what matters more is still
+// stored: 1 GiB, of a disk below 10 GiB a tenth. It is always more than what the rows'
+// store wants free, which else would take nothing any more.
+func spare(total int64) int64 {
+	return max(min(1<<30, total/10), min(512<<20, total/3))
+}
 
 // Bodies are the bodies below one directory. It may be used from several goroutines, but
 // one body may only be grown, or removed, by one at a time.
 type Bodies struct {
 	dir   string
 	space func(dir string) (free, total int64)
+
+	mu       sync.Mutex
+	reserved int64 // bytes that bodies may still grow by
 }
 
 // Open prepares a directory, which nobody else uses.
@@ -37,12 +43,7 @@ func Open(dir string) (*Bodies, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the folder of blobs: %w", err)
 	}
-	for i := range 256 {
-		if err := os.Mkdir(filepath.Join(dir, fmt.Sprintf("%02x", i)), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-			return nil, fmt.Errorf("make a folder of blobs: %w", err)
-		}
-	}
-	return &Bodies{dir: dir, space: disk.Space}, errors.Join(syncDir(dir), syncDir(filepath.Dir(dir)))
+	return &Bodies{dir: dir, space: disk.Space}, disk.SyncDir(filepath.Dir(dir))
 }
 
 func (b *Bodies) path(name store.BlobName) string {
@@ -50,14 +51,50 @@ func (b *Bodies) path(name store.BlobName) string {
 	return filepath.Join(b.dir, s[:2], s)
 }
 
-// Fits returns store.ErrFull if more bytes would leave less than is to stay free.
-func (b *Bodies) Fits(more int64) error {
-	free, total := b.space(b.dir)
-	if free-more < min(spare, total/10) {
-		return fmt.Errorf("store a blob of %d bytes: %w", more, store.ErrFull)
+// Room is space on the disk that one body may grow into. It is for one goroutine.
+type Room struct {
+	b    *Bodies
+	left int64
+}
+
+// Reserve keeps room for so many bytes, until it is released. It returns store.ErrFull if
+// all that is reserved would leave less than is to stay free.
+func (b *Bodies) Reserve(bytes int64) (*Room, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err := b.fits(bytes); err != nil {
+		return nil, err
+	}
+	b.reserved += bytes
+	return &Room{b, bytes}, nil
+}
+
+// fits looks at the disk, for the holder of mu.
+func (b *Bodies) fits(more int64) error {
+	if free, total := b.space(b.dir); free-b.reserved-more < spare(total) {
+		return fmt.Errorf("find room for %d bytes of blobs: %w", b.reserved+more, store.ErrFull)
 	}
 	return nil
 }
+
+// Used says that so many bytes of the room were written.
+func (r *Room) Used(bytes int64) {
+	r.b.mu.Lock()
+	defer r.b.mu.Unlock()
+	bytes = min(bytes, r.left)
+	r.left -= bytes
+	r.b.reserved -= bytes
+}
+
+// Check returns store.ErrFull if others have filled the disk meanwhile.
+func (r *Room) Check() error {
+	r.b.mu.Lock()
+	defer r.b.mu.Unlock()
+	return r.b.fits(0)
+}
+
+// Release gives back what was not used.
+func (r *Room) Release() { r.Used(r.left) }
 
 // Len returns how long a body is; 0 if there is none.
 func (b *Bodies) Len(name store.BlobName) (int64, error) {
@@ -93,6 +130,9 @@ func (b *Bodies) All() iter.Seq2[store.BlobName, error] {
 	return func(yield func(store.BlobName, error) bool) {
 		for i := range 256 {
 			entries, err := os.ReadDir(filepath.Join(b.dir, fmt.Sprintf("%02x", i)))
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
 			if err != nil {
 				yield(store.BlobName{}, fmt.Errorf("list the bodies of blobs: %w", err))
 				return
@@ -115,13 +155,16 @@ type Growing struct {
 	f    *os.File
 	size int64
 	path string
-	made bool // its name may not be durable
+	made bool // its name, or that of its folder, may not be durable
 }
 
 // Grow opens a body to be continued behind its first have bytes, or behind all it has if
 // those are fewer; what follows is cut off. The caller closes it.
 func (b *Bodies) Grow(name store.BlobName, have int64) (*Growing, error) {
 	path := b.path(name)
+	if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("make a folder of blobs: %w", full(err))
+	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open the body of a blob: %w", full(err))
@@ -166,7 +209,8 @@ func (g *Growing) Sync() error {
 		return fmt.Errorf("sync the body of a blob: %w", full(err))
 	}
 	if g.made {
-		if err := syncDir(filepath.Dir(g.path)); err != nil {
+		folder := filepath.Dir(g.path)
+		if err := errors.Join(disk.SyncDir(folder), disk.SyncDir(filepath.Dir(folder))); err != nil {
 			return err
 		}
 		g.made = false
@@ -178,20 +222,8 @@ func (g *Growing) Sync() error {
 func (g *Growing) Close() error { return g.f.Close() }
 
 func full(err error) error {
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+	if disk.Full(err) {
 		return fmt.Errorf("%w: %w", store.ErrFull, err)
 	}
 	return err
-}
-
-// syncDir makes durable which names a directory has.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("open directory: %w", err)
-	}
-	if err := errors.Join(d.Sync(), d.Close()); err != nil {
-		return fmt.Errorf("sync directory: %w", err)
-	}
-	return nil
 }

@@ -187,16 +187,67 @@ func TestFits(t *testing.T) {
 		free, total, more int64
 		fits              bool
 	}{
-		{100 << 30, 500 << 30, 98 << 30, true},
+		{100 << 30, 500 << 30, 99 << 30, true},
 		{100 << 30, 500 << 30, 99<<30 + 1, false},
-		{2 << 30, 500 << 30, 0, true},
+		{1 << 30, 500 << 30, 0, true},
 		{1<<30 - 1, 500 << 30, 0, false},
-		{200 << 20, 1 << 30, 97 << 20, true}, // a small disk: a tenth stays free
-		{200 << 20, 1 << 30, 98 << 20, false},
+		{900 << 20, 8000 << 20, 100 << 20, true}, // a small disk: a tenth stays free
+		{900 << 20, 8000 << 20, 101 << 20, false},
+		{600 << 20, 2 << 30, 88 << 20, true}, // a smaller one: what the store of the rows needs
+		{600 << 20, 2 << 30, 89 << 20, false},
+		{200 << 20, 300 << 20, 100 << 20, true},
+		{200 << 20, 300 << 20, 101 << 20, false},
 	} {
 		b.space = func(string) (int64, int64) { return c.free, c.total }
-		if err := b.Fits(c.more); (err == nil) != c.fits || err != nil && !errors.Is(err, store.ErrFull) {
+		room, err := b.Reserve(c.more)
+		if (err == nil) != c.fits || err != nil && !errors.Is(err, store.ErrFull) {
 			t.Errorf("%+v: %v", c, err)
 		}
+		if err == nil {
+			room.Release()
+		}
 	}
+}
+
+// Bodies that grow at the same time do not take what was promised to another one.
+func TestReserve(t *testing.T) {
+	b := open(t, t.TempDir())
+	free := int64(1<<30 + 1000)
+	b.space = func(string) (int64, int64) { return free, 500 << 30 }
+	reserve := func(bytes int64) *Room {
+		t.Helper()
+		r, err := b.Reserve(bytes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	full := func(err error) {
+		t.Helper()
+		if !errors.Is(err, store.ErrFull) {
+			t.Errorf("not full: %v", err)
+		}
+	}
+	first := reserve(600)
+	_, err := b.Reserve(401)
+	full(err)
+	second := reserve(400)
+	free -= 500
+	first.Used(500)
+	if err := errors.Join(first.Check(), second.Check()); err != nil {
+		t.Errorf("as was promised: %v", err)
+	}
+	first.Release()
+	first.Release()
+	reserve(100).Release()
+	free-- // somebody else writes, too
+	second.Release()
+	_, err = b.Reserve(500)
+	full(err)
+	third := reserve(499)
+	free--
+	full(third.Check())
+	third.Used(1000) // more than is left: it was cut before
+	third.Release()
+	reserve(498)
 }

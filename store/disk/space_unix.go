@@ -3,6 +3,7 @@
 package disk
 
 import (
+	"io/fs"
 	"math"
 	"syscall"
 )
@@ -15,4 +16,10 @@ func Space(dir string) (free, total int64) {
 		return math.MaxInt64, math.MaxInt64
 	}
 	return int64(st.Bavail) * int64(st.Bsize), int64(st.Blocks) * int64(st.Bsize)
+}
+
+// HasNames tells whether a file has more than one name.
+func HasNames(info fs.FileInfo) bool {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && st.Nlink > 1
 }

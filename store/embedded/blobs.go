@@ -181,16 +181,6 @@ func dropBlob(tx store.Tx, b store.Blob) (removed int, err error) {
 		putOrDelete(tx, blobUsageKey(b.By), u.count == 0, u))
 }
 
-// BlobUsage implements store.Blobs.
-func (s *Store) BlobUsage(ctx context.Context, account protocol.AccountID) (u store.Usage, err error) {
-	err = s.kv.View(ctx, func(tx store.Tx) error {
-		row, _, err := get[usageRow](tx, blobUsageKey(account))
-		u = row.usage()
-		return err
-	})
-	return u, err
-}
-
 func (w sweeper) blobExpired(pair store.Pair) (bool, error) {
 	b, err := parse[blobRow](pair.Value)
 	return w.past(b.Expires), err

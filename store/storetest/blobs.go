@@ -30,11 +30,12 @@ func putBlob(t testing.TB, r store.Rendezvous, b store.Blob) {
 	equal(t, "blob", got, b)
 }
 
-func blobUsage(t testing.TB, r store.Rendezvous, who string, want store.Usage) {
+// blobTotal checks how many blobs of how many bytes count.
+func blobTotal(t testing.TB, r store.Rendezvous, count, bytes int) {
 	t.Helper()
-	u, err := r.BlobUsage(ctx, accountID(who))
+	totals, err := r.Totals(ctx)
 	ok(t, err)
-	equal(t, "usage of "+who, u, want)
+	equal(t, "blobs", totals.Blobs, store.Usage{Count: count, Bytes: bytes})
 }
 
 func noBlob(t testing.TB, r store.Rendezvous, b store.Blob) {
@@ -68,7 +69,7 @@ func testBlobs(t *testing.T, r store.Rendezvous) {
 			t.Errorf("another blob of the same name, %s: %v", name, err)
 		}
 	}
-	blobUsage(t, r, "alice", store.Usage{Count: 1, Bytes: 1000})
+	blobTotal(t, r, 1, 1000)
 
 	other := blobBy("bob", 1, 10, "alice") // of the same id
 	other.Room = roomID("climbing")
@@ -76,8 +77,7 @@ func testBlobs(t *testing.T, r store.Rendezvous) {
 	ok(t, r.DropBlob(ctx, b.Name))
 	ok(t, r.DropBlob(ctx, b.Name))
 	noBlob(t, r, b)
-	blobUsage(t, r, "alice", store.Usage{})
-	blobUsage(t, r, "bob", store.Usage{Count: 1, Bytes: 10})
+	blobTotal(t, r, 1, 10)
 	b.Have = 0
 	putBlob(t, r, b) // and nothing of it is here
 }
@@ -101,10 +101,15 @@ func testBlobQuotas(t *testing.T, r store.Rendezvous) {
 		{"alice", 40, bytes, protocol.OK},
 		{"alice", 1, count, protocol.BlobFull},
 		{"bob", 1000, count, protocol.OK},
+		{"bob", 1, count, protocol.BlobFull},
 	} {
 		equal(t, fmt.Sprintf("blob %d, of %s", i, c.who), put(c.who, i, c.size, c.q), c.want)
 	}
-	blobUsage(t, r, "alice", store.Usage{Count: 2, Bytes: 100})
+	ok(t, r.DropBlob(ctx, blobBy("alice", 1, 60).Name)) // which gives room to alice only
+	equal(t, "bob's", put("bob", 8, 1, count), protocol.BlobFull)
+	equal(t, "alice's", put("alice", 8, 60, bytes), protocol.OK)
+	equal(t, "alice's", put("alice", 9, 1, bytes), protocol.BlobFull)
+	blobTotal(t, r, 4, 1141)
 }
 
 func testBlobTaken(t *testing.T, r store.Rendezvous) {
@@ -122,7 +127,7 @@ func testBlobTaken(t *testing.T, r store.Rendezvous) {
 	take("alice", false)
 	take("carol", true)
 	noBlob(t, r, b)
-	blobUsage(t, r, "alice", store.Usage{})
+	blobTotal(t, r, 0, 0)
 	putBlob(t, r, b) // who took the one before has not taken this
 	take("carol", false)
 }
@@ -150,9 +155,9 @@ func testBlobExpiry(t *testing.T, r store.Rendezvous) {
 	ok(t, err)
 	equal(t, "blob", got, later)
 	sweep(b.Expires, 299)
-	blobUsage(t, r, "alice", store.Usage{Count: 1, Bytes: 20})
+	blobTotal(t, r, 1, 20)
 	sweep(later.Expires, 1)
-	blobUsage(t, r, "alice", store.Usage{})
+	blobTotal(t, r, 0, 0)
 }
 
 // testBlobsOfClosed: with its last device an account's blobs go.
@@ -167,7 +172,7 @@ func testBlobsOfClosed(t *testing.T, r store.Rendezvous) {
 	ok(t, r.SetChain(ctx, p))
 	_, err := r.Sweep(ctx, start)
 	ok(t, err)
-	blobUsage(t, r, "alice", store.Usage{Count: 300, Bytes: 3000})
+	blobTotal(t, r, 301, 3010)
 
 	p.Chain, p.ChainSeq, p.ChainHead = []byte("chain of alice, longer still"), 3, hash("longer still")
 	p.Revoked = append(p.Revoked, deviceID("alice", 1))
@@ -176,8 +181,7 @@ func testBlobsOfClosed(t *testing.T, r store.Rendezvous) {
 		_, err = r.Sweep(ctx, start)
 		ok(t, err)
 	}
-	blobUsage(t, r, "alice", store.Usage{})
-	blobUsage(t, r, "bob", store.Usage{Count: 1, Bytes: 10})
+	blobTotal(t, r, 1, 10)
 }
 
 // testBlobModel puts, marks, takes, drops and expires at random: what counts is what is
@@ -252,8 +256,13 @@ func testBlobModel(t *testing.T, r store.Rendezvous) {
 					t.Fatalf("blob %d: %+v, %v, want %+v", n, got, err, b)
 				}
 			}
-			if u, err := r.BlobUsage(ctx, accountID(who)); err != nil || u != want {
-				t.Fatalf("usage %+v, %v, want %+v", u, err, want)
+			if totals, err := r.Totals(ctx); err != nil || totals.Blobs != want {
+				t.Fatalf("%+v count, %v, want %+v", totals.Blobs, err, want)
+			}
+		}
+		for n := range model { // the next run begins with none
+			if err := r.DropBlob(ctx, store.NameBlob(accountID(who), fileID(n))); err != nil {
+				t.Fatal(err)
 			}
 		}
 	})

@@ -21,6 +21,7 @@ import (
 // rotation and two revocations, and agree on every token. It takes as long as a
 // key is published before it signs.
 func TestJWK11_StrangersClient(t *testing.T) {
+	t.Parallel()
 	dir := installJose(t)
 	g := newGroup(t)
 	web := fmt.Sprintf("127.0.0.1:%d", freePort(t))
