@@ -66,10 +66,12 @@ func TestLyingDirectory(t *testing.T) {
 			f.Bundles[0].SignedRecord = p.Record.Marshal()
 		}},
 	}
+	origin, _, _ := pair(t)
+	origin.add("mallory")
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			w, a, b := pair(t)
-			mallory := w.add("mallory")
+			w := origin.clone(t)
+			a, b, mallory := w.nodes[0], w.nodes[1], w.nodes[2]
 			a.loseSessions(b)
 			b.away, b.offline = true, true
 			sent := len(a.sent)

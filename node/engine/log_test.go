@@ -90,12 +90,14 @@ func TestMaliciousLog(t *testing.T) {
 			w.now = now
 		}, false, false},
 	}
+	origin, _, _ := pair(t)
+	for range 3 { // so that all proofs have hashes
+		origin.add("user_" + string(rune('a'+len(origin.nodes))))
+	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			w, a, b := pair(t)
-			for range 3 { // so that all proofs have hashes
-				w.add("user_" + string(rune('a'+len(w.nodes))))
-			}
+			w := origin.clone(t)
+			a, b := w.nodes[0], w.nodes[1]
 			a.do(func(tx store.Tx) (Hint, error) { return a.e.SetAccount(tx, w.now, w.now, a.found("bob", false)) })
 			for _, n := range w.nodes[2:] {
 				w.home.proveFrom(0, w.home.look(n.name, false))

@@ -173,11 +173,10 @@ func TestJudgeLargerHead(t *testing.T) {
 // TestHonestLog: whatever is looked up, read, cut off and judged while an honest log
 // grows, nothing of it is an alarm.
 func TestHonestLog(t *testing.T) {
-	rsa := keytest.RSA(t, 0)
+	origin, _, _ := pair(t)
 	rapid.Check(t, func(rt *rapid.T) {
-		w := newWorldWith(t, rsa)
-		a, b := w.add("alice"), w.add("bob")
-		w.befriend(a, b)
+		w := origin.clone(rt)
+		a, b := w.nodes[0], w.nodes[1]
 		dies := false
 		a.crash = func() bool { return dies }
 		safely := func(fn func()) {

@@ -17,7 +17,7 @@ import (
 // of whom any speaks, over schedules that are numbers: PARLEY_ROOM_NODES says how many
 // nodes, PARLEY_ROOM_SCHEDULES how many schedules, PARLEY_ROOM_SEED with which to begin.
 func TestRoomOfManyAnyNetworkAnyCrash(t *testing.T) {
-	nodes, schedules := envNumber(t, "PARLEY_ROOM_NODES", 8), envNumber(t, "PARLEY_ROOM_SCHEDULES", 20)
+	nodes, schedules := envNumber(t, "PARLEY_ROOM_NODES", 8), envNumber(t, "PARLEY_ROOM_SCHEDULES", 10)
 	first := envNumber(t, "PARLEY_ROOM_SEED", 1)
 	origin, id := crowdedRoom(t, nodes)
 	var cloning sync.Mutex

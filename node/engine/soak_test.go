@@ -2,8 +2,6 @@ package engine
 
 import (
 	"fmt"
-	"os"
-	"strconv"
 	"testing"
 	"time"
 
@@ -14,13 +12,7 @@ import (
 // rotations, and every first message opens. PARLEY_SESSIONS says how many
 // sessions; 10,000 take some minutes.
 func TestOTK18_SessionStarts(t *testing.T) {
-	count := 200
-	if text := os.Getenv("PARLEY_SESSIONS"); text != "" {
-		var err error
-		if count, err = strconv.Atoi(text); err != nil {
-			t.Fatal(err)
-		}
-	}
+	count := envNumber(t, "PARLEY_SESSIONS", 84)
 	w, a, b := pair(t)
 	w.settle()
 	for i := range count {
