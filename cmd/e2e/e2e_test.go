@@ -24,8 +24,7 @@ import (
 
 var bin string // the parley binary, built once for all tests
 
-// atOnce is how many tests run at a time. They wait, most of the time; the one that waits
-// longest is in the first file, because they start in this order.
+// atOnce is how many tests run at a time. They wait, most of the time.
 const atOnce = "4"
 
 func TestMain(m *testing.M) {
