@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -310,8 +311,14 @@ func blobAnswer(s network.Stream, state *wire.BlobState) {
 // A rendezvous that lies, breaks off or falls silent costs nobody more than the file's
 // way over it: nothing is taken for stored or fetched, and who waits can stop.
 func TestStoredFileFromALiar(t *testing.T) {
-	net := nodetest.New(t, 1)
+	net := nodetest.NewWith(t, 1, nodetest.Options{Home: func(c *rendezvous.Config) {
+		c.Limits.BlobBytes, c.Limits.BlobQuota = math.MaxInt64, math.MaxInt64
+	}})
 	alice := net.People[0]
+	net.Wait("the rendezvous has said what it takes", alice.Up)
+	if takes := alice.Blobs().Takes; !takes(&file.Descriptor{Size: 900 << 20}) || takes(&file.Descriptor{Size: 1 << 30}) {
+		t.Error("what is brought to a rendezvous is not at most 1 GiB")
+	}
 	by := accountOf(t, alice)
 	o := offer(t, 2*file.PieceSize)
 	if err := o.bring(t, alice, by); err != nil {

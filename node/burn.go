@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/parley-chat/parley/node/api"
+	"github.com/parley-chat/parley/node/engine"
 	"github.com/parley-chat/parley/node/transfer"
 	"github.com/parley-chat/parley/node/vault"
 	"github.com/parley-chat/parley/protocol/account"
@@ -24,13 +25,13 @@ const burnTime = 5 * time.Second
 // what it was receiving; files that are whole stay where they are.
 func (n *Node) Burn(ctx context.Context) (api.Burned, error) {
 	chain, planned := n.planLeave(ctx)
-	var err error
-	if n.parts, err = read(ctx, n.kv, n.eng.FilesKept); err != nil {
+	kept, err := read(ctx, n.kv, n.eng.FilesKept)
+	if err != nil {
 		n.log.Error("what is being received is not known", "err", err)
 	}
-	n.burned.Store(true)
+	n.burned.Store(&kept)
 	if err := vault.Burn(n.dir); err != nil {
-		n.burned.Store(false)
+		n.burned.Store(nil)
 		return api.Burned{}, answer(err)
 	}
 	out := api.Burned{Destroyed: true}
@@ -59,8 +60,8 @@ func removeBurned(dir string) error {
 }
 
 // removeParts removes what is here of files that were being received.
-func (n *Node) removeParts() (err error) {
-	for _, e := range n.parts {
+func (n *Node) removeParts(kept []engine.FileEnd) (err error) {
+	for _, e := range kept {
 		if e.Part != "" {
 			err = errors.Join(err, transfer.RemovePart(e.Part, e.Name, n.partTag(e.FileRef, e.ID)))
 		}

@@ -121,13 +121,18 @@ func (n *Node) SendDescribed(ctx context.Context, to string, d *file.Descriptor,
 	return id.String(), err
 }
 
-// AskPieces asks a connected device for the first piece of a file.
+// AskPieces asks a device for the first piece of a file.
 func (n *Node) AskPieces(ctx context.Context, p peer.ID, d *file.Descriptor) error {
 	return n.AskPiecesOf(ctx, p, &wire.GetPieces{File: d.ID[:], Hash: d.List[:], Count: 1})
 }
 
-// AskPiecesOf asks a connected device for pieces.
+// AskPiecesOf asks a device for pieces.
 func (n *Node) AskPiecesOf(ctx context.Context, p peer.ID, ask *wire.GetPieces) error {
+	if d, ok := n.gate.deviceOf(p); ok { // a connection that was slow to answer was closed
+		if err := n.dialer.dial(ctx, d); err != nil {
+			return err
+		}
+	}
 	s, err := n.host.NewStream(onlyConnected(ctx), p, protocol.FileProtocol)
 	if err != nil {
 		return err

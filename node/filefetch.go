@@ -34,6 +34,7 @@ type fetchJob struct {
 	width    int                // how many sources it may ask at once
 	again    time.Time          // not to be run before
 	failures int
+	missing  int // pieces, when it last ended
 
 	part *transfer.Part // open and checked; nil: not. Whoever runs the job owns it, else files
 
@@ -80,11 +81,8 @@ func (j *fetchJob) run(ctx context.Context) error {
 	j.waits("looking for who has it")
 	err := j.fromDevices(ctx)
 	if errors.Is(err, transfer.ErrNoSource) && j.n.home.isUp() && j.n.home.takesBlob(&j.file.Descriptor) {
-		stored, failed := j.stored(ctx)
-		if failed == nil {
-			failed = j.fetch(ctx, []transfer.Source{stored})
-		}
-		if !errors.Is(failed, transfer.ErrNoSource) {
+		failed := j.fromHome(ctx)
+		if !errors.Is(failed, transfer.ErrNoSource) && !errors.Is(failed, engine.ErrNotFound) {
 			err = failed
 		}
 	}
@@ -134,13 +132,14 @@ func (j *fetchJob) fetch(ctx context.Context, sources []transfer.Source) error {
 	return transfer.Fetch(ctx, j.part, sources, options)
 }
 
-// stored is the file at the rendezvous, where its author may have put it.
-func (j *fetchJob) stored(ctx context.Context) (*storedFile, error) {
+// fromHome gets what is missing from the rendezvous, where the author may have put it.
+// engine.ErrNotFound if it is not known any more who that is.
+func (j *fetchJob) fromHome(ctx context.Context) error {
 	by, err := read(ctx, j.n.kv, func(tx store.Tx) (protocol.AccountID, error) { return j.n.files.authorOf(tx, j.file.FileRef) })
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return &storedFile{j.n.home, by, &j.file.Descriptor}, nil
+	return j.fetch(ctx, []transfer.Source{&storedFile{j.n.home, by, &j.file.Descriptor}})
 }
 
 // heard looks after a source that failed.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"os"
 	"slices"
 	"sync"
@@ -144,7 +145,7 @@ func (f *files) round(ctx context.Context, running *sync.WaitGroup) (time.Durati
 			if f.clearing[row.FileRef] { // it wakes this
 				continue
 			}
-			j = &fetchJob{n: f.n, file: row, liars: map[protocol.DeviceID]bool{}}
+			j = &fetchJob{n: f.n, file: row, liars: map[protocol.DeviceID]bool{}, missing: math.MaxInt}
 			f.jobs[row.FileRef] = j
 		}
 		switch wait := time.Until(j.again); {
@@ -241,6 +242,9 @@ func (f *files) ended(j *fetchJob, err error) {
 		return
 	}
 	j.waits(waitsFor(err))
+	if j.part != nil && j.part.Missing() < j.missing {
+		j.missing, j.failures = j.part.Missing(), 0
+	}
 	j.again = time.Now().Add(min(againFirst<<min(j.failures, 10), againMax))
 	j.failures++
 	open := 0

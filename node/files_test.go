@@ -215,6 +215,7 @@ func TestFileStored(t *testing.T) {
 	path, content := someFile(t, "film.mkv", 3<<20)
 	m := sendFile(t, alice, "bob", path)
 	net.Wait("it is stored", func() bool { return fileOf(t, alice, m.ID).Stored })
+	net.Wait("its message is in the mailbox", reached(alice, m.ID, api.Stored)) // it goes another way
 	alice.Stop()
 	bob.Start()
 	accept(t, net, bob, m.ID)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -37,6 +38,8 @@ type deviceSource struct {
 	n    *Node
 	d    device
 	file *engine.File
+
+	relayed atomic.Bool // it was asked through the relay: the next circuit, which carries so many bytes, need not wait again
 }
 
 func (s *deviceSource) String() string { return "device " + s.d.id.String() }
@@ -78,7 +81,7 @@ func (s *deviceSource) ask(ctx context.Context, ask *wire.GetPieces) (transfer.A
 
 // open opens a stream: directly if that can be had soon, else through the relay.
 func (s *deviceSource) open(ctx context.Context) (network.Stream, error) {
-	if wait := directWait - s.connectedFor(); !s.n.dialer.direct(s.d.peer) && wait > 0 {
+	if wait := directWait - s.connectedFor(); !s.relayed.Load() && !s.n.dialer.direct(s.d.peer) && wait > 0 {
 		// Without leave for a limited connection libp2p waits for another.
 		direct, cancel := context.WithTimeout(network.WithNoDial(ctx, "parley"), wait)
 		stream, err := s.n.host.NewStream(direct, s.d.peer, protocol.FileProtocol)
@@ -91,6 +94,7 @@ func (s *deviceSource) open(ctx context.Context) (network.Stream, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open stream: %w", err)
 	}
+	s.relayed.Store(stream.Conn().Stat().Limited)
 	if most, ok := stream.Conn().Stat().Extra[client.StatLimitData].(uint64); ok && most > 0 && most < 2*file.SealedPieceSize {
 		stream.Reset()
 		return nil, errNarrowRelay

@@ -2,6 +2,7 @@ package node
 
 import (
 	"io"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,8 +22,8 @@ func (s quietStream) Read(b []byte) (int, error) { return s.Reader.Read(b) }
 func TestQuietStreamIsNoticed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, w := io.Pipe()
-		noticed := 0
-		s := watched{quietStream{Reader: r}, func() { noticed++ }}
+		var noticed atomic.Int32
+		s := watched{quietStream{Reader: r}, func() { noticed.Add(1) }}
 		for i, wait := range []time.Duration{0, quietAfter - time.Millisecond, quietAfter + time.Millisecond} {
 			go func() {
 				time.Sleep(wait)
@@ -31,8 +32,9 @@ func TestQuietStreamIsNoticed(t *testing.T) {
 			if _, err := s.Read(make([]byte, 1)); err != nil {
 				t.Fatal(err)
 			}
-			if want := i / 2; noticed != want {
-				t.Errorf("after %v it was noticed %d times", wait, noticed)
+			synctest.Wait()
+			if want := int32(i / 2); noticed.Load() != want {
+				t.Errorf("after %v it was noticed %d times", wait, noticed.Load())
 			}
 		}
 	})

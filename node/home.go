@@ -228,12 +228,12 @@ func (h *home) useOnly(c network.Conn) {
 // setUp takes in the welcome and tells everyone who waits for the rendezvous.
 func (h *home) setUp(ctx context.Context, l *link, w *wire.Welcome) {
 	now := h.n.now()
+	h.blobLimit.Store(int64(min(w.GetLimits().GetBlobBytes(), math.MaxInt64)))
 	h.mu.Lock()
 	h.up, h.reason = true, nil
 	h.state = api.Link{Up: true, PeerID: h.info.ID.String(), Path: transportOf(l.s.Conn().RemoteMultiaddr()),
 		Since: &now, RTTms: millis(l.rtt), SkewMs: l.skew.Milliseconds()}
 	h.mu.Unlock()
-	h.blobLimit.Store(int64(min(w.GetLimits().GetBlobBytes(), math.MaxInt64)))
 	h.presence.reset(true)
 	h.changed.ring()
 

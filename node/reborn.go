@@ -157,7 +157,7 @@ func (n *Node) retire(ctx context.Context) error {
 		return nil
 	case <-n.ended:
 	}
-	if n.burned.Load() { // there is nothing left to destroy, and the caller of Burn waits for its answer
+	if n.burned.Load() != nil { // there is nothing left to destroy, and the caller of Burn waits for its answer
 		<-ctx.Done()
 		return nil
 	}

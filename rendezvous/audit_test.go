@@ -85,6 +85,7 @@ func TestAuditOfLiars(t *testing.T) {
 // TestAudit: what becomes of a device, from its registration to its revocation,
 // is in the journal, and so is the host; no secret is, and no address.
 func TestAudit(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := startServer(t, func(c *Config) { c.Dir, c.Open = dir, false })
 	first := signer(t, s.issuer)
@@ -235,6 +236,7 @@ func TestTokensAreLimited(t *testing.T) {
 
 // TestAuditQueries: a query picks what it says, in pages, of however many.
 func TestAuditQueries(t *testing.T) {
+	t.Parallel()
 	src, _, r := auditOf(t)
 	start := newClock().Now()
 	for i := range auditScan + 3*auditBatch {

@@ -18,6 +18,7 @@ import (
 // TestBlobCrash: whatever step is the last before the server ends, what it said to be
 // there is, the upload goes on behind it, and nothing is left over.
 func TestBlobCrash(t *testing.T) {
+	t.Parallel()
 	body := noise(blobStep + 77)
 	type step struct {
 		call   string // after which, or, failing, before which, it is over
@@ -30,6 +31,7 @@ func TestBlobCrash(t *testing.T) {
 	steps = append(steps, step{"begin 0", true}, step{"begin 0", false}, step{"drop 0", true}, step{"drop 0", false})
 	for _, at := range steps {
 		t.Run(fmt.Sprint(at), func(t *testing.T) {
+			t.Parallel()
 			dir := t.TempDir()
 			f := &faultyStore{at: at.call, failed: at.failed}
 			s := startServer(t, func(c *Config) {
@@ -51,10 +53,7 @@ func TestBlobCrash(t *testing.T) {
 			s.stopNow()
 
 			s = startServer(t, func(c *Config) { c.Dir = dir })
-			for _, d := range []*device{alice, bob} {
-				d.server, d.host = s, newPeer(t, s, d.hosts)
-				d.greet()
-			}
+			s.welcomeBack(alice, bob)
 			if state := bob.askBlob(alice, 1, 0).GetBlobState(); state.GetHave() < uint64(f.marked.Load()) && at.call != "drop 0" {
 				t.Errorf("%d bytes of %d are there", state.GetHave(), f.marked.Load())
 			}

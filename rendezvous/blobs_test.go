@@ -15,6 +15,7 @@ import (
 // A blob that was put is got by its recipients, in parts, and by nobody else; also after
 // a restart; and is gone once all of them have it.
 func TestBlob(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := startServer(t, func(c *Config) { c.Dir = dir })
 	alice, bob, carol, eve := member(t, s, "alice"), member(t, s, "bob"), member(t, s, "carol"), member(t, s, "eve")
@@ -39,10 +40,7 @@ func TestBlob(t *testing.T) {
 
 	s.stopNow()
 	s = startServer(t, func(c *Config) { c.Dir = dir })
-	for _, d := range []*device{alice, bob, carol, eve} {
-		d.server, d.host = s, newPeer(t, s, d.hosts)
-		d.greet()
-	}
+	s.welcomeBack(alice, bob, carol, eve)
 	for _, d := range []*device{alice, bob, carol} {
 		if got := d.download(alice, 1, 0, 1<<60); !bytes.Equal(got, body) {
 			t.Fatalf("%s got %d bytes", d.name, len(got))
@@ -74,6 +72,7 @@ func TestBlob(t *testing.T) {
 // An upload that is cut at any byte goes on there, whoever cuts it; what was told to be
 // there is, and may be got already.
 func TestBlobResumes(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, nil)
 	alice, bob := member(t, s, "alice"), member(t, s, "bob")
 	befriend(alice, bob)
@@ -167,22 +166,25 @@ func TestBlobDroppedAndExpired(t *testing.T) {
 // A peer that does not send, or does not read, is cut off; what it brought stays.
 func TestBlobStalls(t *testing.T) {
 	ignore := goleak.IgnoreCurrent()
-	s := startServer(t, func(c *Config) { c.Limits.BlobStall = 200 * time.Millisecond })
+	dir := t.TempDir()
+	s := startServer(t, func(c *Config) { c.Dir = dir })
 	alice, bob := member(t, s, "alice"), member(t, s, "bob")
 	befriend(alice, bob)
-	body := noise(32 << 20)
-	put := putFor(1, len(body), bob)
-	silent, resp := alice.beginBlob(put)
+	body := noise(2 << 20) // more than the buffers on its way
+	alice.upload(putFor(1, len(body), bob), body)
+	s.stopNow()
+	s = startServer(t, func(c *Config) { c.Dir, c.Limits.BlobStall = dir, 200*time.Millisecond })
+	s.welcomeBack(alice, bob)
+	silent, resp := alice.beginBlob(putFor(2, len(body), bob))
 	expectCode(t, resp, protocol.OK)
 	silent.Write(body[:1000])
 	if _, err := silent.Read(make([]byte, 1)); err == nil || isTimeout(err) {
 		t.Errorf("who does not send: %v", err)
 	}
-	if have := bob.have(alice, 1); have != 1000 {
+	if have := bob.have(alice, 2); have != 1000 {
 		t.Errorf("what it brought: %d bytes", have)
 	}
 
-	alice.upload(put, body)
 	deaf, resp := bob.blobStream(getRequest(alice, 1, 0, 1<<40))
 	expectCode(t, resp, protocol.OK)
 	eventually(t, "who does not read is cut off", func() bool { return s.blobStreams() == 0 })
@@ -227,8 +229,7 @@ func TestBlobWhileDraining(t *testing.T) {
 		t.Errorf("it took %v", took)
 	}
 	s = startServer(t, func(c *Config) { c.Dir = dir })
-	alice.server, alice.host = s, newPeer(t, s, alice.hosts)
-	alice.greet()
+	s.welcomeBack(alice)
 	if from := alice.upload(put, body); from != blobChunk {
 		t.Errorf("went on at %d", from)
 	}

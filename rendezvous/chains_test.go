@@ -262,6 +262,7 @@ func TestStatementsAreLimited(t *testing.T) {
 // A thief of one device may use up what is for it and for machines that are no
 // members: the owner still revokes it, from another device or with the words.
 func TestThiefCannotDelayRevocation(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, nil)
 	alice := member(t, s, "alice")
 	stolen, newcomer := alice.second(), alice.newcomer() // the one was a newcomer too: it took a token of theirs
@@ -302,6 +303,7 @@ func TestThiefCannotDelayRevocation(t *testing.T) {
 
 // What the recovery key may is bounded too, and no other key uses it up.
 func TestRecoveriesAreLimited(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, nil)
 	alice := member(t, s, "alice")
 	for range 20 {
@@ -315,6 +317,7 @@ func TestRecoveriesAreLimited(t *testing.T) {
 // Who lost all devices has the recovery key: it fetches the chain, replaces the
 // account key, revokes what is lost and comes back with a new device.
 func TestRecoveryFromAStrangeMachine(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, nil)
 	alice, bob := member(t, s, "alice"), member(t, s, "bob")
 	befriend(alice, bob)

@@ -82,6 +82,7 @@ func (w *watcher) lookup(name string) *wire.Found {
 // TestLookupIsInTheLog: every answer proves itself in the one round trip, and
 // that the log only grew since the one before.
 func TestLookupIsInTheLog(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, nil)
 	alice := watch(member(t, s, "alice"))
 	alice.believe(alice.lookup("alice"))
@@ -267,6 +268,7 @@ func fill(t testing.TB, s *testServer, from, n int) {
 // TestReadLog: the whole log can be read in pages, each proven, and what is new
 // later.
 func TestReadLog(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, nil)
 	w := watch(member(t, s, "alice"))
 	fill(t, s, 0, logPage+10)

@@ -154,6 +154,7 @@ func second[T any](_ T, err error) error { return err }
 
 // An approval outlives a restart, and a relay that was approved need not ask.
 func TestApprovalIsStored(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	start := func() *testServer { return startServer(t, func(c *Config) { c.Dir = dir }) }
 	s := start()

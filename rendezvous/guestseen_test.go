@@ -29,6 +29,7 @@ func (p *party) seen(by, guest *device) time.Duration {
 // Who may admit is told when guests were last online; of one that did not come since the
 // server began, that it may have been there until then.
 func TestWhenGuestsWereSeen(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := startServer(t, func(c *Config) { c.Dir = dir })
 	alice, bob := member(t, s, "alice"), member(t, s, "bob")

@@ -89,6 +89,16 @@ func startServer(t testing.TB, change func(*Config)) *testServer {
 	return ts
 }
 
+// welcomeBack connects devices to this server, which took the place of theirs.
+func (ts *testServer) welcomeBack(devices ...*device) {
+	for _, d := range devices {
+		d.t.Helper()
+		d.host.Close()
+		d.server, d.host = ts, newPeer(d.t, ts, d.hosts)
+		d.greet()
+	}
+}
+
 // stopNow drains the server and waits for its end.
 func (ts *testServer) stopNow() {
 	ts.end()

@@ -127,6 +127,7 @@ func TestNoMemberInvites(t *testing.T) {
 }
 
 func TestAdmin(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, closed)
 	admin := NewAdmin(s.cfg.Dir)
 	var st Status

@@ -21,7 +21,7 @@ import (
 
 const (
 	keyReaders = 8
-	keyChanges = 100
+	keyChanges = 30
 )
 
 // readers look alice up as fast as they can until change has returned.
@@ -48,6 +48,7 @@ func readers(t *testing.T, s *testServer, look func(by *device), change func()) 
 // JWK-01 and JWK-10: the look-up that begins after an upload was answered shows
 // the new signed prekey or a later one, and no look-up is without a valid one.
 func TestJWK12_NextLookupShowsTheNewKey(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, func(c *Config) { c.Limits.Calls = 1e6 })
 	alice := member(t, s, "alice")
 	alice.publish(0)
@@ -89,6 +90,7 @@ func TestJWK12_NextLookupShowsTheNewKey(t *testing.T) {
 // No look-up shows keys of a device that its own chain does not certify, and once
 // the revocation was answered none shows the device, whatever is sent again.
 func TestJWK12_RevokedDeviceLeavesInTheSameCommit(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, func(c *Config) { c.Limits.Calls, c.Limits.Strangers = 1e6, 1e6 })
 	alice := member(t, s, "alice")
 	alice.publish(0)
@@ -117,7 +119,7 @@ func TestJWK12_RevokedDeviceLeavesInTheSameCommit(t *testing.T) {
 	}
 	var revoked []*device
 	readers(t, s, look, func() {
-		for range 5 {
+		for range 3 {
 			phone := alice.second()
 			longest.Store(int64(alice.chain.Seq()))
 			record, rsa := phone.signedRecord()

@@ -121,6 +121,7 @@ func (s *Server) guestsNow() int {
 // A guest comes in: through the rendezvous, which passes on what it cannot read, and by
 // an entry that it takes from the member.
 func TestGuestKnocksAndComesIn(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, nil)
 	alice := member(t, s, "alice")
 	r := newGuestRoom(t, alice)
@@ -275,6 +276,7 @@ func TestGST08_KnocksAreLimited(t *testing.T) {
 }
 
 func TestKnockEndsWithEitherEnd(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, nil)
 	alice, machine := member(t, s, "alice"), newDevice(t, s, "machine")
 	r := newGuestRoom(t, alice)

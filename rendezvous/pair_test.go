@@ -134,6 +134,7 @@ func TestPairing(t *testing.T) {
 }
 
 func TestPairingEndsWithEitherEnd(t *testing.T) {
+	t.Parallel()
 	for name, addr := range map[string]string{"TCP": "/ip4/127.0.0.1/tcp/0", "QUIC": "/ip4/127.0.0.1/udp/0/quic-v1"} {
 		t.Run(name, func(t *testing.T) { testPairingEnds(t, addr) })
 	}

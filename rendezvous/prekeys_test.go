@@ -152,6 +152,7 @@ func TestOTK07_OldestUploadFirst(t *testing.T) {
 }
 
 func TestOTK08_ParallelClaimsGetDistinctKeys(t *testing.T) {
+	t.Parallel()
 	const accounts, each, perTarget = 67, 3, 60
 	s := startServer(t, func(c *Config) { c.Limits.Strangers = 1000 })
 	alice := member(t, s, "alice")

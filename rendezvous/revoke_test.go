@@ -41,6 +41,7 @@ func (d *device) reconnect() {
 // the device is cut off at once, also in the middle of a relayed connection; its
 // contacts are told; nobody reaches it and nothing of it is kept.
 func TestKLC09_RevokedDeviceIsCutOff(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, nil)
 	alice, bob := member(t, s, "alice"), member(t, s, "bob")
 	befriend(alice, bob)
@@ -134,6 +135,7 @@ func TestKLC09_RevokedDeviceIsCutOff(t *testing.T) {
 // A chain that ends the account ends all its devices, the one that sends it
 // too, which is answered first.
 func TestKLC13_ClosedAccountIsCutOff(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, nil)
 	alice, bob := member(t, s, "alice"), member(t, s, "bob")
 	befriend(alice, bob)
@@ -154,6 +156,7 @@ func TestKLC13_ClosedAccountIsCutOff(t *testing.T) {
 // The last device of an account revokes itself: nothing of it is kept, and the
 // recovery key alone brings the account back.
 func TestKLC13_LastDeviceIsCutOff(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, nil)
 	alice, bob := member(t, s, "alice"), member(t, s, "bob")
 	befriend(alice, bob)
@@ -203,6 +206,7 @@ func (s *hookedStore) Watchers(ctx context.Context, id protocol.AccountID) ([]pr
 // A revocation that comes while a link begins finds no link to end: the link
 // must not outlive it.
 func TestRevocationWhileALinkBegins(t *testing.T) {
+	t.Parallel()
 	hooked := &hookedStore{}
 	s := startServer(t, func(c *Config) {
 		c.wrap = func(s store.Rendezvous) store.Rendezvous { hooked.Rendezvous = s; return hooked }

@@ -47,9 +47,7 @@ func TestRoomLog(t *testing.T) {
 	}
 	s.stopNow()
 	s = startServer(t, func(c *Config) { c.Dir = dir })
-	bob.server = s
-	bob.host = newPeer(t, s, bob.hosts)
-	bob.greet()
+	s.welcomeBack(bob)
 	expectLog(t, bob.read(p, 0, 0), p.log...)
 	p.do(bob, room.Leave{})
 	p.appended(bob, p.log[len(p.log)-1]) // the answer was lost
@@ -223,6 +221,7 @@ func TestGST06_RemovedIsToldAtOnce(t *testing.T) {
 
 // Everybody's entries find their place, however many race for it.
 func TestRoomRace(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, nil)
 	alice := member(t, s, "alice")
 	people := []*device{alice}
@@ -278,6 +277,7 @@ func TestRoomRace(t *testing.T) {
 
 // A full log takes nothing but what removes somebody.
 func TestRoomLogIsBounded(t *testing.T) {
+	t.Parallel()
 	const limit = 16
 	s := startServer(t, func(c *Config) { c.Limits = Limits{RoomEntries: limit, RoomsMade: 1} })
 	alice, bob := member(t, s, "alice"), member(t, s, "bob")

@@ -23,6 +23,7 @@ func expectMessages(t testing.TB, page *wire.RoomPage, want ...[]byte) {
 // A message is stored once for all, told to who is online, and read by cursor, in the
 // order in which it came; also after a restart.
 func TestRoomMessages(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := startServer(t, func(c *Config) { c.Dir = dir })
 	alice, bob, carol := member(t, s, "alice"), member(t, s, "bob"), member(t, s, "carol")
@@ -195,6 +196,7 @@ func TestGST03_MutedGuestIsNotHeard(t *testing.T) {
 
 // A flood by one member ends at what is his, and the others are heard.
 func TestRoomFlood(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, func(c *Config) { c.Limits = Limits{RoomCount: 400} })
 	alice, bob := member(t, s, "alice"), member(t, s, "bob")
 	p := newParty(t, alice, bob)

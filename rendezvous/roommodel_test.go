@@ -18,27 +18,32 @@ import (
 // Whatever people do in a room, each reads what the log allows him and nothing else;
 // also when the log is folded anew for every call.
 func TestRoomModel(t *testing.T) {
-	for name, idle := range map[string]int{"folded": maxIdleLogs, "folded for each call": 0} {
-		t.Run(name, func(t *testing.T) {
-			s := startServer(t, func(c *Config) { c.Limits = Limits{RoomsMade: 1e6, RoomsJoined: 1e6, Calls: 1e6} })
-			s.rooms.max = idle
-			s.rates.roomsMade = newLimiters[protocol.AccountID](1e6, time.Second, 1e6)
-			s.rates.roomPages = newLimiters[protocol.DeviceID](1e6, time.Second, 1e6)
-			var people []*device
-			for _, name := range []string{"alice", "bob", "carol", "dave"} {
-				people = append(people, member(t, s, name))
-			}
-			rapid.Check(t, func(rt *rapid.T) {
-				m := &roomModel{party: newParty(t, people[0]), t: rt, people: people, forgets: idle == 0, since: map[protocol.AccountID]int{people[0].owner: 0}}
-				for range rapid.IntRange(1, 25).Draw(rt, "steps") {
-					m.step()
-				}
-				for _, d := range people {
-					m.check(d)
-				}
-			})
-		})
+	t.Parallel()
+	at := map[bool][]*device{false: modelPeople(t, maxIdleLogs), true: modelPeople(t, 0)}
+	rapid.Check(t, func(rt *rapid.T) {
+		forgets := rapid.Bool().Draw(rt, "folded for each call")
+		people := at[forgets]
+		m := &roomModel{party: newParty(t, people[0]), t: rt, people: people, forgets: forgets, since: map[protocol.AccountID]int{people[0].owner: 0}}
+		for range rapid.IntRange(1, 25).Draw(rt, "steps") {
+			m.step()
+		}
+		for _, d := range people {
+			m.check(d)
+		}
+	})
+}
+
+// modelPeople are people at a server that keeps so many logs folded, and limits nothing.
+func modelPeople(t *testing.T, idle int) (people []*device) {
+	t.Helper()
+	s := startServer(t, func(c *Config) { c.Limits = Limits{RoomsMade: 1e6, RoomsJoined: 1e6, Calls: 1e6} })
+	s.rooms.max = idle
+	s.rates.roomsMade = newLimiters[protocol.AccountID](1e6, time.Second, 1e6)
+	s.rates.roomPages = newLimiters[protocol.DeviceID](1e6, time.Second, 1e6)
+	for _, name := range []string{"alice", "bob", "carol", "dave"} {
+		people = append(people, member(t, s, name))
 	}
+	return people
 }
 
 // roomModel is a room as it should be.

@@ -294,6 +294,7 @@ func (d *device) sayRaw(frames ...[]byte) {
 
 // What breaks the rules of gossipsub or of the room is dropped, and harms nobody.
 func TestRoomTopicBad(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, func(c *Config) { c.Limits.RoomCount = 8 }) // 2 of one account
 	alice, bob := member(t, s, "alice"), member(t, s, "bob")
 	p := newParty(t, alice, bob)

@@ -19,7 +19,7 @@ import (
 func rotations(t *testing.T) int {
 	n, err := strconv.Atoi(os.Getenv("PARLEY_KEY_ROTATIONS"))
 	if err != nil {
-		return 60
+		return 20
 	}
 	return n
 }
@@ -76,6 +76,7 @@ func (f *followed) announce(ctx context.Context, t rapid.TB) []string {
 // rotate and are revoked. No token by a revoked key passes once the event was
 // pushed; no token that has not ended is refused whose key was announced.
 func TestJWK10_ReadersAndRotations(t *testing.T) {
+	t.Parallel()
 	ctx, stop := context.WithCancel(t.Context())
 	f := follow(ctx, t)
 	var readers sync.WaitGroup

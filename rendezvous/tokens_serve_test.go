@@ -148,6 +148,7 @@ func TestJWK01_RotateShowsAtOnce(t *testing.T) {
 // TestJWK01_NoSetWithoutSigner: whatever happens to the keys, at no moment does a
 // reader see a set without the key that signs, or is refused a token.
 func TestJWK01_NoSetWithoutSigner(t *testing.T) {
+	t.Parallel()
 	c := newClock()
 	i := newTestIssuer(t, c)
 	done := make(chan struct{})
@@ -172,7 +173,7 @@ func TestJWK01_NoSetWithoutSigner(t *testing.T) {
 			}
 		})
 	}
-	for range 30 {
+	for range 10 {
 		mustDo(t, i.rotate(t.Context()))
 		c.add(publishFor)
 		mustDo(t, i.tend(t.Context()))
@@ -270,6 +271,7 @@ func (ts *testServer) get(t *testing.T, method, path string, header http.Header)
 // TestJWK06_HTTP: what caches are told, and that an unchanged set is not sent
 // again.
 func TestJWK06_HTTP(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, withHTTP)
 	resp, body := s.get(t, "GET", keySetPath, nil)
 	set := mustSet(t, s.issuer)

@@ -167,6 +167,7 @@ func TestKeysRotateByThemselves(t *testing.T) {
 // that key had to sign before it could be known; and none by a key that was
 // revoked before it read last.
 func TestJWK02_AnyOrder(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		c := newClock()
 		i := newTestIssuer(t, c)

@@ -6,7 +6,8 @@
 // What is sent is one file of bytes that do not compress, and a folder of small ones.
 // It goes from disk to disk on this machine: between two real nodes that reach each other
 // directly, and between two that have only the relay of a real rendezvous; between two
-// croc, directly and through a relay of croc's; and over a TCP connection, as a tar stream
+// croc, directly and through a relay of croc's; by scp and rsync over ssh, with a server that
+// takes one connection, where root has them; and over a TCP connection, as a tar stream
 // where it is a folder, with nothing that protects it. The ways take turns, A B C A B C,
 // and what is said of them are medians with the least and the most, and ratios of runs of
 // the same round. Every copy is compared with what was sent.
@@ -41,6 +42,7 @@ import (
 type options struct {
 	parley string
 	croc   string
+	sshd   string
 	dir    string
 	json   string
 	mib    int
@@ -53,6 +55,7 @@ func main() {
 	var o options
 	flag.StringVar(&o.parley, "parley", "bin/parley", "the parley binary")
 	flag.StringVar(&o.croc, "croc", "", "the croc binary; empty: it is built; none: without it")
+	flag.StringVar(&o.sshd, "sshd", "", "the server for scp and rsync; empty: it is looked for; none: without them")
 	flag.StringVar(&o.dir, "dir", "", "the folder to work in, removed at the end; empty: a new one for temporary files")
 	flag.StringVar(&o.json, "json", "bin/bench-files.json", "where to write all figures")
 	flag.IntVar(&o.mib, "mib", 1024, "size of the large file in MiB, at most 3072")
@@ -90,7 +93,12 @@ func (o options) run() (err error) {
 	}
 	if !alone {
 		if o.croc == "" { // while there is a network
-			o.croc = orNone(buildCroc(ctx, filepath.Join(o.dir, "croc")))
+			path, err := buildCroc(ctx, filepath.Join(o.dir, "croc"))
+			o.croc = orNone("croc, which cannot be built here", path, err)
+		}
+		if o.sshd == "" { // while it is told who is root
+			path, err := findSSH()
+			o.sshd = orNone("scp and rsync", path, err)
 		}
 		return o.again()
 	}
@@ -100,9 +108,9 @@ func (o options) run() (err error) {
 	return measure(ctx, o)
 }
 
-func orNone(path string, err error) string {
+func orNone(what, path string, err error) string {
 	if err != nil {
-		fmt.Println("without croc, which cannot be built here:", err)
+		fmt.Printf("without %s: %v\n", what, err)
 		return "none"
 	}
 	return path
@@ -136,7 +144,7 @@ func (o options) again() error {
 	if os.Geteuid() != 0 {
 		args = append(args, "--map-root-user")
 	}
-	args = append(args, self, "-parley", o.parley, "-croc", o.croc, "-dir", o.dir, "-json", o.json,
+	args = append(args, self, "-parley", o.parley, "-croc", o.croc, "-sshd", o.sshd, "-dir", o.dir, "-json", o.json,
 		"-limit", o.limit.String(), fmt.Sprintf("-mib=%d", o.mib), fmt.Sprintf("-count=%d", o.count), fmt.Sprintf("-rounds=%d", o.rounds))
 	return fmt.Errorf("start %s: %w", unshare, syscall.Exec(unshare, args, os.Environ()))
 }
@@ -192,18 +200,25 @@ func (o options) ways(ctx context.Context) (list []way, stop func(), err error) 
 	if err != nil {
 		return nil, stop, err
 	}
-	if o.croc == "" || o.croc == "none" {
-		return []way{group.direct, tcpWay(o.dir), group.relayed}, stop, nil
+	list = []way{group.direct, group.relayed, tcpWay(o.dir)}
+	if o.croc != "" && o.croc != "none" {
+		c, err := startCroc(ctx, o.croc, filepath.Join(o.dir, "croc-home"))
+		if err != nil {
+			return nil, stop, err
+		}
+		stops = append(stops, c.stop)
+		list = append(list,
+			c.way("croc direct", false), c.way("croc direct --no-compress", false, "--no-compress"),
+			c.way("croc relayed", true), c.way("croc relayed --no-compress", true, "--no-compress"))
 	}
-	c, err := startCroc(ctx, o.croc, filepath.Join(o.dir, "croc-home"))
-	if err != nil {
-		return nil, stop, err
+	if o.sshd != "" && o.sshd != "none" {
+		s, err := newSSHPair(ctx, o.sshd, filepath.Join(o.dir, "ssh"))
+		if err != nil {
+			return nil, stop, err
+		}
+		list = append(list, s.ways()...)
 	}
-	stops = append(stops, c.stop)
-	return []way{
-		group.direct, c.way("croc direct", false), c.way("croc direct --no-compress", false, "--no-compress"), tcpWay(o.dir),
-		group.relayed, c.way("croc relayed", true), c.way("croc relayed --no-compress", true, "--no-compress"),
-	}, stop, nil
+	return list, stop, nil
 }
 
 // once sends once in one way, and notes what it took. What took too long is not tried

@@ -93,7 +93,7 @@ func (r *report) compare() {
 			continue
 		}
 		for _, o := range r.Results {
-			if o.What != p.What || o.Way != "plain TCP" && !strings.HasPrefix(o.Way, "croc "+kind) {
+			if o.What != p.What || o.Way == p.Way || strings.HasPrefix(o.Way, "parley") || strings.HasPrefix(o.Way, "croc") && !strings.HasPrefix(o.Way, "croc "+kind) {
 				continue
 			}
 			if list := timesAsFast(p.Runs, o.Runs); len(list) > 0 {

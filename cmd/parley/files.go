@@ -98,7 +98,7 @@ func (p *program) acceptFile(c *cli.Context, client *api.Client) error {
 	case err != nil:
 		return err
 	case last.File.State != api.FileDone:
-		return fail(exitError, "%s: %s", m.File.Name, fileOutcome(last)).hint("to fetch it after all: parley file accept %s", c.Args().First())
+		return fail(exitError, "%s: %s", m.File.Name, fileOutcome(last)).hint("to try again: parley file accept %s", c.Args().First())
 	}
 	if !c.Bool("json") {
 		p.say("%s", last.File.Path)

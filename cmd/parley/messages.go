@@ -45,7 +45,7 @@ func (p *program) messageCommands() []*cli.Command {
 	return all
 }
 
-const sendHelp = "The message is safe on this computer when the command ends. It goes on its way by itself,\nalso if the other side comes back only next week. Text that begins with a dash comes after --.\nA file or folder stays where it is, and your node gives it to who was sent it, resumed when it is cut, until they\nhave it. Ctrl-C leaves that to the node. At a terminal an argument that begins with ./ ../ / or ~/ is a path; in\nscripts, where it may be anybody's words, it is text: there --file says what is a file."
+const sendHelp = "The message is safe on this computer when the command ends. It goes on its way by itself,\nalso if the other side comes back only next week. Text that begins with a dash comes after --.\nA file or folder stays where it is, and your node gives it to who was sent it, resumed when it is cut, until they\nhave it. Ctrl-C leaves that to the node. At a terminal an argument that begins with ./ ../ / or ~/ is a path; in\nscripts, where it may be anybody's words, it is text: there --file says what is a file. Such words come after --."
 
 func sendFlags(wait string) []cli.Flag {
 	return append(fileFlags(),

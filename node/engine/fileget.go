@@ -61,41 +61,6 @@ func (e *Engine) FilesToFetch(tx store.Tx) ([]File, error) {
 	return openFiles(tx, func(_ FileRef, r *fileRow) (bool, error) { return r.state == FileWanted, nil })
 }
 
-// FilesToStore returns the files sent from here that the rendezvous may store for who is
-// away: nobody has taken them, they are not older than mail gets there, and those they are
-// for would be given them by this device too. Oldest first.
-func (e *Engine) FilesToStore(tx store.Tx, now time.Time) ([]File, error) {
-	w, err := e.begin(tx, now)
-	if err != nil {
-		return nil, err
-	}
-	return openFiles(tx, w.mayStore)
-}
-
-// mayStore tells whether a file is to be stored at the rendezvous now. What is still to be
-// taken back from there is not.
-func (w *work) mayStore(at FileRef, r *fileRow) (bool, error) {
-	if !r.toStore || r.state != FileDone {
-		return false, nil
-	}
-	end, _, err := load[fileEndRow](w.tx, keyFileEnd(r.id, at, ""))
-	if err != nil || end.blob == BlobDrop {
-		return false, err
-	}
-	room, err := w.room(protocol.RoomID(at.With))
-	if err != ErrNoRoom {
-		return err == nil && room.row.stage == RoomJoined, err
-	}
-	p, err := w.peer(at.With)
-	if err == ErrNotFound {
-		return false, nil
-	}
-	return err == nil && p.sharesFiles(), err
-}
-
-// sharesFiles tells whether files are given to an account and fetched from it.
-func (p *peerRow) sharesFiles() bool { return p.relation == Accepted && !p.held() }
-
 // openFiles returns the open files that are picked.
 func openFiles(tx store.Tx, pick func(FileRef, *fileRow) (bool, error)) (list []File, err error) {
 	err = all(tx, []byte{tableOpenFile}, func(pair store.Pair) (bool, error) {

@@ -110,10 +110,6 @@ var (
 // Of more the oldest are not asked about any more; they can be fetched all the same.
 const maxOpenFiles = 256
 
-// sentFor is how long a sent file that nobody took may be stored at the rendezvous, as
-// mail is; and how long a copy is kept of one that cannot be read again where it came from.
-const sentFor = protocol.MailboxTTL
-
 // AutoAccept makes files of at most maxBytes that verified contacts send wanted when
 // they come, in a folder; 0 bytes: none. Of a contact at most maxAutoFiles are fetched so at
 // a time, and in a day at most as much as so many of maxBytes. It holds until the process
@@ -272,38 +268,6 @@ func (e *Engine) FileChanged(tx store.Tx, now time.Time, at FileRef, why string)
 			}
 		}
 		return w.fileIs(at, r, FileChanged, why)
-	})
-}
-
-// FileStoring notes that a file of FilesToStore is about to be brought to the rendezvous,
-// so that it is taken away from there if it ends in the middle. ErrFileState if it is not
-// to be stored any more.
-func (e *Engine) FileStoring(tx store.Tx, now time.Time, at FileRef) (Hint, error) {
-	return e.do(tx, now, func(w *work) error {
-		r, _, err := load[fileRow](tx, keyFile(at))
-		if err != nil {
-			return err
-		}
-		may, err := w.mayStore(at, &r)
-		if err == nil && !may {
-			err = ErrFileState
-		}
-		if err != nil || r.there {
-			return err
-		}
-		r.there = true
-		return w.put(keyFile(at), &r)
-	})
-}
-
-// FileStored notes that the rendezvous has all of a file, until a time.
-func (e *Engine) FileStored(tx store.Tx, now time.Time, at FileRef, until time.Time) (Hint, error) {
-	return e.atFile(tx, now, at, func(w *work, r *fileRow) error {
-		if !r.toStore || !r.there {
-			return nil
-		}
-		r.toStore, r.stored = false, until
-		return w.fileIs(at, r, r.state, r.problem)
 	})
 }
 

@@ -137,59 +137,62 @@ func TestNoFilesForALeftRoom(t *testing.T) {
 // A file of which the rendezvous may have any part is taken back from there, whatever ends
 // it, if nobody is to be given it any more.
 func TestStoredFileIsTakenBack(t *testing.T) {
-	for name, c := range map[string]struct {
-		end  func(w *world, a, b *node, at File) error
-		want bool
+	w, alices, bobs := crowd(t, 1, 1)
+	a, b := alices[0], bobs[0]
+	var want []string
+	for _, c := range []struct {
+		name string
+		end  func(f File) error
+		back bool
 	}{
-		"cancelled": {func(w *world, a, b *node, f File) error { return a.onFile(f.Message, a.e.CancelFile) }, true},
-		"deleted":   {func(w *world, a, b *node, f File) error { return a.erase(f.Message) }, true},
-		"declined":  {func(w *world, a, b *node, f File) error { return b.onFile(f.Message, b.e.DeclineFile) }, true},
-		"changed": {func(w *world, a, b *node, f File) error {
+		{"cancelled", func(f File) error { return a.onFile(f.Message, a.e.CancelFile) }, true},
+		{"changed", func(f File) error {
 			return a.update(func(tx store.Tx) (Hint, error) { return a.e.FileChanged(tx, w.now, f.FileRef, "gone") })
 		}, true},
-		"paused": {func(w *world, a, b *node, f File) error { return a.onFile(f.Message, a.e.PauseFile) }, false},
-		"taken": {func(w *world, a, b *node, f File) error {
+		{"declined", func(f File) error { return b.onFile(f.Message, b.e.DeclineFile) }, true},
+		{"deleted", func(f File) error { return a.erase(f.Message) }, true},
+		{"paused", func(f File) error { return a.onFile(f.Message, a.e.PauseFile) }, false},
+		{"taken", func(f File) error {
 			w.check(b.wantsFile(f.Message))
 			b.hasFile(f.Message)
 			return nil
 		}, false},
 	} {
-		t.Run(name, func(t *testing.T) {
-			w, alices, bobs := crowd(t, 1, 1)
-			a, b := alices[0], bobs[0]
-			id := a.sendsFile(b.account(), "", aFile(t, "a", "abc"))
-			for range 2 {
-				w.check(a.storing(id))
-			}
-			if got := dropped(a); len(got) != 0 {
-				t.Fatalf("taken back: %q", got)
-			}
-			f := a.fileOf(id)
-			w.check(c.end(w, a, b, f))
-			w.settle()
-			if got := dropped(a); len(got) > 0 != c.want {
-				t.Errorf("taken back: %q", got)
-			}
-			if err := a.storing(id); !errors.Is(err, ErrFileState) && !errors.Is(err, ErrNotFound) {
-				t.Errorf("it is brought all the same: %v", err)
-			}
-			a.do(func(tx store.Tx) (Hint, error) { return a.e.FileStored(tx, w.now, f.FileRef, w.now.Add(time.Hour)) })
-			if stored := !a.fileOf(id).Stored.IsZero(); stored && c.want {
-				t.Error("it is stored all the same")
-			}
-		})
+		id := a.sendsFile(b.account(), "", aFile(t, c.name, "abc"))
+		for range 2 {
+			w.check(a.storing(id))
+		}
+		f := a.fileOf(id)
+		w.check(c.end(f))
+		w.settle()
+		if c.back {
+			want = append(want, c.name)
+		}
+		if got := dropped(a); !slices.Equal(got, want) {
+			t.Errorf("%s: taken back: %q", c.name, got)
+		}
+		if err := a.storing(id); !errors.Is(err, ErrFileState) {
+			t.Errorf("%s: it is brought all the same: %v", c.name, err)
+		}
+		a.do(func(tx store.Tx) (Hint, error) { return a.e.FileStored(tx, w.now, f.FileRef, w.now.Add(time.Hour)) })
+		if stored := !a.fileOf(id).Stored.IsZero(); stored && c.back {
+			t.Errorf("%s: it is stored all the same", c.name)
+		}
 	}
 }
 
 // A file that nobody took is not to be stored for ever, nor among those that something is
-// to be done with.
+// to be done with; and a copy that the node keeps of one is not kept for ever.
 func TestSentFileIsNotOpenForEver(t *testing.T) {
 	w, alices, bobs := crowd(t, 1, 1)
 	a, b := alices[0], bobs[0]
 	changed := a.sendsFile(b.account(), "", aFile(t, "changed", "abc"))
 	at := a.fileOf(changed).FileRef
-	a.sendsFile(b.account(), "", aFile(t, "old", "abc"))
 	a.do(func(tx store.Tx) (Hint, error) { return a.e.FileChanged(tx, w.now, at, "gone") })
+	a.sendsFile(b.account(), "", aFile(t, "old", "abc"))
+	piped := aFile(t, "piped", "abc")
+	piped.Spool = true
+	id := a.sendsFile(b.account(), "", piped)
 	open := func() (names []string) {
 		a.view(func(tx store.Tx) error {
 			list, err := a.e.OpenFiles(tx)
@@ -201,11 +204,19 @@ func TestSentFileIsNotOpenForEver(t *testing.T) {
 		return names
 	}
 	w.pass(sentFor - time.Hour)
-	if got := open(); !slices.Equal(got, []string{"old"}) || !slices.Equal(got, a.toStore()) {
+	if got := open(); !slices.Equal(got, []string{"old", "piped"}) || !slices.Equal(got, a.toStore()) {
 		t.Errorf("an hour before: %q, to be stored: %q", got, a.toStore())
+	}
+	if err := a.mayFetch(b, &piped.Descriptor); err != nil || len(a.ends()) != 0 {
+		t.Errorf("an hour before: %v, left to do: %+v", err, a.ends())
 	}
 	w.pass(2 * time.Hour)
 	if got := open(); len(got) != 0 || len(a.toStore()) != 0 {
 		t.Errorf("afterwards: %q, to be stored: %q", got, a.toStore())
 	}
+	wantFile(t, "afterwards", a, id, FileChanged, FileUnanswered)
+	if ends := a.ends(); len(ends) != 1 || ends[0].Spool != piped.Path || ends[0].Blob != "" {
+		t.Errorf("left to do: %+v", ends)
+	}
+	wantFile(t, "afterwards", b, id, FileOffered, FileUnanswered)
 }

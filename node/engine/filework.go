@@ -3,7 +3,6 @@ package engine
 import (
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/parley-chat/parley/protocol"
 	"github.com/parley-chat/parley/protocol/file"
@@ -112,27 +111,6 @@ func (w *work) sendFile(id protocol.MsgID, draft *FileDraft) error {
 		return err
 	}
 	return w.putFile(at, &r)
-}
-
-// sentOver ends storing a file for who is away, and giving one of which the node kept a copy
-// of its own.
-func (w *work) sentOver(id []byte) error {
-	if len(id) != 40 {
-		return fmt.Errorf("timer row: %w", store.ErrDamaged)
-	}
-	at := fileRefOf(id)
-	r, ok, err := load[fileRow](w.tx, keyFile(at))
-	if err != nil || !ok || !r.source {
-		return err
-	}
-	r.toStore = false
-	if !r.spool || r.state == FileCancelled {
-		return w.putFile(at, &r)
-	}
-	if err := w.endFile(at, &r); err != nil {
-		return err
-	}
-	return w.fileIs(at, &r, FileChanged, "the copy of it was kept for 14 days")
 }
 
 // putFile writes the row of a file, and keeps the list of those that are open.
@@ -302,44 +280,6 @@ func (w *work) endFile(at FileRef, r *fileRow) error {
 		end.spool = r.path
 	}
 	return w.putEnd(at, r.id, end)
-}
-
-// takeBack has the rendezvous told that nobody is to be given what it may have of a file
-// from here.
-func (w *work) takeBack(at FileRef, r *fileRow) error {
-	if !r.there {
-		return nil
-	}
-	r.there, r.stored = false, time.Time{}
-	return w.putEnd(at, r.id, fileEndRow{name: r.name, blob: BlobDrop})
-}
-
-// unshare takes back from the rendezvous the files that somebody was sent who is no contact
-// any more, and stops fetching his: as much as one transaction may carry.
-func (w *work) unshare(a protocol.AccountID, p *peerRow) error {
-	if p.sharesFiles() {
-		return nil
-	}
-	rows := 0
-	return all(w.tx, store.Key(tableFile, a[:]), func(pair store.Pair) (bool, error) {
-		at := fileRefOf(pair.Key)
-		r, err := decodeRow[fileRow](pair.Value)
-		stop := !r.source && r.state == FileWanted
-		if err != nil || !stop && !r.there {
-			return err == nil, err
-		}
-		if w.full(rows) {
-			return false, w.at(w.now, timerShared, a[:])
-		}
-		rows++
-		if err := w.takeBack(at, &r); err != nil {
-			return false, err
-		}
-		if stop {
-			return true, w.fileIs(at, &r, FilePaused, "")
-		}
-		return true, w.putFile(at, &r)
-	})
 }
 
 // putEnd adds to what is left to do of a file.

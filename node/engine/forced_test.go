@@ -17,6 +17,21 @@ func (n *node) force(id protocol.RoomID, victim *node) {
 	n.enter(id, room.GuestJoin{Chain: victim.chain().Bytes(), Password: 1, Expires: n.w.now.Add(time.Hour)})
 }
 
+// forcedWhileInvited is a room of mallory's, to which the victim was invited, and then made
+// a guest of it.
+func forcedWhileInvited(t *testing.T) (w *world, id protocol.RoomID, mallory, victim *node) {
+	w = newWorld(t)
+	id, nodes := roomOf(t, w, "mallory", "mate")
+	mallory, victim = nodes[0], w.add("victim")
+	w.befriend(mallory, victim)
+	mallory.setPassword(id, "x", false)
+	mallory.invite(id, victim)
+	w.settle()
+	mallory.force(id, victim)
+	w.settle()
+	return w, id, mallory, victim
+}
+
 // Whom a stranger makes a guest of his room has no room by it, and hears nothing.
 func TestForcedGuestForgetsTheRoom(t *testing.T) {
 	w := newWorld(t)
@@ -52,15 +67,7 @@ func TestForcedGuestForgetsTheRoom(t *testing.T) {
 
 // Who is invited is not in before he says so, whatever the log makes of him meanwhile.
 func TestForcedGuestIsNotHeardWhileInvited(t *testing.T) {
-	w := newWorld(t)
-	id, nodes := roomOf(t, w, "mallory", "mate")
-	m, victim := nodes[0], w.add("victim")
-	w.befriend(m, victim)
-	m.setPassword(id, "x", false)
-	m.invite(id, victim)
-	w.settle()
-	m.force(id, victim)
-	w.settle()
+	w, id, m, victim := forcedWhileInvited(t)
 	m.say(id, "buy this")
 	m.gossipAll(id)
 	w.settle()
@@ -115,15 +122,7 @@ func TestGuestWithTheIdentityOfAMember(t *testing.T) {
 
 // Keys of a room that somebody was forced into are taken from nobody.
 func TestForcedGuestTakesNoKeys(t *testing.T) {
-	w := newWorld(t)
-	id, nodes := roomOf(t, w, "mallory", "mate")
-	m, victim := nodes[0], w.add("victim")
-	w.befriend(m, victim)
-	m.setPassword(id, "x", false)
-	m.invite(id, victim)
-	w.settle()
-	m.force(id, victim)
-	w.settle()
+	w, id, m, victim := forcedWhileInvited(t)
 	before := len(victim.rows(tableRoomKey))
 	k, msg := room.NewStateKey(), protocol.NewMsgID()
 	code := forgeContent(w, m, victim, &wire.Content{MsgId: msg[:], Body: &wire.Content_RoomKeys{RoomKeys: &wire.RoomKeys{Room: id[:], StateKeys: [][]byte{k.Bytes()}}}})

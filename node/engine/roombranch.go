@@ -131,14 +131,9 @@ func (w *work) receiveRoomHeads(in *incoming, heads *wire.RoomHeads) error {
 // otherHeads answers a device that names the newest entry of another log, and asks for
 // that if it is not here: there may be a merge in it.
 func (w *work) otherHeads(r *openRoom, by protocol.DeviceID, seq uint64, head [32]byte, asks bool) error {
-	known, err := w.inBranch(r, seq, head)
-	switch {
-	case err != nil:
+	known, _, err := w.answeredBranch(r, by, seq, head)
+	if err != nil || known || asks && r.row.fork != forkNone || !w.e.limits.asked.left(w.now, by) {
 		return err
-	case known && r.row.fork == forkSettled:
-		return w.tellHeads(r, by, false)
-	case known || asks && r.row.fork != forkNone || !w.e.limits.asked.left(w.now, by):
-		return nil
 	}
 	over, err := w.mergedAway(r, seq, head)
 	if err != nil {

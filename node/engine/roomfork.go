@@ -196,14 +196,9 @@ func entriesFrom(tx store.Tx, table byte, id protocol.RoomID, place uint64) (lis
 // forked does what follows when a device signed for another log than ours, which has an
 // entry of this hash there: the user is told, and the device asked for that log.
 func (w *work) forked(r *openRoom, by protocol.DeviceID, seq uint64, head [32]byte) error {
-	known, err := w.inBranch(r, seq, head)
-	switch {
-	case err != nil:
+	_, answered, err := w.answeredBranch(r, by, seq, head)
+	if err != nil || answered || r.row.fork == forkStands || w.accused(r, by) || !w.e.limits.asked.left(w.now, by) {
 		return err
-	case known && r.row.fork == forkSettled:
-		return w.tellHeads(r, by, false)
-	case r.row.fork == forkStands || w.accused(r, by) || !w.e.limits.asked.left(w.now, by):
-		return nil
 	}
 	over, err := w.mergedAway(r, seq, head)
 	if err != nil {
@@ -213,6 +208,16 @@ func (w *work) forked(r *openRoom, by protocol.DeviceID, seq uint64, head [32]by
 		return w.tellHeads(r, by, false)
 	}
 	return errors.Join(w.accuse(r, by), w.tellHeads(r, by, true))
+}
+
+// answeredBranch tells whether an entry that a device names is of the other log that is
+// here; if that is decided about, the device is answered how our log goes.
+func (w *work) answeredBranch(r *openRoom, by protocol.DeviceID, seq uint64, head [32]byte) (known, answered bool, err error) {
+	known, err = w.inBranch(r, seq, head)
+	if err != nil || !known || r.row.fork != forkSettled {
+		return known, false, err
+	}
+	return true, true, w.tellHeads(r, by, false)
 }
 
 // accused tells that the user was told of what the account of a device says, or of

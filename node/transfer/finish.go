@@ -35,7 +35,7 @@ func (p *Part) Finish(ctx context.Context) (path string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("look at what was received: %w", err)
 	}
-	if temp.Size() > p.d.Size {
+	if temp.Size() > p.d.Size && !disk.HasNames(temp) { // else it is finished, and somebody added to it
 		if err := p.f.Truncate(p.d.Size); err != nil {
 			return "", onDisk("finish what was received", err)
 		}

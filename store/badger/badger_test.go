@@ -36,6 +36,7 @@ func mustOpen(t testing.TB, dir string) store.KV {
 func TestMain(m *testing.M) { storetest.Main(m, open, storetest.Pairs, failing, inspect) }
 
 func TestKV(t *testing.T) {
+	t.Parallel()
 	storetest.RunKV(t, func(t *testing.T) store.KV { return mustOpen(t, t.TempDir()) })
 }
 
@@ -43,6 +44,7 @@ func TestKV(t *testing.T) {
 func TestKill(t *testing.T) { storetest.Pairs.Run(t, open, 15) }
 
 func TestReopen(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	value := bytes.Repeat([]byte("v"), 300<<10)
 	for round := range 5 { // 18 MiB in all, more than a memtable
@@ -233,6 +235,7 @@ var inspect = storetest.Crash{
 // open or to read, but never returns another value and never lacks a row in
 // silence.
 func TestDamage(t *testing.T) {
+	t.Parallel()
 	good := t.TempDir()
 	const rows = 3000
 	fill(t, good, 0, rows/2)    // in a table after this

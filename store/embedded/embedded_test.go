@@ -42,10 +42,12 @@ func TestMain(m *testing.M) {
 }
 
 func TestMemory(t *testing.T) {
+	t.Parallel()
 	storetest.RunRendezvous(t, func(t *testing.T) store.Rendezvous { return mustOver(t, memory.New()) })
 }
 
 func TestBadger(t *testing.T) {
+	t.Parallel()
 	storetest.RunRendezvous(t, func(t *testing.T) store.Rendezvous {
 		kv, err := openBadger(t.TempDir())
 		if err != nil {

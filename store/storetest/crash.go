@@ -59,8 +59,9 @@ func (c Crash) work(open func(string) (store.KV, error)) error {
 }
 
 // Run kills the workload at random moments, rounds times over one directory,
-// and checks the store after each.
+// and checks the store after each. It runs beside other parallel tests.
 func (c Crash) Run(t *testing.T, open func(dir string) (store.KV, error), rounds int) {
+	t.Parallel()
 	dir := t.TempDir()
 	var acks []string
 	for range rounds {

@@ -39,7 +39,10 @@ func RunKV(t *testing.T, open func(t *testing.T) store.KV) {
 		"Close":              testClose,
 		"Model":              testModel,
 	} {
-		t.Run(name, func(t *testing.T) { test(t, open(t)) })
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, open(t))
+		})
 	}
 }
 

@@ -85,7 +85,10 @@ func RunRendezvous(t *testing.T, open func(t *testing.T) store.Rendezvous) {
 		"RelaysAreCapped":                 testRelaysAreCapped,
 		"SweepOfRevokedDeviceManyInSteps": testSweepRevoked,
 	} {
-		t.Run(name, func(t *testing.T) { test(t, open(t)) })
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, open(t))
+		})
 	}
 }
 
