@@ -75,6 +75,7 @@ func TestIM05_LinkedDevice(t *testing.T) {
 // TestOTK15_CopyBecomesAnotherDevice: of a folder and its copy, both running,
 // one becomes a new device, and both go on.
 func TestOTK15_CopyBecomesAnotherDevice(t *testing.T) {
+	t.Parallel()
 	net := nodetest.New(t, 2)
 	alice, bob := net.People[0], net.People[1]
 	net.Befriend(alice, bob)
@@ -118,6 +119,7 @@ func copyDir(t *testing.T, from, to string) {
 // send and knows where the contact is. It sends nothing with its old keys: it
 // waits for what the rendezvous says.
 func TestOTK15_NothingLeavesBeforeTheHello(t *testing.T) {
+	t.Parallel()
 	net := nodetest.New(t, 2)
 	alice, bob := net.People[0], net.People[1]
 	net.Befriend(alice, bob)
@@ -151,6 +153,7 @@ func TestOTK15_NothingLeavesBeforeTheHello(t *testing.T) {
 // TestOTK15_TalksWithoutARendezvous: a node that starts and cannot reach the
 // rendezvous does not wait for it to talk to contacts.
 func TestOTK15_TalksWithoutARendezvous(t *testing.T) {
+	t.Parallel()
 	net := nodetest.New(t, 2)
 	alice, bob := net.People[0], net.People[1]
 	net.Befriend(alice, bob)

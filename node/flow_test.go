@@ -173,6 +173,7 @@ func TestSendingTwiceSendsOnce(t *testing.T) {
 // While the rendezvous is down contacts go on directly, and after its return
 // everything works as before.
 func TestRendezvousDownAndBack(t *testing.T) {
+	t.Parallel()
 	net := nodetest.New(t, 2)
 	alice, bob := net.People[0], net.People[1]
 	net.Befriend(alice, bob)
@@ -231,6 +232,7 @@ func linkSince(t *testing.T, p *nodetest.Person) (since time.Time) {
 
 // Nobody can be dialed: all goes through the relay.
 func TestRelayedOnly(t *testing.T) {
+	t.Parallel()
 	net := nodetest.NewWith(t, 2, nodetest.Options{Node: func(_ int, c *node.Config) { c.Listen = nodetest.NoListen }})
 	alice, bob := net.People[0], net.People[1]
 	net.Wait("both have a place at the relay", func() bool { return relayUp(t, alice) && relayUp(t, bob) })
@@ -267,6 +269,7 @@ func relayUp(t *testing.T, p *nodetest.Person) bool {
 }
 
 func TestBlockedContactGetsNothing(t *testing.T) {
+	t.Parallel()
 	net := nodetest.New(t, 2)
 	alice, bob := net.People[0], net.People[1]
 	net.Befriend(alice, bob)
@@ -300,6 +303,7 @@ func TestBlockedContactGetsNothing(t *testing.T) {
 
 // Contacts see each other come and go; others see nothing.
 func TestIM10_Presence(t *testing.T) {
+	t.Parallel()
 	net := nodetest.New(t, 3)
 	alice, bob, carol := net.People[0], net.People[1], net.People[2]
 	net.Befriend(alice, bob)

@@ -176,6 +176,7 @@ func replaceWrap(t *testing.T, net *nodetest.Net, p *nodetest.Person) {
 // left: neither in clear in any file, nor in any row that the secret opens,
 // however old; and no row of before opens.
 func TestKLC04_NothingOfDestroyedKeysIsLeft(t *testing.T) {
+	t.Parallel()
 	clock := &jumps{}
 	net := nodetest.NewWith(t, 2, clock.options())
 	alice, bob := net.People[0], net.People[1]
@@ -327,6 +328,7 @@ func (b *burglar) reads(envs [][]byte) (n int) {
 // Who records all traffic, and copies the whole directory of a node at a moment,
 // reads nothing of before; and nothing any more after a full round trip.
 func TestKLC07_RecordedTrafficAndAStolenDirectory(t *testing.T) {
+	t.Parallel()
 	net := nodetest.New(t, 2)
 	alice, bob := net.People[0], net.People[1]
 	net.Befriend(alice, bob)

@@ -129,6 +129,7 @@ func (g *guesser) guesses(n int, place byte) (checked int) {
 // guests from other places out only while he guesses from three, and nobody who was in
 // before; the same for who stalls. PARLEY_GUESSES sets how many there are.
 func TestGST08_WrongPasswordsKeepNobodyOut(t *testing.T) {
+	t.Parallel()
 	v := newVisit(t)
 	g := newGuesser(v)
 	n := 90

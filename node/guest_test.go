@@ -143,6 +143,7 @@ func (v *visit) stage(p *nodetest.Person) string {
 // A guest comes in by link and password, and is from then on who it is by its key:
 // nobody asks it again. Of two copies of it one goes on.
 func TestGST02_GST07_GuestStaysTheSame(t *testing.T) {
+	t.Parallel()
 	v := newVisit(t)
 	was := v.seen("Bert")
 	if was.Role != "guest" || !was.Guest || was.Expires == nil {
@@ -209,6 +210,7 @@ func (v *visit) refusesOthers() {
 
 // Guests choose their names: what two call themselves names neither of them.
 func TestNameOfTwoNamesNobody(t *testing.T) {
+	t.Parallel()
 	v := newVisit(t)
 	other := v.NewGuest("Bert", v.link)
 	v.comeIn(other, password)
@@ -242,6 +244,7 @@ func TestNameOfTwoNamesNobody(t *testing.T) {
 // that was locked; it is told why, and needs to do nothing. Who was removed is told so,
 // and does not come in again with its key; a new one does while the password allows it.
 func TestGST06_GST10_RefusalsAndWhatFollows(t *testing.T) {
+	t.Parallel()
 	v := newVisit(t)
 	v.change(api.RoomLock, api.RoomRequest{On: true})
 	v.alice.Stop()
@@ -278,6 +281,7 @@ func TestGST06_GST10_RefusalsAndWhatFollows(t *testing.T) {
 
 // Asked again, a guest is out until it enters the new password, and then the same.
 func TestGST05_GuestIsAskedAgain(t *testing.T) {
+	t.Parallel()
 	v := newVisit(t)
 	was := v.seen("Bert")
 	if _, err := v.alice.SetRoomGuests(t.Context(), v.room, api.GuestsRequest{Password: "second"}); err != nil {
@@ -333,6 +337,7 @@ func TestGST05_GuestIsAskedAgain(t *testing.T) {
 // A rendezvous that was set back knows neither the guest nor that it was let in. The guest
 // knocks again, with what it has, and is the same.
 func TestGST02_TheRendezvousForgotTheGuest(t *testing.T) {
+	t.Parallel()
 	v := newOpenRoom(t)
 	var was api.RoomMember
 	v.Home.SetBack(func() {

@@ -38,6 +38,7 @@ func notices(t *testing.T, p *nodetest.Person, code string) (n int) {
 // A rendezvous that was set back gets the newest statements of an account from
 // its devices, also from one that it does not know any more.
 func TestSetBackRendezvousGetsChainsBack(t *testing.T) {
+	t.Parallel()
 	net := nodetest.New(t, 1)
 	alice := net.People[0]
 	var desk *nodetest.Person
@@ -70,6 +71,7 @@ func TestSetBackRendezvousGetsChainsBack(t *testing.T) {
 
 // The doctor replaces a wrap key that is too old, and says so once.
 func TestDoctorReplacesOldWrapKey(t *testing.T) {
+	t.Parallel()
 	var ahead atomic.Int64 // nanoseconds
 	net := nodetest.NewWith(t, 1, nodetest.Options{Node: func(_ int, c *node.Config) {
 		c.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }

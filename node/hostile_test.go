@@ -22,6 +22,7 @@ import (
 
 // Neither somebody unknown nor a member who is no contact gets a connection.
 func TestStrangersCannotConnect(t *testing.T) {
+	t.Parallel()
 	net := nodetest.New(t, 3)
 	alice, bob, carol := net.People[0], net.People[1], net.People[2]
 	net.Befriend(alice, bob)
@@ -77,6 +78,7 @@ func openMsg(t *testing.T, h host.Host, to peer.ID) network.Stream {
 }
 
 func TestGarbageFromAContact(t *testing.T) {
+	t.Parallel()
 	net := nodetest.New(t, 2)
 	alice, bob := net.People[0], net.People[1]
 	net.Befriend(alice, bob)

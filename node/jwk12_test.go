@@ -49,6 +49,7 @@ func strangersMail(t *testing.T, to protocol.DeviceID, known protocol.AccountID)
 // Who names accounts that there are not takes nobody's turn but that of other
 // unknown ones: a contact's new device is looked up all the same.
 func TestUnknownSendersKeepNoContactOut(t *testing.T) {
+	t.Parallel()
 	net := nodetest.New(t, 2)
 	alice, bob := net.People[0], net.People[1]
 	net.Befriend(alice, bob)
@@ -140,6 +141,7 @@ func deviceOf(t *testing.T, p *nodetest.Person) (id protocol.DeviceID) {
 
 // JWK-05: of a change whose hint is lost a node reads when it is next welcomed.
 func TestJWK12_MissedChangeIsRead(t *testing.T) {
+	t.Parallel()
 	net := nodetest.New(t, 2)
 	alice, bob := net.People[0], net.People[1]
 	net.Befriend(alice, bob)
@@ -201,6 +203,7 @@ func TestJWK12_UnchangedKeysAreNotReadAgain(t *testing.T) {
 // for a device of it that was revoked. Who was not told learns of it by the next
 // message, which goes to the devices there are, once.
 func TestIM14_RevokedDeviceGetsNothing(t *testing.T) {
+	t.Parallel()
 	for name, hinted := range map[string]bool{"hinted": true, "the hint is lost": false} {
 		t.Run(name, func(t *testing.T) {
 			net := nodetest.New(t, 2)

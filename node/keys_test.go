@@ -75,6 +75,7 @@ func TestSessionsWithoutRendezvous(t *testing.T) {
 
 // Keys rotate while two people write to each other.
 func TestRotateKeys(t *testing.T) {
+	t.Parallel()
 	net := nodetest.New(t, 2)
 	alice, bob := net.People[0], net.People[1]
 	net.Befriend(alice, bob)
@@ -127,6 +128,7 @@ func result(t *testing.T, p *nodetest.Person, name string) api.Check {
 // The store was set back behind the rendezvous's back, as far as one-time
 // prekeys go: the published stock is replaced once, and that is said once.
 func TestOTK14_AnotherStockIsReplacedOnce(t *testing.T) {
+	t.Parallel()
 	net := nodetest.New(t, 1)
 	alice := net.People[0]
 	d, err := alice.Doctor(t.Context())

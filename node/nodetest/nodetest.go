@@ -243,12 +243,22 @@ func (p *Person) Ended() error {
 }
 
 // Link starts one more device of the person's account, and says yes to it. The
-// device's person has another folder and the same name.
+// device's person has another folder and the same name. As with Join, an attempt before
+// made its keys and got no further.
 func (p *Person) Link(device string, history bool) *Person {
 	t := p.net.t
 	t.Helper()
 	other := p.net.newPerson(len(p.net.People), p.Name+"_"+device)
 	other.Name = p.Name
+	newcomer, err := engine.NewNewcomerWith(time.Now(), device, other.RSA())
+	if err != nil {
+		t.Fatalf("make device: %v", err)
+	}
+	pending := &engine.Pending{Newcomer: newcomer}
+	err = errors.Join(vault.Create(other.Config.Dir, other.Config.Secret), other.WithStore(func(tx store.Tx) error { return engine.SetPending(tx, pending) }))
+	if err != nil {
+		t.Fatalf("store device: %v", err)
+	}
 	for step, err := range p.AddDevice(t.Context()) {
 		if err != nil {
 			t.Fatalf("%s adds a device: %v", p.Name, err)
