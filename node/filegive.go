@@ -60,6 +60,11 @@ func (n *Node) handleFile(s network.Stream) {
 		return
 	}
 	defer n.leave()
+	if !n.gives.turns.begin(from.account) {
+		s.Reset()
+		return
+	}
+	defer n.gives.turns.done(from.account)
 	s.SetDeadline(time.Now().Add(askTimeout))
 	ask := &wire.GetPieces{}
 	if err := readFrame(s, ask); err != nil {
@@ -90,7 +95,7 @@ func (g *giving) answer(s network.Stream, to device, ask *wire.GetPieces) error 
 	if err != nil || len(ask.GetHash()) != len(file.Hash{}) || !ask.GetList() && (ask.GetCount() == 0 || ask.GetCount() > transfer.MaxRequest) {
 		return protocol.Refuse(protocol.BadRequest, "no id of a file or hash of its list, or a wrong number of pieces")
 	}
-	t := g.turns.take(g.n.ctx, to.account, func() { s.Reset() })
+	t := g.turns.take(g.n.ctx, to.account)
 	if t == nil {
 		return protocol.Refuse(protocol.Unavailable, "others are given files")
 	}
@@ -138,6 +143,9 @@ func (g *giving) givePieces(s network.Stream, t *turn, to device, f *givenFile, 
 		if err := g.write(s, t, f, sealed); err != nil {
 			return err
 		}
+		if !g.turns.next(t) {
+			return nil // the rest is asked for again
+		}
 	}
 	return nil
 }
@@ -152,9 +160,12 @@ func (g *giving) write(s network.Stream, t *turn, f *givenFile, b []byte) error 
 		began := time.Now()
 		s.SetDeadline(began.Add(answerWithin))
 		n, err := s.Write(step)
-		g.turns.waited(t, time.Since(began))
+		goesOn := g.turns.waited(t, time.Since(began))
 		if err != nil {
 			return err
+		}
+		if !goesOn {
+			return errors.New("others come before a slow reader")
 		}
 		f.meter.Add(n, g.n.pathOf(s.Conn()).String())
 		b = b[n:]

@@ -13,9 +13,12 @@ import (
 const (
 	maxGiving        = 6                // requests for pieces that are answered at a time; each holds a piece in memory
 	maxAccountGiving = 3                // of one account
+	maxAccountAsking = 16               // requests of one account that are answered or wait for their turn
 	ownGiving        = 1                // of maxGiving, which only devices of this account get
 	givingWait       = 10 * time.Second // for one's turn
-	turnKept         = time.Minute      // of waiting for a slow reader, after which others come first
+	turnKept         = time.Minute      // of waiting for a slow reader, after which others come first when it has its piece
+	pieceKept        = 3 * time.Minute  // of waiting for it to take that, after which they do within it
+	turnsLooked      = time.Second      // how often who waits looks for slow readers
 	asksPerSecond    = 50               // of one account, and so many at once
 )
 
@@ -23,32 +26,58 @@ const (
 type turns struct {
 	self protocol.AccountID
 
-	mu    sync.Mutex
-	taken map[*turn]bool
-	free  chan struct{} // closed when one has ended
-	paces map[protocol.AccountID]*rate.Limiter
+	mu     sync.Mutex
+	taken  map[*turn]bool
+	free   chan struct{}              // closed when one has ended
+	asking map[protocol.AccountID]int // requests
+	paces  map[protocol.AccountID]*rate.Limiter
 }
 
-// turn is a request that is being answered.
+// turn is a request that is being answered. What turns notes of it is guarded by turns.mu.
 type turn struct {
 	account protocol.AccountID
-	end     func()        // breaks the answer off: the rest of it is asked for again
-	waited  time.Duration // for its reader; guarded by turns.mu
+	waited  time.Duration // for its reader
+	piece   time.Duration // of that for the piece that is being written
+	leave   bool          // others come first: the rest is asked for again
 }
 
 func newTurns(self protocol.AccountID) *turns {
-	return &turns{self: self, taken: map[*turn]bool{}, free: make(chan struct{}), paces: map[protocol.AccountID]*rate.Limiter{}}
+	return &turns{
+		self: self, taken: map[*turn]bool{}, free: make(chan struct{}),
+		asking: map[protocol.AccountID]int{}, paces: map[protocol.AccountID]*rate.Limiter{},
+	}
+}
+
+// begin counts a request, until done; false: its account has too many.
+func (t *turns) begin(account protocol.AccountID) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.asking[account] == maxAccountAsking {
+		return false
+	}
+	t.asking[account]++
+	return true
+}
+
+func (t *turns) done(account protocol.AccountID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.asking[account]--; t.asking[account] == 0 {
+		delete(t.asking, account)
+	}
 }
 
 // take waits for a turn; nil if that takes too long. A turn that a slow reader has had for
 // long ends for it, so that nobody can keep all others from their files.
-func (t *turns) take(ctx context.Context, account protocol.AccountID, end func()) *turn {
+func (t *turns) take(ctx context.Context, account protocol.AccountID) *turn {
 	ctx, cancel := context.WithTimeout(ctx, givingWait)
 	defer cancel()
 	if t.pace(account).Wait(ctx) != nil {
 		return nil
 	}
-	mine := &turn{account: account, end: end}
+	look := time.NewTicker(turnsLooked)
+	defer look.Stop()
+	mine := &turn{account: account}
 	for {
 		t.mu.Lock()
 		if t.enterLocked(mine) {
@@ -59,13 +88,14 @@ func (t *turns) take(ctx context.Context, account protocol.AccountID, end func()
 		t.mu.Unlock()
 		select {
 		case <-free:
+		case <-look.C:
 		case <-ctx.Done():
 			return nil
 		}
 	}
 }
 
-// enterLocked takes a turn if there is one, and else ends the slowest of those in the way.
+// enterLocked takes a turn if there is one, and else has the slow ones in the way leave.
 func (t *turns) enterLocked(mine *turn) bool {
 	same, others := 0, 0
 	for o := range t.taken {
@@ -76,19 +106,17 @@ func (t *turns) enterLocked(mine *turn) bool {
 			others++
 		}
 	}
-	if same < maxAccountGiving && len(t.taken) < maxGiving && (mine.account == t.self || others < maxGiving-ownGiving) {
+	keptForOwn := mine.account != t.self && others >= maxGiving-ownGiving
+	if same < maxAccountGiving && len(t.taken) < maxGiving && !keptForOwn {
 		t.taken[mine] = true
 		return true
 	}
-	var slow *turn
 	for o := range t.taken {
-		inTheWay := same < maxAccountGiving || o.account == mine.account
-		if inTheWay && o.waited > turnKept && (slow == nil || o.waited > slow.waited) {
-			slow = o
+		inTheWay := !keptForOwn || o.account != t.self
+		if same >= maxAccountGiving {
+			inTheWay = o.account == mine.account
 		}
-	}
-	if slow != nil {
-		slow.end()
+		o.leave = o.leave || inTheWay && o.waited > turnKept
 	}
 	return false
 }
@@ -102,11 +130,22 @@ func (t *turns) end(mine *turn) {
 	t.free = make(chan struct{})
 }
 
-// waited notes how long a turn has waited for its reader.
-func (t *turns) waited(mine *turn, d time.Duration) {
+// waited notes how long a turn has waited for its reader, and tells whether it goes on within
+// its piece.
+func (t *turns) waited(mine *turn, d time.Duration) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	mine.waited += d
+	mine.piece += d
+	return !mine.leave || mine.piece <= pieceKept
+}
+
+// next tells whether a turn that has written a piece goes on with another.
+func (t *turns) next(mine *turn) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	mine.piece = 0
+	return !mine.leave
 }
 
 func (t *turns) pace(account protocol.AccountID) *rate.Limiter {
