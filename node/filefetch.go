@@ -30,25 +30,34 @@ type fetchJob struct {
 	meter transfer.Meter
 
 	// These are files's, guarded by its mu.
-	cancel   context.CancelFunc // nil: it does not run
-	width    int                // how many sources it may ask at once
-	again    time.Time          // not to be run before
+	cancel   context.CancelCauseFunc // nil: it does not run
+	since    time.Time               // it runs, or does not
+	width    int                     // how many sources it may ask at once
+	again    time.Time               // not to be run before
 	failures int
 	missing  int // pieces, when it last ended
 
 	part *transfer.Part // open and checked; nil: not. Whoever runs the job owns it, else files
 
 	mu      sync.Mutex
-	doing   string         // as api.Progress tells
-	checked int64          // bytes that were looked at
-	why     string         // it waits
-	started *transfer.Part // part, for progress
-	liars   map[protocol.DeviceID]bool
+	doing   string                     // as api.Progress tells
+	began   time.Time                  // to do it
+	checked int64                      // bytes that were looked at
+	why     string                     // it waits
+	started *transfer.Part             // part, for progress
+	liars   map[protocol.DeviceID]bool // theHome among them
+	slow    map[protocol.DeviceID]bool
 }
+
+// theHome stands for the rendezvous among devices.
+var theHome protocol.DeviceID
 
 func (j *fetchJob) does(what string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if j.doing != what {
+		j.began = time.Now()
+	}
 	j.doing, j.why = what, ""
 }
 
@@ -80,7 +89,7 @@ func (j *fetchJob) progress() *api.Progress {
 func (j *fetchJob) run(ctx context.Context) error {
 	j.waits("looking for who has it")
 	err := j.fromDevices(ctx)
-	if errors.Is(err, transfer.ErrNoSource) && j.n.home.isUp() && j.n.home.takesBlob(&j.file.Descriptor) {
+	if errors.Is(err, transfer.ErrNoSource) && j.n.home.isUp() && j.n.home.takesBlob(&j.file.Descriptor) && !j.lied(theHome) {
 		failed := j.fromHome(ctx)
 		if !errors.Is(failed, transfer.ErrNoSource) && !errors.Is(failed, engine.ErrNotFound) {
 			err = failed
@@ -145,18 +154,27 @@ func (j *fetchJob) fromHome(ctx context.Context) error {
 // heard looks after a source that failed.
 func (j *fetchJob) heard(s transfer.Source, err error) {
 	j.n.log.Debug("a source failed", "file", j.file.ID, "source", s, "err", err)
-	d, ok := s.(*deviceSource)
-	if !ok {
-		return
+	who := theHome
+	if d, ok := s.(*deviceSource); ok {
+		if who = d.d.id; errors.Is(err, transfer.ErrStalled) {
+			j.n.dialer.doubt(d.d)
+		}
 	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	switch {
 	case errors.Is(err, file.ErrWrongPiece), errors.Is(err, file.ErrMalformed):
-		j.mu.Lock()
-		defer j.mu.Unlock()
-		j.liars[d.d.id] = true
-	case errors.Is(err, transfer.ErrStalled):
-		j.n.dialer.doubt(d.d)
+		j.liars[who] = true
+	case errors.Is(err, transfer.ErrSlow):
+		j.slow[who] = true
 	}
+}
+
+// someLied tells whether anybody gave something else than the file.
+func (j *fetchJob) someLied() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return len(j.liars) > 0
 }
 
 // lied tells whether a device gave something else than the file. It is not asked again.
@@ -252,7 +270,7 @@ func (j *fetchJob) problem(tx store.Tx, err error) string {
 }
 
 // candidates are those that may have the file, the likeliest first, and of them first
-// who is connected. Who is known to be offline is none.
+// who is connected, and last who was slow. Who is known to be offline is none.
 func (j *fetchJob) candidates(ctx context.Context) (list []device, err error) {
 	var ids []protocol.DeviceID
 	err = j.n.kv.View(ctx, func(tx store.Tx) (err error) {
@@ -278,7 +296,12 @@ func (j *fetchJob) candidates(ctx context.Context) (list []device, err error) {
 }
 
 func (j *fetchJob) rank(d device) int {
-	if j.n.dialer.connected(d.peer) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	switch {
+	case j.slow[d.id]:
+		return 2
+	case j.n.dialer.connected(d.peer):
 		return 0
 	}
 	return 1

@@ -26,7 +26,13 @@ const (
 	maxFetches   = 3  // files fetched at a time
 	wideSources  = 3  // that one of them asks at once; the others ask one
 	maxOpenParts = 16 // files that wait for a source and are not to be checked anew
+
+	slowAfter = 5 * time.Minute // a fetch gives its place to one that waits,
+	slowRate  = 64 << 10        // if fewer bytes a second come then
 )
+
+// errTurn ends a slow fetch when another waits.
+var errTurn = errors.New("it is slow, and others have their turn")
 
 // files fetches what is wanted: the engine's rows say what that is, what lies in the
 // folder says how far it came. One job per wanted file; at most maxFetches run.
@@ -132,38 +138,92 @@ func (f *files) round(ctx context.Context, running *sync.WaitGroup) (time.Durati
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.endLocked(wanted)
-	busy, wide := 0, false
+	start, next := f.pickLocked(wanted)
+	for _, j := range start {
+		f.startLocked(ctx, j, running)
+	}
+	return next, nil
+}
+
+// pickLocked returns the jobs that are to be started, and when the next is due. Who has not
+// run for longest comes first.
+func (f *files) pickLocked(wanted []engine.File) (start []*fetchJob, next time.Duration) {
+	jobs := f.jobsLocked(wanted)
+	busy, wide, full := 0, false, false
 	for _, j := range f.jobs {
 		if j.cancel != nil {
 			busy, wide = busy+1, wide || j.width > 1
 		}
 	}
-	next := openFileIdle
-	for _, row := range wanted {
-		j := f.jobs[row.FileRef]
-		if j == nil {
-			if f.clearing[row.FileRef] { // it wakes this
-				continue
-			}
-			j = &fetchJob{n: f.n, file: row, liars: map[protocol.DeviceID]bool{}, missing: math.MaxInt}
-			f.jobs[row.FileRef] = j
-		}
+	next = openFileIdle
+	for _, j := range jobs {
 		switch wait := time.Until(j.again); {
 		case j.cancel != nil:
 		case wait > 0:
 			next = min(next, wait)
 		case busy == maxFetches:
 			j.waits(fmt.Sprintf("waits for %d others", busy))
+			full = true
 		default:
 			j.width = 1
 			if !wide {
 				j.width, wide = wideSources, true
 			}
 			busy++
-			f.startLocked(ctx, j, running)
+			start = append(start, j)
 		}
 	}
-	return next, nil
+	if full {
+		f.makeRoomLocked()
+	}
+	return start, next
+}
+
+// jobsLocked returns the jobs of files, and makes those that are not there. Who has not run
+// for longest comes first.
+func (f *files) jobsLocked(wanted []engine.File) (list []*fetchJob) {
+	now := time.Now()
+	for _, row := range wanted {
+		j := f.jobs[row.FileRef]
+		if j == nil {
+			if f.clearing[row.FileRef] { // it wakes run
+				continue
+			}
+			j = &fetchJob{
+				n: f.n, file: row, since: now, missing: math.MaxInt,
+				liars: map[protocol.DeviceID]bool{}, slow: map[protocol.DeviceID]bool{},
+			}
+			f.jobs[row.FileRef] = j
+		}
+		list = append(list, j)
+	}
+	slices.SortStableFunc(list, func(a, b *fetchJob) int { return a.since.Compare(b.since) })
+	return list
+}
+
+// makeRoomLocked ends the run of the slow job that has run for longest, if there is one.
+func (f *files) makeRoomLocked() {
+	var slow *fetchJob
+	for _, j := range f.jobs {
+		if j.cancel != nil && time.Since(j.since) > slowAfter && j.isSlow() && (slow == nil || j.since.Before(slow.since)) {
+			slow = j
+		}
+	}
+	if slow != nil {
+		slow.cancel(errTurn)
+	}
+}
+
+// isSlow tells whether less than slowRate comes, after a time to begin. To look at what is
+// here, and to give it its name, takes as long as it takes.
+func (j *fetchJob) isSlow() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.doing == api.Checking || time.Since(j.began) <= slowAfter || j.started != nil && j.started.Missing() == 0 {
+		return false
+	}
+	rate, _ := j.meter.Rate()
+	return rate < slowRate
 }
 
 // endLocked ends the jobs of all files but these.
@@ -176,7 +236,7 @@ func (f *files) endLocked(wanted []engine.File) {
 		switch {
 		case keep[at] == j.file.Path: // it may be wanted elsewhere by now
 		case j.cancel != nil:
-			j.cancel() // it comes back to ended
+			j.cancel(nil) // it comes back to ended
 		default:
 			j.closePart()
 			delete(f.jobs, at)
@@ -186,9 +246,13 @@ func (f *files) endLocked(wanted []engine.File) {
 }
 
 func (f *files) startLocked(ctx context.Context, j *fetchJob, running *sync.WaitGroup) {
-	ctx, j.cancel = context.WithCancel(ctx)
+	ctx, j.cancel = context.WithCancelCause(ctx)
+	j.since = time.Now()
 	running.Go(func() {
 		err := j.run(ctx)
+		if err != nil && errors.Is(context.Cause(ctx), errTurn) {
+			err = errTurn
+		}
 		if noted := f.note(ctx, j, err); noted != nil {
 			f.n.log.Error("the end of a file is not noted", "file", j.file.ID, "err", withoutNames(noted))
 		}
@@ -199,7 +263,7 @@ func (f *files) startLocked(ctx context.Context, j *fetchJob, running *sync.Wait
 // note tells the engine of a file that cannot be fetched. What may work later it is not
 // told.
 func (f *files) note(ctx context.Context, j *fetchJob, err error) error {
-	if err == nil || ctx.Err() != nil || worksLater(err) {
+	if err == nil || ctx.Err() != nil || j.worksLater(err) {
 		return nil
 	}
 	return f.n.do(ctx, func(tx store.Tx) (engine.Hint, error) {
@@ -209,18 +273,28 @@ func (f *files) note(ctx context.Context, j *fetchJob, err error) error {
 
 // worksLater tells whether a fetch that ended so is tried again by itself: not if somebody
 // had the file and has it no more as it was, or does not give it any more, and nobody else
-// does.
-func worksLater(err error) bool {
-	if errors.Is(err, errNotNoted) {
+// does. A file for which there was room, until something else took that, waits for it; a
+// folder of which all is here is not unpacked in vain again and again.
+func (j *fetchJob) worksLater(err error) bool {
+	switch {
+	case errors.Is(err, errNotNoted), errors.Is(err, errTurn):
 		return true
+	case errors.Is(err, transfer.ErrDiskFull):
+		return j.part != nil && j.part.Missing() > 0
 	}
 	return errors.Is(err, transfer.ErrNoSource) && !errors.Is(err, errChangedThere) && !errors.Is(err, errCancelled)
 }
 
 // waitsFor says for the user why a fetch that is tried again waits.
-func waitsFor(err error) string {
+func (j *fetchJob) waitsFor(err error) string {
 	why := "who has it does not give it just now"
 	switch {
+	case errors.Is(err, errTurn):
+		why = errTurn.Error()
+	case errors.Is(err, transfer.ErrDiskFull):
+		why = transfer.ErrDiskFull.Error()
+	case errors.Is(err, errNobody) && j.someLied():
+		why = "who has it gives something else"
 	case errors.Is(err, errNobody):
 		why = "nobody who has it is online"
 	case errors.Is(err, errNotNoted):
@@ -233,19 +307,23 @@ func waitsFor(err error) string {
 func (f *files) ended(j *fetchJob, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	j.cancel()
-	j.cancel = nil
+	j.cancel(nil)
+	j.cancel, j.since = nil, time.Now()
 	f.wake()
-	if err == nil || !worksLater(err) {
+	if err == nil || !j.worksLater(err) {
 		j.closePart()
 		delete(f.jobs, j.file.FileRef)
 		return
 	}
-	j.waits(waitsFor(err))
+	j.waits(j.waitsFor(err))
 	if j.part != nil && j.part.Missing() < j.missing {
 		j.missing, j.failures = j.part.Missing(), 0
 	}
-	j.again = time.Now().Add(min(againFirst<<min(j.failures, 10), againMax))
+	wait := min(againFirst<<min(j.failures, 10), againMax)
+	if errors.Is(err, transfer.ErrDiskFull) {
+		wait = againMax
+	}
+	j.again = time.Now().Add(wait)
 	j.failures++
 	open := 0
 	for _, o := range f.jobs {
@@ -259,12 +337,16 @@ func (f *files) ended(j *fetchJob, err error) {
 	f.n.log.Debug("a file waits", "file", j.file.ID, "err", err)
 }
 
+// job returns the job of a file; nil: none.
+func (f *files) job(at engine.FileRef) *fetchJob {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.jobs[at]
+}
+
 // progress tells what is done with a file; nil: nothing.
 func (f *files) progress(at engine.FileRef) *api.Progress {
-	f.mu.Lock()
-	j := f.jobs[at]
-	f.mu.Unlock()
-	if j != nil {
+	if j := f.job(at); j != nil {
 		return j.progress()
 	}
 	if s := f.storing.Load(); s != nil && s.file == at {

@@ -7,12 +7,16 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
+
+	"github.com/libp2p/go-libp2p/core/network"
 
 	"github.com/parley-chat/parley/node"
 	"github.com/parley-chat/parley/node/api"
 	"github.com/parley-chat/parley/node/nodetest"
 	"github.com/parley-chat/parley/protocol"
+	"github.com/parley-chat/parley/protocol/wire"
 	"github.com/parley-chat/parley/rendezvous"
 )
 
@@ -124,7 +128,7 @@ func TestFileOnADiskThatIsAway(t *testing.T) {
 	gotFile(t, net, bob, m.ID, content)
 }
 
-// Who gave a wrong piece is not asked again, whatever changes.
+// Who gave a wrong piece is not asked again.
 func TestLiarIsNotAskedAgain(t *testing.T) {
 	t.Parallel()
 	net := nodetest.New(t, 2)
@@ -134,9 +138,39 @@ func TestLiarIsNotAskedAgain(t *testing.T) {
 	m := sendFile(t, alice, "bob", path)
 	alice.GiveGarbage()
 	accept(t, net, bob, m.ID)
-	net.Wait("alice has lied", fileWaits(t, bob, m.ID, "who has it does not give it just now"))
+	net.Wait("there is nobody to ask", fileWaits(t, bob, m.ID, "who has it gives something else"))
+}
+
+// Nor is the rendezvous, whatever changes.
+func TestLyingRendezvousIsNotAskedAgain(t *testing.T) {
+	t.Parallel()
+	net := nodetest.New(t, 2)
+	alice, bob := net.People[0], net.People[1]
+	net.Befriend(alice, bob)
+	path, content := someFile(t, "film.mkv", 100)
+	m := sendFile(t, alice, "bob", path)
+	net.Wait("bob sees the file", func() bool { return fileOf(t, bob, m.ID).State != "" })
+	alice.Stop()
+	var asked atomic.Int32
+	net.Home.Host().SetStreamHandler(protocol.BlobProtocol, func(s network.Stream) {
+		defer s.Close()
+		q := &wire.Request{}
+		if wire.ReadMsg(s, q); q.GetGetBlob() == nil {
+			return
+		}
+		asked.Add(1)
+		count := q.GetGetBlob().GetCount()
+		blobAnswer(s, &wire.BlobState{Size: count, Count: count})
+		s.Write(make([]byte, count))
+	})
+	doFile(t, bob, m.ID, api.FileAccept, api.FileRequest{})
+	net.Wait("it has lied", fileWaits(t, bob, m.ID, "who has it gives something else"))
 	bob.RetryFiles()
-	net.Wait("there is nobody to ask", fileWaits(t, bob, m.ID, "nobody who has it is online"))
+	alice.Start()
+	gotFile(t, net, bob, m.ID, content)
+	if n := asked.Load(); n != 1 {
+		t.Errorf("it was asked %d times", n)
+	}
 }
 
 // What a crash left beside the store goes at the next start, and what is used stays.

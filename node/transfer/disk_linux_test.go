@@ -65,6 +65,13 @@ func TestDiskFull(t *testing.T) {
 		t.Fatalf("went on on a full disk: %v", err)
 	}
 	here := p.Done()
+	g.asked = func(int, int) error {
+		t.Error("asked for what has no place")
+		return transfer.ErrGone
+	}
+	if err := transfer.Fetch(t.Context(), p, []transfer.Source{g}, transfer.Options{}); !errors.Is(err, transfer.ErrDiskFull) {
+		t.Errorf("tried again on a full disk: %v", err)
+	}
 	p.Close()
 	if free, total := disk.Space(dir); free < disk.Spare(total)-2<<20 { // two may have looked at once
 		t.Errorf("%d bytes are left", free)

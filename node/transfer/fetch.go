@@ -77,11 +77,15 @@ type Options struct {
 // Fetch gets the missing pieces of a file from several sources at once. A source that
 // gives a wrong piece, says ErrGone, or is too slow is not asked again; one that stalls
 // is. It returns nil when nothing is missing; ErrNoSource with the reasons of each;
-// what Part.Write returned, if no source can help; or the context's error. What was
-// fetched until then stays. It can be called again.
+// what Part.Write returned, if no source can help; or the cause of the context's end. What
+// was fetched until then stays. It can be called again. If there is no room for a piece
+// nobody is asked: ErrDiskFull.
 func Fetch(ctx context.Context, p *Part, sources []Source, o Options) error {
 	if p.Missing() == 0 {
 		return nil
+	}
+	if err := p.room(min(file.PieceSize, p.d.Size-p.Done())); err != nil {
+		return err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
