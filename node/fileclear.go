@@ -86,7 +86,7 @@ func (f *files) clearAll(ctx context.Context) (failed error) {
 		}
 		for _, e := range ends {
 			tried[e] = true
-			if !f.claim(e.FileRef) { // it comes again when that has ended
+			if !f.claim(e) { // it comes again when that has ended
 				continue
 			}
 			if err := f.clearOne(ctx, e); err != nil {
@@ -98,18 +98,36 @@ func (f *files) clearAll(ctx context.Context) (failed error) {
 }
 
 // claim keeps a file from being fetched while what is left of it is deleted. It returns
-// false if it is being fetched, or brought to the rendezvous.
-func (f *files) claim(at engine.FileRef) bool {
-	if s := f.storing.Load(); s != nil && s.file == at {
+// false if it is being fetched, but not into another folder than what is left of it, or
+// brought to the rendezvous.
+func (f *files) claim(e engine.FileEnd) bool {
+	if s := f.storing.Load(); s != nil && s.file == e.FileRef {
+		return false
+	}
+	j := f.job(e.FileRef)
+	if j != nil && (e.Part == "" || sameFolder(j.file.Path, e.Part)) {
 		return false
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.jobs[at] != nil {
+	if f.jobs[e.FileRef] != j {
 		return false
 	}
-	f.clearing[at] = true
+	f.clearing[e.FileRef] = true
 	return true
+}
+
+// sameFolder tells whether two paths are of one folder.
+func sameFolder(a, b string) bool {
+	if a == b {
+		return true
+	}
+	first, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	second, err := os.Stat(b)
+	return err == nil && os.SameFile(first, second)
 }
 
 func (f *files) unclaim(at engine.FileRef) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -12,13 +13,24 @@ import (
 	"github.com/parley-chat/parley/node/transfer"
 )
 
-// What is left of a file is not deleted while it is fetched.
+// What is left of a file is not deleted while it is fetched, but what lies in another folder
+// is: it may be what takes the room.
 func TestClearingLeavesWhatIsFetched(t *testing.T) {
 	f := newFiles(nil, 0)
 	at, other := engine.FileRef{Position: 1}, engine.FileRef{Position: 2}
-	f.jobs[at] = &fetchJob{}
-	if f.claim(at) || !f.claim(other) || !f.clearing[other] {
-		t.Error("the wrong file is claimed")
+	into, before := t.TempDir(), t.TempDir()
+	same := filepath.Join(before, "link")
+	if err := os.Symlink(into, same); err != nil {
+		t.Fatal(err)
+	}
+	f.jobs[at] = &fetchJob{file: engine.File{Path: into}}
+	for _, e := range []engine.FileEnd{{FileRef: at, Part: into}, {FileRef: at, Part: same}, {FileRef: at}} {
+		if f.claim(e) {
+			t.Errorf("claimed while it is fetched: %+v", e)
+		}
+	}
+	if !f.claim(engine.FileEnd{FileRef: at, Part: before}) || !f.claim(engine.FileEnd{FileRef: other}) || !f.clearing[other] {
+		t.Error("not claimed")
 	}
 	f.unclaim(other)
 	if f.clearing[other] {
