@@ -63,7 +63,7 @@ func removeBurned(dir string) error {
 func (n *Node) removeParts(kept []engine.FileEnd) (err error) {
 	for _, e := range kept {
 		if e.Part != "" {
-			err = errors.Join(err, transfer.RemovePart(e.Part, e.Name, n.partTag(e.FileRef, e.ID)))
+			err = errors.Join(err, withoutNames(transfer.RemovePart(e.Part, e.Name, n.partTag(e.FileRef, e.ID))))
 		}
 	}
 	return err

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -87,6 +88,9 @@ func (j *fetchJob) progress() *api.Progress {
 // run fetches the file from whoever has it. ErrNoSource when nobody is there who gives
 // it now.
 func (j *fetchJob) run(ctx context.Context) error {
+	if j.part != nil && j.part.Missing() == 0 { // what comes after could not be done
+		return j.finish(ctx)
+	}
 	j.waits("looking for who has it")
 	err := j.fromDevices(ctx)
 	if errors.Is(err, transfer.ErrNoSource) && j.n.home.isUp() && j.n.home.takesBlob(&j.file.Descriptor) && !j.lied(theHome) {
@@ -157,7 +161,7 @@ func (j *fetchJob) heard(s transfer.Source, err error) {
 	who := theHome
 	if d, ok := s.(*deviceSource); ok {
 		if who = d.d.id; errors.Is(err, transfer.ErrStalled) {
-			j.n.dialer.doubt(d.d)
+			j.n.dialer.doubt(d.d, stallDoubt)
 		}
 	}
 	j.mu.Lock()
@@ -223,9 +227,8 @@ func (j *fetchJob) openPart(ctx context.Context, list file.List) error {
 // chose it, and another may choose the same; nor does the place of the message alone, if two
 // nodes receive into one folder.
 func (n *Node) partTag(at engine.FileRef, id protocol.FileID) string {
-	message := fmt.Appendf(nil, "%s %s %d", n.self.Device, at.With, at.Position)
-	hash := sha256.Sum256(message)
-	return fmt.Sprintf("%s-%x", id, hash[:6])
+	hash := sha256.Sum256(fmt.Appendf(nil, "%s %s %d %s", n.self.Device, at.With, at.Position, id))
+	return hex.EncodeToString(hash[:16])
 }
 
 func (j *fetchJob) closePart() {

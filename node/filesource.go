@@ -21,10 +21,6 @@ import (
 // before it takes the relay.
 const directWait = 5 * time.Second
 
-// quietAfter is how long nothing comes before it is asked whether the device is there at
-// all: one that was killed and is back does not know of the stream.
-const quietAfter = 2 * time.Second
-
 // What a device said that does not give a file any more.
 var (
 	errChangedThere = errors.New("it has changed since it was sent: ask for it to be sent again")
@@ -63,20 +59,24 @@ func (s *deviceSource) ask(ctx context.Context, ask *wire.GetPieces) (transfer.A
 	if err != nil {
 		return transfer.Answer{}, err
 	}
-	stream = watched{stream, func() { s.n.dialer.doubt(s.d) }}
 	stop := context.AfterFunc(ctx, func() { stream.Reset() })
 	err = askPieces(stream, ask)
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}
-	if protocol.CodeOf(err) == protocol.FileCancelled && s.d.id == s.file.Device {
-		err = fmt.Errorf("%w: %w", errCancelled, err)
+	if s.d.id == s.file.Device { // of others this says nothing of the file
+		switch protocol.CodeOf(err) {
+		case protocol.FileCancelled:
+			err = fmt.Errorf("%w: %w", errCancelled, err)
+		case protocol.FileChanged:
+			err = fmt.Errorf("%w: %w", errChangedThere, err)
+		}
 	}
 	if err != nil {
 		stream.Reset()
 		return transfer.Answer{}, err
 	}
-	return transfer.Answer{ReadCloser: stream, Path: s.n.pathOf(stream.Conn()).String()}, nil
+	return transfer.Answer{ReadCloser: resetting{stream}, Path: s.n.pathOf(stream.Conn()).String()}, nil
 }
 
 // open opens a stream: directly if that can be had soon, else through the relay.
@@ -123,25 +123,14 @@ func askPieces(s network.Stream, ask *wire.GetPieces) error {
 	switch code := protocol.Code(answer.GetCode()); code { // the user sees none of the words it comes with
 	case protocol.OK:
 		return nil
-	case protocol.UnknownFile, protocol.FileCancelled:
+	case protocol.UnknownFile, protocol.FileChanged, protocol.FileCancelled:
 		return fmt.Errorf("%w: %w", transfer.ErrGone, protocol.Refuse(code, ""))
-	case protocol.FileChanged:
-		return fmt.Errorf("%w: %w", transfer.ErrGone, errChangedThere)
 	default:
 		return protocol.Refuse(code, "")
 	}
 }
 
-// watched is a stream on which nothing should be quiet for long. It is closed at once, read
-// to its end or not.
-type watched struct {
-	network.Stream
-	quiet func()
-}
+// resetting is a stream that is closed at once, read to its end or not.
+type resetting struct{ network.Stream }
 
-func (w watched) Read(b []byte) (int, error) {
-	defer time.AfterFunc(quietAfter, w.quiet).Stop()
-	return w.Stream.Read(b)
-}
-
-func (w watched) Close() error { return w.Reset() }
+func (r resetting) Close() error { return r.Reset() }

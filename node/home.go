@@ -348,7 +348,7 @@ func (h *home) hear(all []*wire.Presence) {
 			if p.GetOnline() {
 				h.n.outbox.wakeNew(d.id)
 			} else {
-				h.n.dialer.doubt(d)
+				h.n.dialer.doubt(d, offlineDoubt)
 			}
 		}
 	}

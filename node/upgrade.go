@@ -19,8 +19,9 @@ const (
 	upgradeFirst  = 20 * time.Second // libp2p itself tries for the first 15 s
 	upgradeEvery  = 5 * time.Minute
 	upgradeBudget = 5 * time.Second
-	doubtTimeout  = time.Second
-	eventBuffer   = 256 // a full one would stop libp2p
+	offlineDoubt  = time.Second     // when the owner's link to the rendezvous ended
+	stallDoubt    = 5 * time.Second // when nothing comes of a file: an answer stands behind what was written before it
+	eventBuffer   = 256             // a full one would stop libp2p
 )
 
 // run looks after the connections to contacts until ctx ends.
@@ -114,16 +115,16 @@ func (d *dialer) sweep() {
 	d.unused, d.upgrades = unused, upgrades
 }
 
-// doubt closes connections to a device that do not answer: its owner's link to
-// the rendezvous ended, and a dead connection looks alive for half a minute.
-func (d *dialer) doubt(of device) {
+// doubt closes connections to a device that do not answer within so long: a dead
+// connection looks alive for half a minute.
+func (d *dialer) doubt(of device, within time.Duration) {
 	for _, c := range d.n.host.Network().ConnsToPeer(of.peer) {
 		if !d.n.enter() {
 			return
 		}
 		go func() {
 			defer d.n.leave()
-			if !answers(d.n.ctx, c, doubtTimeout) {
+			if !answers(d.n.ctx, c, within) {
 				c.Close()
 			}
 		}()

@@ -282,6 +282,9 @@ func (e *Engine) FileEnded(tx store.Tx, now time.Time, end FileEnd) (Hint, error
 		if r != (fileEndRow{end.Name, end.Part, end.Spool, end.List, end.Blob}) { // there is something else to do by now
 			return nil
 		}
+		if r.blob != "" { // then it may be stored again
+			w.hint.Files = true
+		}
 		return w.delete(key)
 	})
 }

@@ -27,7 +27,7 @@ const (
 	Step = 64 << 10
 
 	beginWithin = 30 * time.Second // to find a way to a source, and for its answer to begin
-	stallAfter  = 10 * time.Second // without a byte
+	stallAfter  = 20 * time.Second // without a byte
 	pieceWithin = 10 * time.Minute // that it is waited for the bytes of a piece: less than 2 KiB a second
 )
 

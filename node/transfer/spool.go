@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/parley-chat/parley/protocol/file"
+	"github.com/parley-chat/parley/store/disk"
 )
 
 // Spool reads what cannot be read twice, a pipe, to its end, and keeps it sealed in the
@@ -50,7 +51,7 @@ func Spool(ctx context.Context, r io.Reader, path, name string) (d *file.Descrip
 	if err := ctx.Err(); err != nil { // then the end may be that of who writes
 		return nil, nil, err
 	}
-	if err := f.Sync(); err != nil {
+	if err := errors.Join(f.Sync(), disk.SyncDir(filepath.Dir(path))); err != nil {
 		return nil, nil, onDisk("keep what is to be sent", err)
 	}
 	d, err = sealer.Describe(name, size, l)
