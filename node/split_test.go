@@ -18,7 +18,8 @@ import (
 func TestSplitView(t *testing.T) {
 	for _, c := range []struct{ left, right int }{{1, 1}, {3, 1}, {1, 3}} {
 		t.Run(fmt.Sprintf("%d and %d", c.left, c.right), func(t *testing.T) {
-			net := nodetest.NewWith(t, 4, nodetest.Options{Door: func(i int) bool { return i >= 2 }})
+			t.Parallel()
+			net := nodetest.NewWith(t, 4, nodetest.Options{Fork: func(i int) bool { return i >= 2 }})
 			alice, anna, bob, ben := net.People[0], net.People[1], net.People[2], net.People[3]
 			net.Befriend(alice, anna)
 			net.Befriend(bob, ben)

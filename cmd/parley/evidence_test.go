@@ -76,7 +76,7 @@ func serve(t *testing.T, p *nodetest.Person) {
 // TestEvidence lets a rendezvous show two people different logs, and does with the
 // alarm all that the command line can.
 func TestEvidence(t *testing.T) {
-	net := nodetest.NewWith(t, 2, nodetest.Options{Door: func(i int) bool { return i == 1 }})
+	net := nodetest.NewWith(t, 2, nodetest.Options{Fork: func(i int) bool { return i == 1 }})
 	alice, bob := net.People[0], net.People[1]
 	serve(t, alice)
 	dir, file := alice.Config.Dir, filepath.Join(t.TempDir(), "evidence.json")

@@ -12,8 +12,8 @@ import (
 )
 
 // Fork makes two rendezvous of one: with one key, and each with all that was
-// known until now. Whoever came by Net.Door is led to the second, which is
-// returned.
+// known until now. Whom Options.Fork said is led to the second, which is returned.
+// Both have new addresses: a node may know the old one from the rendezvous itself.
 func (net *Net) Fork() *Home {
 	net.t.Helper()
 	h := net.Home
@@ -23,11 +23,12 @@ func (net *Net) Fork() *Home {
 	if err := os.CopyFS(second.config.Dir, os.DirFS(h.config.Dir)); err != nil {
 		h.t.Fatalf("copy the rendezvous: %v", err)
 	}
-	second.config.Listen = Loopback
+	h.config.Listen, second.config.Listen = Loopback, Loopback
 	h.t.Cleanup(second.Stop)
-	second.Start()
-	net.Door.leadTo(second)
 	h.Start()
+	second.Start()
+	net.doors[0].leadTo(h)
+	net.doors[1].leadTo(second)
 	return second
 }
 

@@ -42,7 +42,7 @@ var NoListen = []string{}
 type Net struct {
 	t      testing.TB
 	Home   *Home
-	Door   *Door     // leads to Home, until Fork
+	doors  [2]*Door  // lead to Home; the second, after Fork, to the other
 	People []*Person // alice, bob, carol, ...
 	guests int       // made by NewGuest
 }
@@ -51,7 +51,7 @@ type Net struct {
 type Options struct {
 	Home func(*rendezvous.Config)
 	Node func(i int, c *node.Config)
-	Door func(i int) bool // whether somebody comes in by Net.Door; nil: nobody
+	Fork func(i int) bool // whom Net.Fork leads to the other rendezvous; nil: there is no Fork
 }
 
 // New starts a rendezvous and n nodes, which have joined but do not know each
@@ -63,9 +63,11 @@ func NewWith(t testing.TB, n int, o Options) *Net {
 	t.Helper()
 	net := &Net{t: t, Home: newHome(t, o.Home)}
 	net.Home.Start()
-	if o.Door != nil {
-		net.Door = newDoor(t)
-		net.Door.leadTo(net.Home)
+	if o.Fork != nil {
+		for i := range net.doors {
+			net.doors[i] = newDoor(t)
+			net.doors[i].leadTo(net.Home)
+		}
 	}
 	names := []string{"alice", "bob", "carol", "dave", "erin", "frank"}
 	for i := range n {
@@ -77,7 +79,12 @@ func NewWith(t testing.TB, n int, o Options) *Net {
 		if o.Node != nil {
 			o.Node(i, &p.Config)
 		}
-		p.byDoor = o.Door != nil && o.Door(i)
+		switch {
+		case o.Fork != nil && o.Fork(i):
+			p.door = net.doors[1]
+		case o.Fork != nil:
+			p.door = net.doors[0]
+		}
 		p.Join()
 		p.Start()
 		net.People = append(net.People, p)
@@ -119,7 +126,7 @@ type Person struct {
 	Config node.Config
 	net    *Net
 	number int
-	byDoor bool
+	door   *Door // by which the person comes to the rendezvous; nil: by its own address
 	stop   func()
 
 	ended   chan error // what Run returned, if it was not stopped
@@ -155,8 +162,8 @@ func (p *Person) Join() {
 	t := p.net.t
 	t.Helper()
 	i := p.net.Home.Invite()
-	if p.byDoor {
-		i.Addrs = []string{p.net.Door.Addr()}
+	if p.door != nil {
+		i.Addrs = []string{p.door.Addr()}
 	}
 	id, err := engine.NewIdentityWith(time.Now(), p.Name, "", "test", engine.Home{Peer: i.Peer, Addrs: i.Addrs}, p.RSA())
 	if err != nil {
