@@ -3,11 +3,12 @@ package node
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
+	"encoding/base32"
 	"errors"
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -227,8 +228,8 @@ func (j *fetchJob) openPart(ctx context.Context, list file.List) error {
 // chose it, and another may choose the same; nor does the place of the message alone, if two
 // nodes receive into one folder.
 func (n *Node) partTag(at engine.FileRef, id protocol.FileID) string {
-	hash := sha256.Sum256(fmt.Appendf(nil, "%s %s %d %s", n.self.Device, at.With, at.Position, id))
-	return hex.EncodeToString(hash[:16])
+	hash := sha256.Sum256(fmt.Appendf(nil, "%s %s %d", n.self.Device, at.With, at.Position))
+	return id.String() + strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(hash[:8]))
 }
 
 func (j *fetchJob) closePart() {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -213,23 +214,25 @@ func TestFileDiskFull(t *testing.T) {
 	filler := filepath.Join(disk, "filler")
 	g.must(os.WriteFile(filler, make([]byte, 90<<20), 0o600))
 	g.exits(1, g.bob, "file", "accept", id, "--to", disk)
-	full := g.awaitState(g.bob, id, api.FileFailed)
-	t.Log(full.Problem)
+	t.Log(g.awaitState(g.bob, id, api.FileFailed).Problem)
 
 	g.must(os.Remove(filler))
 	_, err := g.bob.Run(g.ctx, "file", "resume", id)
 	g.must(err)
 	g.awaitPart(g.bob, id, partOfIt)
 	g.fill(filler)
-	full = g.awaitState(g.bob, id, api.FileFailed)
-	t.Log(full.Problem)
+	g.awaitFile(g.bob, id, "it waits for room", func(f api.File) bool {
+		return f.Progress != nil && strings.Contains(f.Progress.Waits, "not enough room")
+	})
 	if _, err := os.Lstat(filepath.Join(disk, "large.bin")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("what is not whole has its name: %v", err)
 	}
 
 	g.must(os.Remove(filler))
-	_, err = g.bob.Run(g.ctx, "file", "resume", id)
-	g.must(err)
+	for _, verb := range []string{"pause", "resume"} { // not to wait until it is tried again
+		_, err = g.bob.Run(g.ctx, "file", verb, id)
+		g.must(err)
+	}
 	g.same(path, g.awaitHere(g.bob, id))
 }
 
