@@ -145,8 +145,7 @@ func (f *files) round(ctx context.Context, running *sync.WaitGroup) (time.Durati
 	return next, nil
 }
 
-// pickLocked returns the jobs that are to be started, and when the next is due. Who has not
-// run for longest comes first.
+// pickLocked returns the jobs that are to be started, and when the next is due.
 func (f *files) pickLocked(wanted []engine.File) (start []*fetchJob, next time.Duration) {
 	jobs := f.jobsLocked(wanted)
 	busy, wide, full := 0, false, false

@@ -157,21 +157,13 @@ func TestFilePauseAndCancel(t *testing.T) {
 	path, _ := someFile(t, "film.mkv", 40<<20)
 	m := sendFile(t, alice, "bob", path)
 	accept(t, net, bob, m.ID)
-	fetching := func() bool {
-		p := fileOf(t, bob, m.ID).Progress
-		return p != nil && p.Doing == api.Fetching && p.Done > 0
-	}
 	idle := func() bool { return fileOf(t, bob, m.ID).Progress == nil }
-	verb := func(verb string) {
-		if _, err := bob.ChangeFile(t.Context(), m.ID, verb, api.FileRequest{}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	net.Wait("it is fetched", fetching)
+	verb := func(verb string) { doFile(t, bob, m.ID, verb, api.FileRequest{}) }
+	fetching(t, net, bob, m.ID)
 	verb(api.FilePause)
 	net.Wait("it rests", idle)
 	verb(api.FileResume)
-	net.Wait("it is fetched again", fetching)
+	fetching(t, net, bob, m.ID)
 	verb(api.FileCancel)
 	net.Wait("it is not fetched any more", idle)
 	downloads := filepath.Join(bob.Config.Dir, "downloads")

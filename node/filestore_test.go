@@ -81,7 +81,7 @@ func TestCancelledFileIsNotBroughtOn(t *testing.T) {
 	path, _ := someFile(t, "film.mkv", 40<<20)
 	m := sendFile(t, alice, "bob", path)
 	<-begun
-	does(t, alice, m.ID, api.FileCancel)
+	doFile(t, alice, m.ID, api.FileCancel, api.FileRequest{})
 	net.Wait("it is not brought on", func() bool { return fileOf(t, alice, m.ID).Progress == nil })
 }
 
@@ -100,14 +100,7 @@ func TestHalfStoredFileIsTakenBack(t *testing.T) {
 		return f.Stored || f.Progress != nil && f.Progress.Doing == api.Storing && f.Progress.Done > 0
 	})
 	net.Home.Stop()
-	does(t, alice, m.ID, api.FileCancel)
+	doFile(t, alice, m.ID, api.FileCancel, api.FileRequest{})
 	net.Home.Start()
 	net.Wait("it is taken back", storedGone(t, alice, accountOf(t, alice), alice, m.ID))
-}
-
-func does(t *testing.T, p *nodetest.Person, id, verb string) {
-	t.Helper()
-	if _, err := p.ChangeFile(t.Context(), id, verb, api.FileRequest{}); err != nil {
-		t.Fatalf("%s: %s: %v", p.Name, verb, err)
-	}
 }
