@@ -248,3 +248,30 @@ func TestFileThatCannotBeSent(t *testing.T) {
 		}
 	}
 }
+
+// That a member's copy is not there any more as it was says nothing of the file: who
+// fetches it waits for its author.
+func TestChangedCopyEndsNothing(t *testing.T) {
+	t.Parallel()
+	net := nodetest.NewWith(t, 3, nodetest.Options{Home: func(c *rendezvous.Config) { c.Limits.BlobBytes = 1 }})
+	alice, bob, carol := net.People[0], net.People[1], net.People[2]
+	net.Befriend(alice, bob)
+	net.Befriend(alice, carol)
+	net.Befriend(bob, carol)
+	net.NewRoom("den", alice, bob, carol)
+	path, content := someFile(t, "plans.pdf", 100)
+	m := sendFile(t, alice, "#den", path)
+	accept(t, net, bob, m.ID)
+	if err := os.WriteFile(gotFile(t, net, bob, m.ID, content), []byte("notes"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	alice.Stop()
+	accept(t, net, carol, m.ID)
+	net.Wait("bob was asked", func() bool { return fileOf(t, bob, m.ID).State == api.FileChanged })
+	net.Wait("carol waits", func() bool {
+		f := fileOf(t, carol, m.ID)
+		return f.State == api.FileFailed || f.Progress != nil && strings.Contains(f.Progress.Waits, "tried again")
+	})
+	alice.Start()
+	gotFile(t, net, carol, m.ID, content)
+}
